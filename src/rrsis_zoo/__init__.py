@@ -1,0 +1,1 @@
+"""Referring remote sensing image segmentation: the published decoupled methods on one contract."""

@@ -1,0 +1,1 @@
+"""Datasets: files to records, records to batches."""

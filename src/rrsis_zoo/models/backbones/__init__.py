@@ -1,0 +1,1 @@
+"""Builders around segment-anything, sam2 and transformers."""

@@ -1,0 +1,341 @@
+"""The contract of all methods: first *localise* (where does the sentence point?), then *segment* (where is the border?).
+
+Plain torch. ``N`` expressions over ``M`` images is the normal case: ``image_index[n]`` says which image expression ``n``
+speaks of, so that a scene with many expressions is encoded once.
+
+    images ── prepare ── views ── encode ── ImageState ─┐
+    expressions ── tokenize ── Tokens ─────────────────┴─ localise ── Prompts ── segment ── mask logits ── restore
+
+Sizes are (height, width) in pixels throughout.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from rrsis_zoo.errors import ConfigError, unknown_name
+
+TextMode = Literal["published", "independent"]
+"""How expressions of one batch share a tensor.
+
+``published``: padded to the longest of the batch and read without a mask, as all three published programs do, so that
+an expression's result depends on its batch mates. ``independent``: each is read as if it were alone.
+"""
+
+Views = dict[str, Tensor]
+"""A method's own inputs made from the native images; the first axis of every tensor is M."""
+
+
+@dataclass
+class Batch:
+    """N expressions over M images, as the data module delivers them.
+
+    Attributes:
+        images: M native images, uint8 RGB (3, H_i, W_i), values 0-255.
+        expressions: N sentences.
+        image_index: (N,) int64; expression n speaks of ``images[image_index[n]]``.
+        masks: N native masks, bool (H, W) of their image; None where there is no truth.
+        sample_ids: N names, unique in their split; they key per-sample results.
+    """
+
+    images: list[Tensor]
+    expressions: list[str]
+    image_index: Tensor
+    masks: list[Tensor] | None = None
+    sample_ids: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.expressions)
+
+    @property
+    def sizes(self) -> Tensor:
+        """(M, 2) int64 native sizes."""
+        return torch.tensor([image.shape[-2:] for image in self.images], dtype=torch.int64).reshape(-1, 2)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Return a copy with every tensor on the device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        masks = None if self.masks is None else [move(mask) for mask in self.masks]
+        return replace(self, images=[move(i) for i in self.images], image_index=move(self.image_index), masks=masks)
+
+    def pin_memory(self) -> Batch:
+        """Return a copy in page-locked memory (called by torch's DataLoader)."""
+        masks = None if self.masks is None else [mask.pin_memory() for mask in self.masks]
+        return replace(
+            self,
+            images=[i.pin_memory() for i in self.images],
+            image_index=self.image_index.pin_memory(),
+            masks=masks,
+        )
+
+
+@dataclass
+class Tokens:
+    """Token ids of N expressions.
+
+    Attributes:
+        ids: (N, L) int64, padded on the right.
+        length: (N,) int64, how many positions of each row the model *reads*. In text mode ``published`` that is L for
+            every row (the pads are read too); in ``independent`` it is the row's own number of tokens.
+    """
+
+    ids: Tensor
+    length: Tensor
+
+    def to(self, device: torch.device | str) -> Tokens:
+        """Return a copy on the device."""
+        return Tokens(self.ids.to(device), self.length.to(device))
+
+
+@dataclass
+class ImageState:
+    """What is known of M images before any sentence is read; reusable for any number of expressions.
+
+    Attributes:
+        features: named tensors whose first axis is M.
+        sizes: (M, 2) int64 native sizes.
+        fitted: (M, 2) int64 size of the image's content inside the method's square input; the square itself for
+            methods that do not keep the aspect ratio.
+    """
+
+    features: dict[str, Tensor]
+    sizes: Tensor
+    fitted: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+@dataclass
+class Prompts:
+    """The localiser's answer in SAM's form. The first axis of every tensor is N.
+
+    The tokens are a private code, learned together with one decoder: tokens of one method mean nothing to another.
+
+    Attributes:
+        sparse: (N, K, D) prompt tokens.
+        dense: (N, 1, h, w) mask prompt in the method's own convention (logits or probabilities), or None.
+        heatmap: (N, 1, g, g) in [0, 1], the localiser's belief about where the referent is.
+        words: (N, L, D) word features, only where the segmenter reads them.
+        aux: further tensors for the losses and for the method's own ``segment``.
+    """
+
+    sparse: Tensor
+    dense: Tensor | None
+    heatmap: Tensor
+    words: Tensor | None = None
+    aux: dict[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, rows: slice) -> Prompts:
+        """Return the prompts of some of the N expressions."""
+
+        def take(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: tensor[rows] for name, tensor in value.items()}
+            return None if value is None else value[rows]
+
+        return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
+
+
+@dataclass
+class Prediction:
+    """A method's answer for N expressions.
+
+    Attributes:
+        mask_logits: (N, 1, h, w) log-odds: their sigmoid is the model's probability, > 0 its decision.
+        prompts: what the localiser said.
+        state: the image state that it was said about.
+        image_index: (N,) int64 into the M images of the state.
+    """
+
+    mask_logits: Tensor
+    prompts: Prompts
+    state: ImageState
+    image_index: Tensor
+
+
+class ReferringSegmenter(nn.Module, ABC):
+    """A referring segmentation method.
+
+    A subclass is built from one frozen dataclass of plain values, its *configuration*; ``presets`` names the published
+    ones and ``tiny``. It sets ``requires_grad`` itself: what trains is exactly what ``parameter_groups`` returns.
+
+    Attributes:
+        name: public name, as in configs and tables.
+        presets: preset name -> configuration.
+        config: this model's configuration.
+        max_expressions: how many expressions ``segment`` takes at once in evaluation; None for all.
+    """
+
+    name: ClassVar[str]
+    presets: ClassVar[dict[str, Any]]
+    config: Any
+    max_expressions: int | None = None
+
+    # -- construction ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_preset(cls, preset: str, **changes: Any) -> Self:
+        """Build the model of a preset with random weights.
+
+        Args:
+            preset: one of ``cls.presets``.
+            **changes: configuration fields to set otherwise.
+
+        Raises:
+            ConfigError: unknown preset or field.
+        """
+        if preset not in cls.presets:
+            raise unknown_name(f"preset of {cls.name}", preset, cls.presets)
+        config = cls.presets[preset]
+        known = {f.name for f in fields(config)}
+        for name in changes:
+            if name not in known:
+                raise unknown_name(f"setting of {cls.name}", name, known)
+        return cls(replace(config, **changes))
+
+    @abstractmethod
+    def fit_tokenizer(self, expressions: Sequence[str]) -> None:
+        """Learn the vocabulary from the training expressions, where the preset has no pretrained tokenizer."""
+
+    @property
+    @abstractmethod
+    def tokenizer_ready(self) -> bool:
+        """Whether ``tokenize`` can be called."""
+
+    @abstractmethod
+    def tokenizer_state(self) -> dict[str, Any]:
+        """Return the tokenizer as plain values and tensors, for a checkpoint."""
+
+    @abstractmethod
+    def load_tokenizer_state(self, state: dict[str, Any]) -> None:
+        """Set the tokenizer from ``tokenizer_state``."""
+
+    # -- the path from images and sentences to masks -----------------------------------------------------------------
+
+    @abstractmethod
+    def tokenize(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Return the token ids of N expressions, on the model's device."""
+
+    @abstractmethod
+    def prepare(self, images: Sequence[Tensor]) -> Views:
+        """Resize, pad and scale M native uint8 images (3, H_i, W_i) as the method does, on the model's device."""
+
+    @abstractmethod
+    def encode(self, views: Views, sizes: Tensor) -> ImageState:
+        """Encode what needs no sentence. ``sizes``: (M, 2) native sizes."""
+
+    @abstractmethod
+    def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
+        """Find where each of N expressions points."""
+
+    @abstractmethod
+    def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
+        """Turn the prompts into (N, 1, h, w) log-odds."""
+
+    def encode_image(self, images: Sequence[Tensor]) -> ImageState:
+        """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i)."""
+        sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.int64).reshape(-1, 2)
+        return self.encode(self.prepare(images), sizes)
+
+    def refer(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prediction:
+        """Localise and segment N expressions on images that are encoded already."""
+        prompts = self.localise(state, tokens, image_index)
+        n, step = len(image_index), self.max_expressions
+        if self.training or step is None or n <= step:
+            logits = self.segment(state, prompts, image_index)
+        else:
+            rows = [slice(i, i + step) for i in range(0, n, step)]
+            logits = torch.cat([self.segment(state, prompts[r], image_index[r]) for r in rows])
+        return Prediction(logits, prompts, state, image_index)
+
+    def forward(self, batch: Batch, text_mode: TextMode = "independent") -> Prediction:
+        """Answer every expression of the batch."""
+        state = self.encode_image(batch.images)
+        return self.refer(state, self.tokenize(batch.expressions, text_mode), batch.image_index)
+
+    @abstractmethod
+    def restore(self, prediction: Prediction) -> list[Tensor]:
+        """Bring the log-odds back to native size by the method's own steps: N tensors (H_i, W_i)."""
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def target(self, masks: Sequence[Tensor]) -> Tensor:
+        """Turn N native bool masks (H_i, W_i) into the method's training target, uint8 (N, 1, S, S) of 0, 1, 255."""
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        """Return the named, unweighted-in-name loss terms; ``"loss"`` is the sum that is minimised."""
+
+    @abstractmethod
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return a named partition of everything that trains; learning rates for the names live in the config."""
+
+    @abstractmethod
+    def inert_parameters(self) -> dict[str, str]:
+        """Return the published trainable parameters that cannot get a gradient, by name, with the reason.
+
+        They are kept for the checkpoint's sake and frozen.
+        """
+
+    def freeze_inert_parameters(self) -> None:
+        """Freeze exactly the inert parameters (called at the end of a subclass's constructor)."""
+        inert = self.inert_parameters()
+        names = dict(self.named_parameters())
+        for name in inert:
+            names[name].requires_grad_(False)
+
+    # -- small conveniences ------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first parameter."""
+        return next(self.parameters()).device
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of scalar parameters.
+
+    Attributes:
+        total: all parameters (buffers are not parameters).
+        trainable: what the published program flags as trainable: trained + inert.
+        trained: what really gets a gradient.
+    """
+
+    total: int
+    trainable: int
+    trained: int
+
+
+def count_parameters(model: ReferringSegmenter) -> ParameterCount:
+    """Count a model's parameters, each tensor once."""
+    inert = model.inert_parameters()
+    total = trained = dead = 0
+    for name, parameter in model.named_parameters():
+        total += parameter.numel()
+        trained += parameter.numel() if parameter.requires_grad else 0
+        dead += parameter.numel() if name in inert else 0
+    return ParameterCount(total, trained + dead, trained)
+
+
+def check_images(images: Sequence[Tensor]) -> None:
+    """Refuse what is no native RGB image.
+
+    Raises:
+        ConfigError: an image that is not uint8 (3, H, W) with at least one pixel.
+    """
+    for i, image in enumerate(images):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
+            given = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+            raise ConfigError(f"image {i} must be uint8 RGB of shape (3, H, W), got {given}")

@@ -1,0 +1,1 @@
+"""Golden cases: what a published program computes, against what we compute."""

@@ -1,0 +1,1 @@
+"""Where weights come from, and how names of released files map to ours."""
