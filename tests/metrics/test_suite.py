@@ -129,6 +129,7 @@ def test_repeated_missing_and_impossible_samples(indices, expected_n, words):
     assert metrics.compute()["miou"] == 100.0
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_nothing_scored():
     with pytest.raises(ConfigError, match="sample 0 was not scored in a split of 1"):
         ReferringMetrics(expected_n=1).compute()
@@ -169,6 +170,7 @@ def test_constructor_refuses_what_it_cannot_use():
         ReferringMetrics(expected_n=-1)
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_reset_clone_pickle_and_state_dict():
     preds, targets = random_masks(6, 3)
     metrics = evaluate(preds, targets, [[0, 1, 2], [3, 4]], expected_n=6)
