@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from rrsis_zoo.errors import ConfigError
@@ -193,12 +194,8 @@ def odd_input(factory: Factory) -> None:
     assert model.restore(model(pixel))[0].shape == (1, 1)
     bad = [torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8)]
     for wrong in bad:
-        try:
+        with pytest.raises(ConfigError, match="uint8 RGB"):
             model(Batch([wrong], ["the ship"], torch.tensor([0])))
-        except ConfigError as error:
-            assert "uint8 RGB" in str(error)
-        else:
-            raise AssertionError(f"{wrong.dtype} {tuple(wrong.shape)} was taken for an RGB image")
 
 
 PROMISES = (

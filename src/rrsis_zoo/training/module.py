@@ -6,7 +6,7 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.scores import score
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
 from rrsis_zoo.registry import card
@@ -171,7 +172,7 @@ class RRSISModule(lightning.LightningModule):
         """Score a batch of whole scenes."""
         self._score(batch)
 
-    def test_step(self, batch: Batch, batch_index: int) -> Answer:
+    def test_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
         """Score a batch of whole scenes; callbacks get the answer."""
         return self._score(batch)
 
@@ -187,6 +188,10 @@ class RRSISModule(lightning.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log ``test/…``."""
         self._log_metrics("test")
+
+    def metrics_of(self, samples: Sequence[tuple[int, int, int]]) -> dict[str, float]:
+        """Return the numbers of samples (index, intersection, union) under this run's protocol."""
+        return score([i for _, i, _ in samples], [u for _, _, u in samples], self.protocol)
 
     def _start_metrics(self, split: Any, limit: float | int) -> None:
         ids = self._data().sample_ids(split)
