@@ -57,7 +57,8 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, fontsize=12)
-    for line, (part, row) in enumerate(zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows, strict=True)):
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for line, (part, row) in enumerate(zip(parts, rows, strict=True)):
         score = "" if row.iou is None else f"   IoU {row.iou:.2f}"
         part.suptitle("\n".join(textwrap.wrap(f"“{row.expression}”{score}", 110)), fontsize=10, x=0.01, ha="left")
         axes = part.subplots(1, len(columns))

@@ -114,7 +114,7 @@ class RSRefSeg(ReferringSegmenter):
         "tiny": TINY,
         "tiny256": replace(
             TINY,
-            sam=replace(TINY.sam, image_size=256),
+            sam=replace(TINY.sam, image_size=256, patch_size=16),
             siglip=replace(TINY.siglip, image_size=256, patch_size=16),
         ),
     }

@@ -24,14 +24,15 @@ class RRSISCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing."""
-        options = self.config[self.subcommand]
+        options = self.config[str(self.subcommand)]
         model = options.model
         if not options.get("ckpt_path"):
             method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
             weights = model.init_args.get("weights")
             if method is not None and weights:
                 find_pretrained(method.name, weights)
-        settings = vars(options.data)
+        # jsonargparse adds the path of the file that a section came from
+        settings = {name: value for name, value in vars(options.data).items() if not name.startswith("__")}
         RRSISDataModule(**settings).check()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.errors import ConfigError, MissingWeightsError, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.layers.lora import is_lora
 from rrsis_zoo.weights.files import load_state_dict
 from rrsis_zoo.weights.load import load_into
 from rrsis_zoo.weights.names import sam_to_transformers
-from rrsis_zoo.weights.sources import NoSource, parse_source, resolve
+from rrsis_zoo.weights.sources import HubSource, NoSource, parse_source, resolve
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def find_pretrained(method: str, weights: Mapping[str, str]) -> dict[str, list[P
         role -> its files, for the roles whose source is not ``none``.
 
     Raises:
-        ConfigError: an unknown or missing role, a malformed source, or some roles ``none`` and others not.
-        MissingWeightsError: a file is not on this machine.
+        ConfigError: an unknown or missing role, or a malformed source.
+        MissingWeightsError: files are not on this machine; all of them are named.
     """
     roles = ROLES[method]
     for name in weights:
@@ -64,11 +64,29 @@ def find_pretrained(method: str, weights: Mapping[str, str]) -> dict[str, list[P
             f"weights of {method}: no source for {', '.join(missing)}; give local:PATH, hub:ORG/REPO or none for each"
         )
     sources = {name: parse_source(text) for name, text in weights.items()}
-    return {
-        name: [resolve(source, names, f"{roles[name].what} ({method}, weights.{name})") for names in roles[name].files]
-        for name, source in sources.items()
-        if not isinstance(source, NoSource)
-    }
+    found: dict[str, list[Path]] = {}
+    absent: list[str] = []
+    for name, source in sources.items():
+        if isinstance(source, NoSource):
+            continue
+        what = f"{roles[name].what} ({method}, weights.{name})"
+        faults: dict[str, MissingWeightsError] = {}
+        for names in roles[name].files:
+            try:
+                found.setdefault(name, []).append(resolve(source, names, what))
+            except MissingWeightsError as error:
+                faults[names[0]] = error
+        if len(faults) > 1 and isinstance(source, HubSource) and source.file is None:
+            # one command for all files of a repository
+            files = " and ".join(faults)
+            absent.append(
+                f"{what}: {files} of {source.page} are not here; fetch them with: {source.command([*faults])}"
+            )
+        else:
+            absent += map(str, faults.values())
+    if absent:
+        raise MissingWeightsError("; ".join(absent))
+    return found
 
 
 def load_pretrained(model: ReferringSegmenter, weights: Mapping[str, str]) -> None:

@@ -1,0 +1,51 @@
+"""Weights & Biases without surprises."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
+
+
+class QuietWandbLogger(WandbLogger):
+    """A `WandbLogger` that never prompts and never waits for an account: offline where none is set up.
+
+    Args:
+        project: project name.
+        name: run name; W&B invents one by default.
+        save_dir: where the run's folder goes.
+        offline: None for "offline unless an API key is set up".
+        tags: of the run.
+        group: of the run.
+    """
+
+    def __init__(
+        self,
+        project: str = "rrsis-zoo",
+        name: str | None = None,
+        save_dir: str = "runs",
+        offline: bool | None = None,
+        tags: list[str] | None = None,
+        group: str | None = None,
+    ) -> None:
+        wanted = os.environ.get("WANDB_MODE", "")
+        if offline is None:
+            offline = wanted in ("offline", "disabled", "dryrun") or not has_api_key()
+        Path(save_dir).mkdir(parents=True, exist_ok=True)  # else W&B falls back to the temporary folder
+        options: dict[str, Any] = {"tags": tags, "group": group}
+        super().__init__(project=project, name=name, save_dir=save_dir, offline=offline, **options)
+
+
+def has_api_key() -> bool:
+    """Whether W&B can log in without asking: a key in the environment or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        hosts = netrc.netrc(path).hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any("wandb" in host for host in hosts)

@@ -1,0 +1,44 @@
+from dataclasses import replace
+
+import pytest
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import change, from_plain, to_plain
+from rrsis_zoo.models.rsrefseg import RSRefSeg, RSRefSegConfig
+from rrsis_zoo.registry import card, list_models
+
+
+@pytest.mark.parametrize("method", list_models())
+def test_every_preset_goes_through_plain_values(method):
+    for config in card(method).model().presets.values():
+        assert from_plain(type(config), to_plain(config)) == config
+
+
+def test_nested_changes():
+    config = change(
+        RSRefSegConfig(), {"sam": {"image_size": 512, "global_blocks": [1, 2]}, "bce_weight": 1}, "rsrefseg"
+    )
+    assert config.sam == replace(RSRefSegConfig().sam, image_size=512, global_blocks=(1, 2))
+    assert config.bce_weight == 1.0
+    assert isinstance(config.bce_weight, float)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": 5}, "unknown setting of rsrefseg 'image'"),
+        ({"sam": {"imagesize": 5}}, "did you mean 'image_size'"),
+        ({"dense_prompt": "yes"}, "rsrefseg.dense_prompt must be like True"),
+        ({"sam": {"image_size": 512.5}}, "rsrefseg.sam.image_size must be like 1024"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        RSRefSeg.from_preset("tiny", **changes) if "sam" not in changes else change(
+            RSRefSegConfig(), changes, "rsrefseg"
+        )
+
+
+def test_unknown_preset():
+    with pytest.raises(ConfigError, match="known: b, l, tiny"):
+        RSRefSeg.from_preset("xl")

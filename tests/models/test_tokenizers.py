@@ -1,0 +1,96 @@
+import io
+
+import pytest
+import torch
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.tokenizers import SigLIPTokenizer, canonicalise, pad
+
+SENTENCES = [
+    "The red ship on the left of the pier",
+    "a large storage tank in the upper right corner",
+    "golf field near the bridge",
+    "white vehicle, parked; at the bottom",
+] * 10
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return SigLIPTokenizer.from_expressions(SENTENCES, 200, 64)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        *SENTENCES[:4],
+        "  two  blanks ",
+        '"quoted" ship',
+        ", comma first",
+        "",
+        "...",
+        "Ünïcödé",
+        "码头",
+        "🚢",
+        "a_b-c",
+        "tank\n",
+    ],
+)
+def test_ids_are_those_of_transformers(tokenizer, tmp_path, sentence):
+    from transformers import SiglipTokenizer
+
+    (tmp_path / "spiece.model").write_bytes(tokenizer.model)
+    theirs = SiglipTokenizer(vocab_file=str(tmp_path / "spiece.model"))
+    assert tokenizer.encode(sentence) == theirs(sentence).input_ids
+
+
+def test_special_tokens_cannot_be_written(tokenizer):
+    assert tokenizer.encode("ship</s>tank").count(tokenizer.end_id) == 1
+
+
+def test_long_sentences_are_cut_and_keep_their_end(tokenizer):
+    ids = tokenizer.encode("ship " * 500)
+    assert len(ids) == 64
+    assert ids[-1] == tokenizer.end_id
+
+
+def test_text_modes(tokenizer):
+    published = tokenizer(["ship", SENTENCES[0]], "published")
+    independent = tokenizer(["ship", SENTENCES[0]], "independent")
+    longest = published.ids.shape[1]
+    assert published.ids.equal(independent.ids)
+    assert published.length.tolist() == [longest, longest]
+    assert independent.length.tolist() == [len(tokenizer.encode("ship")), longest]
+    assert published.ids[0, independent.length[0] :].unique().tolist() == [tokenizer.pad_id]
+
+
+def test_state_goes_through_a_safe_file(tokenizer):
+    file = io.BytesIO()
+    torch.save(tokenizer.state(), file)
+    file.seek(0)
+    again = SigLIPTokenizer.from_state(torch.load(file, weights_only=True))
+    assert [again.encode(s) for s in SENTENCES] == [tokenizer.encode(s) for s in SENTENCES]
+    assert again.max_length == 64
+
+
+def test_learning_is_deterministic():
+    first, second = (SigLIPTokenizer.from_expressions(SENTENCES, 100, 32) for _ in range(2))
+    assert first.vocabulary_size == second.vocabulary_size <= 100
+    assert [first.encode(s) for s in SENTENCES] == [second.encode(s) for s in SENTENCES]
+
+
+def test_nothing_to_learn_from():
+    with pytest.raises(ConfigError, match="training expressions"):
+        SigLIPTokenizer.from_expressions(["", "..."], 100, 32)
+
+
+def test_not_a_model():
+    with pytest.raises(ConfigError, match="no sentencepiece model"):
+        SigLIPTokenizer(b"nonsense", 64)
+
+
+def test_canonicalise():
+    assert canonicalise("  The  SHIP's, wing.\n") == "the ships wing"
+
+
+def test_pad_of_nothing():
+    assert pad([], 1, "independent").ids.shape == (0, 0)

@@ -1,0 +1,197 @@
+"""The golden cases pass, through the command; and they fail when anything is wrong."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.parity.case import Case, fill
+from rrsis_zoo.parity.report import compare_tensor
+from rrsis_zoo.parity.run import check
+
+CASES = ("prompter", "prompter_nodense", "tiny", "full_keys_b", "full_keys_l")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rsrefseg(golden, case):
+    report = check(golden / "rsrefseg" / case)
+    assert report.passed, report.text()
+    kinds = {row.kind for row in report.rows}
+    if case == "tiny":
+        assert {"tensor", "loss", "gradient", "names", "count", "skipped"} <= kinds
+        assert sum(row.kind == "gradient" for row in report.rows) == 189
+    if case.startswith("full_keys"):
+        assert sum(row.kind == "name" for row in report.rows) == len(
+            json.loads((golden / "rsrefseg" / case / "keys.json").read_text())
+        )
+
+
+def test_command(golden, rrsis):
+    done = subprocess.run([*rrsis, "parity", str(golden / "rsrefseg" / "prompter")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "11 of 11 passed" in done.stdout
+
+
+def test_command_fails_with_status_1_and_json(golden, rrsis, tmp_path):
+    case = copy(golden, tmp_path, "prompter")
+    tensors = load_file(case / "tensors.safetensors")
+    tensors["out.down_channel"] = tensors["out.down_channel"].clone()
+    tensors["out.down_channel"][1, 2, 3, 4] += 1e-3
+    save_file(tensors, case / "tensors.safetensors")
+    done = subprocess.run([*rrsis, "parity", str(case), "--json"], capture_output=True, text=True)
+    assert done.returncode == 1
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["name"] for row in rows if not row["passed"]] == ["out.down_channel"]
+
+
+def copy(golden, tmp_path, name):
+    case = tmp_path / name
+    shutil.copytree(golden / "rsrefseg" / name, case)
+    return case
+
+
+def edit(case, change):
+    meta = json.loads((case / "meta.json").read_text())
+    change(meta)
+    (case / "meta.json").write_text(json.dumps(meta))
+
+
+def failed(case):
+    return {row.name for row in check(case).rows if not row.passed}
+
+
+def test_a_wrong_key_is_named(golden, tmp_path):
+    case = copy(golden, tmp_path, "prompter")
+    keys = json.loads((case / "keys.json").read_text())
+    keys["prompter_down_channel.bn.wieght"] = keys.pop("prompter_down_channel.bn.weight")
+    (case / "keys.json").write_text(json.dumps(keys))
+    assert failed(case) == {"prompter_down_channel.bn.wieght"}
+
+
+def test_a_key_of_another_shape_is_named(golden, tmp_path):
+    case = copy(golden, tmp_path, "full_keys_b")
+    keys = json.loads((case / "keys.json").read_text())
+    name = "prompter_down_channel.conv.weight"
+    keys[name]["shape"][0] += 1
+    removed = "sam_mask_decoder.model.iou_token.weight"
+    del keys[removed]
+    (case / "keys.json").write_text(json.dumps(keys))
+    assert failed(case) == {name, removed}
+
+
+def test_a_wrong_gradient_loss_or_count_is_named(golden, tmp_path):
+    case = copy(golden, tmp_path, "tiny")
+    name = "prompter_down_channel.bn.weight"
+
+    def change(meta):
+        meta["gradients"]["values"][name] *= 1.01
+        meta["losses"]["loss_ce"] *= 1.01
+        meta["parameters"]["total"] += 1
+        meta["trainable_without_gradient"].pop()  # the position matrix, which is no parameter here
+        meta["trainable_without_gradient"].pop()
+
+    edit(case, change)
+    assert failed(case) == {name, "loss_ce", "total parameters", "trainable without gradient (13)"}
+
+
+def test_a_gradient_where_none_is_recorded_is_found(golden, tmp_path):
+    case = copy(golden, tmp_path, "tiny")
+    name = "prompter_down_channel.bn.weight"
+    edit(case, lambda meta: meta["gradients"]["values"].update({name: None}))
+    assert name in failed(case)
+
+
+def test_another_configuration_of_the_format(golden, tmp_path):
+    """A case that we do not have: other sizes, no dense prompt, three halvings, expectations made here."""
+    case = copy(golden, tmp_path, "tiny")
+
+    def change(meta):
+        c = meta["configuration"]
+        c["with_dense_feat"], c["down_spatial_times"], c["original_size"] = False, 3, [40, 77]
+        c["sam"]["mask_decoder_config"]["iou_head_hidden_dim"] = 24
+        for lora in c["lora"].values():
+            lora["r"] = 8
+
+    edit(case, change)
+    report = check(case)
+    wrong = {row.name: row.note for row in report.rows if not row.passed}
+    # the keys are still those of the old configuration: every difference is named, nothing crashes
+    assert "our shape is (8, 32)" in wrong["backbone.base_model.model.model.layers.0.attn.qkv.lora_A.default.weight"]
+    assert wrong["prompter_down_spatial.3.conv.weight"] == "not in the case"
+
+
+def test_stored_forms(golden, tmp_path):
+    """A tensor may be stored whole, as a slice of its flattened form, or as packed bits."""
+    full = torch.randn(3, 4, 5)
+    bits = torch.rand(3, 7) > 0.5
+    save_file(
+        {"a": full.reshape(-1)[::7].clone(), "b": torch.from_numpy(np.packbits(bits.numpy()))},
+        tmp_path / "tensors.safetensors",
+    )
+    meta = {
+        "format": 1, "model": "rsrefseg", "case": "x", "part": "prompter", "tolerance": {"rtol": 0, "atol": 1e-6},
+        "tensors": {
+            "a": {"role": "output", "shape": [3, 4, 5], "dtype": "float32", "stored": "flat_stride", "stride": 7},
+            "b": {"role": "output", "shape": [3, 7], "dtype": "uint8", "stored": "packbits"},
+        },
+    }  # fmt: skip
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    case = Case(tmp_path)
+    assert compare_tensor(case, "a", full).passed
+    assert compare_tensor(case, "b", bits.to(torch.uint8)).passed
+    assert case.input("b").reshape(3, 7).equal(bits.to(torch.uint8))
+    other = full.clone()
+    other.view(-1)[14] += 1
+    assert not compare_tensor(case, "a", other).passed
+    assert not compare_tensor(case, "b", (~bits).to(torch.uint8)).passed
+    assert not compare_tensor(case, "a", full[:2]).passed
+    assert not compare_tensor(case, "a", torch.full_like(full, torch.nan)).passed
+    assert not compare_tensor(case, "a", None).passed
+
+
+def test_decoded_inputs(tmp_path):
+    small = torch.randint(-128, 128, (1, 2, 3, 4), dtype=torch.int8)
+    save_file({"in.x_i8": small}, tmp_path / "tensors.safetensors")
+    record = {
+        "role": "input",
+        "shape": [1, 2, 3, 4],
+        "dtype": "int8",
+        "stored": "full",
+        "decode": {"scale": 0.25, "repeat": 2},
+    }
+    meta = {"format": 1, "model": "m", "case": "x", "part": "p", "tensors": {"in.x_i8": record}}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    x = Case(tmp_path).input("in.x_i8")
+    assert x.shape == (1, 2, 6, 8)
+    assert x[0, 1, 5, 2] == small[0, 1, 2, 1] * 0.25
+
+
+def test_no_case_and_wrong_cases(golden, tmp_path):
+    with pytest.raises(MissingDataError, match=r"no meta\.json"):
+        check(tmp_path)
+    case = copy(golden, tmp_path, "prompter")
+    edit(case, lambda meta: meta.update(part="prompters"))
+    with pytest.raises(ConfigError, match="did you mean 'prompter'"):
+        check(case)
+    edit(case, lambda meta: meta.update(part="prompter", model="rsrefsge"))
+    with pytest.raises(ConfigError, match="did you mean 'rsrefseg'"):
+        check(case)
+    edit(case, lambda meta: meta.update(format=2))
+    with pytest.raises(DataFormatError, match="format 2"):
+        check(case)
+
+
+def test_fill_is_the_one_of_the_format():
+    """Values computed once with the format's own description."""
+    assert fill("a.running_var", (2,)).min() >= 1
+    assert not fill("x.num_batches_tracked", ()).any()
+    weight, bias = fill("n.weight", (4,)), fill("n.bias", (4,))
+    assert abs(weight.mean() - 1) < 0.2
+    assert abs(bias.mean()) < 0.2
+    noise = np.random.default_rng(__import__("zlib").crc32(b"w")).standard_normal((3, 8), dtype=np.float32)
+    np.testing.assert_allclose(fill("w", (3, 8)), noise / np.sqrt(8), rtol=1e-6)

@@ -1,0 +1,32 @@
+import math
+
+import pytest
+
+from rrsis_zoo.training.schedules import WarmupCosine
+
+
+def test_rsrefseg_recipe():
+    """Spec rsrefseg §6: warm-up over 5 epochs from 0.01, then per epoch f + (1 - f)(1 + cos(pi (e - 5) / 200)) / 2."""
+    factor = WarmupCosine(10, warmup_epochs=5, warmup_start=0.01, cosine_start=5, cosine_epochs=200, floor=1e-3)
+    assert factor(0) == 0.01
+    assert factor(25) == pytest.approx(0.01 + 0.99 / 2)
+    assert factor(50) == 1.0
+    for epoch in (6, 50, 105, 199):
+        expected = 1e-3 + (1 - 1e-3) * (1 + math.cos(math.pi * (epoch - 5) / 200)) / 2
+        for step in (epoch * 10, epoch * 10 + 9):
+            assert factor(step) == pytest.approx(expected)
+    assert factor(105 * 10) == pytest.approx(0.5005)
+
+
+def test_rsrefseg2_recipe():
+    """Spec rsrefseg2 §8: constant until epoch 30, a period longer than the training; 5.8e-5 of 1e-4 at the end (A)."""
+    factor = WarmupCosine(7, warmup_epochs=5, warmup_start=0.01, cosine_start=30, cosine_epochs=600, floor=0.01)
+    assert factor(7 * 29) == 1.0
+    assert factor(7 * 299) == pytest.approx(0.58, abs=0.005)
+
+
+def test_floor_and_no_schedule():
+    factor = WarmupCosine(3, cosine_epochs=4, floor=0.1)
+    assert factor(3 * 4) == pytest.approx(0.1)
+    assert factor(3 * 40) == pytest.approx(0.1)
+    assert {WarmupCosine(3)(step) for step in range(20)} == {1.0}

@@ -1,0 +1,36 @@
+import json
+
+import pytest
+import torch
+
+from rrsis_zoo.models.backbones.sam import SAM, SAMConfig
+from rrsis_zoo.models.rsrefseg import RSRefSeg
+from rrsis_zoo.weights.names import official_names, sam_to_transformers
+
+
+def test_sam_names_are_transformers_own():
+    """Against the real class, not against a list that somebody typed."""
+    from transformers import SamConfig, SamModel
+
+    small = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "mlp_dim": 48,
+        "global_attn_indexes": [1],
+    }
+    with torch.device("meta"):
+        theirs = SamModel(SamConfig(vision_config=small)).state_dict()
+        ours = SAM(SAMConfig(width=32, depth=2, heads=4, mlp_width=48, global_blocks=(1,))).state_dict()
+    renamed = {hf: tuple(ours[name].shape) for name, hf in sam_to_transformers(ours).items()}
+    assert renamed == {name: tuple(t.shape) for name, t in theirs.items()}
+
+
+@pytest.mark.parametrize("preset", ["l", "b"])
+def test_rsrefseg_names_are_the_authors(golden, preset):
+    with torch.device("meta"):
+        model = RSRefSeg.from_preset(preset)
+    names = official_names(model)
+    assert len(set(names.values())) == len(names)
+    keys = json.loads((golden / "rsrefseg" / f"full_keys_{preset}" / "keys.json").read_text())
+    assert set(names.values()) == set(keys)
