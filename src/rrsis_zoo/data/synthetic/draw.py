@@ -286,7 +286,9 @@ def _baseball_field(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     reach = du * du + p.v * p.v
     p.paint(wedge & (reach <= far) & (du >= -2), (160, 112, 70))
     p.paint_on((reach <= np.float32(32.5 * 32.5)), PITCH)
-    p.paint_on((reach <= np.float32(32.5 * 32.5)) & (np.floor(reach / np.float32(90)).astype(np.int16) % 2 == 0), PITCH_LIGHT)
+    p.paint_on(
+        (reach <= np.float32(32.5 * 32.5)) & (np.floor(reach / np.float32(90)).astype(np.int16) % 2 == 0), PITCH_LIGHT
+    )
     infield = (du - 11) * (du - 11) + p.v * p.v <= 13.5 * 13.5
     p.paint_on(infield & (np.abs(p.v) <= du + 2.5), (186, 134, 88))
     diamond = np.abs(du - np.float32(9.5)) + np.abs(p.v) <= 7.6
@@ -443,15 +445,36 @@ class Category:
 CATEGORIES: dict[str, Category] = {
     c.name: c
     for c in (
-        Category("airplane", 2, "airplane", (20, 20), 4, ("white", "blue", "red", "yellow"), _airplane, solid=False, scale=0.92),
+        Category(
+            "airplane",
+            2,
+            "airplane",
+            (20, 20),
+            4,
+            ("white", "blue", "red", "yellow"),
+            _airplane,
+            solid=False,
+            scale=0.92,
+        ),
         Category("baseball field", 4, "baseballfield", (19, 26), 0, (), _baseball_field, scale=0.88),
         Category("basketball court", 5, "basketballcourt", (17, 10), 0, ("red", "blue", "green"), _basketball_court),
         Category("bridge", 6, "bridge", (20, 8), 4, (), _bridge, sized=False, solid=False),
-        Category("ground track field", 10, "groundtrackfield", (28, 17.5), 0, ("red", "blue"), _ground_track_field, scale=0.84),
+        Category(
+            "ground track field",
+            10,
+            "groundtrackfield",
+            (28, 17.5),
+            0,
+            ("red", "blue"),
+            _ground_track_field,
+            scale=0.84,
+        ),
         Category("harbor", 11, "harbor", (23, 14), 2, (), _harbor, scale=0.92),
         Category("ship", 13, "ship", (20, 6.8), 2.5, ("white", "red", "green", "black", "yellow"), _ship),
         Category("stadium", 14, "stadium", (27, 22), 6, ("red", "blue", "yellow"), _stadium, scale=0.84),
-        Category("storage tank", 15, "storagetank", (11.5, 11.5), 6, ("white", "brown", "green", "blue"), _storage_tank),
+        Category(
+            "storage tank", 15, "storagetank", (11.5, 11.5), 6, ("white", "brown", "green", "blue"), _storage_tank
+        ),
         Category("tennis court", 16, "tenniscourt", (18, 10.5), 0, ("green", "blue", "red"), _tennis_court),
         Category("vehicle", 18, "vehicle", (10, 5.2), 2, ("white", "red", "blue", "yellow", "black"), _vehicle),
         Category("windmill", 19, "windmill", (20, 20), 10, (), _windmill, solid=False),

@@ -149,7 +149,10 @@ class _Canvas:
         """Tree crowns seen from above: bright tops, dark gaps; about [-1, 1]."""
         cells = 17
         step = np.float32(NOMINAL / (cells - 1))
-        px, py = self.dice.grid(cells + 2, cells + 2) * np.float32(0.42), self.dice.grid(cells + 2, cells + 2) * np.float32(0.42)
+        px, py = (
+            self.dice.grid(cells + 2, cells + 2) * np.float32(0.42),
+            self.dice.grid(cells + 2, cells + 2) * np.float32(0.42),
+        )
         gx, gy = self.x / step, self.y / step
         ix, iy = np.floor(gx).astype(np.int32), np.floor(gy).astype(np.int32)
         nearest = np.full(self.x.shape, 4, np.float32)
@@ -213,8 +216,15 @@ class _Canvas:
             for dx, colour, part in ((1.3, (24, 34, 24), 0.55), (0.0, (44, 84, 40), 1.0), (-0.7, (84, 126, 62), 0.8)):
                 radius = r if dx >= 0 else r * 0.5
                 squared = (wx - np.float32(x + dx)) ** 2 + (wy - np.float32(y + dx)) ** 2
-                cover = np.clip((np.float32(radius * radius) - squared) / np.float32(2 * radius) * np.float32(scale) + np.float32(0.5), 0, 1)
-                window += (np.asarray(colour, np.float32) * np.float32(tone) - window) * (cover * land * np.float32(part))[..., None]
+                cover = np.clip(
+                    (np.float32(radius * radius) - squared) / np.float32(2 * radius) * np.float32(scale)
+                    + np.float32(0.5),
+                    0,
+                    1,
+                )
+                window += (np.asarray(colour, np.float32) * np.float32(tone) - window) * (
+                    cover * land * np.float32(part)
+                )[..., None]
 
 
 _TEXTURES: dict[str, tuple[Colour, tuple[float, float, float]]] = {
@@ -382,11 +392,15 @@ class Theme:
 
 THEMES: dict[str, Theme] = {
     "sea": Theme(8, _sea, {"ship": 5, "windmill": 4}),
-    "coast": Theme(16, _coast, {"harbor": 10, "ship": 8, "building": 3, "storage tank": 3, "swimming pool": 3, "helipad": 2}),
+    "coast": Theme(
+        16, _coast, {"harbor": 10, "ship": 8, "building": 3, "storage tank": 3, "swimming pool": 3, "helipad": 2}
+    ),
     "river": Theme(12, _river, {"bridge": 9, "ship": 5, "building": 4, "storage tank": 2, "windmill": 2}),
     "apron": Theme(13, _apron, {"airplane": 14, "helipad": 5, "vehicle": 4, "building": 3}),
     "industry": Theme(9, _industry, {"storage tank": 8, "building": 5, "vehicle": 5, "helipad": 2}),
-    "suburb": Theme(12, _suburb, {"vehicle": 7, "building": 6, "swimming pool": 7, "tennis court": 4, "basketball court": 4}),
+    "suburb": Theme(
+        12, _suburb, {"vehicle": 7, "building": 6, "swimming pool": 7, "tennis court": 4, "basketball court": 4}
+    ),
     "sports": Theme(
         24,
         _sports,
@@ -401,7 +415,9 @@ THEMES: dict[str, Theme] = {
         },
     ),
     "farmland": Theme(9, _farmland, {"windmill": 8, "building": 4, "vehicle": 4, "storage tank": 3}),
-    "junction": Theme(11, _junction, {"roundabout": 10, "vehicle": 4, "building": 4, "soccer field": 1, "tennis court": 3}),
+    "junction": Theme(
+        11, _junction, {"roundabout": 10, "vehicle": 4, "building": 4, "soccer field": 1, "tennis court": 3}
+    ),
 }
 """Kinds of scenes by name."""
 

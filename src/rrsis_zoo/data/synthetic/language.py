@@ -22,9 +22,9 @@ left (right, top,   c at most 0.40 from that side                       c at lea
 bottom)
 upper left, ...     c at most 0.40 from both sides                      c at least 0.56 from either side
 middle              c at most 0.14 from the centre on both axes         more than 0.26 on either axis
-leftmost, ...       c and the mask's outer edge beyond those of every   some peer's c lies further out by 0.08
-                    peer, c by 0.08 at least
-left of, above ...  c lies within 31 degrees of the axis, at least      c less than 0.02 to that side, or 65 degrees
+leftmost, ...       c and the mask's outer edge beyond those of every   some peer's c lies further out by 0.10
+                    peer, c by 0.10 at least
+left of, above ...  c lies within 27 degrees of the axis, at least      c less than 0.02 to that side, or 65 degrees
                     0.12 away, and the two masks do not overlap on      and more from the axis
                     that axis
 upper left of, ...  dx and dy both point there, the smaller at least    either points there by less than 0.03, or the
@@ -300,9 +300,9 @@ class Reader:
                 return UNCLEAR
             side = _EXTREMES[position]
             own, outer = self._depth(i, side), self._outer(i, side)
-            if any(self._depth(j, side) <= own - 0.08 for j in self.peers[i]):
+            if any(self._depth(j, side) <= own - 0.10 for j in self.peers[i]):
                 return NO
-            clear = all(self._depth(j, side) >= own + 0.08 and self._outer(j, side) > outer for j in self.peers[i])
+            clear = all(self._depth(j, side) >= own + 0.10 and self._outer(j, side) > outer for j in self.peers[i])
             return YES if clear else UNCLEAR
         depths = [self._depth(i, side) for side in _CORNERS.get(position, (position,))]
         return YES if max(depths) <= 0.40 else NO if max(depths) >= 0.56 else UNCLEAR
@@ -343,7 +343,7 @@ class Reader:
             return NO
         opposite = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}[side]
         apart = self._outer(i, opposite) + self._outer(anchor, side) >= 1 - 0.005
-        return YES if ahead >= 0.12 and off <= 0.6 * ahead and apart else UNCLEAR
+        return YES if ahead >= 0.12 and off <= 0.5 * ahead and apart else UNCLEAR
 
     def _diagonal(self, i: int, anchor: int, sides: tuple[str, str]) -> int:
         ahead = [self._depth(anchor, side) - self._depth(i, side) for side in sides]
@@ -471,7 +471,7 @@ def _relate(phrase: Phrase, anchors: list[Phrase], reader: Reader, keep: Callabl
 
 
 def is_minimal(reader: Reader, meaning: Meaning) -> bool:
-    """Whether every attribute and every relation of the referent is needed: without it, the rest fits no sole object."""
+    """Whether every attribute and relation of the referent is needed: without it, the rest fits no sole object."""
     shorter = [replace(meaning, links=meaning.links[:i] + meaning.links[i + 1 :]) for i in range(len(meaning.links))]
     if meaning.phrase.attribute:
         shorter.append(replace(meaning, phrase=Phrase(meaning.phrase.category)))

@@ -11,7 +11,18 @@ import numpy as np
 
 from rrsis_zoo.data.synthetic.dice import ANGLE_STEPS, UNIT, Dice
 from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS, NOMINAL, OVERSAMPLING, Category, Painter
-from rrsis_zoo.data.synthetic.ground import LAND, PAVED, QUARTER, ROAD, THEMES, WATER, Ground, Spot, make_ground, point_on
+from rrsis_zoo.data.synthetic.ground import (
+    LAND,
+    PAVED,
+    QUARTER,
+    ROAD,
+    THEMES,
+    WATER,
+    Ground,
+    Spot,
+    make_ground,
+    point_on,
+)
 
 GAP = 3.0
 """Least distance between the boxes of two objects, in units."""
@@ -159,7 +170,8 @@ def _wishes(ground: Ground, dice: Dice) -> list[Placement]:
         if category.colours:
             # Some share their kind's colour of this scene: then only place and neighbours tell them apart.
             colour = colours[name] if dice.chance(0.3) else dice.choice(category.colours)
-            r, g, b = (max(0, min(255, channel + dice.integer(-9, 9))) for channel in COLOURS[colour])
+            tone = dice.integer(-9, 9)
+            r, g, b = (max(0, min(255, channel + tone + dice.integer(-2, 2))) for channel in COLOURS[colour])
             rgb = (r, g, b)
         large = dice.chance(0.5) if category.sized else None
         half, factor = category.box, 1.0
@@ -342,5 +354,3 @@ def _expose(image: np.ndarray, dice: Dice) -> np.ndarray:
         value = image[..., c] * np.float32(gain * tint) + np.float32(haze) + common + own
         out[..., c] = np.floor(np.clip(value, 0, 255) + np.float32(0.5)).astype(np.uint8)
     return out
-
-

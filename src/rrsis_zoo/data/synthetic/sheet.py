@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
 from rrsis_zoo.data.synthetic.dice import Dice
-from rrsis_zoo.data.synthetic.write import SIDECAR
-from rrsis_zoo.errors import ConfigError, MissingDataError
+from rrsis_zoo.data.synthetic.language import KINDS
+from rrsis_zoo.data.synthetic.write import SIDECAR, SPLITS
+from rrsis_zoo.errors import ConfigError, MissingDataError, unknown_name
 
 _CAPTION = 34
 
@@ -22,6 +23,7 @@ def contact_sheet(
     seed: int = 0,
     *,
     split: str | None = None,
+    kind: str | None = None,
     columns: int = 6,
     zoom: int = 2,
     blind: bool = False,
@@ -34,6 +36,7 @@ def contact_sheet(
         n: number of expressions; all of them where there are fewer.
         seed: which expressions.
         split: ``train``, ``val`` or ``test``; None for all.
+        kind: one of `KINDS`; None for all.
         columns: expressions in a row.
         zoom: how many times the images are enlarged.
         blind: number all objects instead of outlining the referent, so that a person can check the sentences.
@@ -43,17 +46,27 @@ def contact_sheet(
 
     Raises:
         MissingDataError: ``root`` is no synthetic dataset.
-        ConfigError: nothing to draw.
+        ConfigError: unknown split or kind, or nothing to draw.
     """
+    if split is not None and split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if kind is not None and kind not in KINDS:
+        raise unknown_name("kind of expression", kind, KINDS)
+    if min(n, columns, zoom) < 1:
+        raise ConfigError(f"n, columns and zoom must be positive, got {n}, {columns} and {zoom}")
     root = Path(root)
     if not (root / SIDECAR).is_file():
         raise MissingDataError(f"no {SIDECAR} in {root}: contact sheets need a folder written by make_synthetic")
     sidecar = json.loads((root / SIDECAR).read_text(encoding="utf-8"))
     images = {image["id"]: image for image in sidecar["images"]}
-    entries = [e for e in sidecar["expressions"] if split in (None, images[e["image_id"]]["split"])]
+    entries = [
+        entry
+        for entry in sidecar["expressions"]
+        if split in (None, images[entry["image_id"]]["split"]) and kind in (None, entry["kind"])
+    ]
+    if not entries:
+        raise ConfigError(f"{root} has no expression of kind {kind} in split {split}; leave one of the two out")
     entries = Dice(seed).shuffled(entries)[:n]
-    if not entries or columns < 1 or zoom < 1:
-        raise ConfigError(f"nothing to draw: n={n}, split={split!r}, columns={columns}, zoom={zoom}")
     side = sidecar["size"] * zoom
     rows = -(-len(entries) // columns)
     sheet = Image.new("RGB", (columns * (side + 6), rows * (side + _CAPTION + 6)), (255, 255, 255))

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -279,7 +279,7 @@ def _describe(thing: SceneObject) -> dict[str, Any]:
         "angle": thing.angle,
         "area": len(xs),
         "bbox": [int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())],
-        "segmentation": {"size": list(code["size"]), "counts": code["counts"].decode("ascii")},
+        "segmentation": {"size": list(code["size"]), "counts": cast(bytes, code["counts"]).decode("ascii")},
     }
 
 
