@@ -55,6 +55,7 @@ class Ground:
         image: float32 (size, size, 3), 0 to 255.
         labels: uint8 (size, size), LAND, PAVED, ROAD or WATER.
         grid: index into ``UNIT``; buildings and courts mostly follow this direction.
+        sun: index into ``UNIT``, the direction in which shadows fall.
         flow: index into ``UNIT``, along the shore or the river; None on dry land.
         spots: places for bridges, harbors and roundabouts.
         lanes: roads that are wide enough for vehicles.
@@ -64,6 +65,7 @@ class Ground:
     image: np.ndarray
     labels: np.ndarray
     grid: int
+    sun: int
     flow: int | None = None
     spots: list[Spot] = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
@@ -80,6 +82,7 @@ class _Canvas:
 
     def __init__(self, size: int, dice: Dice) -> None:
         self.size, self.dice = size, dice
+        self.sun = dice.angle()
         axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(NOMINAL / size)
         self.x, self.y = np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
         self.image = np.zeros((size, size, 3), np.float32)
@@ -189,11 +192,10 @@ class _Canvas:
 
     # -- things ------------------------------------------------------------------------------------------------------
 
-    def road(self, lane: Lane, kerb: bool = True) -> None:
+    def road(self, lane: Lane) -> None:
         """Lay a straight road with kerbs and a dashed middle line."""
         s = np.abs(self.distance(lane.k, lane.d))
-        if kerb:
-            self.lay(self.edge(lane.half + 1.6 - s), self.plain((172, 168, 158)), ROAD)
+        self.lay(self.edge(lane.half + 1.6 - s), self.plain((172, 168, 158)), ROAD)
         self.lay(self.edge(lane.half - s), self.plain(ASPHALT, 5), ROAD)
         t = self.along(lane.k) + 400
         dashes = (t - np.floor(t / 12) * 12) < 6
@@ -208,23 +210,18 @@ class _Canvas:
                 continue
             tone = self.dice.uniform(0.8, 1.2)
             # Only the window around the tree is touched.
-            x0, x1 = int(max(0, (x - 5) * scale)), int(min(self.size, (x + 7) * scale))
-            y0, y1 = int(max(0, (y - 5) * scale)), int(min(self.size, (y + 7) * scale))
+            x0, x1 = int(max(0, (x - 6) * scale)), int(min(self.size, (x + 7) * scale))
+            y0, y1 = int(max(0, (y - 6) * scale)), int(min(self.size, (y + 7) * scale))
             wx, wy = self.x[y0:y1, x0:x1], self.y[y0:y1, x0:x1]
             land = (self.labels[y0:y1, x0:x1] == LAND).astype(np.float32)
             window = self.image[y0:y1, x0:x1]
-            for dx, colour, part in ((1.3, (24, 34, 24), 0.55), (0.0, (44, 84, 40), 1.0), (-0.7, (84, 126, 62), 0.8)):
-                radius = r if dx >= 0 else r * 0.5
-                squared = (wx - np.float32(x + dx)) ** 2 + (wy - np.float32(y + dx)) ** 2
-                cover = np.clip(
-                    (np.float32(radius * radius) - squared) / np.float32(2 * radius) * np.float32(scale)
-                    + np.float32(0.5),
-                    0,
-                    1,
-                )
-                window += (np.asarray(colour, np.float32) * np.float32(tone) - window) * (
-                    cover * land * np.float32(part)
-                )[..., None]
+            cos, sin = UNIT[self.sun]
+            for away, colour, part in ((1.8, (24, 34, 24), 0.55), (0.0, (44, 84, 40), 1.0), (-1.0, (84, 126, 62), 0.8)):
+                radius = r if away >= 0 else r * 0.5
+                squared = (wx - np.float32(x + away * cos)) ** 2 + (wy - np.float32(y + away * sin)) ** 2
+                cover = self.edge((np.float32(radius * radius) - squared) / np.float32(2 * radius)) * land
+                paint = np.asarray(colour, np.float32) * np.float32(tone)
+                window += (paint - window) * (cover * np.float32(part))[..., None]
 
 
 _TEXTURES: dict[str, tuple[Colour, tuple[float, float, float]]] = {
@@ -263,7 +260,7 @@ def _sea(canvas: _Canvas) -> Ground:
     canvas.image = canvas.texture("water")
     canvas.labels[:] = WATER
     flow = canvas.dice.angle(2)
-    return Ground("sea", canvas.image, canvas.labels, flow)
+    return Ground("sea", canvas.image, canvas.labels, flow, canvas.sun)
 
 
 def _coast(canvas: _Canvas) -> Ground:
@@ -276,7 +273,7 @@ def _coast(canvas: _Canvas) -> Ground:
     for t in dice.shuffled((-32.0, -16.0, 0.0, 16.0, 32.0)):
         x, y = point_on(k, d + 5.0, t + dice.uniform(-6, 6))
         spots.append(Spot("harbor", x, y, (k - QUARTER) % ANGLE_STEPS))
-    return Ground("coast", canvas.image, canvas.labels, k, (k + QUARTER) % ANGLE_STEPS, spots)
+    return Ground("coast", canvas.image, canvas.labels, k, canvas.sun, (k + QUARTER) % ANGLE_STEPS, spots)
 
 
 def _river(canvas: _Canvas) -> Ground:
@@ -295,7 +292,7 @@ def _river(canvas: _Canvas) -> Ground:
         spots.append(Spot("bridge", x, y, k, 2 * half + 9, width))
     _lay_water(canvas, np.float32(half) - np.abs(canvas.distance(k, d)))
     canvas.trees(dice.integer(6, 16))
-    return Ground("river", canvas.image, canvas.labels, k, across, spots)
+    return Ground("river", canvas.image, canvas.labels, k, canvas.sun, across, spots)
 
 
 def _apron(canvas: _Canvas) -> Ground:
@@ -307,7 +304,7 @@ def _apron(canvas: _Canvas) -> Ground:
     canvas.lay(canvas.edge(canvas.distance(k, d)), canvas.texture(dice.choice(("grass", "dry"))), LAND)
     s = np.abs(canvas.distance(k, dice.uniform(-30, 20)))
     canvas.lay(canvas.edge(1.0 - s), canvas.plain((214, 182, 66), 0), None)
-    return Ground("apron", canvas.image, canvas.labels, k)
+    return Ground("apron", canvas.image, canvas.labels, k, canvas.sun)
 
 
 def _industry(canvas: _Canvas) -> Ground:
@@ -320,7 +317,7 @@ def _industry(canvas: _Canvas) -> Ground:
         lanes = [Lane((k + QUARTER) % ANGLE_STEPS, dice.uniform(-36, 36), 13)]
         canvas.road(lanes[0])
     canvas.trees(dice.integer(0, 8))
-    return Ground("industry", canvas.image, canvas.labels, k, lanes=lanes)
+    return Ground("industry", canvas.image, canvas.labels, k, canvas.sun, lanes=lanes)
 
 
 def _suburb(canvas: _Canvas) -> Ground:
@@ -336,14 +333,14 @@ def _suburb(canvas: _Canvas) -> Ground:
         a, b = (np.abs(canvas.distance(lane.k, lane.d)) for lane in lanes)
         canvas.lay(canvas.edge(12.9 - np.maximum(a, b)), canvas.plain(ASPHALT, 4), ROAD)
     canvas.trees(dice.integer(10, 26))
-    return Ground("suburb", canvas.image, canvas.labels, k, lanes=lanes)
+    return Ground("suburb", canvas.image, canvas.labels, k, canvas.sun, lanes=lanes)
 
 
 def _sports(canvas: _Canvas) -> Ground:
     _base(canvas, "grass", "dry", "soil")
     k = canvas.dice.angle(3)
     canvas.trees(canvas.dice.integer(8, 22))
-    return Ground("sports", canvas.image, canvas.labels, k)
+    return Ground("sports", canvas.image, canvas.labels, k, canvas.sun)
 
 
 def _farmland(canvas: _Canvas) -> Ground:
@@ -356,7 +353,7 @@ def _farmland(canvas: _Canvas) -> Ground:
         lanes = [Lane(k, dice.uniform(-36, 36), 12)]
         canvas.road(lanes[0])
     canvas.trees(dice.integer(0, 10))
-    return Ground("farmland", canvas.image, canvas.labels, k, lanes=lanes)
+    return Ground("farmland", canvas.image, canvas.labels, k, canvas.sun, lanes=lanes)
 
 
 def _junction(canvas: _Canvas) -> Ground:
@@ -375,7 +372,7 @@ def _junction(canvas: _Canvas) -> Ground:
         x, y = point_on(k, d, t)
         spots.append(Spot("roundabout", x, y, k))
     canvas.trees(dice.integer(6, 20))
-    return Ground("junction", canvas.image, canvas.labels, k, spots=spots, lanes=[main])
+    return Ground("junction", canvas.image, canvas.labels, k, canvas.sun, spots=spots, lanes=[main])
 
 
 Builder = Callable[[_Canvas], Ground]

@@ -37,9 +37,9 @@ between A and B     c projects to the middle half of the line A-B, at   c projec
                     most 0.2 of its length off it                       than 0.45 of the length off
 ==================  ==================================================  =============================================
 
-An anchor ("the large building") must itself fit exactly one object by the same rules. `attribute`, `position` and
-`relation` expressions are only made for objects with at least one peer, so that the words after the category are
-needed; `multi` expressions join two or more clauses and speak of at least two objects.
+An anchor ("the large building") must itself fit exactly one object by the same rules. All kinds but `category` are
+only made for objects with at least one peer, so that the words beside the category are needed; an anchor of the
+referent's own category needs three objects of it. `multi` expressions join clauses and speak of at least two objects.
 
 Kinds: ``category`` ("the harbor"), ``attribute`` ("the red ship"), ``position`` ("the ship at the top left"),
 ``relation`` ("the ship nearest to the harbor"), ``multi`` ("the red ship to the left of the large building").
@@ -67,10 +67,7 @@ CONFUSABLE_COLOURS = frozenset(
     for pair in (
         ("white", "grey"),
         ("grey", "black"),
-        ("red", "orange"),
-        ("orange", "yellow"),
         ("red", "brown"),
-        ("orange", "brown"),
         ("brown", "grey"),
     )
 )
@@ -594,7 +591,7 @@ def express(objects: Sequence[SceneObject], count: int, novel: bool, dice: Dice)
         kinds = [kind for kind in KINDS if any(entry[0].kind == kind for entry in options)]
         kind = dice.weighted(kinds, [KIND_WEIGHTS[kind] for kind in kinds])
         options = [entry for entry in options if entry[0].kind == kind]
-        if kind == "multi" and dice.chance(0.7):
+        if kind == "multi" and dice.chance(0.9):
             options = [entry for entry in options if is_minimal(reader, entry[0])] or options
         forms = sorted({_form(entry[0]) for entry in options})
         form = dice.choice(forms)

@@ -41,6 +41,8 @@ SMALL, LARGE = (0.80, 0.87), (1.13, 1.24)
 _VEHICLE = {False: (1.1, 1.2), True: (1.06, 1.14)}  # cars and lorries have boxes of their own
 _LORRY_BOX = (16.0, 6.2)
 
+_UNPAINTED = (200, 200, 200)  # categories without colours do not read it
+
 _STANDS_ON: dict[str, tuple[int, ...]] = {
     "airplane": (PAVED,),
     "building": (LAND, PAVED),
@@ -161,34 +163,36 @@ def _wishes(ground: Ground, dice: Dice) -> list[Placement]:
         # A second kind also comes in pairs at times, so that anchors need attributes too.
         extra = dice.weighted(names, list(weights.values()))
         chosen += [extra] * dice.weighted((1, 2), (3, 1))
-    colours = {name: dice.choice(CATEGORIES[name].colours) for name in names if CATEGORIES[name].colours}
-    out = []
-    for name in chosen[:count]:
-        category = CATEGORIES[name]
-        colour = None
-        rgb = (200, 200, 200)
-        if category.colours:
-            # Some share their kind's colour of this scene: then only place and neighbours tell them apart.
-            colour = colours[name] if dice.chance(0.3) else dice.choice(category.colours)
-            tone = dice.integer(-9, 9)
-            r, g, b = (max(0, min(255, channel + tone + dice.integer(-2, 2))) for channel in COLOURS[colour])
-            rgb = (r, g, b)
-        large = dice.chance(0.5) if category.sized else None
-        half, factor = category.box, 1.0
-        if name == "vehicle":
-            half = _LORRY_BOX if large else category.box
-            factor = dice.uniform(*_VEHICLE[bool(large)])
-        elif large is not None:
-            factor = dice.uniform(*(LARGE if large else SMALL))
-        factor = round(factor * category.scale * 64) / 64
-        half = (half[0] * factor, half[1] * factor)
-        out.append(Placement(category, 0.0, 0.0, 0, half, factor, large, colour, rgb))
-    # Large boxes first, fixed places before free ones: small objects still find room between.
+    shared = {name: dice.choice(CATEGORIES[name].colours) for name in names if CATEGORIES[name].colours}
+    wishes = [_wish(CATEGORIES[name], shared.get(name), dice) for name in chosen[:count]]
+    # Fixed places before free ones, large boxes first: small objects still find room between.
     fixed = {spot.category for spot in ground.spots}
-    return sorted(out, key=lambda p: (p.category.name not in fixed, -p.half[0] * p.half[1]))
+    return sorted(wishes, key=lambda wish: (wish.category.name not in fixed, -wish.half[0] * wish.half[1]))
+
+
+def _wish(category: Category, shared: str | None, dice: Dice) -> Placement:
+    """Choose size and colour of one object; ``shared`` is its kind's colour in this scene."""
+    colour, rgb = None, _UNPAINTED
+    if shared is not None:
+        # Some share their kind's colour: then only place and neighbours tell them apart.
+        colour = shared if dice.chance(0.3) else dice.choice(category.colours)
+        tone = dice.integer(-9, 9)
+        r, g, b = (max(0, min(255, channel + tone + dice.integer(-2, 2))) for channel in COLOURS[colour])
+        rgb = (r, g, b)
+    large = dice.chance(0.5) if category.sized else None
+    half, factor = category.box, 1.0
+    if category.name == "vehicle":
+        half = _LORRY_BOX if large else category.box
+        factor = dice.uniform(*_VEHICLE[bool(large)])
+    elif large is not None:
+        factor = dice.uniform(*(LARGE if large else SMALL))
+    factor = round(factor * category.scale * 64) / 64
+    half = (half[0] * factor, half[1] * factor)
+    return Placement(category, 0.0, 0.0, 0, half, factor, large, colour, rgb)
 
 
 def _place_objects(ground: Ground, dice: Dice) -> list[Placement]:
+    """Choose objects and find places for them; what finds none is left out. Empty where a crossing stays bare."""
     placed: list[Placement] = []
     spots = list(ground.spots)
     for wish in _wishes(ground, dice):
@@ -207,7 +211,7 @@ def _place_objects(ground: Ground, dice: Dice) -> list[Placement]:
         taken = any(p.x == spot.x and p.y == spot.y for p in placed)
         if not taken and spot.category in ("bridge", "roundabout"):
             category = CATEGORIES[spot.category]
-            fill = _at(Placement(category, 0, 0, 0, category.box, 1.0, None, None, (200, 200, 200)), spot)
+            fill = _at(Placement(category, 0, 0, 0, category.box, 1.0, None, None, _UNPAINTED), spot)
             if len(placed) == 5 or not _fits(fill, ground, placed):
                 return []
             placed.append(fill)
@@ -243,6 +247,7 @@ def _somewhere(wish: Placement, ground: Ground, dice: Dice) -> Placement:
 
 
 def _fits(candidate: Placement, ground: Ground, placed: list[Placement]) -> bool:
+    """Whether the object lies inside the image, apart from the others and on ground that suits it."""
     corners = candidate.corners()
     low, high = BORDER, NOMINAL - BORDER
     if any(not (low <= x <= high and low <= y <= high) for x, y in corners):
@@ -297,7 +302,7 @@ def _render(ground: Ground, placements: list[Placement], dice: Dice) -> tuple[np
     """Return the finished image, uint8 (size, size, 3), and one bool mask per placement."""
     size = len(ground.labels)
     unit = size / NOMINAL
-    sun = dice.angle()
+    sun = ground.sun
     image = ground.image
     patches = []
     shadow = np.zeros((size, size), np.float32)

@@ -369,7 +369,9 @@ def _write_layout(root: Path, encoded: Sequence[_Encoded]) -> None:
     instances = {"images": images, "annotations": annotations, "categories": categories}
     (root / _INSTANCES).parent.mkdir(parents=True)
     (root / _INSTANCES).write_text(json.dumps(instances), encoding="utf-8")
-    (root / _REFS).write_bytes(pickle.dumps(refs, protocol=4))
+    # Pickle writes a string that is the same object twice as a reference, and which strings are depends on the process
+    # that made them; a round trip through JSON makes the bytes depend on the values alone.
+    (root / _REFS).write_bytes(pickle.dumps(json.loads(json.dumps(refs)), protocol=4))
 
 
 def _write_sidecar(root: Path, encoded: Sequence[_Encoded], size: int, seed: int, expressions: int) -> None:
