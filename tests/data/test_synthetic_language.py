@@ -23,8 +23,8 @@ from rrsis_zoo.data.synthetic.language import (
     express,
     held_out,
     is_minimal,
-    sayable,
     say,
+    sayable,
 )
 from rrsis_zoo.data.synthetic.scenes import SceneObject
 
@@ -189,13 +189,13 @@ class Slow:
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory):
     root = tmp_path_factory.mktemp("language") / "set"
-    make_synthetic(root, scenes=240, splits=(1, 1, 2), seed=11, expressions=4)
+    make_synthetic(root, scenes=160, splits=(1, 1, 2), seed=11, expressions=4)
     return json.loads((root / "synthetic.json").read_text(encoding="utf-8"))
 
 
 def test_every_sentence_fits_its_referent_alone(sidecar):
     readers = {image["id"]: Slow(image["objects"]) for image in sidecar["images"]}
-    assert len(sidecar["expressions"]) == 960
+    assert len(sidecar["expressions"]) == 640
     for expression in sidecar["expressions"]:
         reader = readers[expression["image_id"]]
         assert reader.read(expression["text"]) == expression["referent"], expression
