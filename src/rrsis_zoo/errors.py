@@ -16,7 +16,7 @@ class MissingWeightsError(RRSISError):
 
 
 class WeightsMismatchError(RRSISError):
-    """A weight file whose names or shapes are not those of the module."""
+    """A weight file that cannot be read, or whose names or shapes are not those of the module."""
 
 
 class MissingDataError(RRSISError):

@@ -1,7 +1,7 @@
-"""The contract of all methods: first *localise* (where does the sentence point?), then *segment* (where is the border?).
+"""The contract of all methods: first *localise* (where does the sentence point?), then *segment* (where exactly?).
 
-Plain torch. ``N`` expressions over ``M`` images is the normal case: ``image_index[n]`` says which image expression ``n``
-speaks of, so that a scene with many expressions is encoded once.
+Plain torch. ``N`` expressions over ``M`` images is the normal case: ``image_index[n]`` says which image expression
+``n`` speaks of, so that a scene with many expressions is encoded once.
 
     images ── prepare ── views ── encode ── ImageState ─┐
     expressions ── tokenize ── Tokens ─────────────────┴─ localise ── Prompts ── segment ── mask logits ── restore
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.models.configuration import change
 
 TextMode = Literal["published", "independent"]
 """How expressions of one batch share a tensor.
@@ -189,19 +190,14 @@ class ReferringSegmenter(nn.Module, ABC):
 
         Args:
             preset: one of ``cls.presets``.
-            **changes: configuration fields to set otherwise.
+            **changes: configuration fields to set otherwise; a mapping changes a nested configuration.
 
         Raises:
-            ConfigError: unknown preset or field.
+            ConfigError: unknown preset or field, or a value of the wrong kind.
         """
         if preset not in cls.presets:
             raise unknown_name(f"preset of {cls.name}", preset, cls.presets)
-        config = cls.presets[preset]
-        known = {f.name for f in fields(config)}
-        for name in changes:
-            if name not in known:
-                raise unknown_name(f"setting of {cls.name}", name, known)
-        return cls(replace(config, **changes))
+        return cls(change(cls.presets[preset], changes, cls.name))
 
     @abstractmethod
     def fit_tokenizer(self, expressions: Sequence[str]) -> None:
@@ -275,7 +271,7 @@ class ReferringSegmenter(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        """Return the named, unweighted-in-name loss terms; ``"loss"`` is the sum that is minimised."""
+        """Return the named loss terms, each times its weight, and ``"loss"``, their sum, which is minimised."""
 
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

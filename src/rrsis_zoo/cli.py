@@ -1,0 +1,67 @@
+"""The command ``rrsis``: a thin dispatcher. Nothing heavy is imported before a command is known."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rrsis_zoo.errors import RRSISError, unknown_name
+
+_LIGHTNING = {
+    "fit": "train a method: rrsis fit --config configs/rsrefseg.yaml",
+    "validate": "score the validation split",
+    "test": "score the test split; writes results, per-sample counts and a figure",
+    "predict": "write masks of a split",
+}
+_OTHER = {
+    "parity": "compare a method with a golden case of its authors' program",
+}
+
+_USAGE = "usage: rrsis [-h] [--version] COMMAND …"
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:<10} {text}" for name, text in (_LIGHTNING | _OTHER).items())
+    return (
+        f"{_USAGE}\n\nReferring remote sensing image segmentation: train, test and compare the published methods.\n\n"
+        f"commands:\n{commands}\n\n`rrsis COMMAND --help` lists a command's options."
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status.
+
+    Raises:
+        RRSISError: something the user can mend.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    command, rest = arguments[0], list(arguments[1:])
+    if command == "--version":
+        import rrsis_zoo
+
+        print(f"rrsis-zoo {rrsis_zoo.__version__}")
+        return 0
+    if command in _LIGHTNING:
+        from rrsis_zoo.training.cli import run_lightning
+
+        return run_lightning([command, *rest])
+    if command == "parity":
+        from rrsis_zoo.parity.cli import run_parity
+
+        return run_parity(rest)
+    raise unknown_name("command", command, _LIGHTNING | _OTHER)
+
+
+def main() -> None:
+    """Entry point: status 2 and one line for what the user can mend, a traceback only for defects."""
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except RRSISError as error:
+        print(f"rrsis: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The data module: names and numbers in, loaders of batches out."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from torch.utils.data import DataLoader
+
+from rrsis_zoo.data.dataset import RRSISDataset, collate
+from rrsis_zoo.data.masks import LayerRule
+from rrsis_zoo.data.records import Record, Split
+from rrsis_zoo.data.samplers import SceneBatchSampler, TrainingSampler
+from rrsis_zoo.data.sources import SOURCES
+from rrsis_zoo.errors import ConfigError, MissingDataError, unknown_name
+from rrsis_zoo.models.base import Batch
+
+
+class RRSISDataModule(lightning.LightningDataModule):
+    """A referring segmentation dataset for Lightning's trainer.
+
+    Nothing is read before ``setup`` (or ``records``) is called. The trainer must run with
+    ``use_distributed_sampler=False``: the loaders share the samples among the processes themselves. With the same seed
+    the batches are the same for any number of workers.
+
+    Args:
+        dataset: name of the dataset.
+        root: its folder.
+        batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
+            that epoch.
+        eval_batch_size: about how many expressions an evaluation batch holds; scenes are never divided.
+        num_workers: loading processes for each loader; 0 loads in the main process.
+        pin_memory: whether batches are put in page-locked memory; None for where there is a CUDA device.
+        drop_empty: leave out samples without foreground, in every split. This changes the number of test samples.
+        layers: how several layers of an annotation make one mask (RRSIS-D).
+        seed: order of the training samples; non-negative.
+        fit_eval_split: split that is scored during training and by ``validate``; never ``test``, because checkpoints
+            are chosen by it.
+        test_split: split that ``test`` scores, ``train`` for instance to see whether a model can learn at all.
+        predict_split: split that ``predict`` goes through.
+
+    Raises:
+        ConfigError: an unknown name or a number out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: Literal["rrsis-d"] = "rrsis-d",
+        root: str | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int = 8,
+        num_workers: int = 2,
+        pin_memory: bool | None = None,
+        drop_empty: bool = False,
+        layers: LayerRule = "sum_eq_1",
+        seed: int = 0,
+        fit_eval_split: Literal["train", "val"] = "val",
+        test_split: Split = "test",
+        predict_split: Split = "test",
+    ) -> None:
+        super().__init__()
+        _require("dataset", dataset, SOURCES)
+        _require("layers", layers, ("sum_eq_1", "any"))
+        if fit_eval_split == "test":
+            raise ConfigError(
+                "fit_eval_split must not be 'test': checkpoints are chosen by it; use test_split for scores"
+            )
+        _require("fit_eval_split", fit_eval_split, ("train", "val"))
+        _require("test_split", test_split, ("train", "val", "test"))
+        _require("predict_split", predict_split, ("train", "val", "test"))
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        self.dataset = dataset
+        self.root = root
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.drop_empty = drop_empty
+        self.layers: LayerRule = layers
+        self.seed = seed
+        self.fit_eval_split: Split = fit_eval_split
+        self.test_split: Split = test_split
+        self.predict_split: Split = predict_split
+        # A process without a scene is no mistake: scenes are not divided and nothing is repeated.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._records: dict[Split, list[Record]] = {}
+
+    # -- what is there -----------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Look whether the dataset's files are there, without reading them.
+
+        Raises:
+            MissingDataError: no root was given, or a part is not in it.
+        """
+        SOURCES[self.dataset].find(self._root())
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the splits that the stage needs (``fit``, ``validate``, ``test``, ``predict``, None for all)."""
+        needed: dict[str, tuple[Split, ...]] = {
+            "fit": ("train", self.fit_eval_split),
+            "validate": (self.fit_eval_split,),
+            "test": (self.test_split,),
+            "predict": (self.predict_split,),
+        }
+        for splits in needed.values() if stage is None else (needed[stage],):
+            for split in splits:
+                self.records(split)
+
+    def records(self, split: Split) -> list[Record]:
+        """Return the records of a split, read on the first call.
+
+        Raises:
+            MissingDataError, DataFormatError: as the dataset's reader.
+        """
+        if split not in self._records:
+            read = SOURCES[self.dataset].read
+            self._records[split] = read(self._root(), split, layers=self.layers, drop_empty=self.drop_empty)
+        return self._records[split]
+
+    def train_expressions(self) -> list[str]:
+        """Return the expressions of the training split (what a tokenizer may be fitted on)."""
+        return [record.expression for record in self.records("train")]
+
+    def sample_ids(self, split: Split) -> list[str]:
+        """Return the ids of all samples of a split, over all processes."""
+        return [record.sample_id for record in self.records(split)]
+
+    # -- loaders -----------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return batches of exactly ``batch_size`` expressions in a new order every epoch.
+
+        Raises:
+            ConfigError: fewer training samples than one step takes.
+        """
+        dataset = RRSISDataset(self.records("train"))
+        rank, world_size = self._process()
+        if len(dataset) // world_size < self.batch_size:
+            raise ConfigError(
+                f"batch_size {self.batch_size} on {world_size} processes needs {self.batch_size * world_size} training "
+                f"samples, there are {len(dataset)}: set a smaller data.batch_size"
+            )
+        sampler = TrainingSampler(dataset, self.seed, rank, world_size)
+        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return every sample of ``fit_eval_split`` once, whole scenes a batch."""
+        return self._eval_loader(self.fit_eval_split)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return every sample of ``test_split`` once, whole scenes a batch."""
+        return self._eval_loader(self.test_split)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return every sample of ``predict_split`` once, whole scenes a batch."""
+        # Lightning asks custom batch samplers to return all indices; this one does.
+        warnings.filterwarnings("ignore", message=".*custom batch sampler `SceneBatchSampler` for prediction")
+        return self._eval_loader(self.predict_split)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the device, without waiting where it lies in page-locked memory."""
+        return batch.to(device, non_blocking=device.type == "cuda")
+
+    def _eval_loader(self, split: Split) -> DataLoader[Any]:
+        dataset = RRSISDataset(self.records(split))
+        rank, world_size = self._process()
+        scenes = [record.scene_id for record in dataset.records]
+        return self._loader(dataset, batch_sampler=SceneBatchSampler(scenes, self.eval_batch_size, rank, world_size))
+
+    def _loader(self, dataset: RRSISDataset, **order: Any) -> DataLoader[Any]:
+        pin_memory = torch.cuda.is_available() if self.pin_memory is None else self.pin_memory
+        # Its own generator seeds the workers: the global one is left as it is, whatever the number of workers.
+        generator = torch.Generator().manual_seed(self.seed + self._process()[0])
+        return DataLoader(
+            dataset,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            persistent_workers=self.num_workers > 0,
+            generator=generator,
+            **order,
+        )
+
+    def _process(self) -> tuple[int, int]:
+        """Return (rank, number of processes)."""
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def _root(self) -> Path:
+        if self.root is None:
+            raise MissingDataError(f"no folder was given for dataset {self.dataset!r}: set data.root")
+        return Path(self.root)
+
+
+def _require(setting: str, given: str, known: Any) -> None:
+    if given not in known:
+        raise unknown_name(setting, given, known)

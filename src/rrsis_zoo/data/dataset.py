@@ -1,0 +1,145 @@
+"""Records to samples, samples to batches: native uint8 images and native bool masks, nothing resized for any model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rrsis_zoo.data.records import Record
+from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.models.base import Batch
+
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One record with its pixels.
+
+    Attributes:
+        record: what the dataset says.
+        image: native image, uint8 RGB (3, H, W).
+        mask: native mask of the image's size, bool (H, W).
+    """
+
+    record: Record
+    image: Tensor
+    mask: Tensor
+
+
+class RRSISDataset(Dataset[Sample]):
+    """The records of one split as samples; item n is record n.
+
+    torch's DataLoader hands all indices of a batch to ``__getitems__``, which decodes each distinct scene once.
+
+    Args:
+        records: what ``read_rrsisd`` and its like return.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = tuple(records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        images: dict[str, Tensor] = {}
+        samples: list[Sample] = []
+        for index in indices:
+            record = self.records[index]
+            image = images.get(record.scene_id)
+            if image is None:
+                image = images[record.scene_id] = read_image(record.image_path)
+            mask = fit_mask(record.mask.decode(), (image.shape[1], image.shape[2]))
+            samples.append(Sample(record, image, torch.from_numpy(mask)))
+        return samples
+
+    def misaligned(self) -> list[str]:
+        """Return the sample ids whose annotation is not of its image's size, so that the mask is resized.
+
+        Reads the header of every image file, no pixels.
+
+        Raises:
+            DataFormatError: an image that cannot be read.
+        """
+        sizes: dict[str, tuple[int, int]] = {}
+        for record in self.records:
+            if record.scene_id not in sizes:
+                sizes[record.scene_id] = image_size(record.image_path)
+        return [r.sample_id for r in self.records if sizes[r.scene_id] != (r.height, r.width)]
+
+
+def read_image(path: Path) -> Tensor:
+    """Read an image file as uint8 RGB (3, H, W).
+
+    Raises:
+        DataFormatError: a file that is missing, damaged, no image, or deeper than 8 bits (PIL would clip it).
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _MODES:
+                raise DataFormatError(f"{path}: must be an image of 8 bits a channel, got PIL mode {image.mode!r}")
+            pixels = np.array(image.convert("RGB"))
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of an image file from its header.
+
+    Raises:
+        DataFormatError: a file that is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataFormatError:
+    if isinstance(error, FileNotFoundError):
+        return DataFormatError(f"{path}: the image file is missing; fetch the dataset's images again")
+    return DataFormatError(f"{path}: cannot be read as an image ({error}); fetch the file again")
+
+
+def fit_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask at the image's size (height, width): itself, or resized by PIL's nearest (pixel centres)."""
+    if mask.shape == size:
+        return mask
+    grey = Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.array(grey, dtype=np.bool_)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Make a batch of N samples; equal scenes are held once.
+
+    Returns:
+        A batch with M <= N images in the order of their first sample; the other fields in the order of the samples.
+    """
+    position: dict[str, int] = {}
+    images: list[Tensor] = []
+    for sample in samples:
+        if sample.record.scene_id not in position:
+            position[sample.record.scene_id] = len(images)
+            images.append(sample.image)
+    return Batch(
+        images=images,
+        expressions=[sample.record.expression for sample in samples],
+        image_index=torch.tensor([position[sample.record.scene_id] for sample in samples], dtype=torch.int64),
+        masks=[sample.mask for sample in samples],
+        sample_ids=[sample.record.sample_id for sample in samples],
+    )

@@ -1,0 +1,58 @@
+"""What a dataset says, sample by sample, before any pixel is read. No torch here.
+
+A ``Record`` is one (image, expression) pair with its mask kept encoded: 12,181 decoded masks of 800 x 800 would take
+7.8 GB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rrsis_zoo.data.masks import MaskSource
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One expression about one image, and its mask.
+
+    Attributes:
+        sample_id: name that is unique over all datasets and splits and stable over runs, such as
+            ``rrsis-d/test/00413/0`` (dataset, split, reference, sentence).
+        scene_id: records with the same one have the same image.
+        image_path: the image file.
+        image_file: its name as the dataset writes it.
+        expression: the sentence: ends stripped, Unicode NFC, letter case kept.
+        split: ``train``, ``val`` or ``test``.
+        category: display name of the referent's class, None where it is not known.
+        category_source: ``label`` when the dataset says the class, ``text`` when it was found in the expression.
+        mask: the encoded mask.
+    """
+
+    sample_id: str
+    scene_id: str
+    image_path: Path
+    image_file: str
+    expression: str
+    split: Split
+    category: str | None
+    category_source: Literal["label", "text"] | None
+    mask: MaskSource
+
+    @property
+    def height(self) -> int:
+        """Native height of the annotation in pixels."""
+        return self.mask.height
+
+    @property
+    def width(self) -> int:
+        """Native width of the annotation in pixels."""
+        return self.mask.width
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the annotation has no foreground pixel."""
+        return self.mask.is_empty

@@ -1,0 +1,365 @@
+"""Reader of RRSIS-D (Liu et al., Rotated Multi-Scale Interaction Network, CVPR 2024, arXiv 2312.12470).
+
+The files are COCO-like with exceptions that ordinary COCO readers stumble over: the class is called ``categories_id``,
+``bbox`` is (xmin, ymin, xmax, ymax), ``segmentation`` is a list of run lengths that belong to one object, and ``area``
+is the sum of grey values. Masks, order and splits are those of the reference loader.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar
+
+from rrsis_zoo.data.masks import LayerRule, RunLengths, encode_polygon, encode_runs
+from rrsis_zoo.data.records import Record, Split
+from rrsis_zoo.errors import DataFormatError, MissingDataError
+
+CATEGORIES: tuple[tuple[str, str], ...] = (
+    ("Expressway-Service-area", "expressway service area"),
+    ("Expressway-toll-station", "expressway toll station"),
+    ("airplane", "airplane"),
+    ("airport", "airport"),
+    ("baseballfield", "baseball field"),
+    ("basketballcourt", "basketball court"),
+    ("bridge", "bridge"),
+    ("chimney", "chimney"),
+    ("dam", "dam"),
+    ("golffield", "golf field"),
+    ("groundtrackfield", "ground track field"),
+    ("harbor", "harbor"),
+    ("overpass", "overpass"),
+    ("ship", "ship"),
+    ("stadium", "stadium"),
+    ("storagetank", "storage tank"),
+    ("tenniscourt", "tennis court"),
+    ("trainstation", "train station"),
+    ("vehicle", "vehicle"),
+    ("windmill", "windmill"),
+)
+"""The 20 classes in the order of their ids: (name in the files, display name)."""
+
+REFS_FILE = "refs(unc).p"
+INSTANCES_FILE = "instances.json"
+ANNOTATION_DIR = Path("rrsisd")
+IMAGE_DIR = Path("images/rrsisd/JPEGImages")
+
+_SEARCH_DEPTH = 4  # folders below the root; the published layout needs three
+_HOW_TO_GET = (
+    f"wanted: <root>/{ANNOTATION_DIR}/{REFS_FILE}, <root>/{ANNOTATION_DIR}/{INSTANCES_FILE} and "
+    f"<root>/{IMAGE_DIR}/<5 digits>.jpg; to be had from the links (Google Drive; Baidu with code sjoe) in the README "
+    "of https://github.com/Lsan2401/RMSIN; licence: none is stated, the images are DIOR's"
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RRSISDFiles:
+    """Where the parts of one copy of RRSIS-D are.
+
+    Attributes:
+        refs: the pickle of references.
+        instances: the JSON of images, annotations and categories.
+        images: folder of the JPEG files.
+    """
+
+    refs: Path
+    instances: Path
+    images: Path
+
+
+def find_rrsisd(root: str | Path) -> RRSISDFiles:
+    """Find the parts of RRSIS-D under a folder; reads no content.
+
+    The published layout is taken where it is there; else the parts are looked for by name, a few folders deep, since
+    copies of the dataset place them differently.
+
+    Args:
+        root: the folder, ``refer/data`` in the original project.
+
+    Raises:
+        MissingDataError: no such folder, or a part that is not in it.
+        DataFormatError: a part that is there several times, none of them at the published place.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise MissingDataError(f"RRSIS-D: no folder {str(root)!r}; {_HOW_TO_GET}")
+    published = RRSISDFiles(root / ANNOTATION_DIR / REFS_FILE, root / ANNOTATION_DIR / INSTANCES_FILE, root / IMAGE_DIR)
+    if published.refs.is_file() and published.instances.is_file() and published.images.is_dir():
+        return published
+    found = _search(root, (REFS_FILE, INSTANCES_FILE), IMAGE_DIR.name)
+    return RRSISDFiles(
+        refs=_only(root, published.refs, found[REFS_FILE]),
+        instances=_only(root, published.instances, found[INSTANCES_FILE]),
+        images=_only(root, published.images, found[IMAGE_DIR.name]),
+    )
+
+
+def read_rrsisd(
+    root: str | Path,
+    split: Split,
+    *,
+    layers: LayerRule = "sum_eq_1",
+    text: Literal["raw", "sent"] = "raw",
+    drop_empty: bool = False,
+) -> list[Record]:
+    """Read one split: a record per sentence, in the order of the pickle.
+
+    ``train`` and ``val`` are taken by equality, ``test`` by containment (``testA`` is test), as the reference does.
+
+    Args:
+        root: the folder, see ``find_rrsisd``.
+        split: ``train``, ``val`` or ``test``.
+        layers: how several layers of an annotation make one mask.
+        text: the field of a sentence that is the expression; ``sent`` also stands in where there is no ``raw``.
+        drop_empty: leave out samples whose annotation has no foreground (the published files have three).
+
+    Raises:
+        MissingDataError: a part, an image file or the whole split is not there.
+        DataFormatError: content that is not what the layout promises, with the file and the record.
+    """
+    files = find_rrsisd(root)
+    refs = _index(_load_refs(files.refs), "ref_id", f"{files.refs}: ref")
+    instances = _load_instances(files.instances)
+    images = _index(_get(instances, "images", list, str(files.instances)), "id", f"{files.instances}: image")
+    annotations = _index(
+        _get(instances, "annotations", list, str(files.instances)), "id", f"{files.instances}: annotation"
+    )
+    categories = _categories(instances, files.instances)
+    image_files = {entry.name for entry in os.scandir(files.images)}
+
+    records: list[Record] = []
+    absent: list[str] = []
+    for ref_id, ref in refs.items():
+        where = f"{files.refs}: ref {ref_id}"
+        if not _in_split(_get(ref, "split", str, where), split, where):
+            continue
+        image_id = _get(ref, "image_id", int, where)
+        ann_id = _get(ref, "ann_id", int, where)
+        if ann_id not in annotations:
+            raise DataFormatError(f"{where}: its annotation {ann_id} is not in {files.instances}")
+        if image_id not in images:
+            raise DataFormatError(f"{where}: its image {image_id} has no entry in {files.instances}")
+        image, annotation = images[image_id], annotations[ann_id]
+        in_image = f"{files.instances}: image {image_id}"
+        in_annotation = f"{files.instances}: annotation {ann_id}"
+        if _get(annotation, "image_id", int, in_annotation) != image_id:
+            raise DataFormatError(
+                f"{in_annotation}: is of image {annotation['image_id']}, but ref {ref_id} says {image_id}"
+            )
+        image_file = _get(image, "file_name", str, in_image)
+        if image_file not in image_files:
+            absent.append(image_file)
+            continue
+        size = (_get(image, "height", int, in_image), _get(image, "width", int, in_image))
+        mask = _mask(_get(annotation, "segmentation", list, in_annotation), size, layers, in_annotation)
+        category_id = _get(annotation, "categories_id", int, in_annotation)
+        if category_id not in categories:
+            raise DataFormatError(f"{in_annotation}: its category {category_id} is not in the file's categories")
+        sentences = _get(ref, "sentences", list, where)
+        if not sentences:
+            raise DataFormatError(f"{where}: has no sentence")
+        if drop_empty and mask.is_empty:
+            continue
+        records += [
+            Record(
+                sample_id=f"rrsis-d/{split}/{ref_id:05d}/{n}",
+                scene_id=f"rrsis-d/{image_file}",
+                image_path=files.images / image_file,
+                image_file=image_file,
+                expression=_expression(sentence, text, f"{where}, sentence {n}"),
+                split=split,
+                category=categories[category_id],
+                category_source="label",
+                mask=mask,
+            )
+            for n, sentence in enumerate(sentences)
+        ]
+    if absent:
+        names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        raise MissingDataError(
+            f"RRSIS-D: {len(absent)} image files of split {split!r} are not in {files.images} ({names}): the download "
+            f"is incomplete; {_HOW_TO_GET}"
+        )
+    if not records:
+        raise MissingDataError(f"RRSIS-D: {files.refs} has no expression of split {split!r}; {_HOW_TO_GET}")
+    return records
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _search(root: Path, file_names: Iterable[str], folder_name: str) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {name: [] for name in (*file_names, folder_name)}
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        if folder_name in folders:
+            found[folder_name].append(here / folder_name)
+        for name in file_names:
+            if name in files:
+                found[name].append(here / name)
+        deeper = len(here.relative_to(root).parts) < _SEARCH_DEPTH
+        # The two folders of thousands of files hold nothing that is looked for.
+        skipped = {folder_name, "ann_split"}
+        folders[:] = sorted(f for f in folders if f not in skipped and not f.startswith(".")) if deeper else []
+    return found
+
+
+def _only(root: Path, published: Path, found: list[Path]) -> Path:
+    if published.exists():
+        return published
+    if not found:
+        raise MissingDataError(f"RRSIS-D: no {published.name!r} under {str(root)!r}; {_HOW_TO_GET}")
+    if len(found) > 1:
+        places = ", ".join(map(str, found))
+        raise DataFormatError(
+            f"RRSIS-D: {published.name!r} is under {str(root)!r} {len(found)} times ({places}), none of them at the "
+            f"published place {published}; give the root of one copy"
+        )
+    return found[0]
+
+
+# All the ways in which a damaged pickle was seen to fail.
+_DAMAGED_PICKLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickler of plain values only: whatever would have to be imported is refused, so no code can run."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
+        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}; only plain Python values are read")
+
+
+def _load_refs(path: Path) -> list[Any]:
+    def load(encoding: str) -> Any:
+        with path.open("rb") as file:
+            return _PlainUnpickler(file, encoding=encoding).load()
+
+    try:
+        try:
+            refs = load("ASCII")
+        except UnicodeDecodeError:  # byte strings of Python 2
+            refs = load("latin1")
+    except _DAMAGED_PICKLE as error:
+        raise DataFormatError(f"{path}: cannot be read as a pickle of plain values ({error})") from error
+    if not isinstance(refs, list):
+        raise DataFormatError(f"{path}: must hold a list of refs, got {type(refs).__name__}")
+    return refs
+
+
+def _load_instances(path: Path) -> dict[str, Any]:
+    try:
+        instances = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataFormatError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(instances, dict):
+        raise DataFormatError(f"{path}: must hold an object, got {type(instances).__name__}")
+    return instances
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+def _get(entry: Any, key: str, kind: type[T], where: str) -> T:
+    if not isinstance(entry, dict):
+        raise DataFormatError(f"{where}: must be a set of fields, got {type(entry).__name__}")
+    if key not in entry:
+        raise DataFormatError(f"{where}: field {key!r} is missing")
+    value = entry[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise DataFormatError(f"{where}: field {key!r} must be {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _index(entries: list[Any], key: str, what: str) -> dict[int, Any]:
+    """Return the entries by their id, in their order."""
+    index: dict[int, Any] = {}
+    for position, entry in enumerate(entries):
+        number = _get(entry, key, int, f"{what} at position {position}")
+        if number in index:
+            raise DataFormatError(f"{what} {number}: field {key!r} is there more than once")
+        index[number] = entry
+    return index
+
+
+def _categories(instances: dict[str, Any], path: Path) -> dict[int, str]:
+    """Return the display names by id; the file must agree with the published list."""
+    names: dict[int, str] = {}
+    for number, entry in _index(_get(instances, "categories", list, str(path)), "id", f"{path}: category").items():
+        name = _get(entry, "name", str, f"{path}: category {number}")
+        if not 0 <= number < len(CATEGORIES) or name != CATEGORIES[number][0]:
+            raise DataFormatError(f"{path}: category {number} is {name!r}, which is not RRSIS-D's list of 20")
+        names[number] = CATEGORIES[number][1]
+    return names
+
+
+def _in_split(value: str, split: Split, where: str) -> bool:
+    if value not in ("train", "val") and "test" not in value:
+        raise DataFormatError(f"{where}: its split {value!r} is none of train, val, test")
+    return "test" in value if split == "test" else value == split
+
+
+def _expression(sentence: Any, text: str, where: str) -> str:
+    if text == "raw" and isinstance(sentence, dict) and "raw" not in sentence:
+        text = "sent"
+    expression = unicodedata.normalize("NFC", _get(sentence, text, str, where).strip())
+    if not expression:
+        raise DataFormatError(f"{where}: field {text!r} is blank")
+    return expression
+
+
+# -- masks -------------------------------------------------------------------------------------------------------------
+
+
+def _mask(segmentation: list[Any], image_size: tuple[int, int], rule: LayerRule, where: str) -> RunLengths:
+    """Return the layers of one annotation: run lengths at their own size, or polygons at the image's."""
+    kinds = {type(layer) for layer in segmentation}
+    try:
+        if kinds == {list}:
+            layers = tuple(_polygon(layer, *image_size) for layer in segmentation)
+            return RunLengths(layers, *image_size, rule)
+        if kinds == {dict}:
+            sizes = {_size(layer.get("size")) for layer in segmentation}
+            if len(sizes) > 1:
+                raise ValueError(f"its layers have different sizes {sorted(sizes)}")
+            height, width = sizes.pop()
+            layers = tuple(_counts(layer.get("counts"), height, width) for layer in segmentation)
+            return RunLengths(layers, height, width, rule)
+        raise ValueError("it must be a list of run lengths or a list of polygons, with at least one")
+    except ValueError as error:
+        raise DataFormatError(f"{where}: its segmentation cannot be read: {error}") from error
+
+
+def _polygon(points: list[Any], height: int, width: int) -> bytes:
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in points):
+        raise ValueError("a polygon must be a list of numbers")
+    return encode_polygon(points, height, width)
+
+
+def _size(size: Any) -> tuple[int, int]:
+    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)):
+        raise ValueError(f"run lengths need a size of two integers [height, width], got {size!r}")
+    return size[0], size[1]
+
+
+def _counts(counts: Any, height: int, width: int) -> bytes:
+    if isinstance(counts, str):
+        return counts.encode("ascii")
+    if isinstance(counts, list) and all(type(run) is int for run in counts):
+        return encode_runs(counts, height, width)
+    raise ValueError("run lengths need counts, a string or a list of integers")

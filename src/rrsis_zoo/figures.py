@@ -1,0 +1,89 @@
+"""Figures of predictions, for people to look at."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One row of the figure.
+
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+        expression: the sentence.
+        heatmap: float (g, g) in [0, 1], the localiser's belief.
+        mask: bool (H, W), predicted.
+        truth: bool (H, W), or None where it is not known.
+    """
+
+    image: NDArray[np.uint8]
+    expression: str
+    heatmap: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    truth: NDArray[np.bool_] | None
+
+    @property
+    def iou(self) -> float | None:
+        """IoU of mask and truth, 0 where both are empty; None without a truth."""
+        if self.truth is None:
+            return None
+        union = int((self.mask | self.truth).sum())
+        return int((self.mask & self.truth).sum()) / union if union else 0.0
+
+
+PREDICTED, TRUE = (255, 176, 0), (0, 190, 255)  # orange and blue: told apart by the colour-blind too
+
+
+def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> None:
+    """Write a PNG with a line a row: image, heat map, predicted mask, true mask; the expression stands above.
+
+    Raises:
+        ValueError: there is no row.
+    """
+    if not rows:
+        raise ValueError("there is no prediction to show")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = ("image", "heat map (localise)", "mask (segment)", "truth")
+    figure = Figure(figsize=(10.4, 2.95 * len(rows) + 0.4), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    for line, (part, row) in enumerate(zip(np.atleast_1d(figure.subfigures(len(rows), 1)), rows, strict=True)):
+        score = "" if row.iou is None else f"   IoU {row.iou:.2f}"
+        part.suptitle("\n".join(textwrap.wrap(f"“{row.expression}”{score}", 110)), fontsize=10, x=0.01, ha="left")
+        axes = part.subplots(1, len(columns))
+        grey = np.repeat(row.image.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
+        height, width = row.image.shape[:2]
+        axes[0].imshow(row.image)
+        axes[1].imshow(grey)
+        axes[1].imshow(
+            row.heatmap,
+            cmap="magma",
+            vmin=0,
+            vmax=1,
+            alpha=0.65,
+            extent=(0, width, height, 0),
+            interpolation="bilinear",
+        )
+        axes[2].imshow(_tint(grey, row.mask, PREDICTED))
+        axes[3].imshow(grey if row.truth is None else _tint(grey, row.truth, TRUE))
+        for name, axis in zip(columns, axes, strict=True):
+            axis.set_axis_off()
+            if line == 0:
+                axis.set_title(name, fontsize=9, color="0.3")
+    figure.savefig(path)
+
+
+def _tint(grey: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    shown = grey.astype(np.float32)
+    shown[mask] = 0.35 * shown[mask] + 0.65 * np.array(colour, np.float32)
+    return shown.astype(np.uint8)

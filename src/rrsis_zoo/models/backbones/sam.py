@@ -1,0 +1,203 @@
+"""SAM (ViT image encoder, prompt encoder, mask decoder) from the ``segment-anything`` package.
+
+Parameter names are those of SAM's released files (``image_encoder.…``, ``prompt_encoder.…``, ``mask_decoder.…``).
+Two things differ from the package, neither of them in what is computed:
+
+* the image encoder's attention never holds an N × N bias (`RelPosAttention`), which is 5-7 times smaller at 1024 px;
+* the mask decoder takes one image *per* prompt set (`BatchedMaskDecoder`) instead of one image for all of them.
+
+The layer norms of the two-way transformer use eps 1e-6, as in transformers' SAM, with which RSRefSeg and
+RSRefSeg 2 were trained; the package's own 1e-5 is a relative difference of about 2e-4 (spec rsrefseg §8.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
+from segment_anything.modeling.image_encoder import Attention, get_rel_pos
+from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
+from torch import Tensor, nn
+
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class SAMConfig:
+    """Sizes of a SAM.
+
+    Attributes:
+        image_size: side of the square input in pixels.
+        patch_size: side of a patch in pixels; the embedding grid has ``image_size / patch_size`` cells a side.
+        width, depth, heads, mlp_width: of the ViT.
+        window: side of the local attention windows, in cells.
+        global_blocks: blocks that attend globally.
+        prompt_width: D, width of neck, prompts and decoder.
+        mask_channels: inner channels of the mask prompt's convolutions.
+        decoder_mlp_width, decoder_heads, iou_width: of the mask decoder.
+        decoder_downsample: how much narrower its cross attentions are than D.
+    """
+
+    image_size: int = 1024
+    patch_size: int = 16
+    width: int = 1024
+    depth: int = 24
+    heads: int = 16
+    mlp_width: int = 4096
+    window: int = 14
+    global_blocks: tuple[int, ...] = (5, 11, 17, 23)
+    prompt_width: int = 256
+    mask_channels: int = 16
+    decoder_mlp_width: int = 2048
+    decoder_heads: int = 8
+    iou_width: int = 256
+    decoder_downsample: int = 2
+
+    @property
+    def grid(self) -> int:
+        """Cells a side of the image embedding."""
+        return self.image_size // self.patch_size
+
+
+SAM_L = SAMConfig()
+SAM_B = SAMConfig(width=768, depth=12, heads=12, mlp_width=3072, global_blocks=(2, 5, 8, 11))
+
+
+class SAM(nn.Module):
+    """SAM's three parts and the position code of its image embedding.
+
+    ``position_code`` is kept beside the prompt encoder's own copy because released checkpoints of the methods built
+    on transformers store the two under different names; base weights fill both with the same matrix.
+    """
+
+    def __init__(self, config: SAMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_encoder = _image_encoder(config)
+        self.prompt_encoder = PromptEncoder(
+            embed_dim=config.prompt_width,
+            image_embedding_size=(config.grid, config.grid),
+            input_image_size=(config.image_size, config.image_size),
+            mask_in_chans=config.mask_channels,
+        )
+        transformer = TwoWayTransformer(
+            depth=2,
+            embedding_dim=config.prompt_width,
+            num_heads=config.decoder_heads,
+            mlp_dim=config.decoder_mlp_width,
+            attention_downsample_rate=config.decoder_downsample,
+        )
+        for module in transformer.layers.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = 1e-6
+        self.mask_decoder = BatchedMaskDecoder(
+            transformer_dim=config.prompt_width, transformer=transformer, iou_head_hidden_dim=config.iou_width
+        )
+        self.position_code = PositionEmbeddingRandom(config.prompt_width // 2)
+
+    def code(self, cells: int) -> Tensor:
+        """Return the Fourier position code pe(n) of an n × n grid, (1, D, n, n), (x, y) at cell centres."""
+        return self.position_code((cells, cells)).unsqueeze(0)
+
+    def encode_mask(self, mask: Tensor) -> Tensor:
+        """Turn mask prompts (N, 1, 4g, 4g) into dense embeddings (N, D, g, g)."""
+        return self.prompt_encoder.mask_downscaling(mask)
+
+    def no_mask(self, n: int) -> Tensor:
+        """Return the learned embedding for "no mask prompt", expanded to (n, D, g, g)."""
+        g = self.config.grid
+        return self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(n, -1, g, g)
+
+
+def _image_encoder(config: SAMConfig) -> ImageEncoderViT:
+    encoder = ImageEncoderViT(
+        img_size=config.image_size,
+        patch_size=config.patch_size,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.heads,
+        mlp_ratio=config.mlp_width / config.width,
+        out_chans=config.prompt_width,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]
+        use_rel_pos=True,
+        window_size=config.window,
+        global_attn_indexes=config.global_blocks,
+    )
+    for i, block in enumerate(encoder.blocks):
+        side = config.grid if i in config.global_blocks else config.window
+        block.attn = RelPosAttention(config.width, num_heads=config.heads, use_rel_pos=True, input_size=(side, side))
+    return encoder
+
+
+class RelPosAttention(Attention):
+    """SAM's attention with decomposed relative positions, without the N × N score and bias maps.
+
+    The bias of query q and key k is rel_h[q, row(k)] + rel_w[q, column(k)]. With gradients it rides in the head
+    dimension as a dot product with one-hot rows and columns; without, the queries go in chunks that carry their own
+    slice of the bias. Both are measured choices: the first keeps the backward pass small, the second is the fastest
+    forward pass.
+    """
+
+    query_chunk = 256
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend within x (B, H, W, C)."""
+        b, h, w, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        grid = q.unflatten(2, (h, w))
+        rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid, get_rel_pos(h, h, self.rel_pos_h).to(q.dtype)).flatten(2, 3)
+        rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid, get_rel_pos(w, w, self.rel_pos_w).to(q.dtype)).flatten(2, 3)
+        attend = self._augmented if torch.is_grad_enabled() else self._chunked
+        out = attend(q, k, v, rel_h, rel_w)
+        return self.proj(out.transpose(1, 2).reshape(b, h, w, -1))
+
+    def _augmented(self, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+        h, w = rel_h.shape[-1], rel_w.shape[-1]
+        row = torch.eye(h, dtype=k.dtype, device=k.device).repeat_interleave(w, 0)
+        column = torch.eye(w, dtype=k.dtype, device=k.device).repeat(h, 1)
+        where = torch.cat([row, column], -1).expand(*k.shape[:2], -1, -1)
+        queries = torch.cat([q * self.scale, rel_h, rel_w], -1)
+        # v is padded because the memory-saving kernels want equal head sizes
+        out = F.scaled_dot_product_attention(queries, torch.cat([k, where], -1), F.pad(v, (0, h + w)), scale=1.0)
+        return out[..., : v.shape[-1]]
+
+    def _chunked(self, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+        outs = []
+        for rows in zip(*(t.split(self.query_chunk, 2) for t in (q, rel_h, rel_w)), strict=True):
+            bias = (rows[1].unsqueeze(-1) + rows[2].unsqueeze(-2)).flatten(-2)
+            outs.append(F.scaled_dot_product_attention(rows[0], k, v, attn_mask=bias, scale=self.scale))
+        return torch.cat(outs, 2)
+
+
+class BatchedMaskDecoder(MaskDecoder):
+    """SAM's mask decoder with as many images as prompt sets."""
+
+    def forward(  # type: ignore[override]
+        self, image: Tensor, position_code: Tensor, sparse: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decode masks.
+
+        Args:
+            image: (N, D, g, g) image embeddings.
+            position_code: (1, D, g, g).
+            sparse: (N, K, D) prompt tokens.
+            dense: (N, D, g, g) or broadcastable.
+
+        Returns:
+            mask logits (N, 4, 4g, 4g), one map per mask token, the first being the single-mask answer; predicted
+            IoU (N, 4).
+        """
+        n = len(image)
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(n, -1, -1)
+        source = image + dense
+        tokens, source_out = self.transformer(
+            source, position_code.expand(n, -1, -1, -1), torch.cat([own, sparse.to(own.dtype)], 1)
+        )
+        upscaled = self.output_upscaling(source_out.transpose(1, 2).unflatten(2, image.shape[-2:]))
+        weights = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 1)
+        masks = torch.einsum("ntc,nchw->nthw", weights, upscaled)
+        return masks, self.iou_prediction_head(tokens[:, 0])

@@ -1,0 +1,136 @@
+"""SigLIP from transformers: a vision tower, a text tower and their scalar similarity scale and bias.
+
+Parameter names are those of the released files (``vision_model.…``, ``text_model.…``, ``logit_scale``,
+``logit_bias``). Both towers return features after their final layer norm; text is read without a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from transformers import SiglipConfig, SiglipModel
+
+from rrsis_zoo.models.base import Tokens
+
+PIXEL_MEAN = (0.5, 0.5, 0.5)
+PIXEL_STD = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class SigLIPConfig:
+    """Sizes of a SigLIP; the defaults are ``siglip-so400m-patch14-384``.
+
+    Attributes:
+        image_size, patch_size: in pixels; the grid has ``image_size // patch_size`` cells a side.
+        width: C, of both towers.
+        vision_depth, vision_heads, vision_mlp_width: of the vision tower.
+        text_depth, text_heads, text_mlp_width: of the text tower.
+        vocabulary: rows of the token table.
+        max_length: rows of the text position table.
+        logit_scale, logit_bias: initial values (log domain for the scale) where no weights are loaded.
+    """
+
+    image_size: int = 384
+    patch_size: int = 14
+    width: int = 1152
+    vision_depth: int = 27
+    vision_heads: int = 16
+    vision_mlp_width: int = 4304
+    text_depth: int = 27
+    text_heads: int = 16
+    text_mlp_width: int = 4304
+    vocabulary: int = 32000
+    max_length: int = 64
+    logit_scale: float = 0.0
+    logit_bias: float = 0.0
+
+    @property
+    def grid(self) -> int:
+        """Cells a side of the patch grid."""
+        return self.image_size // self.patch_size
+
+
+@dataclass
+class TextFeatures:
+    """What the text tower says of N expressions.
+
+    Attributes:
+        tokens: T (N, L, C), zero where a position is not read.
+        pooled: g (N, C), linear head of the last position that is read.
+        length: (N,) int64, positions that are read.
+    """
+
+    tokens: Tensor
+    pooled: Tensor
+    length: Tensor
+
+
+class SigLIP(SiglipModel):
+    """SigLIP's two towers, called one at a time."""
+
+    def __init__(self, config: SigLIPConfig) -> None:
+        super().__init__(
+            SiglipConfig(
+                text_config={
+                    "hidden_size": config.width,
+                    "num_hidden_layers": config.text_depth,
+                    "num_attention_heads": config.text_heads,
+                    "intermediate_size": config.text_mlp_width,
+                    "vocab_size": config.vocabulary,
+                    "max_position_embeddings": config.max_length,
+                    "projection_size": config.width,
+                    "bos_token_id": None,
+                    "eos_token_id": 1,
+                    "pad_token_id": 1,
+                },
+                vision_config={
+                    "hidden_size": config.width,
+                    "num_hidden_layers": config.vision_depth,
+                    "num_attention_heads": config.vision_heads,
+                    "intermediate_size": config.vision_mlp_width,
+                    "image_size": config.image_size,
+                    "patch_size": config.patch_size,
+                },
+            )
+        )
+        nn.init.constant_(self.logit_scale, config.logit_scale)
+        nn.init.constant_(self.logit_bias, config.logit_bias)
+
+    def vision_features(self, image: Tensor) -> Tensor:
+        """Encode normalised images.
+
+        The attention-pooling head behind the last norm is not run: no method here uses its output.
+
+        Args:
+            image: (M, 3, S, S), normalised.
+
+        Returns:
+            V (M, C, h, w), the patch tokens after the final norm as a row-major map.
+        """
+        tower = self.vision_model
+        hidden = tower.encoder(inputs_embeds=tower.embeddings(image)).last_hidden_state
+        hidden = tower.post_layernorm(hidden)
+        side = int(hidden.shape[1] ** 0.5)
+        return hidden.transpose(1, 2).unflatten(2, (side, side))
+
+    def text_features(self, tokens: Tokens) -> TextFeatures:
+        """Encode N tokenised expressions.
+
+        Rows of equal length are read together, without any mask: in text mode ``published`` that is one group with
+        its pads, in ``independent`` each row is read as if alone.
+        """
+        n, longest = tokens.ids.shape
+        features = pooled = None
+        for length in tokens.length.unique().tolist():
+            rows = (tokens.length == length).nonzero().squeeze(1)
+            out = self.text_model(input_ids=tokens.ids[rows, :length])
+            if features is None or pooled is None:
+                features = out.last_hidden_state.new_zeros(n, longest, out.last_hidden_state.shape[-1])
+                pooled = out.pooler_output.new_zeros(n, out.pooler_output.shape[-1])
+            padded = nn.functional.pad(out.last_hidden_state, (0, 0, 0, longest - length))
+            features = features.index_copy(0, rows, padded)
+            pooled = pooled.index_copy(0, rows, out.pooler_output)
+        if features is None or pooled is None:
+            raise ValueError("no expression given")
+        return TextFeatures(features, pooled, tokens.length)

@@ -1,0 +1,62 @@
+"""Configurations: frozen dataclasses of plain values, possibly nested; changed, written and read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, get_type_hints
+
+from rrsis_zoo.errors import ConfigError, unknown_name
+
+C = TypeVar("C")
+
+
+def change(config: C, changes: Mapping[str, Any], where: str) -> C:
+    """Return a copy of a configuration with some settings changed.
+
+    Args:
+        config: a dataclass instance.
+        changes: field -> new value; a mapping for a field that is itself a configuration changes that one.
+        where: what is configured, as an error says it.
+
+    Raises:
+        ConfigError: unknown field, or a value of another kind than the present one.
+    """
+    hints = get_type_hints(type(config))
+    new: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name not in hints:
+            raise unknown_name(f"setting of {where}", name, hints)
+        present = getattr(config, name)
+        if is_dataclass(present) and isinstance(value, Mapping):
+            new[name] = change(present, value, f"{where}.{name}")
+        else:
+            new[name] = _like(present, value, f"{where}.{name}")
+    return replace(config, **new)  # type: ignore[type-var]
+
+
+def _like(present: Any, value: Any, where: str) -> Any:
+    """Return the value in the type of the present one: YAML knows no tuples and writes 1 for 1.0."""
+    if isinstance(present, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(present):
+        raise ConfigError(f"{where} must be like {present!r} ({type(present).__name__}), got {value!r}")
+    return value
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """Return a configuration as nested dicts of plain values, for a checkpoint or a card."""
+    return {
+        f.name: to_plain(value) if is_dataclass(value := getattr(config, f.name)) else value for f in fields(config)
+    }
+
+
+def from_plain(kind: type[C], plain: Mapping[str, Any]) -> C:
+    """Return the configuration that ``to_plain`` wrote; settings that were added since keep their defaults.
+
+    Raises:
+        ConfigError: it holds a setting that this version does not know.
+    """
+    return change(kind(), plain, kind.__name__)

@@ -1,0 +1,65 @@
+"""Between native images and a method's square input: resizing of images, masks and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Subtract channel means and divide by deviations; image (…, 3, H, W) in [0, 1]."""
+    centre, spread = (torch.tensor(v, dtype=image.dtype, device=image.device)[:, None, None] for v in (mean, std))
+    return (image - centre) / spread
+
+
+def stretch(image: Tensor, side: int) -> Tensor:
+    """Resize a uint8 image to a square as OpenCV's bilinear ``resize`` does, aspect ratio not kept.
+
+    No anti-aliasing, values rounded to whole levels; OpenCV's fixed-point weights differ by one level at the most.
+
+    Args:
+        image: uint8 (3, H, W).
+        side: side of the result in pixels.
+
+    Returns:
+        float32 (3, side, side) in [0, 1], multiples of 1/255.
+    """
+    levels = image.to(torch.float32)
+    if image.shape[-2:] != (side, side):
+        levels = resize(levels[None], (side, side))[0].round_()
+    return levels / 255
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of (N, C, h, w), ``align_corners=False``, no anti-aliasing; float32 inside and out of half."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def stretch_mask(mask: Tensor, side: int) -> Tensor:
+    """Resize a bool mask (H, W) to a square as OpenCV's nearest ``resize`` does (source = floor(i · in / out))."""
+    return F.interpolate(mask[None, None].to(torch.uint8), size=(side, side), mode="nearest")[0, 0]
+
+
+def restore_each(logits: Tensor, image_index: Tensor, sizes: Tensor, side: int) -> Iterator[Tensor]:
+    """Bring log-odds to native size: bilinear to the square input first, then bilinear to the image.
+
+    One expression at a time: N maps of native size at once would be gigabytes for large scenes.
+
+    Args:
+        logits: (N, 1, h, w).
+        image_index: (N,) into the images.
+        sizes: (M, 2) native sizes.
+        side: side of the method's square input.
+
+    Yields:
+        float32 (H_i, W_i), in the order of the expressions.
+    """
+    native = sizes.tolist()
+    for row, i in zip(logits.split(1), image_index.tolist(), strict=True):
+        height, width = native[i]
+        yield resize(resize(row, (side, side)), (height, width))[0, 0]

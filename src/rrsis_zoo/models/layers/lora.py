@@ -1,0 +1,48 @@
+"""Low-rank adapters (LoRA) through peft, under the module's own names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Where low-rank adapters go and how large they are.
+
+    Attributes:
+        targets: regular expression that must match a layer's whole name.
+        rank: inner width r.
+        alpha: the adapter's output is scaled by alpha / r.
+        dropout: on the adapter's input, in training.
+    """
+
+    targets: str
+    rank: int = 16
+    alpha: int = 16
+    dropout: float = 0.1
+
+
+def inject_lora(module: nn.Module, lora: LoRA) -> None:
+    """Wrap the targeted linear and convolution layers of ``module`` in place; everything else in it is frozen.
+
+    A layer ``x`` becomes ``x.base_layer``, ``x.lora_A.default`` and ``x.lora_B.default``. A convolution's A has the
+    layer's kernel, stride and padding, its B is 1 × 1. B starts at zero: the module's output does not change.
+
+    Raises:
+        ValueError: no layer matches.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, bias="none"
+    )
+    inject_adapter_in_model(config, module)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(is_lora(name))
+
+
+def is_lora(name: str) -> bool:
+    """Whether a parameter's name is that of a low-rank adapter."""
+    return ".lora_A." in name or ".lora_B." in name

@@ -1,0 +1,186 @@
+"""Run a golden case: build the part through the usual builders, fill it by official names, compare everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rrsis_zoo.errors import unknown_name
+from rrsis_zoo.models.base import ParameterCount, ReferringSegmenter, count_parameters
+from rrsis_zoo.parity.case import Case
+from rrsis_zoo.parity.report import Report, Row, compare_lists, compare_names, compare_number, compare_tensor
+from rrsis_zoo.weights.names import official_names
+
+
+@dataclass
+class Computed:
+    """What a part computed from a case's inputs.
+
+    Attributes:
+        tensors: by the case's names; losses that the case records as tensors too.
+        losses: by the case's names.
+        objective: the scalar whose gradients the case records, or None.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    losses: dict[str, float | None] = field(default_factory=dict)
+    objective: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How the cases of one method are run.
+
+    Attributes:
+        build: makes the method's model of a case's configuration (for a part too: unused towers may be empty).
+        parts: part -> function that runs the filled model on the case's inputs.
+        buffers: official names that are buffers of ours and parameters of the program that made the cases; they are
+            left out of parameter counts and lists, nowhere else.
+    """
+
+    build: Callable[[Case], ReferringSegmenter]
+    parts: dict[str, Callable[[ReferringSegmenter, Case], Computed]]
+    buffers: tuple[str, ...] = ()
+
+
+def _adapters() -> dict[str, Adapter]:
+    from rrsis_zoo.parity import rsrefseg
+
+    return {"rsrefseg": rsrefseg.ADAPTER}
+
+
+def check(folder: str | Path) -> Report:
+    """Run the case in ``folder`` and return the report.
+
+    Raises:
+        MissingDataError, DataFormatError: the folder holds no readable case.
+        ConfigError: the case is of a model or part that is not known.
+    """
+    case = Case(folder)
+    adapters = _adapters()
+    if case.model not in adapters:
+        raise unknown_name("model", case.model, adapters)
+    adapter = adapters[case.model]
+    report = Report(case.model, case.meta["case"])
+    if case.part == "keys":
+        report.rows = _check_names(case, adapter)
+    elif case.part in adapter.parts:
+        report.rows = _check_part(case, adapter)
+    else:
+        raise unknown_name(f"part of {case.model}", case.part, [*adapter.parts, "keys"])
+    return report
+
+
+def _check_names(case: Case, adapter: Adapter) -> list[Row]:
+    with torch.device("meta"):  # names and shapes need no memory
+        model = adapter.build(case)
+    rows = compare_names(_shapes(model), case)
+    return rows + _check_counts(case, adapter, count_parameters(model))
+
+
+def _check_part(case: Case, adapter: Adapter) -> list[Row]:
+    torch.manual_seed(0)
+    model = adapter.build(case).eval()
+    rows = fill_model(model, case)
+    if not all(row.passed for row in rows):
+        return rows  # a model that is not filled computes nothing worth comparing
+    counted = count_parameters(model)
+    for name in model.inert_parameters():  # whether they really get no gradient is to be seen
+        model.get_parameter(name).requires_grad_(True)
+    has_gradients = bool(case.meta.get("gradients"))
+    with torch.set_grad_enabled(has_gradients):
+        computed = adapter.parts[case.part](model, case)
+    rows = [
+        compare_tensor(case, name, computed.tensors.get(name)) for name in (*case.names("output"), *case.names("loss"))
+    ]
+    for name, expected in case.meta.get("losses", {}).items():
+        t = case.tolerance
+        rows.append(compare_number("loss", name, computed.losses.get(name), expected, t.rtol, t.atol))
+    if has_gradients and computed.objective is not None:
+        computed.objective.backward()
+        rows += _check_gradients(case, adapter, model)
+    elif has_gradients:
+        rows.append(Row("gradient", "all", None, None, None, False, "the part has no objective"))
+    return rows + _check_counts(case, adapter, counted)
+
+
+def fill_model(model: ReferringSegmenter, case: Case) -> list[Row]:
+    """Set the model's tensors from the case's official entries; return a row for every name that has no place.
+
+    A case of a part may lack entries of the rest of the model; a case of the whole may not.
+    """
+    names = official_names(model)
+    state, weights = model.state_dict(), case.weights()
+    rows = []
+    by_official = {official: ours for ours, official in names.items()}
+    for official, values in weights.items():
+        ours = by_official.get(official)
+        if ours is None:
+            rows.append(Row("name", official, tuple(values.shape), None, None, False, "missing in ours"))
+        elif state[ours].shape != values.shape:
+            note = f"our shape is {tuple(state[ours].shape)}"
+            rows.append(Row("name", official, tuple(values.shape), None, None, False, note))
+        else:
+            state[ours].copy_(values)
+    if case.part == "model":
+        for ours, official in names.items():
+            if official not in weights:
+                rows.append(Row("name", official, tuple(state[ours].shape), None, None, False, "not in the case"))
+    return rows
+
+
+def _check_gradients(case: Case, adapter: Adapter, model: ReferringSegmenter) -> list[Row]:
+    recorded, tolerance = case.meta["gradients"], case.tolerance
+    measure = {"l2": lambda g: g.norm(), "abs_sum": lambda g: g.abs().sum()}[recorded["norm"]]
+    ours: dict[str, float | None] = {}
+    for name, parameter in _official_parameters(model).items():
+        if parameter.requires_grad:
+            gradient = parameter.grad
+            ours[name] = None if gradient is None else float(measure(gradient.to(torch.float64)))
+    rows = [
+        compare_number("gradient", name, ours.get(name), expected, tolerance.grad_rtol, tolerance.grad_atol)
+        for name, expected in recorded["values"].items()
+    ]
+    got = {name for name, value in ours.items() if value is not None}
+    rows.append(compare_lists("that get a gradient", got, {n for n, v in recorded["values"].items() if v is not None}))
+    if "trainable_without_gradient" in case.meta:
+        listed = set(case.meta["trainable_without_gradient"]) - set(adapter.buffers)
+        rows.append(compare_lists("trainable without gradient", set(ours) - got, listed))
+    if "trainable_with_zero_gradient" in case.meta:
+        zero = {name for name, value in ours.items() if value == 0}
+        rows.append(compare_lists("trainable with zero gradient", zero, case.meta["trainable_with_zero_gradient"]))
+    return rows
+
+
+def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list[Row]:
+    expected = case.meta.get("parameters") or {}
+    listed = [name for name in adapter.buffers if name in case.keys]
+    rows = [
+        Row("skipped", name, tuple(case.keys[name]["shape"]), None, None, True, "a buffer of ours: not counted")
+        for name in listed
+        if expected
+    ]
+    sizes = {name: int(torch.Size(case.keys[name]["shape"]).numel()) for name in listed}
+    # only the prompt encoder's copy was flagged as trainable: the other one sits in a module that peft freezes
+    trainable = sum(n for name, n in sizes.items() if "sam_prompt_encoder" in name)
+    for name, ours, less in (
+        ("total", counted.total, sum(sizes.values())),
+        ("trainable", counted.trainable, trainable),
+    ):
+        if expected.get(name) is not None:
+            rows.append(compare_number("count", f"{name} parameters", ours, expected[name] - less, 0, 0))
+    return rows
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    state = model.state_dict()
+    return {official: tuple(state[ours].shape) for ours, official in official_names(model).items()}  # type: ignore[arg-type]
+
+
+def _official_parameters(model: ReferringSegmenter) -> dict[str, nn.Parameter]:
+    names = official_names(model)
+    return {names[name]: parameter for name, parameter in model.named_parameters()}

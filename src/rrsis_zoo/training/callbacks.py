@@ -1,0 +1,161 @@
+"""What a run leaves behind: the record of a test, a figure of its predictions, the masks of a prediction."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from pycocotools import mask as coco
+
+from rrsis_zoo.figures import Shown, prediction_figure
+from rrsis_zoo.models.base import Batch
+from rrsis_zoo.provenance import annotations_hash, code_version
+from rrsis_zoo.training.module import Answer, RRSISModule
+from rrsis_zoo.weights.checkpoints import weights_hash
+
+
+def _folder(trainer: Trainer) -> Path:
+    folder = Path(trainer.log_dir or trainer.default_root_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class TestRecord(Callback):
+    """Writes ``test.json`` (the numbers and all that they depend on) and ``test_samples.jsonl.gz`` (a line a sample).
+
+    A line: ``sample_id``, ``intersection`` and ``union`` in pixels; every number can be computed again from them.
+    """
+
+    __test__ = False  # not a test, whatever pytest thinks of the name
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook; every rank takes part in gathering, rank 0 writes."""
+        module, data = cast(RRSISModule, pl_module), cast(Any, trainer).datamodule
+        samples = module.metrics.per_sample()
+        folder = _folder(trainer)
+        if not trainer.is_global_zero:
+            return
+        records = data.records(data.test_split)
+        protocol = module.protocol
+        record = {
+            "model": module.method,
+            "preset": module.hparams["preset"],
+            "protocol": protocol.name,
+            "eval_size": protocol.eval_size,
+            "text_mode": protocol.text_mode,
+            "dataset": data.dataset,
+            "split": data.test_split,
+            "n": len(samples),
+            "n_empty": sum(r.is_empty for r in records),
+            "metrics": module.metrics_of(samples),
+            "weights_sha256": weights_hash(module.model),
+            "annotations_sha256": annotations_hash(records),
+            "precision": str(trainer.precision),
+            "code": code_version(),
+        }
+        (folder / "test.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        with gzip.open(folder / "test_samples.jsonl.gz", "wt", encoding="utf-8") as file:
+            for index, intersection, union in samples:
+                line = {"sample_id": records[index].sample_id, "intersection": intersection, "union": union}
+                file.write(json.dumps(line) + "\n")
+        print(f"wrote {folder / 'test.json'} and test_samples.jsonl.gz")
+
+
+class PredictionFigure(Callback):
+    """Writes ``predictions.png``: a few test samples spread over the split.
+
+    Args:
+        samples: how many.
+    """
+
+    def __init__(self, samples: int = 6) -> None:
+        self.samples = samples
+        self._rows: list[Shown] = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first sample of every so many batches."""
+        batches = max(1, int(trainer.num_test_batches[dataloader_idx]))
+        wanted = {round(i * (batches - 1) / max(1, self.samples - 1)) for i in range(self.samples)}
+        if trainer.is_global_zero and batch_idx in wanted and len(self._rows) < self.samples:
+            spare = self.samples - len(self._rows) if batches < self.samples else 1
+            self._rows += [shown(cast(Answer, outputs), batch, n) for n in range(min(spare, len(batch)))]
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook."""
+        folder = _folder(trainer)
+        if trainer.is_global_zero and self._rows:
+            data = cast(Any, trainer).datamodule
+            module = cast(RRSISModule, pl_module)
+            path = folder / "predictions.png"
+            prediction_figure(
+                self._rows, path, f"{module.method} ({module.hparams['preset']}), {data.dataset} {data.test_split}"
+            )
+            print(f"wrote {path}")
+        self._rows = []
+
+
+def shown(answer: Answer, batch: Batch, n: int) -> Shown:
+    """Return expression n of a batch as a row of a figure."""
+    image = batch.images[int(batch.image_index[n])]
+    return Shown(
+        image=image.permute(1, 2, 0).cpu().numpy(),
+        expression=batch.expressions[n],
+        heatmap=answer.prediction.prompts.heatmap[n, 0].float().cpu().numpy(),
+        mask=(answer.native[n] > 0).cpu().numpy(),
+        truth=None if batch.masks is None else batch.masks[n].cpu().numpy(),
+    )
+
+
+class PredictionWriter(Callback):
+    """Writes ``predictions.jsonl``: a line a sample with its mask as COCO run-length code at native size.
+
+    With several processes each writes its own part, ``predictions.RANK.jsonl``.
+    """
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the file."""
+        part = "" if trainer.world_size == 1 else f".{trainer.global_rank}"
+        self._path = _folder(trainer) / f"predictions{part}.jsonl"
+        self._file = self._path.open("w", encoding="utf-8")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write a batch."""
+        for n, logits in enumerate(cast(Answer, outputs).native):
+            code = coco.encode(np.asfortranarray((logits > 0).cpu().numpy().astype(np.uint8)))
+            line = {
+                "sample_id": batch.sample_ids[n],
+                "expression": batch.expressions[n],
+                "size": [int(v) for v in code["size"]],
+                "counts": cast(bytes, code["counts"]).decode("ascii"),
+            }
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the file."""
+        self._file.close()
+        print(f"wrote {self._path}")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close what was opened; what was written stays."""
+        if file := getattr(self, "_file", None):
+            file.close()

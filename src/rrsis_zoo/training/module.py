@@ -1,0 +1,240 @@
+"""The LightningModule of all methods: what is written once against the contract.
+
+Its constructor takes plain values only, so that a checkpoint loads with ``weights_only=True`` and needs no config.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import lightning
+import torch
+from torch import Tensor
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.scores import score
+from rrsis_zoo.metrics.suite import ReferringMetrics
+from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
+from rrsis_zoo.registry import card
+from rrsis_zoo.training.schedules import WarmupCosine
+from rrsis_zoo.weights.checkpoints import META, meta
+from rrsis_zoo.weights.pretrained import load_pretrained
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an evaluation step hands to callbacks.
+
+    Attributes:
+        prediction: the model's.
+        native: N log-odds maps (H_i, W_i).
+    """
+
+    prediction: Prediction
+    native: list[Tensor]
+
+
+class RRSISModule(lightning.LightningModule):
+    """Trains and evaluates one method.
+
+    Args:
+        preset: which sizes, one of the method's presets.
+        settings: configuration fields that differ from the preset's, nested where the configuration is.
+        weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``).
+        learning_rates: one for each of the method's parameter groups.
+        weight_decay: AdamW's, on everything that trains, as in the published recipes.
+        betas: AdamW's.
+        warmup_epochs, warmup_start, cosine_start, cosine_epochs, floor: see `WarmupCosine`.
+        train_text_mode: how expressions of a training batch share a tensor.
+        protocol: name of the evaluation protocol.
+
+    Raises:
+        ConfigError: unknown preset, setting or protocol.
+    """
+
+    method: ClassVar[str]
+
+    def __init__(
+        self,
+        preset: str,
+        settings: dict[str, Any] | None = None,
+        weights: dict[str, str] | None = None,
+        learning_rates: dict[str, float] | None = None,
+        weight_decay: float = 0.05,
+        betas: tuple[float, float] = (0.9, 0.999),
+        warmup_epochs: float = 0.0,
+        warmup_start: float = 0.01,
+        cosine_start: float = 0.0,
+        cosine_epochs: float | None = None,
+        floor: float = 0.0,
+        train_text_mode: TextMode = "published",
+        protocol: str = "canonical",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.model: ReferringSegmenter = card(self.method).model().from_preset(preset, **(settings or {}))
+        self.protocol = get_protocol(protocol)
+        self.metrics = ReferringMetrics(self.protocol)
+        self._index: dict[str, int] = {}
+        self._ready = False
+
+    # -- weights and tokenizer ---------------------------------------------------------------------------------------
+
+    def _make_ready(self) -> None:
+        """Give a model that comes from no checkpoint its foundation weights and its vocabulary, once.
+
+        A checkpoint has both: resuming or testing needs none of the base files. That is known only after Lightning has
+        restored it, which is why this is not done in ``setup``.
+        """
+        if self._ready:
+            return
+        if self.hparams["weights"]:
+            load_pretrained(self.model, self.hparams["weights"])
+        if not self.model.tokenizer_ready:
+            self.model.fit_tokenizer(self._data().train_expressions())
+        self._ready = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `rrsis_zoo.load_model` needs."""
+        checkpoint[META] = meta(self.model)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the tokenizer; refuse the checkpoint of another method or configuration."""
+        said = checkpoint.get(META)
+        if said is None:
+            raise ConfigError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
+        ours = meta(self.model)
+        for key in ("model", "config"):
+            if said[key] != ours[key]:
+                raise ConfigError(f"the checkpoint's {key} is {said[key]}, this run's is {ours[key]}")
+        if said["tokenizer"] is not None:
+            self.model.load_tokenizer_state(said["tokenizer"])
+        self._ready = True
+
+    def on_fit_start(self) -> None:
+        """Lightning hook."""
+        self._make_ready()
+
+    def on_validation_start(self) -> None:
+        """Lightning hook."""
+        self._make_ready()
+
+    def on_test_start(self) -> None:
+        """Lightning hook."""
+        self._make_ready()
+
+    def on_predict_start(self) -> None:
+        """Lightning hook."""
+        self._make_ready()
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the loss; log its terms."""
+        prediction = self.model(batch, self.hparams["train_text_mode"])
+        terms = self.model.loss(prediction, batch)
+        for name, value in terms.items():
+            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch))
+        return terms["loss"]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a rate for every named group, and the schedule by step.
+
+        Raises:
+            ConfigError: a group without a rate, or a rate without a group.
+        """
+        groups = check_rates(self.model, self.hparams["learning_rates"] or {})
+        optimiser = torch.optim.AdamW(
+            groups, betas=tuple(self.hparams["betas"]), weight_decay=self.hparams["weight_decay"]
+        )
+        _ = self.trainer.estimated_stepping_batches  # makes Lightning set up the training loader
+        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        names = ("warmup_epochs", "warmup_start", "cosine_start", "cosine_epochs", "floor")
+        schedule = WarmupCosine(max(1, steps), **{name: self.hparams[name] for name in names})
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Lightning hook."""
+        self._start_metrics(self._data().fit_eval_split, self.trainer.limit_val_batches)
+
+    def on_test_epoch_start(self) -> None:
+        """Lightning hook."""
+        self._start_metrics(self._data().test_split, self.trainer.limit_test_batches)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Score a batch of whole scenes."""
+        self._score(batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
+        """Score a batch of whole scenes; callbacks get the answer."""
+        return self._score(batch)
+
+    def predict_step(self, batch: Batch, batch_index: int) -> Answer:
+        """Answer a batch of whole scenes; callbacks write it."""
+        prediction = self.model(batch, self.protocol.text_mode)
+        return Answer(prediction, self.model.restore(prediction))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/oiou``, ``val/miou``, ``val/pr@…`` in percent, the same on every rank."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/…``."""
+        self._log_metrics("test")
+
+    def metrics_of(self, samples: Sequence[tuple[int, int, int]]) -> dict[str, float]:
+        """Return the numbers of samples (index, intersection, union) under this run's protocol."""
+        return score([i for _, i, _ in samples], [u for _, _, u in samples], self.protocol)
+
+    def _start_metrics(self, split: Any, limit: float | int) -> None:
+        ids = self._data().sample_ids(split)
+        self._index = {name: i for i, name in enumerate(ids)}
+        partial = self.trainer.sanity_checking or limit != 1.0
+        self.metrics.reset()
+        self.metrics.expected_n = None if partial else len(ids)
+
+    def _score(self, batch: Batch) -> Answer:
+        if batch.masks is None:
+            raise ConfigError("evaluation needs masks, the batch has none")
+        answer = self.predict_step(batch, 0)
+        index = torch.tensor([self._index[name] for name in batch.sample_ids], dtype=torch.int64)
+        self.metrics.update([logits > 0 for logits in answer.native], batch.masks, index)
+        return answer
+
+    def _log_metrics(self, stage: str) -> None:
+        for name, value in self.metrics.compute().items():
+            self.log(f"{stage}/{name}", float(value), prog_bar=name in ("miou", "oiou"))
+
+    def _data(self) -> Any:
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            raise ConfigError("train and test with trainer.fit(module, datamodule=RRSISDataModule(…))")
+        return data
+
+
+def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Pair a method's parameter groups with their learning rates.
+
+    Returns:
+        AdamW's parameter groups, named.
+
+    Raises:
+        ConfigError: a group without a rate, or a rate without a group.
+    """
+    groups = model.parameter_groups()
+    missing, unknown = sorted(set(groups) - set(rates)), sorted(set(rates) - set(groups))
+    if missing or unknown:
+        faults = [
+            f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names
+        ]
+        raise ConfigError(
+            f"learning_rates of {model.name}: {'; '.join(faults)}; there must be one for each of {', '.join(groups)}"
+        )
+    return [{"params": groups[name], "lr": float(rates[name]), "name": name} for name in groups]

@@ -1,0 +1,125 @@
+"""The foundation models' released weights, into a method that is built on them.
+
+A method has *roles* (``sam``, ``siglip``); a source string is given for each, or ``none`` for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.layers.lora import is_lora
+from rrsis_zoo.weights.files import load_state_dict
+from rrsis_zoo.weights.load import load_into
+from rrsis_zoo.weights.names import sam_to_transformers
+from rrsis_zoo.weights.sources import NoSource, parse_source, resolve
+
+
+@dataclass(frozen=True)
+class Role:
+    """A foundation model inside a method.
+
+    Attributes:
+        what: its name, as an error says it.
+        files: for each file that is needed, the names it may have, the preferred one first.
+        load: fills the method from these files, in the order of ``files``.
+    """
+
+    what: str
+    files: tuple[tuple[str, ...], ...]
+    load: Callable[[ReferringSegmenter, list[Path]], None]
+
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_SAM_FILES = (*_WEIGHTS, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
+_OWN_CODE = "position_code.positional_encoding_gaussian_matrix"
+_PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+
+
+def find_pretrained(method: str, weights: Mapping[str, str]) -> dict[str, list[Path]]:
+    """Find every file that the sources name on this machine, before anything large is built.
+
+    Args:
+        method: public name of the method.
+        weights: role -> source string.
+
+    Returns:
+        role -> its files, for the roles whose source is not ``none``.
+
+    Raises:
+        ConfigError: an unknown or missing role, a malformed source, or some roles ``none`` and others not.
+        MissingWeightsError: a file is not on this machine.
+    """
+    roles = ROLES[method]
+    for name in weights:
+        if name not in roles:
+            raise unknown_name(f"role in the weights of {method}", name, roles)
+    if missing := sorted(set(roles) - set(weights)):
+        raise ConfigError(
+            f"weights of {method}: no source for {', '.join(missing)}; give local:PATH, hub:ORG/REPO or none for each"
+        )
+    sources = {name: parse_source(text) for name, text in weights.items()}
+    return {
+        name: [resolve(source, names, f"{roles[name].what} ({method}, weights.{name})") for names in roles[name].files]
+        for name, source in sources.items()
+        if not isinstance(source, NoSource)
+    }
+
+
+def load_pretrained(model: ReferringSegmenter, weights: Mapping[str, str]) -> None:
+    """Fill a method's foundation models from their sources; parameters of its own keep their initial values.
+
+    Raises:
+        ConfigError, MissingWeightsError: as ``find_pretrained``.
+        WeightsMismatchError: a file that is not of the configured model.
+    """
+    for name, paths in find_pretrained(model.name, weights).items():
+        ROLES[model.name][name].load(model, paths)
+
+
+def load_sam(module: nn.Module, path: Path) -> None:
+    """Fill a `rrsis_zoo.models.backbones.sam.SAM` from SAM's own release or from transformers' form of it.
+
+    Both position codes get the one matrix that the file has.
+    """
+    state = load_state_dict(path)
+    places = [name.replace(".base_layer.", ".") for name in module.state_dict() if not is_lora(name)]
+    if any(name.startswith("vision_encoder.") for name in state):
+        ours = {theirs: name for name, theirs in sam_to_transformers(places).items()}
+        state = {ours.get(name, name): tensor for name, tensor in state.items()}
+    for name, other in ((_OWN_CODE, _PROMPT_CODE), (_PROMPT_CODE, _OWN_CODE)):
+        if name not in state and other in state:
+            state[name] = state[other]
+    load_into(module, state, what=f"SAM from {path}")
+
+
+def load_siglip(module: nn.Module, path: Path) -> None:
+    """Fill a `rrsis_zoo.models.backbones.siglip.SigLIP` from transformers' ``SiglipModel``."""
+    state: dict[str, Tensor] = load_state_dict(path)
+    load_into(module, state, what=f"SigLIP from {path}", ignore={"*.position_ids": "computed, not learned"})
+
+
+def _rsrefseg_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    load_sam(model.get_submodule("sam"), paths[0])
+
+
+def _rsrefseg_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
+    from rrsis_zoo.models.rsrefseg import RSRefSeg
+    from rrsis_zoo.models.tokenizers import SigLIPTokenizer
+
+    assert isinstance(model, RSRefSeg)
+    load_siglip(model.siglip, paths[0])
+    model.tokenizer = SigLIPTokenizer.from_file(paths[1], model.config.siglip.max_length)
+
+
+ROLES: dict[str, dict[str, Role]] = {
+    "rsrefseg": {
+        "sam": Role("SAM", (_SAM_FILES,), _rsrefseg_sam),
+        "siglip": Role("SigLIP", (_WEIGHTS, ("spiece.model",)), _rsrefseg_siglip),
+    }
+}

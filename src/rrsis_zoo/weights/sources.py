@@ -1,0 +1,222 @@
+"""Weight sources: one explicit string says where weights come from, and nothing is ever downloaded. No torch.
+
+local:PATH                        a file, or a folder that holds one
+hub:ORG/REPO[@REVISION][:FILE]    a Hugging Face repository, read from the local cache only
+none                              no weights: parameters stay as they were initialised
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
+
+INDEX_SUFFIX = ".index.json"
+"""``model.safetensors.index.json`` says in which shards the tensors of ``model.safetensors`` are."""
+
+# As the hub has it: letters, digits and single signs between them.
+_REPO_PART = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A file or folder on this machine.
+
+    Attributes:
+        path: as it was given; ``~`` is expanded when it is resolved.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"local:{self.path}"
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A repository of the Hugging Face hub.
+
+    Attributes:
+        repo: ``org/name``.
+        revision: branch, tag or commit; None for ``main``.
+        file: path of the one file that is meant; None to look for the usual names.
+    """
+
+    repo: str
+    revision: str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return f"hub:{self.repo}{f'@{self.revision}' if self.revision else ''}{f':{self.file}' if self.file else ''}"
+
+    @property
+    def page(self) -> str:
+        """Web page of the repository at its revision."""
+        return f"https://huggingface.co/{self.repo}{f'/tree/{self.revision}' if self.revision else ''}"
+
+    def command(self, files: Sequence[str]) -> str:
+        """Return the shell command that fetches files of the repository into the local cache."""
+        revision = f" --revision {self.revision}" if self.revision else ""
+        return f"hf download {self.repo} {' '.join(files)}{revision}"
+
+
+@dataclass(frozen=True)
+class NoSource:
+    """No weights."""
+
+    def __str__(self) -> str:
+        return "none"
+
+
+Source = LocalSource | HubSource | NoSource
+
+
+def parse_source(text: str) -> Source:
+    """Read a source string; see the module's docstring for the forms.
+
+    Nothing is looked up: the source may be absent from this machine.
+
+    Raises:
+        ConfigError: an unknown kind of source, or one with a missing or malformed part.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "none":
+        return NoSource()
+    if kind == "none":
+        raise ConfigError(f"weight source {text!r}: 'none' stands alone")
+    if kind == "local":
+        if not rest:
+            raise ConfigError(f"weight source {text!r} names no path: write local:PATH")
+        return LocalSource(Path(rest))
+    if kind == "hub":
+        return _parse_hub(text, rest)
+    if text and Path(text).expanduser().exists():
+        raise ConfigError(f"weight source {text!r} does not say of which kind it is: write local:{text}")
+    raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "none"))
+
+
+def _parse_hub(text: str, rest: str) -> HubSource:
+    form = "write hub:ORG/REPO[@REVISION][:FILE]"
+    repo_revision, colon, file = rest.partition(":")
+    repo, at, revision = repo_revision.partition("@")
+    if not repo:
+        raise ConfigError(f"weight source {text!r} names no repository: {form}")
+    if not re.fullmatch(f"{_REPO_PART}/{_REPO_PART}", repo):
+        raise ConfigError(f"weight source {text!r}: {repo!r} is no repository of the form ORG/REPO: {form}")
+    if at and not re.fullmatch(r"[\w.][\w./-]*", revision):
+        raise ConfigError(f"weight source {text!r}: {revision!r} after '@' is no revision: {form}")
+    if colon and (not file or any(part in ("", ".", "..") for part in file.split("/"))):
+        raise ConfigError(f"weight source {text!r}: {file!r} is no path of a file in the repository: {form}")
+    return HubSource(repo, revision or None, file or None)
+
+
+def resolve(source: Source, wanted: Sequence[str], role: str) -> Path:
+    """Find the file to read on this machine.
+
+    For every wanted name its sharded form is accepted too: then the path is that of the index
+    (``model.safetensors.index.json``), and all its shards are there.
+
+    Args:
+        source: where the weights come from. A local file is taken whatever its name.
+        wanted: candidate file names in order of preference, such as ``("model.safetensors", "pytorch_model.bin")``;
+            at least one.
+        role: what the weights are, as an error says it, for instance ``"weights of the SigLIP text tower"``.
+
+    Returns:
+        Path of an existing file.
+
+    Raises:
+        MissingWeightsError: the file, or a shard of it, is not on this machine.
+        ConfigError: the source is ``none``.
+    """
+    if isinstance(source, LocalSource):
+        return _resolve_local(source, wanted, role)
+    if isinstance(source, HubSource):
+        return _resolve_hub(source, wanted, role)
+    raise ConfigError(f"{role}: the source is 'none', but they are needed: give local:PATH or hub:ORG/REPO")
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Return tensor name -> shard file name of a ``*.index.json``.
+
+    Raises:
+        WeightsMismatchError: not an index of shards that lie beside it.
+    """
+    try:
+        index = json.loads(path.read_bytes())
+        shards = dict(index["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsMismatchError(f"{path} is not an index of weight shards (a JSON object 'weight_map')") from error
+    for shard in shards.values():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise WeightsMismatchError(f"{path} names the shard {shard!r}, which is no file beside it")
+    return shards
+
+
+def missing_shards(index: Path) -> list[str]:
+    """Return the shards named by a ``*.index.json`` that do not lie beside it."""
+    return [shard for shard in sorted(set(read_index(index).values())) if not (index.parent / shard).is_file()]
+
+
+def _resolve_local(source: LocalSource, wanted: Sequence[str], role: str) -> Path:
+    path = source.path.expanduser()
+    if path.is_dir():
+        _, found = _first(wanted, lambda name: path / name if (path / name).is_file() else None)
+        if found is None:
+            raise MissingWeightsError(f"{role}: the folder {path} holds no {_listed(wanted)}")
+    elif path.is_file():
+        found = path
+    else:
+        raise MissingWeightsError(
+            f"{role}: there is no file or folder {path}; give the path of a weight file, or of a folder with "
+            f"{_listed(wanted)}"
+        )
+    if found.name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(found)):
+        raise MissingWeightsError(f"{role}: {', '.join(lacking)} must lie beside {found}, which names them")
+    return found
+
+
+def _resolve_hub(source: HubSource, wanted: Sequence[str], role: str) -> Path:
+    # Imported late: it takes 0.2 s, and most commands look up no weights.
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    names = [source.file] if source.file else list(wanted)
+    absent = set()  # names that the hub was asked for earlier and does not have
+
+    def look_up(name: str) -> Path | None:
+        found = try_to_load_from_cache(source.repo, name, revision=source.revision)
+        if found is not None and not isinstance(found, str):
+            absent.add(name)
+        return Path(found) if isinstance(found, str) else None
+
+    name, found = _first(names, look_up)
+    if found is None:
+        fetch = next((name for name in names if name not in absent), names[0])
+        raise MissingWeightsError(
+            f"{role}: no {_listed(names)} of {source.page} is in the local cache {constants.HF_HUB_CACHE}; "
+            f"fetch it with: {source.command([fetch])}"
+        )
+    if name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(found)):
+        folder = name.removesuffix(found.name)
+        raise MissingWeightsError(
+            f"{role}: {len(lacking)} of the shards of {name} of {source.page} are not in the local cache "
+            f"{constants.HF_HUB_CACHE}; fetch them with: {source.command([folder + shard for shard in lacking])}"
+        )
+    return found
+
+
+def _first(wanted: Sequence[str], look_up: Callable[[str], Path | None]) -> tuple[str, Path | None]:
+    """Return the first wanted name that is found and where; each whole or else as an index of shards."""
+    for name in wanted:
+        for form in (name,) if name.endswith(INDEX_SUFFIX) else (name, name + INDEX_SUFFIX):
+            if (found := look_up(form)) is not None:
+                return form, found
+    return "", None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " or " + names[-1] if len(names) > 1 else names[0]

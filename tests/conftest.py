@@ -1,0 +1,37 @@
+import os
+import sys
+from pathlib import Path
+
+# before anything heavy is imported
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    return TESTS / "golden"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def rrsis() -> list[str]:
+    """The command, through the interpreter that runs the tests."""
+    return [sys.executable, "-m", "rrsis_zoo.cli"]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    import torch
+
+    torch.manual_seed(0)

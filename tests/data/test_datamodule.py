@@ -1,0 +1,218 @@
+import json
+import os
+import subprocess
+import sys
+import warnings
+from itertools import chain
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+
+import rrsis_zoo
+from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.models.base import Batch
+
+IDS = {
+    "train": ["00001/0", "00001/1", "00002/0", "00003/0", "00004/0"],
+    "val": ["00005/0"],
+    "test": ["00006/0", "00007/0", "00008/0"],
+}
+
+
+def ids(split):
+    return [f"rrsis-d/{split}/{name}" for name in IDS[split]]
+
+
+def flat(batch: Batch):
+    assert batch.masks is not None
+    return (batch.sample_ids, batch.expressions, batch.image_index, *batch.images, *batch.masks)
+
+
+def assert_equal(a: Batch, b: Batch):
+    for x, y in zip(flat(a), flat(b), strict=True):
+        assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
+
+
+def test_constructor_reads_nothing_and_check_little(tree, tmp_path):
+    data = RRSISDataModule(root=str(tmp_path / "nowhere"))
+    with pytest.raises(MissingDataError, match="RRSIS-D: no folder"):
+        data.check()
+    with pytest.raises(MissingDataError, match=r"set data\.root"):
+        RRSISDataModule().check()
+    (tree / "rrsisd/instances.json").write_text("no JSON at all")
+    data = RRSISDataModule(root=str(tree))
+    data.check()
+    with pytest.raises(DataFormatError):
+        data.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dataset": "rrsisd"}, "did you mean 'rrsis-d'"),
+        ({"fit_eval_split": "test"}, "checkpoints are chosen by it"),
+        ({"test_split": "all"}, "unknown test_split 'all'"),
+        ({"layers": "first"}, "unknown layers 'first'"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be at least 0"),
+        ({"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        RRSISDataModule(**settings)
+
+
+def test_what_it_tells(tree):
+    data = RRSISDataModule(root=str(tree), drop_empty=True)
+    assert data.train_expressions() == ["The ship on the left", "A gray ship", "The harbor", "The dam", "Noise"]
+    assert data.sample_ids("val") == ids("val")
+    assert data.sample_ids("test") == ids("test")[1:]  # the empty one is dropped
+    assert data.records("test") is data.records("test")
+    joined = RRSISDataModule(root=str(tree), layers="any").records("val")[0].mask.decode().sum()
+    assert joined > data.records("val")[0].mask.decode().sum()
+
+
+def test_same_batches_with_any_number_of_workers(tree):
+    epochs = {}
+    for workers in (0, 1, 2):
+        data = RRSISDataModule(root=str(tree), batch_size=2, num_workers=workers, seed=3)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        state = torch.get_rng_state()
+        epochs[workers] = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            epochs[workers].append(list(loader))
+        assert torch.equal(torch.get_rng_state(), state)
+    for workers in (1, 2):
+        for ours, theirs in zip(chain(*epochs[workers]), chain(*epochs[0]), strict=True):
+            assert_equal(ours, theirs)
+    first, second = ([i for batch in epoch for i in batch.sample_ids] for epoch in epochs[0])
+    assert len(first) == len(second) == 4  # two steps of two; the fifth sample waits for another epoch
+    assert first != second
+
+
+def test_evaluation_splits(tree):
+    def seen(loader):
+        return [i for batch in loader for i in batch.sample_ids]
+
+    data = RRSISDataModule(root=str(tree), num_workers=0)
+    assert seen(data.val_dataloader()) == ids("val")
+    assert seen(data.test_dataloader()) == ids("test")
+    assert seen(data.predict_dataloader()) == ids("test")
+    other = {"fit_eval_split": "train", "test_split": "train", "predict_split": "val"}
+    data = RRSISDataModule(root=str(tree), num_workers=0, eval_batch_size=3, **other)
+    assert [b.sample_ids for b in data.test_dataloader()] == [ids("train")[:3], ids("train")[3:]]
+    assert seen(data.val_dataloader()) == ids("train")
+    assert seen(data.predict_dataloader()) == ids("val")
+
+
+def test_too_few_training_samples_for_a_step(tree):
+    with pytest.raises(ConfigError, match=r"batch_size 6 on 1 processes needs 6 training samples, there are 5"):
+        RRSISDataModule(root=str(tree), batch_size=6, num_workers=0).train_dataloader()
+
+
+class Recorder(lightning.LightningModule):
+    """Writes down which samples came, and learns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[str, list[list[str]]] = {"fit": [], "validate": [], "test": [], "predict": []}
+
+    def note(self, stage: str, batch: Batch) -> None:
+        assert isinstance(batch, Batch)
+        assert all(image.device == self.device for image in batch.images)
+        self.seen[stage].append(batch.sample_ids)
+
+    def training_step(self, batch: Batch) -> torch.Tensor:
+        self.note("fit", batch)
+        return self.weight**2
+
+    def validation_step(self, batch: Batch) -> None:
+        self.note("validate", batch)
+
+    def test_step(self, batch: Batch) -> None:
+        self.note("test", batch)
+
+    def predict_step(self, batch: Batch) -> list[str]:
+        self.note("predict", batch)
+        return batch.sample_ids
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(**settings):
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    return lightning.Trainer(
+        accelerator="cpu", use_distributed_sampler=False, **dict.fromkeys(quiet, False), **settings
+    )
+
+
+def test_trainer_moves_the_epoch_on_and_sees_every_sample(tree):
+    data = RRSISDataModule(root=str(tree), batch_size=2, num_workers=0, seed=3)
+    model = Recorder()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*batch sampler.*")
+        fitter = trainer(max_epochs=2, num_sanity_val_steps=0)
+        fitter.fit(model, datamodule=data)
+        fitter.test(model, datamodule=data, verbose=False)
+        predicted = fitter.predict(model, datamodule=data)
+    loader = RRSISDataModule(root=str(tree), batch_size=2, num_workers=0, seed=3).train_dataloader()
+    expected = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        expected += [batch.sample_ids for batch in loader]
+    assert model.seen["fit"] == expected
+    assert model.seen["validate"] == [ids("val")] * 2
+    assert model.seen["test"] == model.seen["predict"] == predicted == [ids("test")]
+
+
+def test_batch_goes_to_the_device(tree):
+    (batch,) = RRSISDataModule(root=str(tree), num_workers=0).test_dataloader()
+    moved = RRSISDataModule().transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved.masks is not None
+    assert {t.device.type for t in (*moved.images, *moved.masks, moved.image_index)} == {"meta"}
+    assert moved.sample_ids == batch.sample_ids
+
+
+TWO_PROCESSES = """
+import json, pathlib, sys
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[3])
+from test_datamodule import Recorder, RRSISDataModule, trainer
+
+if __name__ == "__main__":
+    data = RRSISDataModule(root=sys.argv[1], batch_size=2, num_workers=0)
+    model = Recorder()
+    run = trainer(max_epochs=1, num_sanity_val_steps=0, devices=2, strategy="ddp")
+    run.fit(model, datamodule=data)
+    run.test(model, datamodule=data, verbose=False)
+    run.predict(model, datamodule=data, return_predictions=False)
+    pathlib.Path(sys.argv[2], f"{run.global_rank}.json").write_text(json.dumps(model.seen))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_samples_one_of_them_without_a_scene(tree, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(TWO_PROCESSES)
+    path = os.pathsep.join([str(Path(rrsis_zoo.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(script), str(tree), str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    fitted = [i for seen in ranks for batch in seen["fit"] for i in batch]
+    assert [len(seen["fit"]) for seen in ranks] == [1, 1]
+    assert len(set(fitted)) == 4
+    assert sorted(len(seen["validate"]) for seen in ranks) == [0, 1]  # one scene, one process has nothing to do
+    for stage, split in (("validate", "val"), ("test", "test"), ("predict", "test")):
+        assert sorted(i for seen in ranks for batch in seen[stage] for i in batch) == ids(split)

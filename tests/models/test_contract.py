@@ -1,0 +1,31 @@
+"""Every registered method, and the stand-ins that keep the contract honest, keep every promise."""
+
+import contract
+import pytest
+from standins import StandInConfig, TextInTrunk, TwoQuerySets
+
+from rrsis_zoo.registry import card, list_models
+
+
+def registered(name):
+    return lambda: card(name).model().from_preset("tiny")
+
+
+FACTORIES = {
+    **{name: registered(name) for name in list_models()},
+    "text-in-trunk": lambda: TextInTrunk(StandInConfig()),
+    "two-query-sets": lambda: TwoQuerySets(StandInConfig()),
+}
+
+
+@pytest.mark.parametrize("promise", contract.PROMISES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("method", FACTORIES)
+def test_contract(method, promise):
+    promise(FACTORIES[method])
+
+
+@pytest.mark.parametrize("method", list_models())
+def test_names_and_presets(method):
+    model = card(method).model()
+    assert model.name == method
+    assert "tiny" in model.presets
