@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
+from rrsis_zoo.data.rrsisd import read_rrsisd
 from rrsis_zoo.data.synthetic import (
     CATEGORIES,
     HELD_OUT,
@@ -231,6 +232,22 @@ def test_images_on_disk_are_the_arrays(made):
     root, _ = made
     on_disk = np.asarray(Image.open(root / IMAGES / "00001.jpg"), np.int16)
     assert np.abs(on_disk - make_sample("train", 0).scene.image).mean() < 5
+
+
+def test_the_reader_of_rrsis_d_reads_it(made):
+    root, _ = made
+    _, _, sidecar = load(root)
+    images = {image["id"]: image for image in sidecar["images"]}
+    records = [record for split in ("train", "val", "test") for record in read_rrsisd(root, split)]
+    assert len(records) == 450
+    for record, expression in zip(records, sidecar["expressions"], strict=True):
+        image = images[expression["image_id"]]
+        assert record.expression == expression["text"]
+        assert record.category == expression["category"]
+        assert record.split == image["split"]
+        assert record.image_path == root / IMAGES / image["file_name"]
+        truth = rle.decode(image["objects"][expression["referent"]]["segmentation"])
+        assert np.array_equal(record.mask.decode(), truth.astype(bool))
 
 
 def test_sidecar_agrees_with_the_layout(made):

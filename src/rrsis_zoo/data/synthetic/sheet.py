@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
+from rrsis_zoo.data.rrsisd import IMAGE_DIR
 from rrsis_zoo.data.synthetic.dice import Dice
 from rrsis_zoo.data.synthetic.language import KINDS
 from rrsis_zoo.data.synthetic.write import SIDECAR, SPLITS
@@ -81,7 +82,7 @@ def contact_sheet(
 
 
 def _tile(root: Path, image: dict[str, Any], entry: dict[str, Any], zoom: int, blind: bool) -> Image.Image:
-    with Image.open(root / "images" / "rrsisd" / "JPEGImages" / image["file_name"]) as opened:
+    with Image.open(root / IMAGE_DIR / image["file_name"]) as opened:
         tile = opened.convert("RGB")
     tile = tile.resize((tile.width * zoom, tile.height * zoom), Image.Resampling.BICUBIC)
     if blind:

@@ -35,6 +35,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
+from rrsis_zoo.data.rrsisd import ANNOTATION_DIR, IMAGE_DIR, INSTANCES_FILE, REFS_FILE
 from rrsis_zoo.data.synthetic.ceiling import stride_iou
 from rrsis_zoo.data.synthetic.dice import Dice
 from rrsis_zoo.data.synthetic.draw import CATEGORIES
@@ -179,7 +180,7 @@ def make_synthetic(
     work = partial(_encode, size=size, seed=seed, expressions=expressions)
     # Written beside its place and moved there at the end: a broken run leaves no half dataset.
     draft = root.with_name(f"{root.name}.partial-{os.getpid()}")
-    (draft / _JPEGS).mkdir(parents=True)
+    (draft / IMAGE_DIR).mkdir(parents=True)
     try:
         encoded = [_save(one, number, draft) for number, one in enumerate(_map(work, tasks, processes), start=1)]
         _write_layout(draft, encoded)
@@ -309,15 +310,11 @@ def _parse(expression: Expression) -> dict[str, Any]:
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
-_JPEGS = Path("images", "rrsisd", "JPEGImages")
-_REFS = Path("rrsisd", "refs(unc).p")
-_INSTANCES = Path("rrsisd", "instances.json")
-
 
 def _save(encoded: _Encoded, number: int, root: Path) -> _Encoded:
     """Write the image and give the entries their ids; return the entries without the image's bytes."""
     name = f"{number:05d}.jpg"
-    (root / _JPEGS / name).write_bytes(encoded.jpeg)
+    (root / IMAGE_DIR / name).write_bytes(encoded.jpeg)
     encoded.image.update(id=number, file_name=name)
     return replace(encoded, jpeg=b"")
 
@@ -367,11 +364,11 @@ def _write_layout(root: Path, encoded: Sequence[_Encoded]) -> None:
             expression.update(ref_id=number, ann_id=thing["ann_id"], image_id=image_id)
     categories = sorted(({"id": c.id, "name": c.file_name} for c in CATEGORIES.values()), key=lambda c: c["id"])
     instances = {"images": images, "annotations": annotations, "categories": categories}
-    (root / _INSTANCES).parent.mkdir(parents=True)
-    (root / _INSTANCES).write_text(json.dumps(instances), encoding="utf-8")
+    (root / ANNOTATION_DIR).mkdir(parents=True)
+    (root / ANNOTATION_DIR / INSTANCES_FILE).write_text(json.dumps(instances), encoding="utf-8")
     # Pickle writes a string that is the same object twice as a reference, and which strings are depends on the process
     # that made them; a round trip through JSON makes the bytes depend on the values alone.
-    (root / _REFS).write_bytes(pickle.dumps(json.loads(json.dumps(refs)), protocol=4))
+    (root / ANNOTATION_DIR / REFS_FILE).write_bytes(pickle.dumps(json.loads(json.dumps(refs)), protocol=4))
 
 
 def _write_sidecar(root: Path, encoded: Sequence[_Encoded], size: int, seed: int, expressions: int) -> None:
