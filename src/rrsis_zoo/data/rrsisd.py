@@ -298,13 +298,16 @@ def _index(entries: list[Any], key: str, what: str) -> dict[int, Any]:
 
 
 def _categories(instances: dict[str, Any], path: Path) -> dict[int, str]:
-    """Return the display names by id; the file must agree with the published list."""
+    """Return the display names by id; 0-19 must agree with the published list.
+
+    From 20 on the file's own names stand: the synthetic scenes have classes that RRSIS-D has not.
+    """
     names: dict[int, str] = {}
     for number, entry in _index(_get(instances, "categories", list, str(path)), "id", f"{path}: category").items():
         name = _get(entry, "name", str, f"{path}: category {number}")
-        if not 0 <= number < len(CATEGORIES) or name != CATEGORIES[number][0]:
+        if number < 0 or (number < len(CATEGORIES) and name != CATEGORIES[number][0]):
             raise DataFormatError(f"{path}: category {number} is {name!r}, which is not RRSIS-D's list of 20")
-        names[number] = CATEGORIES[number][1]
+        names[number] = CATEGORIES[number][1] if number < len(CATEGORIES) else name
     return names
 
 

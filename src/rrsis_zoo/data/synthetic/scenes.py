@@ -1,0 +1,361 @@
+"""From a key to a scene: objects on a ground, with their masks.
+
+Ships lie on water, vehicles on roads and aprons, harbors at the shore, bridges over rivers. Objects keep a distance
+from each other and from the image's border, so that every mask is whole and no two masks touch.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rrsis_zoo.data.synthetic.dice import ANGLE_STEPS, UNIT, Dice
+from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS, NOMINAL, OVERSAMPLING, Category, Painter
+from rrsis_zoo.data.synthetic.ground import (
+    LAND,
+    PAVED,
+    QUARTER,
+    ROAD,
+    THEMES,
+    WATER,
+    Ground,
+    Spot,
+    make_ground,
+    point_on,
+)
+
+GAP = 3.0
+"""Least distance between the boxes of two objects, in units."""
+
+BORDER = 2.5
+"""Least distance of an object's box from the image's border, in units."""
+
+MIN_AREA = 90
+"""Least area of a mask, in square units."""
+
+FULL = OVERSAMPLING * OVERSAMPLING
+
+SMALL, LARGE = (0.80, 0.87), (1.13, 1.24)
+"""Length factors of the two sizes; the larger is at least 1.69 times the smaller in area."""
+
+_VEHICLE = {False: (1.1, 1.2), True: (1.06, 1.14)}  # cars and lorries have boxes of their own
+_LORRY_BOX = (16.0, 6.2)
+
+_UNPAINTED = (200, 200, 200)  # categories without colours do not read it
+
+_STANDS_ON: dict[str, tuple[int, ...]] = {
+    "airplane": (PAVED,),
+    "building": (LAND, PAVED),
+    "helipad": (LAND, PAVED),
+    "ship": (WATER,),
+    "storage tank": (LAND, PAVED),
+    "vehicle": (PAVED, ROAD),
+}
+"""Ground that an object needs; land where nothing is said."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an object lies, before it is drawn. Lengths in units.
+
+    Attributes:
+        category: its kind.
+        x, y: centre.
+        angle: index into ``UNIT``, direction of its length.
+        half: half length and half width of its box.
+        factor: length factor relative to the drawing's own size.
+        large: whether it is of the large size; None where the category has one size only.
+        colour: colour name, or None.
+        rgb: the colour it is painted with.
+    """
+
+    category: Category
+    x: float
+    y: float
+    angle: int
+    half: tuple[float, float]
+    factor: float
+    large: bool | None
+    colour: str | None
+    rgb: tuple[int, int, int]
+
+    def corners(self, margin: float = 0.0) -> list[tuple[float, float]]:
+        """Return the four corners of the box, widened by a margin."""
+        cos, sin = UNIT[self.angle]
+        a, b = self.half[0] + margin, self.half[1] + margin
+        return [
+            (self.x + p * a * cos - q * b * sin, self.y + p * a * sin + q * b * cos)
+            for p, q in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        ]
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """An object in a finished scene.
+
+    Attributes:
+        category: its name as expressions write it.
+        colour: one of ``COLOURS``, or None where the category has no colour to speak of.
+        large: whether it was drawn in the large size; None for categories of one size.
+        angle: direction of its length in degrees, clockwise from the x axis, 0 to 355.
+        mask: bool (size, size).
+    """
+
+    category: str
+    colour: str | None
+    large: bool | None
+    angle: int
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and everything in it.
+
+    Attributes:
+        theme: kind of scene, a key of ``THEMES``.
+        image: uint8 RGB (size, size, 3).
+        objects: two to five objects with disjoint masks.
+    """
+
+    theme: str
+    image: np.ndarray
+    objects: tuple[SceneObject, ...]
+
+
+def make_scene(size: int, dice: Dice) -> Scene:
+    """Return a random scene.
+
+    Args:
+        size: side of the image in pixels.
+        dice: source of chance; equal dice give equal scenes.
+    """
+    while True:
+        ground = make_ground(size, dice)
+        placements: list[Placement] = []
+        for _ in range(3):  # a full scene says more; large wishes do not always fit
+            if len(placements) < 4:
+                placements = max(placements, _place_objects(ground, dice), key=len)
+        if len(placements) < 2:
+            continue
+        image, masks = _render(ground, placements, dice)
+        if min(int(mask.sum()) for mask in masks) * NOMINAL * NOMINAL < MIN_AREA * size * size:
+            continue
+        objects = tuple(
+            SceneObject(p.category.name, p.colour, p.large, p.angle * (360 // ANGLE_STEPS), mask)
+            for p, mask in zip(placements, masks, strict=True)
+        )
+        return Scene(ground.theme, image, objects)
+
+
+# -- placing -----------------------------------------------------------------------------------------------------------
+
+
+def _wishes(ground: Ground, dice: Dice) -> list[Placement]:
+    """Choose kinds, sizes and colours: mostly several of one kind, so that a sentence has distractors to rule out."""
+    weights = THEMES[ground.theme].objects
+    names = list(weights)
+    count = dice.weighted((2, 3, 4, 5), (2, 5, 6, 5))
+    main = dice.weighted(names, list(weights.values()))
+    repeats = min(count, dice.weighted((1, 2, 3), (2, 6, 3)))
+    chosen = [main] * repeats
+    while len(chosen) < count:
+        # A second kind also comes in pairs at times, so that anchors need attributes too.
+        extra = dice.weighted(names, list(weights.values()))
+        chosen += [extra] * dice.weighted((1, 2), (3, 1))
+    shared = {name: dice.choice(CATEGORIES[name].colours) for name in names if CATEGORIES[name].colours}
+    wishes = [_wish(CATEGORIES[name], shared.get(name), dice) for name in chosen[:count]]
+    # Fixed places before free ones, large boxes first: small objects still find room between.
+    fixed = {spot.category for spot in ground.spots}
+    return sorted(wishes, key=lambda wish: (wish.category.name not in fixed, -wish.half[0] * wish.half[1]))
+
+
+def _wish(category: Category, shared: str | None, dice: Dice) -> Placement:
+    """Choose size and colour of one object; ``shared`` is its kind's colour in this scene."""
+    colour, rgb = None, _UNPAINTED
+    if shared is not None:
+        # Some share their kind's colour: then only place and neighbours tell them apart.
+        colour = shared if dice.chance(0.3) else dice.choice(category.colours)
+        tone = dice.integer(-9, 9)
+        r, g, b = (max(0, min(255, channel + tone + dice.integer(-2, 2))) for channel in COLOURS[colour])
+        rgb = (r, g, b)
+    large = dice.chance(0.5) if category.sized else None
+    half, factor = category.box, 1.0
+    if category.name == "vehicle":
+        half = _LORRY_BOX if large else category.box
+        factor = dice.uniform(*_VEHICLE[bool(large)])
+    elif large is not None:
+        factor = dice.uniform(*(LARGE if large else SMALL))
+    factor = round(factor * category.scale * 64) / 64
+    half = (half[0] * factor, half[1] * factor)
+    return Placement(category, 0.0, 0.0, 0, half, factor, large, colour, rgb)
+
+
+def _place_objects(ground: Ground, dice: Dice) -> list[Placement]:
+    """Choose objects and find places for them; what finds none is left out. Empty where a crossing stays bare."""
+    placed: list[Placement] = []
+    spots = list(ground.spots)
+    for wish in _wishes(ground, dice):
+        name = wish.category.name
+        candidates: Iterable[Placement]
+        if name in ("bridge", "roundabout", "harbor"):
+            candidates = [_at(wish, spot) for spot in spots if spot.category == name]
+        else:
+            candidates = (_somewhere(wish, ground, dice) for _ in range(40))
+        for candidate in candidates:
+            if _fits(candidate, ground, placed):
+                placed.append(candidate)
+                break
+    # An empty place of a bridge or a roundabout would look like one that nobody listed.
+    for spot in spots:
+        taken = any(p.x == spot.x and p.y == spot.y for p in placed)
+        if not taken and spot.category in ("bridge", "roundabout"):
+            category = CATEGORIES[spot.category]
+            fill = _at(Placement(category, 0, 0, 0, category.box, 1.0, None, None, _UNPAINTED), spot)
+            if len(placed) == 5 or not _fits(fill, ground, placed):
+                return []
+            placed.append(fill)
+    return placed
+
+
+def _at(wish: Placement, spot: Spot) -> Placement:
+    """Return the object at a place that the ground was made for."""
+    half = (spot.length / 2, spot.width / 2) if spot.length else wish.half
+    return replace(wish, x=spot.x, y=spot.y, angle=spot.angle, half=half)
+
+
+def _somewhere(wish: Placement, ground: Ground, dice: Dice) -> Placement:
+    """Return the object at a random place and in a sensible direction."""
+    name = wish.category.name
+    if name == "vehicle" and ground.lanes:
+        lane = dice.choice(ground.lanes)
+        side = dice.choice((-1, 1))
+        x, y = point_on(lane.k, lane.d + side * lane.half * 0.5, dice.uniform(-64, 64))
+        # Traffic keeps to the right: seen along the line's direction, the two sides drive opposite ways.
+        angle = (lane.k + (QUARTER if side < 0 else 3 * QUARTER)) % ANGLE_STEPS
+        return replace(wish, x=x, y=y, angle=angle)
+    x, y = dice.uniform(8, 120), dice.uniform(8, 120)
+    if name == "ship" and ground.flow is not None:
+        angle = ground.flow + dice.integer(-2, 2) + dice.choice((0, 2 * QUARTER))
+    elif name in ("airplane", "windmill", "ship", "storage tank"):
+        angle = dice.angle()
+    elif name == "helipad":
+        angle = dice.integer(-3, 3)
+    else:
+        angle = ground.grid + QUARTER * dice.integer(0, 3) + (dice.integer(-3, 3) if dice.chance(0.3) else 0)
+    return replace(wish, x=x, y=y, angle=angle % ANGLE_STEPS)
+
+
+def _fits(candidate: Placement, ground: Ground, placed: list[Placement]) -> bool:
+    """Whether the object lies inside the image, apart from the others and on ground that suits it."""
+    corners = candidate.corners()
+    low, high = BORDER, NOMINAL - BORDER
+    if any(not (low <= x <= high and low <= y <= high) for x, y in corners):
+        return False
+    if any(_boxes_meet(candidate, other) for other in placed):
+        return False
+    name = candidate.category.name
+    if name in ("bridge", "roundabout"):
+        return True
+    size = len(ground.labels)
+    scale = size / NOMINAL
+    if name == "harbor":  # its quay on the land, the ends of its piers in the water
+        landward, seaward = (corners[0], corners[1]), (corners[2], corners[3])
+        return all(ground.labels[int(y * scale), int(x * scale)] == LAND for x, y in landward) and all(
+            ground.labels[int(y * scale), int(x * scale)] == WATER for x, y in seaward
+        )
+    allowed = _STANDS_ON.get(name, (LAND,))
+    if name == "windmill" and ground.theme == "sea":
+        allowed = (WATER,)
+    if name == "vehicle" and ground.lanes:
+        allowed = (ROAD,)
+    # The box and a margin, on a grid of points finer than the narrowest strip of other ground.
+    cos, sin = UNIT[candidate.angle]
+    a, b = candidate.half[0] + 1.5, candidate.half[1] + 1.0
+    for i in range(7):
+        for j in range(7):
+            u, v = a * (i - 3) / 3, b * (j - 3) / 3
+            x, y = candidate.x + u * cos - v * sin, candidate.y + u * sin + v * cos
+            column = min(size - 1, max(0, int(x * scale)))
+            row = min(size - 1, max(0, int(y * scale)))
+            if ground.labels[row, column] not in allowed:
+                return False
+    return True
+
+
+def _boxes_meet(first: Placement, second: Placement) -> bool:
+    """Whether two boxes come closer than ``GAP`` (separating axes)."""
+    a, b = first.corners(GAP / 2), second.corners(GAP / 2)
+    for angle in (first.angle, second.angle):
+        cos, sin = UNIT[angle]
+        for nx, ny in ((cos, sin), (-sin, cos)):
+            pa, pb = [x * nx + y * ny for x, y in a], [x * nx + y * ny for x, y in b]
+            if max(pa) < min(pb) or max(pb) < min(pa):
+                return False
+    return True
+
+
+# -- rendering ---------------------------------------------------------------------------------------------------------
+
+
+def _render(ground: Ground, placements: list[Placement], dice: Dice) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the finished image, uint8 (size, size, 3), and one bool mask per placement."""
+    size = len(ground.labels)
+    unit = size / NOMINAL
+    sun = ground.sun
+    image = ground.image
+    patches = []
+    shadow = np.zeros((size, size), np.float32)
+    for p in placements:
+        cos, sin = abs(UNIT[p.angle][0]), abs(UNIT[p.angle][1])
+        reach = max(p.half[0] * cos + p.half[1] * sin, p.half[0] * sin + p.half[1] * cos) + 0.5
+        painter = Painter(p.x * unit, p.y * unit, p.angle, unit * p.factor, reach / p.factor, sun)
+        if p.category.name == "bridge":
+            p.category.draw(painter, p.rgb, dice, False, 2 * p.half[0], 2 * p.half[1])
+        else:
+            p.category.draw(painter, p.rgb, dice, bool(p.large))
+        colour, cover = painter.result()
+        patches.append((colour, cover, painter.left, painter.top))
+        if p.category.height:
+            height = p.category.height * p.factor * unit
+            steps = range(1, int(height) + 1) if p.category.solid else (int(height),)
+            for step in steps:
+                left = painter.left + round(UNIT[sun][0] * step)
+                top = painter.top + round(UNIT[sun][1] * step)
+                rows, columns, part = _window(size, left, top, cover)
+                np.maximum(shadow[rows, columns], part * np.float32(1 / FULL), out=shadow[rows, columns])
+    image *= (1 - shadow * np.float32(0.52))[..., None]
+    masks = []
+    for colour, cover, left, top in patches:
+        rows, columns, part = _window(size, left, top, cover)
+        _, _, paint = _window(size, left, top, colour)
+        window = image[rows, columns]
+        window *= (1 - part * np.float32(1 / FULL))[..., None]
+        window += paint * np.float32(1 / FULL)
+        mask = np.zeros((size, size), bool)
+        mask[rows, columns] = part * 2 >= FULL
+        masks.append(mask)
+    return _expose(image, dice), masks
+
+
+def _window(size: int, left: int, top: int, patch: np.ndarray) -> tuple[slice, slice, np.ndarray]:
+    """Cut a patch to the image; return the image's rows and columns and the part of the patch that lies on them."""
+    y0, x0 = max(0, top), max(0, left)
+    y1, x1 = min(size, top + patch.shape[0]), min(size, left + patch.shape[1])
+    y1, x1 = max(y0, y1), max(x0, x1)
+    return slice(y0, y1), slice(x0, x1), patch[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def _expose(image: np.ndarray, dice: Dice) -> np.ndarray:
+    """Light, haze, sensor noise and rounding to uint8."""
+    gain = dice.uniform(0.86, 1.08)
+    haze = dice.uniform(0, 14)
+    grain = dice.uniform(1.5, 5.0) / 148
+    size = len(image)
+    common = dice.bell(size, size).astype(np.float32) * np.float32(grain)
+    out = np.empty(image.shape, np.uint8)
+    for c, tint in enumerate((dice.uniform(0.96, 1.04), 1.0, dice.uniform(0.95, 1.05))):
+        own = dice.bell(size, size).astype(np.float32) * np.float32(grain * 0.6)
+        value = image[..., c] * np.float32(gain * tint) + np.float32(haze) + common + own
+        out[..., c] = np.floor(np.clip(value, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    return out

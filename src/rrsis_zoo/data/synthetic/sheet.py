@@ -1,0 +1,121 @@
+"""Contact sheets: many synthetic expressions on one page, to look at."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as rle
+
+from rrsis_zoo.data.rrsisd import IMAGE_DIR
+from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.language import KINDS
+from rrsis_zoo.data.synthetic.write import SIDECAR, SPLITS
+from rrsis_zoo.errors import ConfigError, MissingDataError, unknown_name
+
+_CAPTION = 34
+
+
+def contact_sheet(
+    root: str | Path,
+    out_png: str | Path,
+    n: int = 24,
+    seed: int = 0,
+    *,
+    split: str | None = None,
+    kind: str | None = None,
+    columns: int = 6,
+    zoom: int = 2,
+    blind: bool = False,
+) -> list[int]:
+    """Draw random expressions of a synthetic dataset with their images and the outlines of their masks.
+
+    Args:
+        root: a folder that `make_synthetic` has written.
+        out_png: the picture to write.
+        n: number of expressions; all of them where there are fewer.
+        seed: which expressions.
+        split: ``train``, ``val`` or ``test``; None for all.
+        kind: one of `KINDS`; None for all.
+        columns: expressions in a row.
+        zoom: how many times the images are enlarged.
+        blind: number all objects instead of outlining the referent, so that a person can check the sentences.
+
+    Returns:
+        The ``ref_id`` of the expressions, in reading order.
+
+    Raises:
+        MissingDataError: ``root`` is no synthetic dataset.
+        ConfigError: unknown split or kind, or nothing to draw.
+    """
+    if split is not None and split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if kind is not None and kind not in KINDS:
+        raise unknown_name("kind of expression", kind, KINDS)
+    if min(n, columns, zoom) < 1:
+        raise ConfigError(f"n, columns and zoom must be positive, got {n}, {columns} and {zoom}")
+    root = Path(root)
+    if not (root / SIDECAR).is_file():
+        raise MissingDataError(f"no {SIDECAR} in {root}: contact sheets need a folder written by make_synthetic")
+    sidecar = json.loads((root / SIDECAR).read_text(encoding="utf-8"))
+    images = {image["id"]: image for image in sidecar["images"]}
+    entries = [
+        entry
+        for entry in sidecar["expressions"]
+        if split in (None, images[entry["image_id"]]["split"]) and kind in (None, entry["kind"])
+    ]
+    if not entries:
+        raise ConfigError(f"{root} has no expression of kind {kind} in split {split}; leave one of the two out")
+    entries = Dice(seed).shuffled(entries)[:n]
+    side = sidecar["size"] * zoom
+    rows = -(-len(entries) // columns)
+    sheet = Image.new("RGB", (columns * (side + 6), rows * (side + _CAPTION + 6)), (255, 255, 255))
+    for k, entry in enumerate(entries):
+        image = images[entry["image_id"]]
+        tile = _tile(root, image, entry, zoom, blind)
+        x, y = k % columns * (side + 6) + 3, k // columns * (side + _CAPTION + 6) + 3
+        sheet.paste(tile, (x, y))
+        _caption(sheet, f"{k + 1}. {entry['text']}", x, y + side + 2, side)
+    sheet.save(out_png)
+    return [entry["ref_id"] for entry in entries]
+
+
+def _tile(root: Path, image: dict[str, Any], entry: dict[str, Any], zoom: int, blind: bool) -> Image.Image:
+    with Image.open(root / IMAGE_DIR / image["file_name"]) as opened:
+        tile = opened.convert("RGB")
+    tile = tile.resize((tile.width * zoom, tile.height * zoom), Image.Resampling.BICUBIC)
+    if blind:
+        draw = ImageDraw.Draw(tile)
+        for number, thing in enumerate(image["objects"], start=1):
+            x0, y0, x1, y1 = thing["bbox"]
+            x, y = (x0 + x1 + 1) * zoom / 2, (y0 + y1 + 1) * zoom / 2
+            draw.text((x, y), str(number), (255, 255, 0), _font(15), "mm", stroke_width=2, stroke_fill=(0, 0, 0))
+        return tile
+    mask = rle.decode(image["objects"][entry["referent"]]["segmentation"]).astype(bool)
+    mask = np.kron(mask, np.ones((zoom, zoom), bool))
+    outside = np.zeros_like(mask)
+    for shift in (-1, 1):
+        for axis in (0, 1):
+            outside |= np.roll(mask, shift, axis)
+    pixels = np.array(tile)
+    pixels[outside & ~mask] = (255, 0, 255)
+    return Image.fromarray(pixels)
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _caption(sheet: Image.Image, text: str, x: int, y: int, width: int) -> None:
+    """Write the text in at most three lines of the width."""
+    draw, font = ImageDraw.Draw(sheet), _font(11)
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    for i, line in enumerate(lines[:3]):
+        draw.text((x, y + 11 * i), line, (0, 0, 0), font)

@@ -1,0 +1,400 @@
+"""Write synthetic scenes to disk in RRSIS-D's own layout, with a sidecar of what the real dataset does not tell.
+
+::
+
+    <root>/rrsisd/refs(unc).p                       one ref per expression
+    <root>/rrsisd/instances.json                    one annotation per referent, boxes and areas as RRSIS-D writes them
+    <root>/images/rrsisd/JPEGImages/<5 digits>.jpg
+    <root>/synthetic.json                           seed, version, held-out combinations, all objects, all meanings
+
+A scene depends on the seed, the size, its split and its number in the split, and on nothing else: a larger training
+split leaves the test scenes as they are, and the number of processes changes nothing.
+
+Unlike the real files, an image has several refs, and a referent with several expressions is one annotation; join refs
+with annotations by ``ann_id``. Categories 0 to 19 are RRSIS-D's, 20 and above are ours.
+
+The sidecar's ``images`` list every object of a scene (category, colour, size, box, mask), referred to or not; its
+``expressions`` give, per ref, the kind, the parts of the meaning, the indices of the referent and of the anchors in
+the image's objects, and the held-out combinations.
+"""
+
+import json
+import os
+import pickle
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+
+from rrsis_zoo.data.rrsisd import ANNOTATION_DIR, IMAGE_DIR, INSTANCES_FILE, REFS_FILE
+from rrsis_zoo.data.synthetic.ceiling import stride_iou
+from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.draw import CATEGORIES
+from rrsis_zoo.data.synthetic.language import HELD_OUT, KINDS, Expression, express
+from rrsis_zoo.data.synthetic.scenes import Scene, SceneObject, make_scene
+from rrsis_zoo.errors import ConfigError, unknown_name
+
+GENERATOR_VERSION = 1
+"""Goes up with every change that changes an array or a sentence."""
+
+SPLITS = ("train", "val", "test")
+SIDECAR = "synthetic.json"
+MIN_SIZE, MAX_SIZE = 64, 1024
+MAX_SCENES = 99_999  # five digits in a file name
+MAX_EXPRESSIONS = 6
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A scene with its expressions.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        index: number in the split, from 0.
+        scene: image, objects and masks.
+        expressions: verified sentences.
+    """
+
+    split: str
+    index: int
+    scene: Scene
+    expressions: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run of the generator wrote.
+
+    Attributes:
+        root: folder of the dataset.
+        size: image side in pixels.
+        seed: seed of the set.
+        scenes, expressions: numbers per split.
+        kinds, categories: numbers of expressions per split by kind and by the referent's category.
+        held_out: test expressions that use a held-out combination.
+        ceiling: mean over all expressions of the IoU that a perfect mask reaches at stride 4 (`stride_iou`), 0 to 1.
+    """
+
+    root: Path
+    size: int
+    seed: int
+    scenes: dict[str, int]
+    expressions: dict[str, int]
+    kinds: dict[str, Counter[str]]
+    categories: dict[str, Counter[str]]
+    held_out: int
+    ceiling: float
+
+    def __str__(self) -> str:
+        def row(name: str, counts: Iterable[int]) -> str:
+            counts = list(counts)
+            return f"{name:<20}" + "".join(f"{count:>8}" for count in (*counts, sum(counts)))
+
+        return "\n".join(
+            (
+                f"synthetic scenes in {self.root}: {self.size} px, seed {self.seed}, version {GENERATOR_VERSION}",
+                f"{'':<20}" + "".join(f"{name:>8}" for name in (*SPLITS, "all")),
+                row("scenes", self.scenes.values()),
+                row("expressions", self.expressions.values()),
+                *(row(f"  {kind}", (self.kinds[split][kind] for split in SPLITS)) for kind in KINDS),
+                *(row(f"  {name}", (self.categories[split][name] for split in SPLITS)) for name in CATEGORIES),
+                f"test expressions with combinations unseen in training: {self.held_out}",
+                f"mIoU of the perfect mask at stride 4: {self.ceiling:.3f}",
+            )
+        )
+
+
+def make_sample(split: str, index: int, *, size: int = 128, seed: int = 0, expressions: int = 3) -> Sample:
+    """Return one scene with its expressions: the same arrays and sentences on every machine.
+
+    Args:
+        split: ``train``, ``val`` or ``test``; only test scenes use held-out combinations.
+        index: number of the scene in its split, from 0.
+        size: side of the image in pixels, 64 to 1024, a multiple of 4.
+        seed: non-negative seed of the whole set.
+        expressions: number of expressions, 1 to 6.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    _check_values(size, seed, expressions)
+    attempt = 0
+    while True:  # a scene of unlike things may have too little to say; the next attempt is another scene
+        dice = Dice(seed, SPLITS.index(split), index, attempt)
+        scene = make_scene(size, dice)
+        said = express(scene.objects, expressions, split == "test", dice)
+        if len(said) == expressions:
+            return Sample(split, index, scene, tuple(said))
+        attempt += 1
+
+
+def make_synthetic(
+    root: str | Path,
+    *,
+    scenes: int = 1500,
+    size: int = 128,
+    seed: int = 0,
+    splits: Sequence[int] = (1100, 150, 250),
+    expressions: int = 3,
+    processes: int | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Make the synthetic dataset.
+
+    Args:
+        root: folder to make.
+        scenes: number of scenes of all splits together, 3 to 99,999.
+        size: side of the square images in pixels, 64 to 1024, a multiple of 4; the objects grow with it.
+        seed: non-negative seed.
+        splits: relative sizes of train, val and test; each split gets at least one scene.
+        expressions: expressions per scene, 1 to 6.
+        processes: worker processes; None for one per processor. The result does not depend on it.
+        overwrite: replace an earlier synthetic dataset in ``root``.
+
+    Returns:
+        Counts and the IoU ceiling; ``print`` shows them as a table.
+
+    Raises:
+        ConfigError: a value out of range, or a ``root`` that holds something else.
+    """
+    root = Path(root)
+    _check_values(size, seed, expressions)
+    counts = _split_sizes(scenes, splits)
+    if processes is not None and processes < 1:
+        raise ConfigError(f"processes must be at least 1, or None for one per processor; got {processes}")
+    _check_root(root, overwrite)
+
+    tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
+    work = partial(_encode, size=size, seed=seed, expressions=expressions)
+    # Written beside its place and moved there at the end: a broken run leaves no half dataset.
+    draft = root.with_name(f"{root.name}.partial-{os.getpid()}")
+    (draft / IMAGE_DIR).mkdir(parents=True)
+    try:
+        encoded = [_save(one, number, draft) for number, one in enumerate(_map(work, tasks, processes), start=1)]
+        _write_layout(draft, encoded)
+        _write_sidecar(draft, encoded, size, seed, expressions)
+        if root.exists():
+            shutil.rmtree(root)
+        draft.rename(root)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return _summarise(root, encoded, size, seed)
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def _check_values(size: int, seed: int, expressions: int) -> None:
+    if not MIN_SIZE <= size <= MAX_SIZE or size % 4:
+        raise ConfigError(f"size must be a multiple of 4 from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
+    if seed < 0:
+        raise ConfigError(f"seed must not be negative, got {seed}")
+    if not 1 <= expressions <= MAX_EXPRESSIONS:
+        raise ConfigError(f"expressions must be 1 to {MAX_EXPRESSIONS} per scene, got {expressions}")
+
+
+def _split_sizes(scenes: int, splits: Sequence[int]) -> dict[str, int]:
+    """Divide the scenes by the relative sizes (largest remainders), one at least for each split."""
+    if not len(SPLITS) <= scenes <= MAX_SCENES:
+        raise ConfigError(f"scenes must be {len(SPLITS)} to {MAX_SCENES}, one for each split at least; got {scenes}")
+    if len(splits) != len(SPLITS) or any(not isinstance(part, int) or part < 1 for part in splits):
+        raise ConfigError(f"splits must be three positive integers (train, val, test), got {splits!r}")
+    total = sum(splits)
+    sizes = [scenes * part // total for part in splits]
+    order = sorted(range(len(splits)), key=lambda i: -(scenes * splits[i] % total))
+    for i in order[: scenes - sum(sizes)]:
+        sizes[i] += 1
+    for i, given in enumerate(sizes):
+        if given == 0:
+            sizes[sizes.index(max(sizes))] -= 1
+            sizes[i] = 1
+    return dict(zip(SPLITS, sizes, strict=True))
+
+
+def _check_root(root: Path, overwrite: bool) -> None:
+    if root.is_file():
+        raise ConfigError(f"{root} is a file; name a folder for the synthetic dataset")
+    if not root.exists() or not any(root.iterdir()):
+        return
+    if not (root / SIDECAR).is_file():
+        raise ConfigError(f"{root} holds files that are no synthetic dataset (no {SIDECAR}); name another folder")
+    if not overwrite:
+        raise ConfigError(f"{root} holds a synthetic dataset already; name another folder or set overwrite=True")
+
+
+# -- the work of one process -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A sample as files and plain values; ``image`` and ``expressions`` are the sidecar's entries."""
+
+    split: str
+    jpeg: bytes
+    image: dict[str, Any]
+    expressions: list[dict[str, Any]]
+    ceilings: list[float]
+
+
+def _map(work: partial[_Encoded], tasks: list[tuple[str, int]], processes: int | None) -> Iterator[_Encoded]:
+    """Yield the results in the order of the tasks."""
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if min(processes, len(tasks)) == 1:
+        yield from map(work, tasks)
+        return
+    with ProcessPoolExecutor(min(processes, len(tasks))) as pool:
+        yield from pool.map(work, tasks, chunksize=8)
+
+
+def _encode(task: tuple[str, int], *, size: int, seed: int, expressions: int) -> _Encoded:
+    sample = make_sample(*task, size=size, seed=seed, expressions=expressions)
+    jpeg = BytesIO()
+    # No chroma subsampling: at this size it would wash out the colours that the sentences name.
+    Image.fromarray(sample.scene.image).save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    objects = [_describe(thing) for thing in sample.scene.objects]
+    image = {"split": sample.split, "index": sample.index, "theme": sample.scene.theme, "objects": objects}
+    ceilings = [stride_iou(sample.scene.objects[e.referent].mask) for e in sample.expressions]
+    return _Encoded(sample.split, jpeg.getvalue(), image, [_parse(e) for e in sample.expressions], ceilings)
+
+
+def _describe(thing: SceneObject) -> dict[str, Any]:
+    code = rle.encode(np.asfortranarray(thing.mask, np.uint8))
+    ys, xs = np.nonzero(thing.mask)
+    return {
+        "category": thing.category,
+        "colour": thing.colour,
+        "large": thing.large,
+        "angle": thing.angle,
+        "area": len(xs),
+        "bbox": [int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())],
+        "segmentation": {"size": list(code["size"]), "counts": cast(bytes, code["counts"]).decode("ascii")},
+    }
+
+
+def _parse(expression: Expression) -> dict[str, Any]:
+    meaning = expression.meaning
+    return {
+        "text": expression.text,
+        "kind": meaning.kind,
+        "referent": expression.referent,
+        "category": meaning.phrase.category,
+        "attribute": meaning.phrase.attribute,
+        "position": meaning.position,
+        "links": [
+            {
+                "relation": link.relation,
+                "anchors": [
+                    {**asdict(anchor), "object": index} for anchor, index in zip(link.anchors, objects, strict=True)
+                ],
+            }
+            for link, objects in zip(meaning.links, expression.anchors, strict=True)
+        ],
+        "peers": expression.peers,
+        "minimal": expression.minimal,
+        "held_out": [str(combination) for combination in expression.held_out],
+    }
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _save(encoded: _Encoded, number: int, root: Path) -> _Encoded:
+    """Write the image and give the entries their ids; return the entries without the image's bytes."""
+    name = f"{number:05d}.jpg"
+    (root / IMAGE_DIR / name).write_bytes(encoded.jpeg)
+    encoded.image.update(id=number, file_name=name)
+    return replace(encoded, jpeg=b"")
+
+
+def _write_layout(root: Path, encoded: Sequence[_Encoded]) -> None:
+    """Write RRSIS-D's two annotation files; sets ``ref_id``, ``image_id`` and ``ann_id`` in the sidecar's entries."""
+    refs: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
+    for one in encoded:
+        image_id, file_name = one.image["id"], one.image["file_name"]
+        objects = one.image["objects"]
+        height, width = objects[0]["segmentation"]["size"]
+        images.append({"file_name": file_name, "height": height, "width": width, "id": image_id})
+        for thing in objects:
+            thing["ann_id"] = None
+        for expression in one.expressions:
+            thing = objects[expression["referent"]]
+            category_id = CATEGORIES[thing["category"]].id
+            if thing["ann_id"] is None:
+                thing["ann_id"] = len(annotations) + 1
+                annotations.append(
+                    {
+                        "id": thing["ann_id"],
+                        "image_id": image_id,
+                        "categories_id": category_id,
+                        "bbox": [float(edge) for edge in thing["bbox"]],
+                        "area": float(255 * thing["area"]),
+                        "segmentation": [thing["segmentation"]],
+                    }
+                )
+            number = len(refs) + 1
+            text = expression["text"]
+            sentence = {"raw": text, "sent": text, "tokens": text.split(), "sent_id": number}
+            refs.append(
+                {
+                    "ref_id": number,
+                    "ann_id": thing["ann_id"],
+                    "image_id": image_id,
+                    "split": one.split,
+                    "sentences": [sentence],
+                    "sent_ids": [number],
+                    "file_name": file_name,
+                    "category_id": category_id,
+                }
+            )
+            expression.update(ref_id=number, ann_id=thing["ann_id"], image_id=image_id)
+    categories = sorted(({"id": c.id, "name": c.file_name} for c in CATEGORIES.values()), key=lambda c: c["id"])
+    instances = {"images": images, "annotations": annotations, "categories": categories}
+    (root / ANNOTATION_DIR).mkdir(parents=True)
+    (root / ANNOTATION_DIR / INSTANCES_FILE).write_text(json.dumps(instances), encoding="utf-8")
+    # Pickle writes a string that is the same object twice as a reference, and which strings are depends on the process
+    # that made them; a round trip through JSON makes the bytes depend on the values alone.
+    (root / ANNOTATION_DIR / REFS_FILE).write_bytes(pickle.dumps(json.loads(json.dumps(refs)), protocol=4))
+
+
+def _write_sidecar(root: Path, encoded: Sequence[_Encoded], size: int, seed: int, expressions: int) -> None:
+    sidecar = {
+        "generator": "rrsis_zoo.data.synthetic",
+        "version": GENERATOR_VERSION,
+        "seed": seed,
+        "size": size,
+        "expressions_per_scene": expressions,
+        "held_out": [asdict(combination) for combination in HELD_OUT],
+        "images": [one.image for one in encoded],
+        "expressions": [expression for one in encoded for expression in one.expressions],
+    }
+    (root / SIDECAR).write_text(json.dumps(sidecar), encoding="utf-8")
+
+
+def _summarise(root: Path, encoded: Sequence[_Encoded], size: int, seed: int) -> Summary:
+    said = {split: [e for one in encoded if one.split == split for e in one.expressions] for split in SPLITS}
+    return Summary(
+        root=root,
+        size=size,
+        seed=seed,
+        scenes={split: sum(one.split == split for one in encoded) for split in SPLITS},
+        expressions={split: len(said[split]) for split in SPLITS},
+        kinds={split: Counter(e["kind"] for e in said[split]) for split in SPLITS},
+        categories={split: Counter(e["category"] for e in said[split]) for split in SPLITS},
+        held_out=sum(bool(e["held_out"]) for e in said["test"]),
+        ceiling=float(np.mean([value for one in encoded for value in one.ceilings])),
+    )
