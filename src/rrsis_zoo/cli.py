@@ -58,9 +58,27 @@ def main() -> None:
     """Entry point: status 2 and one line for what the user can mend, a traceback only for defects."""
     try:
         sys.exit(run(sys.argv[1:]))
-    except RRSISError as error:
-        print(f"rrsis: {error}", file=sys.stderr)
+    except Exception as error:
+        mendable = _mendable(error)
+        if mendable is None:
+            raise
+        print(f"rrsis: {_message(mendable)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _mendable(error: BaseException | None) -> RRSISError | None:
+    """Return the error for the user in a chain: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, RRSISError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _message(error: RRSISError) -> str:
+    """Return the message alone: torch puts a loading process's traceback in front of it."""
+    text = str(error)
+    if "Original Traceback (most recent call last):" not in text:
+        return text
+    return text.strip().splitlines()[-1].partition(": ")[2]
 
 
 if __name__ == "__main__":

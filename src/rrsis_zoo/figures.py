@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,11 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
         grey = np.repeat(row.image.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
         height, width = row.image.shape[:2]
         axes[0].imshow(row.image)
-        axes[1].imshow(grey)
-        axes[1].imshow(
-            row.heatmap,
-            cmap="magma",
-            vmin=0,
-            vmax=1,
-            alpha=0.65,
-            extent=(0, width, height, 0),
-            interpolation="bilinear",
-        )
+        axes[1].imshow(grey // 2 + 100)
+        box = (0, width, height, 0)
+        heat = Image.fromarray(row.heatmap.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+        strength = np.clip(np.asarray(heat), 0, 1)  # where there is no belief the image stays visible
+        axes[1].imshow(strength, cmap="inferno", vmin=0, vmax=1, alpha=strength**0.5, extent=box)
         axes[2].imshow(_tint(grey, row.mask, PREDICTED))
         axes[3].imshow(grey if row.truth is None else _tint(grey, row.truth, TRUE))
         for name, axis in zip(columns, axes, strict=True):

@@ -82,9 +82,7 @@ def test_an_extra_and_a_missing_entry_are_named(files):
     folder, siglip, _ = files
     siglip["text_model.heed.weight"] = siglip.pop("text_model.head.weight")
     save_file(siglip, folder / "siglip" / "model.safetensors")
-    with pytest.raises(
-        WeightsMismatchError, match=r"missing: text_model.head.*unexpected: text_model.heed"
-    ):
+    with pytest.raises(WeightsMismatchError, match=r"missing: text_model.head.*unexpected: text_model.heed"):
         load_pretrained(build(), sources(folder))
 
 

@@ -74,7 +74,15 @@ class PredictionFigure(Callback):
 
     def __init__(self, samples: int = 6) -> None:
         self.samples = samples
+        self._wanted: frozenset[str] = frozenset()
         self._rows: list[Shown] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose samples at equal distances through the split."""
+        data = cast(Any, trainer).datamodule
+        ids = data.sample_ids(data.test_split)
+        count = min(self.samples, len(ids))
+        self._wanted = frozenset(ids[(len(ids) - 1) * i // max(1, count - 1)] for i in range(count))
 
     def on_test_batch_end(
         self,
@@ -85,12 +93,12 @@ class PredictionFigure(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first sample of every so many batches."""
-        batches = max(1, int(trainer.num_test_batches[dataloader_idx]))
-        wanted = {round(i * (batches - 1) / max(1, self.samples - 1)) for i in range(self.samples)}
-        if trainer.is_global_zero and batch_idx in wanted and len(self._rows) < self.samples:
-            spare = self.samples - len(self._rows) if batches < self.samples else 1
-            self._rows += [shown(cast(Answer, outputs), batch, n) for n in range(min(spare, len(batch)))]
+        """Keep the samples that are wanted."""
+        if not trainer.is_global_zero:
+            return
+        self._rows += [
+            shown(cast(Answer, outputs), batch, n) for n, name in enumerate(batch.sample_ids) if name in self._wanted
+        ]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning hook."""

@@ -26,6 +26,8 @@ class RRSISCLI(LightningCLI):
         """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing."""
         options = self.config[str(self.subcommand)]
         model = options.model
+        if self.subcommand == "predict":
+            options.return_predictions = False  # they are written; keeping all features of a split fills the memory
         if not options.get("ckpt_path"):
             method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
             weights = model.init_args.get("weights")

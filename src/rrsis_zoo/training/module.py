@@ -25,7 +25,7 @@ from rrsis_zoo.weights.checkpoints import META, meta
 from rrsis_zoo.weights.pretrained import load_pretrained
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning moves what steps return by setting attributes
 class Answer:
     """What an evaluation step hands to callbacks.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import rrsis_zoo
-from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
+from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.registry import MODELS, card
@@ -108,13 +108,19 @@ def load_model(
         model = _from_checkpoint(Path(weights.removeprefix("local:")))
         if model.name != name_or_path:
             raise ConfigError(f"{weights} holds {model.name}, not {name_or_path}")
-        if preset is not None and model.config != kind.from_preset(preset).config:
+        if preset is not None and model.config != _preset(kind, preset):
             raise ConfigError(f"{weights} is not of preset {preset!r}: leave the preset out")
         return model
     model = kind.from_preset(preset or next(iter(kind.presets)))
     if weights is not None:
         load_pretrained(model, weights)
     return model.eval()
+
+
+def _preset(kind: type[ReferringSegmenter], preset: str) -> Any:
+    if preset not in kind.presets:
+        raise unknown_name(f"preset of {kind.name}", preset, kind.presets)
+    return kind.presets[preset]
 
 
 def _from_checkpoint(path: Path) -> ReferringSegmenter:

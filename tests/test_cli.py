@@ -1,0 +1,266 @@
+"""The real command, with every shipped config."""
+
+import csv
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pycocotools import mask as coco
+
+from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.registry import list_models
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+TOP = sorted(p.name for p in CONFIGS.glob("*.yaml"))
+CPU = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    scenes = []
+    for split in ("train", "train", "val", "test", "test"):
+        image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+        mask = np.zeros((96, 96), dtype=np.bool_)
+        mask[20:60, 30:70] = True
+        scenes.append(Scene(image, [Referent(mask, ["the ship left of the pier", "the large ship"], "ship")], split))
+    root = tmp_path_factory.mktemp("data") / "tree"
+    write_rrsisd(root, scenes)
+    return root
+
+
+def run(rrsis, *arguments, cwd=None, **environment):
+    given = {k: str(v) for k, v in environment.items()}
+    return subprocess.run(
+        [*rrsis, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **given},
+        check=False,
+    )
+
+
+def tiny(method):
+    return ["--config", CONFIGS / f"{method}.yaml", "--config", CONFIGS / "overlays" / f"{method}_tiny.yaml"]
+
+
+# -- light -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_is_quick():
+    """Under 0.3 s of processor time (issue A); measured about 0.03."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "rrsis_zoo.cli", "--help"], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "fit" in done.stdout
+    assert "parity" in done.stdout
+    code = (
+        "import sys; from rrsis_zoo import cli; cli.run(['--help']); "
+        "print([m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
+    )
+    imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert imported.stdout.strip().endswith("[]")
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
+
+
+def test_version_and_unknown_command(rrsis):
+    assert run(rrsis, "--version").stdout.startswith("rrsis-zoo ")
+    wrong = run(rrsis, "fti")
+    assert wrong.returncode == 2
+    assert (
+        wrong.stderr
+        == "rrsis: unknown command 'fti' (did you mean 'fit'?); known: fit, parity, predict, test, validate\n"
+    )
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.relative_to(CONFIGS).as_posix())
+def test_every_file_is_yaml_with_real_floats(path):
+    """PyYAML reads 1e-4 as a string; every number must be written 1.0e-4."""
+
+    def walk(value):
+        if isinstance(value, dict):
+            for v in value.values():
+                walk(v)
+        elif isinstance(value, list):
+            for v in value:
+                walk(v)
+        elif isinstance(value, str):
+            with pytest.raises(ValueError, match="could not convert"):
+                float(value)
+
+    walk(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def one_line(done):
+    """The user's error: status 2, one line that starts with `rrsis:`, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("rrsis: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize("config", [c for c in TOP if c.startswith("rsrefseg")])
+def test_offline_without_weights(rrsis, config, tmp_path):
+    said = one_line(run(rrsis, "fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path))
+    assert "hf download facebook/sam-vit-" in said
+    assert "hf download google/siglip-so400m-patch14-384 model.safetensors spiece.model" in said
+
+
+def test_without_data(rrsis, tmp_path):
+    said = one_line(run(rrsis, "fit", *tiny("rsrefseg"), "--data.root", tmp_path / "nowhere"))
+    for part in ("nowhere", "refs(unc).p", "RMSIN", "licence"):
+        assert part in said
+
+
+def test_unknown_preset_and_group(rrsis, tree, tmp_path):
+    arguments = ["fit", *tiny("rsrefseg"), "--data.root", tree, *CPU]
+    assert "known: b, l, tiny" in one_line(run(rrsis, *arguments, "--model.init_args.preset", "tyni", cwd=tmp_path))
+    rates = json.dumps({"promter": 1.0})
+    said = one_line(run(rrsis, *arguments, "--model.init_args.learning_rates", rates, cwd=tmp_path))
+    assert "unknown: promter" in said
+    assert "missing: mask_decoder" in said
+
+
+def test_unknown_option_is_named(rrsis, tree):
+    done = run(rrsis, "fit", *tiny("rsrefseg"), "--data.root", tree, "--model.init_args.warmup_epoch", "3")
+    assert done.returncode == 2
+    assert "warmup_epoch" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- whole runs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", TOP)
+def test_every_config_is_accepted(rrsis, config, tree):
+    """Parsed and shown as it is, with all its parts."""
+    done = run(rrsis, "fit", "--config", CONFIGS / config, "--data.root", tree, "--print_config")
+    assert done.returncode == 0, done.stderr
+    shown = yaml.safe_load(done.stdout)
+    assert shown["model"]["init_args"]["learning_rates"]
+    assert shown["data"]["root"] == str(tree)
+
+
+@pytest.mark.parametrize("method", list_models())
+def test_fit_test_predict(rrsis, method, tree, tmp_path):
+    common = [*tiny(method), "--data.root", tree, "--data.batch_size", 2, *CPU]
+    fit = run(rrsis, "fit", *common, "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path)
+    assert fit.returncode == 0, fit.stderr
+    assert "Tip" not in fit.stdout + fit.stderr
+    folder = tmp_path / "runs" / method / "version_0"
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert any(row["val/miou"] for row in rows)
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (folder / "config.yaml").is_file()
+
+    best = folder / "checkpoints" / "best.ckpt"
+    test = run(rrsis, "test", *common, "--ckpt_path", best, cwd=tmp_path)
+    assert test.returncode == 0, test.stderr
+    folder = tmp_path / "runs" / method / "version_1"
+    record = json.loads((folder / "test.json").read_text())
+    assert (record["protocol"], record["split"], record["n"]) == ("canonical", "test", 4)
+    assert record["eval_size"] == "native"
+    assert record["text_mode"] == "independent"
+    assert len(record["weights_sha256"]) == len(record["annotations_sha256"]) == 64
+    with gzip.open(folder / "test_samples.jsonl.gz", "rt") as file:
+        samples = [json.loads(line) for line in file]
+    assert [s["sample_id"] for s in samples] == [f"rrsis-d/test/{r:05d}/{k}" for r in (4, 5) for k in (0, 1)]
+    iou = [s["intersection"] / s["union"] if s["union"] else 0.0 for s in samples]
+    assert record["metrics"]["miou"] == pytest.approx(100 * np.mean(iou))
+    assert np.array(Image.open(folder / "predictions.png")).std() > 10
+
+    predict = run(rrsis, "predict", *common, "--ckpt_path", best, cwd=tmp_path)
+    assert predict.returncode == 0, predict.stderr
+    lines = (tmp_path / "runs" / method / "version_2" / "predictions.jsonl").read_text().splitlines()
+    masks = [json.loads(line) for line in lines]
+    assert [m["sample_id"] for m in masks] == [s["sample_id"] for s in samples]
+    for mask, sample in zip(masks, samples, strict=True):
+        decoded = coco.decode({"size": mask["size"], "counts": mask["counts"]}).astype(bool)
+        truth = np.zeros((96, 96), dtype=bool)
+        truth[20:60, 30:70] = True
+        assert (decoded & truth).sum() == sample["intersection"]
+        assert (decoded | truth).sum() == sample["union"]
+
+    # a saved config is a config
+    saved = run(
+        rrsis,
+        "validate",
+        "--config",
+        tmp_path / "runs" / method / "version_0" / "config.yaml",
+        "--ckpt_path",
+        best,
+        cwd=tmp_path,
+    )
+    assert saved.returncode == 0, saved.stderr
+    assert "val/miou" in saved.stdout
+
+
+def test_wandb_offline_and_early_stopping(rrsis, tree, tmp_path):
+    overlays = [a for name in ("wandb", "early_stopping") for a in ("--config", CONFIGS / "overlays" / f"{name}.yaml")]
+    arguments = [
+        *tiny("rsrefseg"),
+        *overlays,
+        "--data.root",
+        tree,
+        "--data.batch_size",
+        2,
+        *CPU,
+        "--trainer.max_epochs",
+        1,
+    ]
+    environment = {"WANDB_API_KEY": "", "WANDB_MODE": "", "NETRC": tmp_path / "none", "WANDB_SILENT": "true"}
+    done = run(rrsis, "fit", *arguments, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "runs" / "wandb").glob("offline-run-*"))
+    assert (tmp_path / "runs" / "rsrefseg" / "version_0" / "metrics.csv").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one(rrsis, tree, tmp_path):
+    """Every sample once, and the same numbers to the last digit."""
+    common = [*tiny("rsrefseg"), "--data.root", tree, "--data.batch_size", 2, "--trainer.accelerator", "cpu"]
+    fit = run(
+        rrsis,
+        "fit",
+        *common,
+        "--trainer.devices",
+        2,
+        "--trainer.strategy",
+        "ddp",
+        "--trainer.max_epochs",
+        1,
+        cwd=tmp_path,
+    )
+    assert fit.returncode == 0, fit.stderr
+    last = tmp_path / "runs" / "rsrefseg" / "version_0" / "checkpoints" / "last.ckpt"
+    records = []
+    for devices, strategy, version in ((1, "auto", 1), (2, "ddp", 2)):
+        done = run(
+            rrsis,
+            "test",
+            *common,
+            "--trainer.devices",
+            devices,
+            "--trainer.strategy",
+            strategy,
+            "--ckpt_path",
+            last,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        record = json.loads((tmp_path / "runs" / "rsrefseg" / f"version_{version}" / "test.json").read_text())
+        records.append((record["metrics"], record["n"], record["weights_sha256"]))
+    assert records[0] == records[1]

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+
+COLOURS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """Seven training scenes, three for validation and five for testing, two coloured squares in each."""
+    rng = np.random.default_rng(0)
+    scenes = []
+    for split, count in (("train", 7), ("val", 3), ("test", 5)):
+        for i in range(count):
+            size = (96, 96) if i else (90, 120)
+            image = rng.integers(90, 120, (*size, 3), dtype=np.uint8)
+            referents = []
+            for column, (name, colour) in zip(rng.permutation([8, 52]), COLOURS.items(), strict=True):
+                mask = np.zeros(size, dtype=np.bool_)
+                mask[30:62, column : column + 32] = True
+                image[mask] = colour
+                referents.append(Referent(mask, [f"the {name} square"], "ship"))
+            scenes.append(Scene(image, referents, split))
+    root = tmp_path_factory.mktemp("rrsisd")
+    write_rrsisd(root / "tree", scenes)
+    return root / "tree"
