@@ -28,7 +28,7 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     Args:
         dataset: name of the dataset.
-        root: its folder.
+        root: its folder; None for ``synthetic`` means ``datasets/synthetic``, where it is made if it is not there.
         batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
             that epoch.
         eval_batch_size: about how many expressions an evaluation batch holds; scenes are never divided.
@@ -48,7 +48,7 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Literal["rrsis-d"] = "rrsis-d",
+        dataset: Literal["rrsis-d", "synthetic"] = "rrsis-d",
         root: str | None = None,
         batch_size: int = 8,
         eval_batch_size: int = 8,
@@ -103,7 +103,16 @@ class RRSISDataModule(lightning.LightningDataModule):
         Raises:
             MissingDataError: no root was given, or a part is not in it.
         """
-        SOURCES[self.dataset].find(self._root())
+        source, root = SOURCES[self.dataset], self._root()
+        if source.make is not None and not root.exists():
+            return  # it will be made
+        source.find(root)
+
+    def prepare_data(self) -> None:
+        """Make a dataset that is embedded in the package, once (Lightning calls this on one process)."""
+        source, root = SOURCES[self.dataset], self._root()
+        if source.make is not None and not root.exists():
+            source.make(root)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that the stage needs (``fit``, ``validate``, ``test``, ``predict``, None for all)."""
@@ -201,6 +210,9 @@ class RRSISDataModule(lightning.LightningDataModule):
         return 0, 1
 
     def _root(self) -> Path:
+        default = SOURCES[self.dataset].default_root
+        if self.root is None and default is not None:
+            return default
         if self.root is None:
             raise MissingDataError(f"no folder was given for dataset {self.dataset!r}: set data.root")
         return Path(self.root)

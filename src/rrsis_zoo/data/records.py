@@ -30,6 +30,7 @@ class Record:
         category: display name of the referent's class, None where it is not known.
         category_source: ``label`` when the dataset says the class, ``text`` when it was found in the expression.
         mask: the encoded mask.
+        kind: kind of the expression (``category``, ``attribute``, ``position`` …), where the dataset says it.
     """
 
     sample_id: str
@@ -41,6 +42,7 @@ class Record:
     category: str | None
     category_source: Literal["label", "text"] | None
     mask: MaskSource
+    kind: str | None = None
 
     @property
     def height(self) -> int:

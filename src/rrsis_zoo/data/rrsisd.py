@@ -108,6 +108,7 @@ def read_rrsisd(
     layers: LayerRule = "sum_eq_1",
     text: Literal["raw", "sent"] = "raw",
     drop_empty: bool = False,
+    dataset: str = "rrsis-d",
 ) -> list[Record]:
     """Read one split: a record per sentence, in the order of the pickle.
 
@@ -119,6 +120,7 @@ def read_rrsisd(
         layers: how several layers of an annotation make one mask.
         text: the field of a sentence that is the expression; ``sent`` also stands in where there is no ``raw``.
         drop_empty: leave out samples whose annotation has no foreground (the published files have three).
+        dataset: what sample and scene ids begin with; other datasets come in this layout too.
 
     Raises:
         MissingDataError: a part, an image file or the whole split is not there.
@@ -169,8 +171,8 @@ def read_rrsisd(
             continue
         records += [
             Record(
-                sample_id=f"rrsis-d/{split}/{ref_id:05d}/{n}",
-                scene_id=f"rrsis-d/{image_file}",
+                sample_id=f"{dataset}/{split}/{ref_id:05d}/{n}",
+                scene_id=f"{dataset}/{image_file}",
                 image_path=files.images / image_file,
                 image_file=image_file,
                 expression=_expression(sentence, text, f"{where}, sentence {n}"),
