@@ -41,6 +41,14 @@ setup: $(READY) ## make .venv with the exact versions of constraints.txt
 test: $(READY) ## run the test suite
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: benchmark
+benchmark: $(READY) ## train and compare the tiny presets on the embedded scenes (about 10 minutes on 2 cores)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+.PHONY: real-step
+real-step: $(READY) ## one training step of a published configuration at full size, on files of noise
+	$(BIN)/python benchmarks/real_step.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

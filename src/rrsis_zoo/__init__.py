@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
-__all__ = ["__version__", "list_models", "load_model"]
+__all__ = ["__version__", "list_models", "load_model", "segment"]
 
 if TYPE_CHECKING:
+    from rrsis_zoo.inference import segment
     from rrsis_zoo.registry import list_models
     from rrsis_zoo.weights.checkpoints import load_model
 
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from rrsis_zoo.weights.checkpoints import load_model
 
         return load_model
+    if name == "segment":
+        from rrsis_zoo.inference import segment
+
+        return segment
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -216,3 +217,42 @@ def test_two_processes_share_the_samples_one_of_them_without_a_scene(tree, tmp_p
     assert sorted(len(seen["validate"]) for seen in ranks) == [0, 1]  # one scene, one process has nothing to do
     for stage, split in (("validate", "val"), ("test", "test"), ("predict", "test")):
         assert sorted(i for seen in ranks for batch in seen[stage] for i in batch) == ids(split)
+
+
+def test_shuffled_expressions_are_the_same_ones_elsewhere(tmp_path):
+    from rrsis_zoo.data.synthetic import make_synthetic
+
+    make_synthetic(tmp_path / "s", scenes=12, splits=(8, 2, 2), processes=1)
+    plain = RRSISDataModule("synthetic", str(tmp_path / "s"))
+    mixed = RRSISDataModule("synthetic", str(tmp_path / "s"), shuffle_expressions=True)
+    a, b = plain.records("train"), mixed.records("train")
+    assert [r.sample_id for r in a] == [r.sample_id for r in b]
+    assert [r.mask for r in a] == [r.mask for r in b]
+    assert sorted(r.expression for r in a) == sorted(r.expression for r in b)
+    assert [r.expression for r in a] != [r.expression for r in b]
+    assert plain.records("test") == mixed.records("test")
+    assert {r.kind for r in plain.records("test")} <= {"category", "attribute", "position", "relation", "multi"}
+
+
+def test_synthetic_scenes_are_made_where_they_are_missing(tmp_path, monkeypatch):
+    from rrsis_zoo.data import sources
+    from rrsis_zoo.data.synthetic import make_synthetic
+
+    made = []
+
+    def small(root):
+        made.append(root)
+        make_synthetic(root, scenes=6, splits=(4, 1, 1), processes=1)
+
+    source = sources.SOURCES["synthetic"]
+    changed = {**sources.SOURCES, "synthetic": dataclasses.replace(source, make=small)}
+    monkeypatch.setattr("rrsis_zoo.data.datamodule.SOURCES", changed)
+    data = RRSISDataModule("synthetic", str(tmp_path / "s"))
+    data.check()
+    data.prepare_data()
+    data.prepare_data()
+    assert made == [tmp_path / "s"]
+    assert len(data.records("train")) == 12
+    (tmp_path / "s" / "synthetic.json").unlink()
+    with pytest.raises(MissingDataError, match="no synthetic dataset"):
+        data.check()

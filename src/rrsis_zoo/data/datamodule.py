@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -36,7 +38,9 @@ class RRSISDataModule(lightning.LightningDataModule):
         pin_memory: whether batches are put in page-locked memory; None for where there is a CUDA device.
         drop_empty: leave out samples without foreground, in every split. This changes the number of test samples.
         layers: how several layers of an annotation make one mask (RRSIS-D).
-        seed: order of the training samples; non-negative.
+        shuffle_expressions: give every training image the expression of another sample: a control for what a method
+            learns from words. Validation and test stay as they are.
+        seed: order of the training samples, and of shuffled expressions; non-negative.
         fit_eval_split: split that is scored during training and by ``validate``; never ``test``, because checkpoints
             are chosen by it.
         test_split: split that ``test`` scores, ``train`` for instance to see whether a model can learn at all.
@@ -56,6 +60,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         pin_memory: bool | None = None,
         drop_empty: bool = False,
         layers: LayerRule = "sum_eq_1",
+        shuffle_expressions: bool = False,
         seed: int = 0,
         fit_eval_split: Literal["train", "val"] = "val",
         test_split: Split = "test",
@@ -87,6 +92,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.pin_memory = pin_memory
         self.drop_empty = drop_empty
         self.layers: LayerRule = layers
+        self.shuffle_expressions = shuffle_expressions
         self.seed = seed
         self.fit_eval_split: Split = fit_eval_split
         self.test_split: Split = test_split
@@ -134,7 +140,10 @@ class RRSISDataModule(lightning.LightningDataModule):
         """
         if split not in self._records:
             read = SOURCES[self.dataset].read
-            self._records[split] = read(self._root(), split, layers=self.layers, drop_empty=self.drop_empty)
+            records = read(self._root(), split, layers=self.layers, drop_empty=self.drop_empty)
+            if split == "train" and self.shuffle_expressions:
+                records = shuffled(records, self.seed)
+            self._records[split] = records
         return self._records[split]
 
     def train_expressions(self) -> list[str]:
@@ -216,6 +225,12 @@ class RRSISDataModule(lightning.LightningDataModule):
         if self.root is None:
             raise MissingDataError(f"no folder was given for dataset {self.dataset!r}: set data.root")
         return Path(self.root)
+
+
+def shuffled(records: list[Record], seed: int) -> list[Record]:
+    """Return the records with their expressions permuted among all of them."""
+    order = np.random.default_rng((seed, len(records))).permutation(len(records))
+    return [replace(r, expression=records[i].expression, kind=None) for r, i in zip(records, order, strict=True)]
 
 
 def _require(setting: str, given: str, known: Any) -> None:

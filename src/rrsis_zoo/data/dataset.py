@@ -89,12 +89,20 @@ def read_image(path: Path) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            if image.mode not in _MODES:
-                raise DataFormatError(f"{path}: must be an image of 8 bits a channel, got PIL mode {image.mode!r}")
-            pixels = np.array(image.convert("RGB"))
+            return to_rgb(image, str(path))
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def to_rgb(image: Image.Image, what: str) -> Tensor:
+    """Return a PIL image as uint8 RGB (3, H, W); grey is repeated, an alpha channel left out.
+
+    Raises:
+        DataFormatError: deeper than 8 bits (PIL would clip it).
+    """
+    if image.mode not in _MODES:
+        raise DataFormatError(f"{what}: must be an image of 8 bits a channel, got PIL mode {image.mode!r}")
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pycocotools import mask as coco
 
 from rrsis_zoo.figures import Shown, prediction_figure
-from rrsis_zoo.models.base import Batch
+from rrsis_zoo.models.base import Batch, count_parameters
 from rrsis_zoo.provenance import annotations_hash, code_version
 from rrsis_zoo.training.module import Answer, RRSISModule
 from rrsis_zoo.weights.checkpoints import weights_hash
@@ -52,6 +53,7 @@ class TestRecord(Callback):
             "n": len(samples),
             "n_empty": sum(r.is_empty for r in records),
             "metrics": module.metrics_of(samples),
+            "parameters": asdict(count_parameters(module.model)),
             "weights_sha256": weights_hash(module.model),
             "annotations_sha256": annotations_hash(records),
             "precision": str(trainer.precision),

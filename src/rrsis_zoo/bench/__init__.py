@@ -1,0 +1,1 @@
+"""Benchmarks: jobs that train and test, tables that are made from what the jobs left."""

@@ -1,0 +1,86 @@
+"""One image, some sentences, masks: `rrsis_zoo.segment`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from rrsis_zoo.data.dataset import read_image, to_rgb
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.base import ReferringSegmenter
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a model says of N sentences about one image of H × W pixels.
+
+    Attributes:
+        masks: bool (N, H, W).
+        probabilities: float32 (N, H, W) in [0, 1]; a mask is where the model decides for the referent, > 0.5.
+        heatmaps: float32 (N, g, g) in [0, 1], where the localiser believes the referent to be.
+    """
+
+    masks: NDArray[np.bool_]
+    probabilities: NDArray[np.float32]
+    heatmaps: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -> Segmentation:
+    """Segment what each sentence refers to; the image is encoded once, every sentence is read as if alone.
+
+    Args:
+        model: from `rrsis_zoo.load_model`; it is left in evaluation mode.
+        image: path, PIL image, uint8 array (H, W, 3) or (H, W), or uint8 tensor (3, H, W). RGB.
+        texts: one sentence or several.
+
+    Raises:
+        ConfigError: an image of another kind, or no sentence.
+        DataFormatError: a file that cannot be read.
+    """
+    expressions = [texts] if isinstance(texts, str) else list(texts)
+    if not expressions:
+        raise ConfigError("texts is empty: give at least one sentence")
+    model.eval()
+    state = model.encode_image([as_rgb(image)])
+    index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
+    prediction = model.refer(state, model.tokenize(expressions, "independent"), index)
+    logits = torch.stack(model.restore(prediction)).float()
+    return Segmentation(
+        masks=(logits > 0).cpu().numpy(),
+        probabilities=logits.sigmoid().cpu().numpy(),
+        heatmaps=prediction.prompts.heatmap[:, 0].float().cpu().numpy(),
+    )
+
+
+def as_rgb(image: Any) -> Tensor:
+    """Return an image as uint8 RGB (3, H, W).
+
+    Raises:
+        ConfigError: neither path, PIL image, uint8 array nor uint8 tensor of a fitting shape.
+        DataFormatError: a file that cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return to_rgb(image, "the image")
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=2)
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
+        raise ConfigError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
+    if isinstance(image, Tensor):
+        if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3 and image.numel():
+            return image
+        given = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+        raise ConfigError(f"a tensor must be uint8 (3, H, W), got {given}")
+    raise ConfigError(f"image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
