@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -79,3 +79,22 @@ def test_evaluation_process_without_a_scene_has_no_batch():
     empty = SceneBatchSampler(["a", "a"], 4, 1, 2)
     assert len(empty) == 0
     assert list(empty) == []
+
+
+def test_scenes_are_drawn_whole():
+    scene_ids = [f"s{i}" for i in (0, 0, 0, 1, 2, 2, 3, 3, 3, 3)]
+    seen = []
+    for rank in range(2):
+        sampler = TrainingSampler(scene_ids, 3, rank, 2, scene_ids)
+        sampler.set_epoch(1)
+        mine = list(sampler)
+        assert len(mine) == len(sampler) == 5
+        seen += mine
+    assert sorted(seen) == list(range(10))
+    drawn = [scene_ids[i] for i in seen]
+    assert sum(a != b for a, b in pairwise(drawn)) == 3  # each scene in one piece
+    first = TrainingSampler(scene_ids, 3, scene_ids=scene_ids)
+    assert list(first) == list(first)
+    other = TrainingSampler(scene_ids, 3, scene_ids=scene_ids)
+    other.set_epoch(2)
+    assert list(first) != list(other)

@@ -33,6 +33,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         root: its folder; None for ``synthetic`` means ``datasets/synthetic``, where it is made if it is not there.
         batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
             that epoch.
+        draw: ``samples`` draws expressions uniformly, as published; ``scenes`` draws scenes with all their expressions,
+            which costs fewer images a step (not for losses that take the rows of a batch for each other's negatives).
         eval_batch_size: about how many expressions an evaluation batch holds; scenes are never divided.
         num_workers: loading processes for each loader; 0 loads in the main process.
         pin_memory: whether batches are put in page-locked memory; None for where there is a CUDA device.
@@ -55,6 +57,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         dataset: Literal["rrsis-d", "synthetic"] = "rrsis-d",
         root: str | None = None,
         batch_size: int = 8,
+        draw: Literal["samples", "scenes"] = "samples",
         eval_batch_size: int = 8,
         num_workers: int = 2,
         pin_memory: bool | None = None,
@@ -68,6 +71,7 @@ class RRSISDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         _require("dataset", dataset, SOURCES)
+        _require("draw", draw, ("samples", "scenes"))
         _require("layers", layers, ("sum_eq_1", "any"))
         if fit_eval_split == "test":
             raise ConfigError(
@@ -87,6 +91,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.dataset = dataset
         self.root = root
         self.batch_size = batch_size
+        self.draw = draw
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory
@@ -169,7 +174,8 @@ class RRSISDataModule(lightning.LightningDataModule):
                 f"batch_size {self.batch_size} on {world_size} processes needs {self.batch_size * world_size} training "
                 f"samples, there are {len(dataset)}: set a smaller data.batch_size"
             )
-        sampler = TrainingSampler(dataset, self.seed, rank, world_size)
+        scenes = [record.scene_id for record in dataset.records] if self.draw == "scenes" else None
+        sampler = TrainingSampler(dataset, self.seed, rank, world_size, scenes)
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:

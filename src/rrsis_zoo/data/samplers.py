@@ -25,15 +25,34 @@ class TrainingSampler(DistributedSampler[int]):
         seed: non-negative.
         rank: this process.
         world_size: number of processes.
+        scene_ids: the scene of each sample, to draw scenes instead of samples: the samples of one follow each other, so
+            that a batch needs few images. None to draw samples, as published.
     """
 
-    def __init__(self, dataset: Dataset[object], seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        scene_ids: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=True, seed=seed, drop_last=True)
+        self.scenes: list[list[int]] | None = None
+        if scene_ids is not None:
+            scenes: dict[str, list[int]] = {}
+            for index, scene_id in enumerate(scene_ids):
+                scenes.setdefault(scene_id, []).append(index)
+            self.scenes = list(scenes.values())
 
     def __iter__(self) -> Iterator[int]:
         # Not seed + epoch as in the base class: epoch 1 of seed 0 would be epoch 0 of seed 1.
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.dataset))  # pyright: ignore
-        return iter(order[self.rank : self.total_size : self.num_replicas].tolist())
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.scenes is None:
+            order = rng.permutation(len(self.dataset))  # pyright: ignore
+            return iter(order[self.rank : self.total_size : self.num_replicas].tolist())
+        together = [index for scene in rng.permutation(len(self.scenes)) for index in self.scenes[scene]]
+        return iter(together[self.rank * self.num_samples : (self.rank + 1) * self.num_samples])
 
 
 class SceneBatchSampler(Sampler[list[int]]):

@@ -1,0 +1,109 @@
+"""Every command of the README is run; its Python is run; its table is the one that the benchmark wrote."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.registry import list_models
+from rrsis_zoo.weights.pretrained import find_pretrained
+from test_cli import CPU, run, tiny
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def trained(rrsis, tmp_path_factory):
+    """A folder with a tree of data and a run of the tiny preset, as somebody who follows the README has it."""
+    folder = tmp_path_factory.mktemp("reader")
+    rng = np.random.default_rng(0)
+    mask = np.zeros((64, 64), dtype=np.bool_)
+    mask[20:40, 20:50] = True
+    write_rrsisd(
+        folder / "data",
+        [
+            Scene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
+            for split in ("train", "train", "val", "test")
+        ],
+    )
+    (folder / "configs").symlink_to(ROOT / "configs")
+    (folder / "tests").symlink_to(ROOT / "tests")
+    few = ["--data.root", folder / "data", "--data.batch_size", 2, *CPU, "--trainer.max_epochs", 1]
+    done = run(rrsis, "fit", *tiny("rsrefseg"), *few, "--trainer.check_val_every_n_epoch", 1, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, few
+
+
+def test_all_commands_are_known():
+    kinds = {shlex.split(line)[0] for line in COMMANDS}
+    assert kinds == {"make", "hf", "rrsis"}
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("make")])
+def test_make_targets_exist(line):
+    words = shlex.split(line, comments=True)
+    done = subprocess.run([words[0], "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_fetching_commands_are_those_of_the_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    weights = {"sam": "hub:facebook/sam-vit-large", "siglip": "hub:google/siglip-so400m-patch14-384"}
+    with pytest.raises(Exception, match="hf download") as caught:
+        find_pretrained("rsrefseg", weights)
+    lines = [c for c in COMMANDS if c.startswith("hf")]
+    assert lines
+    assert all(line in str(caught.value) for line in lines)
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("rrsis")])
+def test_rrsis_commands(rrsis, trained, line):
+    """With the paper's model replaced by its tiny preset, which needs no weights."""
+    folder, few = trained
+    words = shlex.split(line)[1:]
+    if words[0] != "parity":
+        words = [str(folder / "data") if word == "/path/to/rrsis-d" else word for word in words]
+        if not any("tiny" in word for word in words):
+            words += ["--config", "configs/overlays/rsrefseg_tiny.yaml"]
+        words += ["--data.dataset", "rrsis-d", *map(str, few)]
+    done = run(rrsis, *words, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_python(trained):
+    folder, _ = trained
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    checkpoint = next(folder.glob("runs/rsrefseg/*/checkpoints/best.ckpt"))
+    code, hits = re.subn(r'load_model\("[^"]+"\)', f"load_model({str(checkpoint)!r})", code)
+    assert hits == 1
+    space: dict = {}
+    exec(compile(code, "README.md", "exec"), space)
+    assert space["result"].masks.shape == (3, 128, 128)
+
+
+def test_models_and_links():
+    for name in list_models():
+        assert f"`{name}`" in README
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_table_is_the_benchmarks():
+    written = (ROOT / "benchmarks" / "results" / "embedded.md").read_text(encoding="utf-8")
+    table = README.split("<!-- embedded table -->")[1].split("<!-- end of table -->")[0]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert lines
+    assert lines == [line for line in written.splitlines() if line.startswith("|")]
