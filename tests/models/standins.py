@@ -28,21 +28,9 @@ class _WithTokenizer(ReferringSegmenter):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self._tokenizer = None
 
-    tokenizer_ready = property(lambda self: self._tokenizer is not None)
-
-    def fit_tokenizer(self, expressions):
-        self._tokenizer = SigLIPTokenizer.from_expressions(expressions, 200, 64)
-
-    def tokenizer_state(self):
-        return self._tokenizer.state()
-
-    def load_tokenizer_state(self, state):
-        self._tokenizer = SigLIPTokenizer.from_state(state)
-
-    def tokenize(self, expressions, text_mode):
-        return self._tokenizer(expressions, text_mode)
+    tokenizer_kind = SigLIPTokenizer
+    text_limits = (200, 64)
 
     def target(self, masks):
         return torch.stack([stretch_mask(m, self.config.side)[None] for m in masks])

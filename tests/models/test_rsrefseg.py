@@ -4,6 +4,7 @@ import contract
 import pytest
 import torch
 
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import count_parameters
 from rrsis_zoo.models.layers.lora import is_lora
 from rrsis_zoo.models.rsrefseg import RSRefSeg
@@ -101,7 +102,7 @@ def test_a_tokenizer_that_is_too_large_is_refused():
     model = RSRefSeg.from_preset("tiny", siglip={"vocabulary": 8})
     from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
-    with pytest.raises(ValueError, match="token table 8 rows"):
+    with pytest.raises(ConfigError, match="token table of rsrefseg 8 rows"):
         model.tokenizer = SigLIPTokenizer.from_expressions(contract.EXPRESSIONS, 200, 64)
     with pytest.raises(RuntimeError, match="fit_tokenizer"):
         model.tokenize(["ship"], "published")

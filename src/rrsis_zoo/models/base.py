@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -164,6 +164,33 @@ class Prediction:
     image_index: Tensor
 
 
+class Tokenizer(Protocol):
+    """Sentences to ids."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of pieces."""
+        ...
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences."""
+        ...
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Learn a vocabulary."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values and tensors."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make the tokenizer of ``state()``."""
+        ...
+
+
 class ReferringSegmenter(nn.Module, ABC):
     """A referring segmentation method.
 
@@ -173,13 +200,16 @@ class ReferringSegmenter(nn.Module, ABC):
     Attributes:
         name: public name, as in configs and tables.
         presets: preset name -> configuration.
+        tokenizer_kind: class of its tokenizer.
         config: this model's configuration.
         max_expressions: how many expressions ``segment`` takes at once in evaluation; None for all.
     """
 
     name: ClassVar[str]
     presets: ClassVar[dict[str, Any]]
+    tokenizer_kind: ClassVar[type[Tokenizer]]
     config: Any
+    _tokenizer: Tokenizer | None = None
     max_expressions: int | None = None
 
     # -- construction ------------------------------------------------------------------------------------------------
@@ -199,28 +229,57 @@ class ReferringSegmenter(nn.Module, ABC):
             raise unknown_name(f"preset of {cls.name}", preset, cls.presets)
         return cls(change(cls.presets[preset], changes, cls.name))
 
-    @abstractmethod
-    def fit_tokenizer(self, expressions: Sequence[str]) -> None:
-        """Learn the vocabulary from the training expressions, where the preset has no pretrained tokenizer."""
+    # -- tokenizer ---------------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
+    def text_limits(self) -> tuple[int, int]:
+        """Rows of the token table, and tokens that are read of a sentence at most."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer in use.
+
+        Raises:
+            RuntimeError: none has been loaded or learned.
+        """
+        if self._tokenizer is None:
+            raise RuntimeError("this model has no tokenizer yet: load weights or call fit_tokenizer(expressions)")
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Tokenizer) -> None:
+        pieces, rows = tokenizer.vocabulary_size, self.text_limits[0]
+        if pieces > rows:
+            raise ConfigError(f"the tokenizer has {pieces} pieces, the token table of {self.name} {rows} rows")
+        self._tokenizer = tokenizer
+
+    @property
     def tokenizer_ready(self) -> bool:
         """Whether ``tokenize`` can be called."""
+        return self._tokenizer is not None
 
-    @abstractmethod
+    def fit_tokenizer(self, expressions: Sequence[str]) -> None:
+        """Learn a vocabulary from the training expressions, where the preset has no pretrained tokenizer.
+
+        Raises:
+            ConfigError: there is nothing to learn from.
+        """
+        self.tokenizer = self.tokenizer_kind.from_expressions(expressions, *self.text_limits)
+
     def tokenizer_state(self) -> dict[str, Any]:
         """Return the tokenizer as plain values and tensors, for a checkpoint."""
+        return self.tokenizer.state()
 
-    @abstractmethod
     def load_tokenizer_state(self, state: dict[str, Any]) -> None:
         """Set the tokenizer from ``tokenizer_state``."""
+        self.tokenizer = self.tokenizer_kind.from_state(state)
 
-    # -- the path from images and sentences to masks -----------------------------------------------------------------
-
-    @abstractmethod
     def tokenize(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
         """Return the token ids of N expressions, on the model's device."""
+        return self.tokenizer(expressions, text_mode).to(self.device)
+
+    # -- the path from images and sentences to masks -----------------------------------------------------------------
 
     @abstractmethod
     def prepare(self, images: Sequence[Tensor]) -> Views:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,6 @@ from rrsis_zoo.models.base import (
     Prediction,
     Prompts,
     ReferringSegmenter,
-    TextMode,
     Tokens,
     Views,
     check_images,
@@ -108,6 +107,7 @@ class RSRefSeg(ReferringSegmenter):
     """RSRefSeg (§1): SigLIP's similarity maps filter its own patch features into SAM's sparse and dense prompts."""
 
     name: ClassVar[str] = "rsrefseg"
+    tokenizer_kind = SigLIPTokenizer
     presets: ClassVar[dict[str, RSRefSegConfig]] = {
         "l": RSRefSegConfig(sam=SAM_L),
         "b": RSRefSegConfig(sam=SAM_B),
@@ -125,7 +125,6 @@ class RSRefSeg(ReferringSegmenter):
         self.siglip = SigLIP(config.siglip)
         self.sam = SAM(config.sam)
         self.prompter = Prompter(config.siglip.width, config.sam.prompt_width, config.down_spatial_times)
-        self._tokenizer: SigLIPTokenizer | None = None
         if config.adapt == "lora":
             inject_lora(self.sam.image_encoder, config.sam_lora)
             inject_lora(self.siglip.vision_model, config.vision_lora)
@@ -136,9 +135,10 @@ class RSRefSeg(ReferringSegmenter):
 
     # -- §3 inputs ---------------------------------------------------------------------------------------------------
 
-    def tokenize(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """§3.3; at most ``config.siglip.max_length`` ids a sentence (the reference allows 128 and fails, Q2)."""
-        return self.tokenizer(expressions, text_mode).to(self.device)
+    @property
+    def text_limits(self) -> tuple[int, int]:
+        """§3.3; the reference allows 128 tokens and fails beyond the 64 rows of its position table (Q2)."""
+        return self.config.siglip.vocabulary, self.config.siglip.max_length
 
     def prepare(self, images: Sequence[Tensor]) -> Views:
         """§3.1: stretch every image to SAM's square; ``image``: (M, 3, S, S) in [0, 1]."""
@@ -248,46 +248,6 @@ class RSRefSeg(ReferringSegmenter):
             for prefix, reason in reasons.items()
             if name.startswith(prefix) and not (lora and name.startswith("siglip.") and ".lora_" not in name)
         }
-
-    # -- tokenizer ---------------------------------------------------------------------------------------------------
-
-    @property
-    def tokenizer(self) -> SigLIPTokenizer:
-        """The tokenizer in use.
-
-        Raises:
-            RuntimeError: none has been loaded or learned.
-        """
-        if self._tokenizer is None:
-            raise RuntimeError("this model has no tokenizer yet: load weights or call fit_tokenizer(expressions)")
-        return self._tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: SigLIPTokenizer) -> None:
-        if tokenizer.vocabulary_size > self.config.siglip.vocabulary:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.vocabulary_size} pieces, the token table "
-                f"{self.config.siglip.vocabulary} rows"
-            )
-        self._tokenizer = tokenizer
-
-    @property
-    def tokenizer_ready(self) -> bool:
-        """Whether ``tokenize`` can be called."""
-        return self._tokenizer is not None
-
-    def fit_tokenizer(self, expressions: Sequence[str]) -> None:
-        """Learn at most ``config.siglip.vocabulary`` pieces."""
-        size = self.config.siglip
-        self.tokenizer = SigLIPTokenizer.from_expressions(expressions, size.vocabulary, size.max_length)
-
-    def tokenizer_state(self) -> dict[str, Any]:
-        """Return the sentencepiece model and the length limit."""
-        return self.tokenizer.state()
-
-    def load_tokenizer_state(self, state: dict[str, Any]) -> None:
-        """Set the tokenizer from ``tokenizer_state``."""
-        self.tokenizer = SigLIPTokenizer.from_state(state)
 
 
 @dataclass

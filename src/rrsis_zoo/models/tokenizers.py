@@ -10,7 +10,7 @@ import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sentencepiece
 import torch
@@ -42,12 +42,12 @@ class SigLIPTokenizer:
         self.max_length = max_length
 
     @classmethod
-    def from_file(cls, path: Path, max_length: int) -> SigLIPTokenizer:
+    def from_file(cls, path: Path, max_length: int) -> Self:
         """Read a published ``spiece.model``."""
         return cls(path.read_bytes(), max_length)
 
     @classmethod
-    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> SigLIPTokenizer:
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
         """Learn at most ``max_pieces`` pieces from sentences, with SigLIP's special ids.
 
         Raises:
@@ -92,7 +92,7 @@ class SigLIPTokenizer:
         return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> SigLIPTokenizer:
+    def from_state(cls, state: dict[str, Any]) -> Self:
         """Make the tokenizer of ``state()``."""
         return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
 
