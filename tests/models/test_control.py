@@ -145,9 +145,10 @@ def test_heatmap_head_is_inert_without_its_loss():
         ({"backbone": "resnet18"}, "try resnet10t"),
         ({"backbone": "convnext_atto"}, "levels or takes no channels"),
         ({"widths": (8, 8, 8, 8, 8, 8)}, "6 levels"),
+        ({"sentence_width": 63}, "must be even, got 63"),
     ],
 )
-def test_unfit_backbones(changes, said):
+def test_unfit_settings(changes, said):
     with pytest.raises(ConfigError, match=said):
         Control(replace(TINY, **changes))
 

@@ -87,7 +87,11 @@ TINY = ControlConfig(
 
 
 class Control(ReferringSegmenter):
-    """A text-conditioned U-Net: what is learned about where and about where exactly is learned in one piece."""
+    """A text-conditioned U-Net: what is learned about where and about where exactly is learned in one piece.
+
+    Raises:
+        ConfigError: a backbone that does not fit (`build_backbone`), or an odd sentence width.
+    """
 
     name: ClassVar[str] = "control"
     presets: ClassVar[dict[str, ControlConfig]] = {
@@ -99,6 +103,8 @@ class Control(ReferringSegmenter):
     def __init__(self, config: ControlConfig) -> None:
         super().__init__()
         self.config = config
+        if config.sentence_width % 2:
+            raise ConfigError(f"control.sentence_width must be even, got {config.sentence_width}")
         self.backbone = build_backbone(config)
         self.text = SentenceEncoder(config.vocabulary, config.sentence_width)
         skips, widths, D = self.backbone.feature_info.channels(), config.widths, config.sentence_width
