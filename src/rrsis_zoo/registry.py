@@ -48,6 +48,18 @@ def _rsrefseg_module() -> type[RRSISModule]:
     return RSRefSegModule
 
 
+def _control() -> type[ReferringSegmenter]:
+    from rrsis_zoo.models.control import Control
+
+    return Control
+
+
+def _control_module() -> type[RRSISModule]:
+    from rrsis_zoo.training.control import ControlModule
+
+    return ControlModule
+
+
 MODELS: dict[str, ModelCard] = {
     card.name: card
     for card in (
@@ -59,6 +71,15 @@ MODELS: dict[str, ModelCard] = {
             weights_licence="SAM and SigLIP: Apache-2.0; the authors publish no trained weights",
             model=_rsrefseg,
             module=_rsrefseg_module,
+        ),
+        ModelCard(
+            name="control",
+            title="Control: a small coupled network, the yardstick of the others",
+            paper="none: this project",
+            code_licence="Apache-2.0",
+            weights_licence="none needed; timm's backbones have their own",
+            model=_control,
+            module=_control_module,
         ),
     )
 }

@@ -135,9 +135,21 @@ def _rsrefseg_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
     model.tokenizer = SigLIPTokenizer.from_file(paths[1], model.config.siglip.max_length)
 
 
+def _control_backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill the levels that are used; timm's feature networks write ``stages_0.`` for the file's ``stages.0.``."""
+    backbone = model.get_submodule("backbone")
+    places = backbone.state_dict()
+
+    def rename(name: str) -> str | None:  # the classifier and coarser stages have no place
+        return next((n for n in (name, name.replace(".", "_", 1)) if n in places), None)
+
+    load_into(backbone, load_state_dict(paths[0]), what=f"the backbone from {paths[0]}", rename=rename)
+
+
 ROLES: dict[str, dict[str, Role]] = {
     "rsrefseg": {
         "sam": Role("SAM", (_SAM_FILES,), _rsrefseg_sam),
         "siglip": Role("SigLIP", (_WEIGHTS, ("spiece.model",)), _rsrefseg_siglip),
-    }
+    },
+    "control": {"backbone": Role("the timm backbone", (_WEIGHTS,), _control_backbone)},
 }
