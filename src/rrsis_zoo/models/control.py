@@ -33,7 +33,6 @@ from rrsis_zoo.models.base import (
     Prediction,
     Prompts,
     ReferringSegmenter,
-    TextMode,
     Tokens,
     Views,
     check_images,
@@ -94,6 +93,7 @@ class Control(ReferringSegmenter):
     """
 
     name: ClassVar[str] = "control"
+    tokenizer_kind = SigLIPTokenizer
     presets: ClassVar[dict[str, ControlConfig]] = {
         "base": ControlConfig(),
         "tiny": TINY,
@@ -117,14 +117,14 @@ class Control(ReferringSegmenter):
         for head in (self.heat, self.mask):
             assert head.bias is not None
             nn.init.constant_(head.bias, PRIOR)
-        self._tokenizer: SigLIPTokenizer | None = None
         self.freeze_inert_parameters()
 
     # -- from images and sentences to masks --------------------------------------------------------------------------
 
-    def tokenize(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """SigLIP's text convention with the learned vocabulary; at most ``max_length`` ids a sentence."""
-        return self.tokenizer(expressions, text_mode).to(self.device)
+    @property
+    def text_limits(self) -> tuple[int, int]:
+        """Rows of the token table and the longest sentence; the vocabulary is learned from the training sentences."""
+        return self.config.vocabulary, self.config.max_length
 
     def prepare(self, images: Sequence[Tensor]) -> Views:
         """Stretch every image to the square; ``image``: (M, 3, S, S) in [0, 1]."""
@@ -196,36 +196,6 @@ class Control(ReferringSegmenter):
         """Return the heat map's head where its loss is off."""
         names = () if self.config.heatmap_weight else ("heat.weight", "heat.bias")
         return dict.fromkeys(names, "heatmap_weight is 0, and nothing else reads the heat map")
-
-    # -- tokenizer ---------------------------------------------------------------------------------------------------
-
-    @property
-    def tokenizer(self) -> SigLIPTokenizer:
-        """The tokenizer in use.
-
-        Raises:
-            RuntimeError: none has been loaded or learned.
-        """
-        if self._tokenizer is None:
-            raise RuntimeError("this model has no tokenizer yet: load weights or call fit_tokenizer(expressions)")
-        return self._tokenizer
-
-    @property
-    def tokenizer_ready(self) -> bool:
-        """Whether ``tokenize`` can be called."""
-        return self._tokenizer is not None
-
-    def fit_tokenizer(self, expressions: Sequence[str]) -> None:
-        """Learn at most ``config.vocabulary`` pieces."""
-        self._tokenizer = SigLIPTokenizer.from_expressions(expressions, self.config.vocabulary, self.config.max_length)
-
-    def tokenizer_state(self) -> dict[str, Any]:
-        """Return the sentencepiece model and the length limit."""
-        return self.tokenizer.state()
-
-    def load_tokenizer_state(self, state: dict[str, Any]) -> None:
-        """Set the tokenizer from ``tokenizer_state``."""
-        self._tokenizer = SigLIPTokenizer.from_state(state)
 
 
 class SentenceEncoder(nn.Module):

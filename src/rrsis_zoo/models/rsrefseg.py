@@ -10,7 +10,7 @@ V patch features, T word features, g the sentence vector, F SAM's image embeddin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -69,10 +69,45 @@ class RSRefSegConfig:
     heatmap_weight: float = 0.0
 
 
+# Small, because random weights need many steps: in minutes on a CPU half the width learns more than the whole.
 TINY = RSRefSegConfig(
     sam=SAMConfig(
         image_size=128,
         patch_size=8,
+        width=48,
+        depth=2,
+        heads=2,
+        mlp_width=96,
+        window=4,
+        global_blocks=(),
+        prompt_width=48,
+        decoder_mlp_width=96,
+        decoder_heads=2,
+        iou_width=48,
+    ),
+    siglip=SigLIPConfig(
+        image_size=128,
+        patch_size=8,
+        width=64,
+        vision_depth=2,
+        vision_heads=2,
+        vision_mlp_width=128,
+        text_depth=1,
+        text_heads=2,
+        text_mlp_width=128,
+        vocabulary=512,
+        max_length=64,
+        logit_scale=2.3,
+        logit_bias=-2.5,  # a referent covers a few cells only
+    ),
+    adapt="full",
+    heatmap_weight=5.0,
+)
+
+TINY_256 = RSRefSegConfig(
+    sam=SAMConfig(
+        image_size=256,
+        patch_size=16,
         width=96,
         depth=4,
         heads=4,
@@ -85,8 +120,8 @@ TINY = RSRefSegConfig(
         iou_width=64,
     ),
     siglip=SigLIPConfig(
-        image_size=128,
-        patch_size=8,
+        image_size=256,
+        patch_size=16,
         width=96,
         vision_depth=4,
         vision_heads=4,
@@ -112,11 +147,7 @@ class RSRefSeg(ReferringSegmenter):
         "l": RSRefSegConfig(sam=SAM_L),
         "b": RSRefSegConfig(sam=SAM_B),
         "tiny": TINY,
-        "tiny256": replace(
-            TINY,
-            sam=replace(TINY.sam, image_size=256, patch_size=16),
-            siglip=replace(TINY.siglip, image_size=256, patch_size=16),
-        ),
+        "tiny256": TINY_256,
     }
 
     def __init__(self, config: RSRefSegConfig) -> None:
