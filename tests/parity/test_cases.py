@@ -31,6 +31,46 @@ def test_rsrefseg(golden, case):
         )
 
 
+def test_metrics(golden, tmp_path):
+    """The metric of RSRefSeg and RSRefSeg 2, with its NaN of an empty pair."""
+    report = check(golden / "rsrefseg2" / "metrics")
+    assert report.passed, report.text()
+    assert {row.name for row in report.rows} >= {"out.union", "expected.mean_iou", "expected_with_empty_sample0.gIoU_1"}
+    case = tmp_path / "metrics"
+    shutil.copytree(golden / "rsrefseg2" / "metrics", case)
+    edit(case, lambda meta: meta["expected"].update({"seg_acc_0.7_1": 26.0, "unknown": 1.0}))
+    assert failed(case) == {"expected.seg_acc_0.7_1", "expected.unknown"}
+    edit(case, lambda meta: meta.update(model="rsrefseg"))
+    assert len(failed(case)) == 2
+    edit(case, lambda meta: meta.update(model="lavt"))
+    with pytest.raises(ConfigError, match="model with a metric 'lavt'"):
+        check(case)
+
+
+def test_losses(golden, tmp_path):
+    """A case of the loss alone: every `in.target<suffix>` gives `loss_ce<suffix>`."""
+    logits, target = torch.randn(2, 1, 8, 8), torch.randint(0, 2, (2, 1, 32, 32), dtype=torch.uint8)
+    big = torch.nn.functional.interpolate(logits, size=(32, 32), mode="bilinear", align_corners=False)
+    value = 5 * torch.nn.functional.binary_cross_entropy_with_logits(big, target.float()).item()
+    record = {"dtype": "float32", "stored": "full"}
+    tiny = json.loads((golden / "rsrefseg" / "tiny" / "meta.json").read_text())
+    meta = {
+        **{k: tiny[k] for k in ("format", "model", "configuration", "tolerance")},
+        "case": "losses",
+        "part": "losses",
+        "losses": {"loss_ce": value},
+        "tensors": {
+            "in.seg_logits": {**record, "role": "input", "shape": [2, 1, 8, 8]},
+            "in.target": {**record, "role": "input", "shape": [2, 1, 32, 32]},
+        },
+    }
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    save_file({"in.seg_logits": logits, "in.target": target}, tmp_path / "tensors.safetensors")
+    report = check(tmp_path)
+    assert [row.name for row in report.rows] == ["loss_ce"]
+    assert report.passed, report.text()
+
+
 def test_command(golden, rrsis):
     done = subprocess.run([*rrsis, "parity", str(golden / "rsrefseg" / "prompter")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

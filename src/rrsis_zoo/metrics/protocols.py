@@ -4,6 +4,7 @@ Published programs differ in the comparison of Pr@t, in what an empty pair of ma
 which masks meet; a protocol is one choice of all of these under one name, and every number leaves with that name.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +45,14 @@ PROTOCOLS: dict[str, Protocol] = {
             both_empty=0.0,
             eval_size="native",
             text_mode="independent",
+        ),
+        Protocol(  # spec metrics §4: the metric of RSRefSeg and RSRefSeg 2
+            name="rsrefseg",
+            comparison=">",
+            comparison_dtype="float32",
+            both_empty=math.nan,
+            eval_size="native",
+            text_mode="published",
         ),
     )
 }

@@ -9,6 +9,7 @@ One sample is one (image, expression) pair with intersection I and union U of th
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,7 +48,9 @@ def sample_iou(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) ->
     return np.divide(i, u, out=np.full(i.shape, protocol.both_empty, dtype=np.float64), where=u > 0)
 
 
-def score(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) -> dict[str, float]:
+def score(
+    intersection: ArrayLike, union: ArrayLike, protocol: Protocol, thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, float]:
     """Return oIoU, mIoU and Pr@t of a set of samples under a protocol.
 
     Sums are exact (integers, and ``math.fsum`` for the mean), so the numbers depend on the samples alone and not on how
@@ -57,6 +60,7 @@ def score(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) -> dict
         intersection: (N,) integers, pixels.
         union: (N,) integers, pixels.
         protocol: the conventions to follow.
+        thresholds: t of Pr@t.
 
     Returns:
         ``n`` (number of samples) and, in percent, ``oiou``, ``miou``, ``pr@0.5`` ... ``pr@0.9``. oIoU is nan, with a
@@ -77,7 +81,7 @@ def score(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) -> dict
         "oiou": 100.0 * i_sum / u_sum if u_sum else math.nan,
         "miou": 100.0 * math.fsum(iou) / n,
     }
-    for t in THRESHOLDS:
+    for t in thresholds:
         result[f"pr@{t}"] = 100.0 * int(np.count_nonzero(_reaches(iou, t, protocol))) / n
     return result
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.models.base import ParameterCount, ReferringSegmenter, count_parameters
 from rrsis_zoo.parity.case import Case
+from rrsis_zoo.parity.metrics import check_metrics
 from rrsis_zoo.parity.report import Report, Row, compare_lists, compare_names, compare_number, compare_tensor
 from rrsis_zoo.weights.names import official_names
 
@@ -61,6 +62,8 @@ def check(folder: str | Path) -> Report:
         ConfigError: the case is of a model or part that is not known.
     """
     case = Case(folder)
+    if case.part == "metrics":  # a metric needs no model
+        return Report(case.model, case.meta["case"], check_metrics(case))
     adapters = _adapters()
     if case.model not in adapters:
         raise unknown_name("model", case.model, adapters)

@@ -1,0 +1,101 @@
+"""Golden cases of metrics: masks in, the numbers of a published evaluation program out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rrsis_zoo.errors import unknown_name
+from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.scores import sample_iou, score
+from rrsis_zoo.parity.case import Case
+from rrsis_zoo.parity.report import Row, compare_number, compare_tensor
+
+
+def check_metrics(case: Case) -> list[Row]:
+    """Compare the counts and every expected number.
+
+    Raises:
+        ConfigError: no metric of that model is known.
+    """
+    if case.model not in _METRICS:
+        raise unknown_name("model with a metric", case.model, _METRICS)
+    return _METRICS[case.model](case)
+
+
+def _rsrefseg(case: Case) -> list[Row]:
+    """RSRefSeg's metric (spec rsrefseg §7, rsrefseg2 §9): per class and, where there are any, per category."""
+    given = case.configuration
+    pred, label = case.input("in.pred").numpy(), case.input("in.label").numpy()
+    options = (given.get("categories") or [], given["thresholds"], given["ignore_index"])
+    intersection, union = class_counts(pred, label, given["ignore_index"])
+    counts = {"out.intersect": intersection, "out.union": union}
+    rows = [
+        compare_tensor(case, name, torch.from_numpy(counts[name].astype(np.float32)))
+        for name in case.names("output")
+        if name in counts
+    ]
+    rows += _compare(case, "expected", rsrefseg_metrics(pred, label, *options))
+    if "expected_with_empty_sample0" in case.meta:
+        pred, label = pred.copy(), label.copy()
+        pred[0], label[0] = 0, 0
+        rows += _compare(case, "expected_with_empty_sample0", rsrefseg_metrics(pred, label, *options))
+    return rows
+
+
+def class_counts(
+    pred: NDArray[np.integer], label: NDArray[np.integer], ignore_index: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return intersection and union (N, 2) for class 0 and 1; pixels with the ignored label belong to neither.
+
+    Args:
+        pred: (N, H, W) of 0 and 1.
+        label: (N, H, W) of 0, 1 and ``ignore_index``.
+        ignore_index: the label that is left out.
+    """
+    counted = label != ignore_index
+    pairs = [((pred == k) & counted, (label == k) & counted) for k in (0, 1)]
+    intersection = np.stack([(p & g).sum((1, 2)) for p, g in pairs], axis=1)
+    union = np.stack([(p | g).sum((1, 2)) for p, g in pairs], axis=1)
+    return intersection.astype(np.int64), union.astype(np.int64)
+
+
+def rsrefseg_metrics(
+    pred: NDArray[np.integer],
+    label: NDArray[np.integer],
+    categories: Sequence[str],
+    thresholds: Sequence[float],
+    ignore_index: int,
+) -> dict[str, float]:
+    """Return ``cIoU_k``, ``gIoU_k``, ``seg_acc_t_k`` and the mean IoU of each category, in percent."""
+    protocol = get_protocol("rsrefseg")
+    intersection, union = class_counts(pred, label, ignore_index)
+    out: dict[str, float] = {}
+    for k in (0, 1):
+        numbers = score(intersection[:, k], union[:, k], protocol, thresholds)
+        out[f"cIoU_{k}"], out[f"gIoU_{k}"] = numbers["oiou"], numbers["miou"]
+        out |= {f"seg_acc_{t}_{k}": numbers[f"pr@{t}"] for t in thresholds}
+    iou, names = sample_iou(intersection[:, 1], union[:, 1], protocol), np.array(categories)
+    for name in dict.fromkeys(categories):
+        scored = iou[(names == name) & ~np.isnan(iou)]
+        if scored.size:
+            out[name] = 100 * math.fsum(scored) / len(scored)
+    if categories:
+        out["mean_iou"] = float(np.mean([out[name] for name in dict.fromkeys(categories) if name in out]))
+    return out
+
+
+def _compare(case: Case, key: str, ours: dict[str, float]) -> list[Row]:
+    t, rows = case.tolerance, []
+    for name, expected in case.meta[key].items():
+        value = ours.get(name)
+        value = None if value is not None and math.isnan(value) else value  # JSON has null for NaN
+        rows.append(compare_number("metric", f"{key}.{name}", value, expected, t.rtol, t.atol))
+    return rows
+
+
+_METRICS: dict[str, Callable[[Case], list[Row]]] = {"rsrefseg": _rsrefseg, "rsrefseg2": _rsrefseg}
