@@ -73,7 +73,7 @@ def test_transformers_form(files):
 
 def test_the_wrong_size_of_sam_is_named(files):
     folder, _, _ = files
-    model = RSRefSeg.from_preset("tiny", sam={"width": 48, "mlp_width": 96})
+    model = RSRefSeg.from_preset("tiny", sam={"width": 64})
     with pytest.raises(WeightsMismatchError, match="in the file"):
         load_pretrained(model, sources(folder))
 
