@@ -45,6 +45,10 @@ test: $(READY) ## run the test suite
 benchmark: $(READY) ## train and compare the tiny presets on the embedded scenes (about 10 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
+.PHONY: capacity
+capacity: $(READY) ## train the tiny presets on 32 samples until they stand still
+	$(BIN)/python benchmarks/capacity.py $(ARGS)
+
 .PHONY: real-step
 real-step: $(READY) ## one training step of a published configuration at full size, on files of noise
 	$(BIN)/python benchmarks/real_step.py $(ARGS)

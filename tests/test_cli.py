@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -266,3 +267,18 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
         record = json.loads((tmp_path / "runs" / "rsrefseg" / f"version_{version}" / "test.json").read_text())
         records.append((record["metrics"], record["n"], record["weights_sha256"]))
     assert records[0] == records[1]
+
+
+def test_a_loading_process_error_is_one_line(rrsis, tree, tmp_path):
+    """A damaged image is found in a loading process; torch puts that process's traceback into the message."""
+    broken = tmp_path / "data"
+    shutil.copytree(tree, broken)
+    image = sorted((broken / "images" / "rrsisd" / "JPEGImages").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:500])
+    arguments = [*tiny("rsrefseg"), "--data.root", broken, "--data.batch_size", 2, "--data.num_workers", 1, *CPU]
+    done = run(rrsis, "fit", *arguments, "--trainer.max_epochs", 1, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("rrsis: ")]
+    assert len(said) == 1
+    assert image.name in said[0]
+    assert "cannot be read as an image" in said[0]

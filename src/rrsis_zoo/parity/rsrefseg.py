@@ -55,6 +55,7 @@ def configuration(case: Case) -> RSRefSegConfig:
         config,
         down_spatial_times=given.get("down_spatial_times", config.down_spatial_times),
         dense_prompt=given.get("with_dense_feat", config.dense_prompt),
+        adapt="lora" if adapters else "full",
         sam_lora=adapters.get("backbone", SAM_LORA),
         vision_lora=adapters.get("clip_vision_encoder", VISION_LORA),
         text_lora=adapters.get("clip_text_encoder", TEXT_LORA),
@@ -200,7 +201,7 @@ def _run_model(model: ReferringSegmenter, case: Case) -> Computed:
         "out.low_res_logits": prediction.mask_logits,
         "out.iou_prediction": iou[:, None, :1],
         "out.prob_original_size": probability,
-        "out.mask_original_size": (probability > case.configuration["threshold"]).to(torch.uint8),
+        "out.mask_original_size": (probability > case.configuration.get("threshold", 0.5)).to(torch.uint8),
     }
     computed = _losses(model, prediction.mask_logits, case)
     computed.tensors |= tensors

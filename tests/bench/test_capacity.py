@@ -1,0 +1,42 @@
+"""Every method can learn a handful of samples by heart, and the same seed gives the same run."""
+
+import pytest
+import torch
+
+from rrsis_zoo.bench.capacity import memorise
+from rrsis_zoo.data.synthetic import make_sample
+from rrsis_zoo.models.base import Batch
+from rrsis_zoo.registry import card, list_models
+
+
+def batch(scenes):
+    images, expressions, index, masks = [], [], [], []
+    for n in range(scenes):
+        sample = make_sample("train", n, expressions=2)
+        images.append(torch.from_numpy(sample.scene.image).permute(2, 0, 1).contiguous())
+        for expression in sample.expressions:
+            expressions.append(expression.text)
+            index.append(n)
+            masks.append(torch.from_numpy(sample.scene.objects[expression.referent].mask))
+    return Batch(images, expressions, torch.tensor(index), masks, [str(i) for i in range(len(index))])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", list_models())
+def test_capacity(method):
+    torch.manual_seed(0)
+    model = card(method).model().from_preset("tiny")
+    scores = [score for _, score in memorise(model, batch(8), steps=300, rate=3e-3, every=300)]
+    assert scores[-1] >= 0.5
+
+
+@pytest.mark.parametrize("method", list_models())
+def test_the_same_seed_is_the_same_run(method):
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = card(method).model().from_preset("tiny")
+        scores = list(memorise(model, batch(2), steps=4, rate=1e-3, every=2))
+        runs.append((scores, [p.detach().clone() for p in model.parameters()]))
+    assert runs[0][0] == runs[1][0]
+    assert all(a.equal(b) for a, b in zip(runs[0][1], runs[1][1], strict=True))
