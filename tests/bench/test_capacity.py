@@ -26,7 +26,7 @@ def batch(scenes):
 def test_capacity(method):
     torch.manual_seed(0)
     model = card(method).model().from_preset("tiny")
-    scores = [score for _, score in memorise(model, batch(8), steps=300, rate=3e-3, every=300)]
+    scores = [score for _, score in memorise(model, batch(5), steps=150, rate=3e-3, every=150)]
     assert scores[-1] >= 0.5
 
 
