@@ -99,7 +99,7 @@ def comparison(
     """
     rules = get_protocol(protocol)
     scenes = [record.scene_id for record in records]
-    kinds = list(dict.fromkeys(record.kind for record in records if record.kind))
+    kinds = sorted({record.kind for record in records if record.kind})
     iou = {name: sample_iou(row.counts[:, 0], row.counts[:, 1], rules) for name, row in rows.items()}
     columns = (
         "method",
