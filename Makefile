@@ -7,6 +7,9 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 
+# Test processes side by side, one thread each. Two fit on a laptop; the largest tests take 9 GB of memory.
+JOBS ?= 2
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -39,7 +42,7 @@ setup: $(READY) ## make .venv with the exact versions of constraints.txt
 
 .PHONY: test
 test: $(READY) ## run the test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: benchmark
 benchmark: $(READY) ## train and compare the tiny presets on the embedded scenes (about 10 minutes on 2 cores)

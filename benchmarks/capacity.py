@@ -1,6 +1,6 @@
 """Train every method's tiny preset on 32 synthetic samples and compare with what a mask of its stride can reach.
 
-make capacity
+make capacity, or make capacity ARGS=control
 """
 
 import argparse
@@ -18,6 +18,7 @@ from rrsis_zoo.registry import card, list_models
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="which; all if none is named")
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=3e-3)
@@ -28,7 +29,7 @@ def main() -> None:
     dataset = RRSISDataset(data.records("train"))
     batch = collate(dataset.__getitems__(range(options.samples)))
     ceiling = mask_ceiling([mask.numpy() for mask in batch.masks or []])
-    for name in list_models():
+    for name in options.methods or list_models():
         torch.manual_seed(0)
         model = card(name).model().from_preset("tiny")
         start, curve = time.process_time(), []
