@@ -97,11 +97,11 @@ def _measured(options: argparse.Namespace, sizes: Sequence[Any]) -> tuple[dict[A
             ignored += int(counted.size - counted.sum())
         elif options.ignore_index is None and (raw == 255).any():
             ambiguous.append(key)
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in (pred, target)]
+        given, truth = (torch.from_numpy(np.ascontiguousarray(array)) for array in (pred, target))
         kept = None if counted is None else torch.from_numpy(np.ascontiguousarray(counted))
         for size in sizes:
             try:
-                i, u, p, is_nan, *details = measure(*tensors, size, options.breakdown, kept).tolist()
+                i, u, p, is_nan, *details = measure(given, truth, size, options.breakdown, kept).tolist()
             except ConfigError as error:
                 raise ConfigError(
                     f"{key}: {error}; or choose a protocol that resizes both (lavt480, evisam3, rs2sam2)"

@@ -146,7 +146,7 @@ class Samples:
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Samples:
         """Return the samples where ``rows``, bool (N,), is true."""
-        return Samples([self.subjects[i] for i in np.flatnonzero(rows)], self.counts[rows])
+        return Samples([self.subjects[i] for i in np.flatnonzero(rows).tolist()], self.counts[rows])
 
 
 def write_samples(path: str | Path, samples: Samples) -> None:

@@ -100,8 +100,11 @@ def _evisam3(case: Case) -> list[Row]:
     protocol = get_protocol("evisam3")
     probability = case.input("in.logits_i8")[:, 0].sigmoid().numpy()
     label = case.input("in.gt").numpy()
-    counts = {t: [c[:, 1] for c in class_counts((probability > t).astype(np.uint8), label, 255)] for t in THRESHOLDS}
-    numbers = {t: {name: v / 100 for name, v in score(*counts[t], protocol).items()} for t in THRESHOLDS}
+    counts = {t: class_counts((probability > t).astype(np.uint8), label, ignore_index=255) for t in THRESHOLDS}
+    numbers = {
+        t: {name: value / 100 for name, value in score(i[:, 1], u[:, 1], protocol).items()}
+        for t, (i, u) in counts.items()
+    }
     half = numbers[0.5]
     fixed = {f"Pr@{t}": half[f"pr@{t}"] for t in THRESHOLDS} | {"mIoU": half["miou"], "oIoU": half["oiou"]}
     sweep = {}
@@ -109,7 +112,7 @@ def _evisam3(case: Case) -> list[Row]:
         at = numbers[t]
         sweep |= {f"P@{t}": at[f"pr@{t}"], f"mIoU@{t}": at["miou"], f"oIoU@{t}": at["oiou"]}
     sweep |= {name: math.fsum(sweep[f"{name}@{t}"] for t in THRESHOLDS) / len(THRESHOLDS) for name in ("mIoU", "oIoU")}
-    iou = sample_iou(*counts[0.5], protocol)
+    iou = sample_iou(counts[0.5][0][:, 1], counts[0.5][1][:, 1], protocol)
     rows = [compare_tensor(case, "out.iou_at_0.5", torch.from_numpy(iou.astype(np.float32)))]
     for key, ours in (("fixed_threshold", fixed), ("threshold_sweep", sweep)):
         rows += _compare_numbers(case, f"expected.{key}", case.meta["expected"][key], ours)
