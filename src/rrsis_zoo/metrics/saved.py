@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,6 +27,7 @@ IMAGES = (".png", ".tif", ".tiff", ".bmp")
 
 _FORMS = "an npz file with pred_0, pred_1, … / target_0, …, a folder of PNG files, or a .jsonl file of run lengths"
 _FOREGROUND, _IGNORE = 1, 255
+_UNREADABLE = (OSError, ValueError, EOFError, BadZipFile)
 _SHOWN = 5
 
 
@@ -211,8 +214,10 @@ def _listed(values: Sequence[int] | set[int]) -> str:
 def _npz(path: Path, role: Role) -> SavedMasks:
     try:
         file = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except _UNREADABLE as error:
         raise DataFormatError(f"{path} cannot be read as npz ({error})") from error
+    if not isinstance(file, NpzFile):
+        raise DataFormatError(f"{path} cannot be read as npz: it holds a single array without a name")
     names: dict[str, str] = {}
     for name in file.files:
         if found := re.fullmatch(rf"(.*/)?{role}_(\d+)", name):
@@ -229,7 +234,7 @@ def _npz(path: Path, role: Role) -> SavedMasks:
     def read(key: str) -> Array:
         try:
             return file[names[key]]
-        except (OSError, ValueError, EOFError) as error:
+        except _UNREADABLE as error:
             raise DataFormatError(f"{path}: {names[key]} cannot be read ({error})") from error
 
     return SavedMasks(path, sorted(names, key=number), read)
