@@ -56,11 +56,13 @@ class TrainingSampler(DistributedSampler[int]):
 
 
 class SceneBatchSampler(Sampler[list[int]]):
-    """Batches of whole scenes, every sample exactly once over all processes, nothing padded.
+    """Batches of whole scenes, every sample exactly once over all processes, no sample repeated.
 
     The batches are the same for any number of processes, so that a model whose answer depends on batch mates (text mode
     ``published``), or on the batch size by its last bit, gives the same numbers. They go to the processes from the
-    largest to the smallest, each to the process that has the fewest expressions so far. A process may have none.
+    largest to the smallest, each to the process that has the fewest expressions so far. A process with fewer batches
+    than another goes on with empty ones: the trainer leaves out a process without any step, and distributed training
+    communicates in every step, also of validation.
 
     Args:
         scene_ids: the scene of each of the N samples.
@@ -83,15 +85,15 @@ class SceneBatchSampler(Sampler[list[int]]):
 
 
 def _share(batches: list[list[int]], rank: int, world_size: int) -> list[list[int]]:
-    """Return the batches of one process, in the order of the dataset."""
+    """Return the batches of one process, in the order of the dataset, then empty ones up to the most that any has."""
     load = [0] * world_size
-    mine: list[int] = []
+    shares: list[list[int]] = [[] for _ in range(world_size)]
     for position in sorted(range(len(batches)), key=lambda p: -len(batches[p])):
         lightest = load.index(min(load))
         load[lightest] += len(batches[position])
-        if lightest == rank:
-            mine.append(position)
-    return [batches[position] for position in sorted(mine)]
+        shares[lightest].append(position)
+    steps = max(map(len, shares))
+    return [batches[p] for p in sorted(shares[rank])] + [[] for _ in range(steps - len(shares[rank]))]
 
 
 def _pack(scenes: list[list[int]], max_expressions: int) -> list[list[int]]:

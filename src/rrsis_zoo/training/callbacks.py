@@ -135,6 +135,7 @@ class PredictionFigure(Callback):
 def shown(answer: Answer, batch: Batch, n: int) -> Shown:
     """Return expression n of a batch as a row of a figure."""
     image = batch.images[int(batch.image_index[n])]
+    assert answer.prediction is not None  # the batch has an expression
     return Shown(
         image=image.permute(1, 2, 0).cpu().numpy(),
         expression=batch.expressions[n],

@@ -29,11 +29,11 @@ class Answer:
     """What an evaluation step hands to callbacks.
 
     Attributes:
-        prediction: the model's.
+        prediction: the model's; None for an empty batch, as a process gets that has fewer scenes than another.
         native: N log-odds maps (H_i, W_i).
     """
 
-    prediction: Prediction
+    prediction: Prediction | None
     native: list[Tensor]
 
 
@@ -176,6 +176,8 @@ class RRSISModule(lightning.LightningModule):
 
     def predict_step(self, batch: Batch, batch_index: int) -> Answer:
         """Answer a batch of whole scenes; callbacks write it."""
+        if not len(batch):
+            return Answer(None, [])
         prediction = self.model(batch, self.protocol.text_mode)
         return Answer(prediction, self.model.restore(prediction))
 
@@ -196,7 +198,7 @@ class RRSISModule(lightning.LightningModule):
             raise ConfigError("evaluation needs masks, the batch has none")
         answer = self.predict_step(batch, 0)
         scored = answer.native
-        if self.protocol.eval_size != "native":
+        if self.protocol.eval_size != "native" and answer.prediction is not None:
             scored = log_odds_at(self.model, answer.prediction, self.protocol.eval_size)
         self.metrics.update(scored, batch.masks, batch.sample_ids)
         return answer
