@@ -56,6 +56,14 @@ capacity: $(READY) ## train the tiny presets on 32 samples until they stand stil
 real-step: $(READY) ## one training step of a published configuration at full size, on files of noise
 	$(BIN)/python benchmarks/real_step.py $(ARGS)
 
+.PHONY: evaluation-cost
+evaluation-cost: $(READY) ## what the metrics cost beside the evaluation of a published configuration
+	$(BIN)/python benchmarks/evaluation.py $(ARGS)
+
+.PHONY: ceilings
+ceilings: $(READY) ## what perfect masks on a coarse grid score under every protocol
+	$(BIN)/python benchmarks/ceilings.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

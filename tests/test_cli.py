@@ -17,6 +17,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
+from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.registry import list_models
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -79,7 +82,7 @@ def test_version_and_unknown_command(rrsis):
     assert wrong.returncode == 2
     assert (
         wrong.stderr
-        == "rrsis: unknown command 'fti' (did you mean 'fit'?); known: fit, parity, predict, test, validate\n"
+        == "rrsis: unknown command 'fti' (did you mean 'fit'?); known: fit, parity, predict, score, test, validate\n"
     )
 
 
@@ -181,6 +184,12 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     with gzip.open(folder / "test_samples.jsonl.gz", "rt") as file:
         samples = [json.loads(line) for line in file]
     assert [s["sample_id"] for s in samples] == [f"rrsis-d/test/{r:05d}/{k}" for r in (4, 5) for k in (0, 1)]
+    again, protocol = read_samples(folder / "test_samples.jsonl.gz"), get_protocol("canonical")
+    assert without_nan(evaluate(again, protocol)) == record["metrics"]
+    assert without_nan(breakdown(again, protocol)) == record["breakdown"]
+    assert record["breakdown"]["per_category_n"] == {"ship": 4}
+    assert record["breakdown"]["per_words_n"] == {"relation": 2, "size": 2}
+    assert record["empty_kept"]
     iou = [s["intersection"] / s["union"] if s["union"] else 0.0 for s in samples]
     assert record["metrics"]["miou"] == pytest.approx(100 * np.mean(iou))
     assert np.array(Image.open(folder / "predictions.png")).std() > 10
@@ -233,7 +242,7 @@ def test_wandb_offline_and_early_stopping(rrsis, tree, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_score_as_one(rrsis, tree, tmp_path):
-    """Every sample once, and the same numbers to the last digit."""
+    """Every sample once, and the same numbers to the last digit; one of the processes has no scene."""
     common = [*tiny("rsrefseg"), "--data.root", tree, "--data.batch_size", 2, "--trainer.accelerator", "cpu"]
     fit = run(
         rrsis,
@@ -244,6 +253,8 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
         "--trainer.strategy",
         "ddp",
         "--trainer.max_epochs",
+        1,
+        "--trainer.check_val_every_n_epoch",  # one scene: the other process has nothing to validate
         1,
         cwd=tmp_path,
     )
@@ -265,7 +276,7 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         record = json.loads((tmp_path / "runs" / "rsrefseg" / f"version_{version}" / "test.json").read_text())
-        records.append((record["metrics"], record["n"], record["weights_sha256"]))
+        records.append((record["metrics"], record["breakdown"], record["n"], record["weights_sha256"]))
     assert records[0] == records[1]
 
 

@@ -15,6 +15,7 @@ _LIGHTNING = {
 }
 _OTHER = {
     "parity": "compare a method with a golden case of its authors' program",
+    "score": "score saved masks of any program under one protocol, or under all",
 }
 
 _USAGE = "usage: rrsis [-h] [--version] COMMAND …"
@@ -51,6 +52,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.parity.cli import run_parity
 
         return run_parity(rest)
+    if command == "score":
+        from rrsis_zoo.metrics.cli import run_score
+
+        return run_score(rest)
     raise unknown_name("command", command, _LIGHTNING | _OTHER)
 
 

@@ -55,7 +55,8 @@ def scenes(seed, n=40):
 def test_evaluation_takes_every_sample_once_in_whole_scenes(seed, world_size):
     ids, limit = scenes(seed), 6
     samplers = [SceneBatchSampler(ids, limit, rank, world_size) for rank in range(world_size)]
-    batches = [batch for sampler in samplers for batch in sampler]
+    assert len({len(sampler) for sampler in samplers}) == 1  # as many steps everywhere
+    batches = [batch for sampler in samplers for batch in sampler if batch]
     assert sorted(chain(*batches)) == list(range(len(ids)))
     place = {}
     for number, batch in enumerate(batches):
@@ -64,7 +65,8 @@ def test_evaluation_takes_every_sample_once_in_whole_scenes(seed, world_size):
         for scene in here:
             assert place.setdefault(scene, number) == number
     loads = [sum(map(len, sampler)) for sampler in samplers]
-    assert max(loads) - min(loads) <= max(Counter(ids).values())
+    assert max(loads) - min(loads) <= max(limit, *Counter(ids).values())
+    assert sorted(batches) == sorted(SceneBatchSampler(ids, limit))  # the same batches as one process has
     assert [len(s) for s in samplers] == [len(list(s)) for s in samplers]
 
 
@@ -74,11 +76,13 @@ def test_evaluation_packs_neighbours_in_the_order_of_the_dataset():
     assert list(SceneBatchSampler(ids, 1)) == [[0, 2], [1], [3], [4, 5, 6, 7], [8]]
 
 
-def test_evaluation_process_without_a_scene_has_no_batch():
+def test_evaluation_process_without_a_scene_has_empty_batches():
     assert list(SceneBatchSampler(["a", "a"], 4, 0, 2)) == [[0, 1]]
     empty = SceneBatchSampler(["a", "a"], 4, 1, 2)
-    assert len(empty) == 0
-    assert list(empty) == []
+    assert len(empty) == 1
+    assert list(empty) == [[]]
+    three = [SceneBatchSampler(["a", "a", "b", "c"], 1, rank, 2) for rank in range(2)]
+    assert [list(sampler) for sampler in three] == [[[0, 1], []], [[2], [3]]]
 
 
 def test_scenes_are_drawn_whole():

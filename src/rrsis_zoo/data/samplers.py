@@ -56,10 +56,13 @@ class TrainingSampler(DistributedSampler[int]):
 
 
 class SceneBatchSampler(Sampler[list[int]]):
-    """Batches of whole scenes, every sample exactly once over all processes, nothing padded.
+    """Batches of whole scenes, every sample exactly once over all processes, no sample repeated.
 
-    Scenes go to the processes from the largest to the smallest, each to the process that has the fewest expressions so
-    far. A process may have no scene at all; it then has no batch.
+    The batches are the same for any number of processes, so that a model whose answer depends on batch mates (text mode
+    ``published``), or on the batch size by its last bit, gives the same numbers. They go to the processes from the
+    largest to the smallest, each to the process that has the fewest expressions so far. A process with fewer batches
+    than another goes on with empty ones: the trainer leaves out a process without any step, and distributed training
+    communicates in every step, also of validation.
 
     Args:
         scene_ids: the scene of each of the N samples.
@@ -72,7 +75,7 @@ class SceneBatchSampler(Sampler[list[int]]):
         scenes: dict[str, list[int]] = {}
         for index, scene_id in enumerate(scene_ids):
             scenes.setdefault(scene_id, []).append(index)
-        self.batches = _pack(_share(list(scenes.values()), rank, world_size), max_expressions)
+        self.batches = _share(_pack(list(scenes.values()), max_expressions), rank, world_size)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -81,16 +84,16 @@ class SceneBatchSampler(Sampler[list[int]]):
         return iter(self.batches)
 
 
-def _share(scenes: list[list[int]], rank: int, world_size: int) -> list[list[int]]:
-    """Return the scenes of one process, in the order of the dataset."""
+def _share(batches: list[list[int]], rank: int, world_size: int) -> list[list[int]]:
+    """Return the batches of one process, in the order of the dataset, then empty ones up to the most that any has."""
     load = [0] * world_size
-    mine: list[int] = []
-    for position in sorted(range(len(scenes)), key=lambda p: -len(scenes[p])):
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    for position in sorted(range(len(batches)), key=lambda p: -len(batches[p])):
         lightest = load.index(min(load))
-        load[lightest] += len(scenes[position])
-        if lightest == rank:
-            mine.append(position)
-    return [scenes[position] for position in sorted(mine)]
+        load[lightest] += len(batches[position])
+        shares[lightest].append(position)
+    steps = max(map(len, shares))
+    return [batches[p] for p in sorted(shares[rank])] + [[] for _ in range(steps - len(shares[rank]))]
 
 
 def _pack(scenes: list[list[int]], max_expressions: int) -> list[list[int]]:

@@ -6,8 +6,8 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import lightning
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.metrics.protocols import get_protocol
-from rrsis_zoo.metrics.scores import score
+from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
 from rrsis_zoo.registry import card
@@ -30,11 +29,11 @@ class Answer:
     """What an evaluation step hands to callbacks.
 
     Attributes:
-        prediction: the model's.
+        prediction: the model's; None for an empty batch, as a process gets that has fewer scenes than another.
         native: N log-odds maps (H_i, W_i).
     """
 
-    prediction: Prediction
+    prediction: Prediction | None
     native: list[Tensor]
 
 
@@ -79,7 +78,6 @@ class RRSISModule(lightning.LightningModule):
         self.model: ReferringSegmenter = card(self.method).model().from_preset(preset, **(settings or {}))
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
-        self._index: dict[str, int] = {}
         self._ready = False
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
@@ -162,11 +160,11 @@ class RRSISModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Lightning hook."""
-        self._start_metrics(self._data().fit_eval_split, self.trainer.limit_val_batches)
+        self._start_metrics(self._data().fit_eval_split, self.trainer.limit_val_batches, details=False)
 
     def on_test_epoch_start(self) -> None:
         """Lightning hook."""
-        self._start_metrics(self._data().test_split, self.trainer.limit_test_batches)
+        self._start_metrics(self._data().test_split, self.trainer.limit_test_batches, details=True)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score a batch of whole scenes."""
@@ -178,6 +176,8 @@ class RRSISModule(lightning.LightningModule):
 
     def predict_step(self, batch: Batch, batch_index: int) -> Answer:
         """Answer a batch of whole scenes; callbacks write it."""
+        if not len(batch):
+            return Answer(None, [])
         prediction = self.model(batch, self.protocol.text_mode)
         return Answer(prediction, self.model.restore(prediction))
 
@@ -189,23 +189,18 @@ class RRSISModule(lightning.LightningModule):
         """Log ``test/…``."""
         self._log_metrics("test")
 
-    def metrics_of(self, samples: Sequence[tuple[int, int, int]]) -> dict[str, float]:
-        """Return the numbers of samples (index, intersection, union) under this run's protocol."""
-        return score([i for _, i, _ in samples], [u for _, _, u in samples], self.protocol)
-
-    def _start_metrics(self, split: Any, limit: float | int) -> None:
-        ids = self._data().sample_ids(split)
-        self._index = {name: i for i, name in enumerate(ids)}
+    def _start_metrics(self, split: Any, limit: float | int, details: bool) -> None:
         partial = self.trainer.sanity_checking or limit != 1.0
-        self.metrics.reset()
-        self.metrics.expected_n = None if partial else len(ids)
+        self.metrics.start(self._data().sample_ids(split), complete=not partial, details=details)
 
     def _score(self, batch: Batch) -> Answer:
         if batch.masks is None:
             raise ConfigError("evaluation needs masks, the batch has none")
         answer = self.predict_step(batch, 0)
-        index = torch.tensor([self._index[name] for name in batch.sample_ids], dtype=torch.int64)
-        self.metrics.update([logits > 0 for logits in answer.native], batch.masks, index)
+        scored = answer.native
+        if self.protocol.eval_size != "native" and answer.prediction is not None:
+            scored = log_odds_at(self.model, answer.prediction, self.protocol.eval_size)
+        self.metrics.update(scored, batch.masks, batch.sample_ids)
         return answer
 
     def _log_metrics(self, stage: str) -> None:
@@ -217,6 +212,18 @@ class RRSISModule(lightning.LightningModule):
         if data is None:
             raise ConfigError("train and test with trainer.fit(module, datamodule=RRSISDataModule(…))")
         return data
+
+
+def log_odds_at(model: ReferringSegmenter, prediction: Prediction, size: EvalSize) -> list[Tensor]:
+    """Return N log-odds maps on a protocol's grid, by the method's own steps.
+
+    At s x s pixels that is what the method would restore for images of that size: nothing is resized twice for a method
+    whose own output is s x s, and padding of methods that keep the aspect ratio is left out.
+    """
+    if size == "native":
+        return model.restore(prediction)
+    state = replace(prediction.state, sizes=torch.full_like(prediction.state.sizes, size))
+    return model.restore(replace(prediction, state=state))
 
 
 def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[dict[str, Any]]:
