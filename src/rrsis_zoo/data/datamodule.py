@@ -13,11 +13,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from rrsis_zoo.data.dataset import RRSISDataset, collate
-from rrsis_zoo.data.masks import LayerRule
+from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
+from rrsis_zoo.data.rrsisd import TextField
 from rrsis_zoo.data.samplers import SceneBatchSampler, TrainingSampler
-from rrsis_zoo.data.sources import SOURCES
-from rrsis_zoo.errors import ConfigError, MissingDataError, unknown_name
+from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate
+from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.base import Batch
 
 
@@ -30,7 +31,7 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     Args:
         dataset: name of the dataset.
-        root: its folder; None for ``synthetic`` means ``datasets/synthetic``, where it is made if it is not there.
+        root: its folder; None means ``datasets/<dataset>``. ``synthetic`` is made if it is not there.
         batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
             that epoch.
         draw: ``samples`` draws expressions uniformly, as published; ``scenes`` draws scenes with all their expressions,
@@ -40,6 +41,10 @@ class RRSISDataModule(lightning.LightningDataModule):
         pin_memory: whether batches are put in page-locked memory; None for where there is a CUDA device.
         drop_empty: leave out samples without foreground, in every split. This changes the number of test samples.
         layers: how several layers of an annotation make one mask (RRSIS-D).
+        text: field of a sentence that is the expression (RRSIS-D).
+        threshold: foreground is where a mask's grey level is above (RefSegRS, RISBench); None for the dataset's own
+            rule, 50 and 0.
+        mask_cleanup: ``none`` for the official masks; ``median3`` filters them, which changes every score.
         shuffle_expressions: give every training image the expression of another sample: a control for what a method
             learns from words. Validation and test stay as they are.
         seed: order of the training samples, and of shuffled expressions; non-negative.
@@ -54,7 +59,7 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Literal["rrsis-d", "synthetic"] = "rrsis-d",
+        dataset: Literal["refsegrs", "rrsis-d", "risbench", "synthetic"] = "rrsis-d",
         root: str | None = None,
         batch_size: int = 8,
         draw: Literal["samples", "scenes"] = "samples",
@@ -63,6 +68,9 @@ class RRSISDataModule(lightning.LightningDataModule):
         pin_memory: bool | None = None,
         drop_empty: bool = False,
         layers: LayerRule = "sum_eq_1",
+        text: TextField = "raw",
+        threshold: int | None = None,
+        mask_cleanup: MaskCleanup = "none",
         shuffle_expressions: bool = False,
         seed: int = 0,
         fit_eval_split: Literal["train", "val"] = "val",
@@ -73,6 +81,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         _require("dataset", dataset, SOURCES)
         _require("draw", draw, ("samples", "scenes"))
         _require("layers", layers, ("sum_eq_1", "any"))
+        _require("text", text, ("raw", "sent"))
+        _require("mask_cleanup", mask_cleanup, ("none", "median3"))
         if fit_eval_split == "test":
             raise ConfigError(
                 "fit_eval_split must not be 'test': checkpoints are chosen by it; use test_split for scores"
@@ -95,8 +105,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self.drop_empty = drop_empty
-        self.layers: LayerRule = layers
+        self.reading = ReadOptions(layers, text, threshold, mask_cleanup, drop_empty)
+        SOURCES[dataset].check_options(self.reading)
         self.shuffle_expressions = shuffle_expressions
         self.seed = seed
         self.fit_eval_split: Split = fit_eval_split
@@ -144,8 +154,7 @@ class RRSISDataModule(lightning.LightningDataModule):
             MissingDataError, DataFormatError: as the dataset's reader.
         """
         if split not in self._records:
-            read = SOURCES[self.dataset].read
-            records = read(self._root(), split, layers=self.layers, drop_empty=self.drop_empty)
+            records = SOURCES[self.dataset].read(self._root(), split, self.reading)
             if split == "train" and self.shuffle_expressions:
                 records = shuffled(records, self.seed)
             self._records[split] = records
@@ -225,12 +234,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         return 0, 1
 
     def _root(self) -> Path:
-        default = SOURCES[self.dataset].default_root
-        if self.root is None and default is not None:
-            return default
-        if self.root is None:
-            raise MissingDataError(f"no folder was given for dataset {self.dataset!r}: set data.root")
-        return Path(self.root)
+        return locate(self.dataset, self.root)
 
 
 def shuffled(records: list[Record], seed: int) -> list[Record]:

@@ -13,12 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rrsis_zoo.data.masks import fit_mask
+from rrsis_zoo.data.pixels import image_size, read_rgb, to_array
 from rrsis_zoo.data.records import Record
-from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.models.base import Batch
-
-_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,7 @@ def read_image(path: Path) -> Tensor:
     Raises:
         DataFormatError: a file that is missing, damaged, no image, or deeper than 8 bits (PIL would clip it).
     """
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image, str(path))
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    return _tensor(read_rgb(path))
 
 
 def to_rgb(image: Image.Image, what: str) -> Tensor:
@@ -100,36 +94,11 @@ def to_rgb(image: Image.Image, what: str) -> Tensor:
     Raises:
         DataFormatError: deeper than 8 bits (PIL would clip it).
     """
-    if image.mode not in _MODES:
-        raise DataFormatError(f"{what}: must be an image of 8 bits a channel, got PIL mode {image.mode!r}")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    return _tensor(to_array(image, "RGB", what))
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image file from its header.
-
-    Raises:
-        DataFormatError: a file that is missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataFormatError:
-    if isinstance(error, FileNotFoundError):
-        return DataFormatError(f"{path}: the image file is missing; fetch the dataset's images again")
-    return DataFormatError(f"{path}: cannot be read as an image ({error}); fetch the file again")
-
-
-def fit_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the mask at the image's size (height, width): itself, or resized by PIL's nearest (pixel centres)."""
-    if mask.shape == size:
-        return mask
-    grey = Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.array(grey, dtype=np.bool_)
+def _tensor(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
