@@ -16,8 +16,10 @@ from rrsis_zoo.data.dataset import RRSISDataset, collate
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.rrsisd import TextField
-from rrsis_zoo.data.samplers import SceneBatchSampler, TrainingSampler
+from rrsis_zoo.data.samplers import DrawRule, SceneBatchSampler, TrainingSampler
+from rrsis_zoo.data.scenes import share_scenes
 from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate
+from rrsis_zoo.data.transforms import Augmentation, check_shares
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.base import Batch
 
@@ -34,8 +36,12 @@ class RRSISDataModule(lightning.LightningDataModule):
         root: its folder; None means ``datasets/<dataset>``. ``synthetic`` is made if it is not there.
         batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
             that epoch.
-        draw: ``samples`` draws expressions uniformly, as published; ``scenes`` draws scenes with all their expressions,
-            which costs fewer images a step (not for losses that take the rows of a batch for each other's negatives).
+        draw: ``samples`` draws expressions uniformly; ``references`` draws annotated referents with one of their
+            sentences at random, as the LAVT family (the same thing in the three published datasets, which have one
+            sentence a referent); ``scenes`` draws scenes with all their expressions, which costs fewer images a step
+            (not for losses that take the rows of a batch for each other's negatives).
+        augment: augmentation of training samples: name -> share, see `rrsis_zoo.data.transforms.AUGMENTATIONS`. None
+            for none, as published but for ``random_boxes: 0.2`` (RMSIN, and RS2-SAM2 on RRSIS-D).
         eval_batch_size: about how many expressions an evaluation batch holds; scenes are never divided.
         num_workers: loading processes for each loader; 0 loads in the main process.
         pin_memory: whether batches are put in page-locked memory; None for where there is a CUDA device.
@@ -62,7 +68,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         dataset: Literal["refsegrs", "rrsis-d", "risbench", "synthetic"] = "rrsis-d",
         root: str | None = None,
         batch_size: int = 8,
-        draw: Literal["samples", "scenes"] = "samples",
+        draw: DrawRule = "samples",
+        augment: dict[str, float] | None = None,
         eval_batch_size: int = 8,
         num_workers: int = 2,
         pin_memory: bool | None = None,
@@ -79,7 +86,8 @@ class RRSISDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         _require("dataset", dataset, SOURCES)
-        _require("draw", draw, ("samples", "scenes"))
+        _require("draw", draw, ("samples", "references", "scenes"))
+        check_shares(augment or {})
         _require("layers", layers, ("sum_eq_1", "any"))
         _require("text", text, ("raw", "sent"))
         _require("mask_cleanup", mask_cleanup, ("none", "median3"))
@@ -101,7 +109,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.dataset = dataset
         self.root = root
         self.batch_size = batch_size
-        self.draw = draw
+        self.draw: DrawRule = draw
+        self.augment = dict(augment or {})
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory
@@ -154,7 +163,10 @@ class RRSISDataModule(lightning.LightningDataModule):
             MissingDataError, DataFormatError: as the dataset's reader.
         """
         if split not in self._records:
-            records = SOURCES[self.dataset].read(self._root(), split, self.reading)
+            source, root = SOURCES[self.dataset], self._root()
+            records = source.read(root, split, self.reading)
+            if source.copies:
+                records = share_scenes(root, records)
             if split == "train" and self.shuffle_expressions:
                 records = shuffled(records, self.seed)
             self._records[split] = records
@@ -176,15 +188,18 @@ class RRSISDataModule(lightning.LightningDataModule):
         Raises:
             ConfigError: fewer training samples than one step takes.
         """
-        dataset = RRSISDataset(self.records("train"))
+        records = self.records("train")
+        references = [record.reference_id for record in records]
+        augmentation = Augmentation(self.augment, self.seed, references) if self.augment else None
+        dataset = RRSISDataset(records, augmentation)
         rank, world_size = self._process()
-        if len(dataset) // world_size < self.batch_size:
+        groups = {"samples": [], "references": references, "scenes": [record.scene_id for record in records]}
+        sampler = TrainingSampler(dataset, self.seed, rank, world_size, self.draw, groups[self.draw])
+        if len(sampler) < self.batch_size:
             raise ConfigError(
                 f"batch_size {self.batch_size} on {world_size} processes needs {self.batch_size * world_size} training "
-                f"samples, there are {len(dataset)}: set a smaller data.batch_size"
+                f"samples, there are {len(sampler) * world_size}: set a smaller data.batch_size"
             )
-        scenes = [record.scene_id for record in dataset.records] if self.draw == "scenes" else None
-        sampler = TrainingSampler(dataset, self.seed, rank, world_size, scenes)
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:

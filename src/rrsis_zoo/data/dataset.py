@@ -16,6 +16,8 @@ from torch.utils.data import Dataset
 from rrsis_zoo.data.masks import fit_mask
 from rrsis_zoo.data.pixels import image_size, read_rgb, to_array
 from rrsis_zoo.data.records import Record
+from rrsis_zoo.data.samplers import Draw
+from rrsis_zoo.data.transforms import Augmentation
 from rrsis_zoo.models.base import Batch
 
 
@@ -27,11 +29,15 @@ class Sample:
         record: what the dataset says.
         image: native image, uint8 RGB (3, H, W).
         mask: native mask of the image's size, bool (H, W).
+        expression: the sentence: the record's, or what augmentation made of it.
+        augmented: whether image and mask are this sample's own and not its scene's.
     """
 
     record: Record
     image: Tensor
     mask: Tensor
+    expression: str
+    augmented: bool = False
 
 
 class RRSISDataset(Dataset[Sample]):
@@ -41,27 +47,33 @@ class RRSISDataset(Dataset[Sample]):
 
     Args:
         records: what ``read_rrsisd`` and its like return.
+        augmentation: what is done to samples that a `TrainingSampler` draws; samples asked for by number are as the
+            dataset has them.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], augmentation: Augmentation | None = None) -> None:
         self.records = tuple(records)
+        self.augmentation = augmentation
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int | Draw) -> Sample:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+    def __getitems__(self, indices: Sequence[int | Draw]) -> list[Sample]:
         images: dict[str, Tensor] = {}
         samples: list[Sample] = []
-        for index in indices:
-            record = self.records[index]
+        for item in indices:
+            record = self.records[item.sample if isinstance(item, Draw) else item]
             image = images.get(record.scene_id)
             if image is None:
                 image = images[record.scene_id] = read_image(record.image_path)
             mask = fit_mask(record.mask.decode(), (image.shape[1], image.shape[2]))
-            samples.append(Sample(record, image, torch.from_numpy(mask)))
+            if self.augmentation is None or not isinstance(item, Draw):
+                samples.append(Sample(record, image, torch.from_numpy(mask), record.expression))
+            else:
+                samples.append(_augmented(record, image, mask, item, self.augmentation))
         return samples
 
     def misaligned(self) -> list[str]:
@@ -77,6 +89,15 @@ class RRSISDataset(Dataset[Sample]):
             if record.scene_id not in sizes:
                 sizes[record.scene_id] = image_size(record.image_path)
         return [r.sample_id for r in self.records if sizes[r.scene_id] != (r.height, r.width)]
+
+
+def _augmented(
+    record: Record, image: Tensor, mask: NDArray[np.bool_], draw: Draw, augmentation: Augmentation
+) -> Sample:
+    native = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    new, mask, expression = augmentation(native, mask, record.expression, record.reference_id, draw.epoch, draw.sample)
+    own = new is not native
+    return Sample(record, _tensor(new) if own else image, torch.from_numpy(mask), expression, own)
 
 
 def read_image(path: Path) -> Tensor:
@@ -109,14 +130,17 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     position: dict[str, int] = {}
     images: list[Tensor] = []
-    for sample in samples:
-        if sample.record.scene_id not in position:
-            position[sample.record.scene_id] = len(images)
+    image_index: list[int] = []
+    for number, sample in enumerate(samples):
+        image = f"{sample.record.scene_id} {number}" if sample.augmented else sample.record.scene_id
+        if image not in position:
+            position[image] = len(images)
             images.append(sample.image)
+        image_index.append(position[image])
     return Batch(
         images=images,
-        expressions=[sample.record.expression for sample in samples],
-        image_index=torch.tensor([position[sample.record.scene_id] for sample in samples], dtype=torch.int64),
+        expressions=[sample.expression for sample in samples],
+        image_index=torch.tensor(image_index, dtype=torch.int64),
         masks=[sample.mask for sample in samples],
         sample_ids=[sample.record.sample_id for sample in samples],
     )
