@@ -99,6 +99,7 @@ def read_phrases(
     threshold: int | None = None,
     mask_cleanup: MaskCleanup = "none",
     drop_empty: bool = False,
+    absent: list[str] | None = None,
 ) -> list[Record]:
     """Read one split: a record per line, in the order of the file.
 
@@ -113,6 +114,7 @@ def read_phrases(
         threshold: a mask's foreground is where its grey level is above; None for the dataset's own rule.
         mask_cleanup: filter of the masks.
         drop_empty: leave out samples without foreground; reads every mask.
+        absent: takes the names of files that are not there, whose samples are then left out; None to raise an error.
 
     Raises:
         MissingDataError: a part, an image or mask file or the whole split is not there.
@@ -128,13 +130,13 @@ def read_phrases(
         )
     there = {folder: {entry.name for entry in os.scandir(folder)} for folder in (files.images, files.masks)}
     seen: Counter[str] = Counter()
-    absent: list[str] = []
+    missing: list[str] = []
     records: list[Record] = []
     for name, phrase in _lines(files.phrases[split]):
         file_name = name + layout.suffix
         lost = [f"{folder.name}/{file_name}" for folder in there if file_name not in there[folder]]
         if lost:
-            absent += lost
+            missing += lost
             continue
         mask = GreyFile(files.masks / file_name, layout.threshold if threshold is None else threshold)
         category = layout.categories.find(phrase)
@@ -152,13 +154,15 @@ def read_phrases(
             )
         )
         seen[name] += 1
-    if absent:
-        names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+    if absent is not None:
+        absent += missing
+    elif missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise MissingDataError(
-            f"{card.title}: {len(absent)} files of split {split!r} are not under {str(files.root)!r} ({names}): the "
+            f"{card.title}: {len(missing)} files of split {split!r} are not under {str(files.root)!r} ({names}): the "
             f"download is incomplete; {card.how_to_get}"
         )
-    if not records:
+    if not records and not missing:
         raise MissingDataError(f"{card.title}: {files.phrases[split]} holds no line; {card.how_to_get}")
     return [record for record in records if not (drop_empty and record.is_empty)]
 

@@ -107,6 +107,7 @@ def read_rrsisd(
     text: TextField = "raw",
     mask_cleanup: MaskCleanup = "none",
     drop_empty: bool = False,
+    absent: list[str] | None = None,
     dataset: str = "rrsis-d",
 ) -> list[Record]:
     """Read one split: a record per sentence, in the order of the pickle.
@@ -120,6 +121,8 @@ def read_rrsisd(
         text: the field of a sentence that is the expression; ``sent`` also stands in where there is no ``raw``.
         mask_cleanup: filter of the masks; ``none`` for the official ones.
         drop_empty: leave out samples whose annotation has no foreground (the published files have three).
+        absent: takes the names of image files that are not there, whose samples are then left out; None to raise an
+            error.
         dataset: what sample and scene ids begin with; other datasets come in this layout too.
 
     Raises:
@@ -137,7 +140,7 @@ def read_rrsisd(
     image_files = {entry.name for entry in os.scandir(files.images)}
 
     records: list[Record] = []
-    absent: list[str] = []
+    missing: list[str] = []
     for ref_id, ref in refs.items():
         where = f"{files.refs}: ref {ref_id}"
         if not _in_split(_get(ref, "split", str, where), split, where):
@@ -157,7 +160,7 @@ def read_rrsisd(
             )
         image_file = _get(image, "file_name", str, in_image)
         if image_file not in image_files:
-            absent.append(image_file)
+            missing.append(image_file)
             continue
         size = (_get(image, "height", int, in_image), _get(image, "width", int, in_image))
         segmentation = _get(annotation, "segmentation", list, in_annotation)
@@ -185,13 +188,15 @@ def read_rrsisd(
             )
             for n, sentence in enumerate(sentences)
         ]
-    if absent:
-        names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+    if absent is not None:
+        absent += missing
+    elif missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise MissingDataError(
-            f"RRSIS-D: {len(absent)} image files of split {split!r} are not in {files.images} ({names}): the download "
+            f"RRSIS-D: {len(missing)} image files of split {split!r} are not in {files.images} ({names}): the download "
             f"is incomplete; {RRSIS_D.how_to_get}"
         )
-    if not records:
+    if not records and not missing:
         raise MissingDataError(f"RRSIS-D: {files.refs} has no expression of split {split!r}; {RRSIS_D.how_to_get}")
     return records
 

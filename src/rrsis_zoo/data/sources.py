@@ -58,15 +58,23 @@ class Source:
     copies: bool = False
     make: Callable[[Path], object] | None = None
 
-    def read(self, root: Path, split: Split, options: ReadOptions) -> list[Record]:
+    def read(self, root: Path, split: Split, options: ReadOptions, absent: list[str] | None = None) -> list[Record]:
         """Read one split.
+
+        Args:
+            root: folder of the dataset.
+            split: ``train``, ``val`` or ``test``.
+            options: what to decide.
+            absent: takes the names of files that are not there, whose samples are then left out; None to raise an
+                error.
 
         Raises:
             ConfigError: an option that this dataset's masks or texts have no use for.
             MissingDataError, DataFormatError: as the reader.
         """
         self.check_options(options)
-        return self.reader(root, split, **{name: getattr(options, name) for name in self.options})
+        given = {name: getattr(options, name) for name in self.options}
+        return self.reader(root, split, absent=absent, **given)
 
     def check_options(self, options: ReadOptions) -> None:
         """Refuse an option that would be without effect.

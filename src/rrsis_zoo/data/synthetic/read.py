@@ -27,12 +27,15 @@ def find_synthetic(root: str | Path) -> RRSISDFiles:
             f"no synthetic dataset in '{root}' (no {SIDECAR}): it is made there when training starts, or by: "
             f"rrsis data make --root {root}"
         )
-    version = _sidecar(path)["version"]
+    sidecar = _sidecar(path)
+    version, layout = sidecar["version"], sidecar.get("layout", "rrsis-d")
     if version != GENERATOR_VERSION:
         raise DataFormatError(
             f"{root} was made by version {version} of the generator, this is version {GENERATOR_VERSION}: remove the "
             "folder to have it made again"
         )
+    if layout != "rrsis-d":
+        raise DataFormatError(f"{root} was made in the layout of {layout}: read it with data.dataset {layout}")
     return find_rrsisd(root)
 
 
@@ -43,11 +46,18 @@ def read_synthetic(
     layers: LayerRule = "sum_eq_1",
     mask_cleanup: MaskCleanup = "none",
     drop_empty: bool = False,
+    absent: list[str] | None = None,
 ) -> list[Record]:
     """Read one split; errors as ``read_rrsisd`` and ``find_synthetic``."""
     find_synthetic(root)
     records = read_rrsisd(
-        root, split, layers=layers, mask_cleanup=mask_cleanup, drop_empty=drop_empty, dataset="synthetic"
+        root,
+        split,
+        layers=layers,
+        mask_cleanup=mask_cleanup,
+        drop_empty=drop_empty,
+        absent=absent,
+        dataset="synthetic",
     )
     said = {expression["ref_id"]: expression for expression in _sidecar(Path(root) / SIDECAR)["expressions"]}
     return [replace(record, kind=said[int(record.sample_id.split("/")[2])]["kind"]) for record in records]
