@@ -53,6 +53,10 @@ capacity: $(READY) ## train the tiny presets on 32 samples until they stand stil
 real-step: $(READY) ## one training step of a published configuration at full size, on files of noise
 	$(BIN)/python benchmarks/real_step.py $(ARGS)
 
+.PHONY: loading
+loading: $(READY) ## expressions a second into RS2-SAM2's inputs: the published loader and ours
+	$(BIN)/python benchmarks/loading.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -56,6 +56,15 @@ def image_size(path: Path) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
+def image_bands(path: Path) -> int:
+    """Return the number of channels of an image file from its header; errors as `image_size`."""
+    try:
+        with Image.open(path) as image:
+            return len(image.getbands())
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
 def _read(path: Path, mode: str) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:

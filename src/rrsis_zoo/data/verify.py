@@ -17,7 +17,7 @@ from rrsis_zoo.data.cards import SPLITS, DatasetCard
 from rrsis_zoo.data.hashes import file_hashes
 from rrsis_zoo.data.limits import TEXT_LIMITS, counters
 from rrsis_zoo.data.masks import GreyFile, MaskSource, Median3
-from rrsis_zoo.data.pixels import read_grey, read_rgb
+from rrsis_zoo.data.pixels import image_bands, read_grey, read_rgb
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.sources import ReadOptions, source
 from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
@@ -135,7 +135,9 @@ def verify(
         add(Finding("splits without the published number of expressions", _counts(report.counts, card)))
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         _check_pixels(records, report, card, pool)
-    add(Finding("lines or references that stand there twice, word by word", _twice(records), harmless=True))
+    again = [record.sample_id for record in records if known.copies and not record.sample_id.endswith("/0")]
+    add(Finding("lines whose id was on an earlier one", again, repair="a sample of its own", harmless=True))
+    add(Finding("sentences that an image has twice, word by word", _twice(records), harmless=True))
     counted = {given.partition("=")[0] for given in tokenizers}
     for method, count in counters(tokenizers).items():
         limit = TEXT_LIMITS[method].tokens
@@ -193,6 +195,7 @@ def _check_pixels(
         (f"{r.sample_id} ({m.levels} levels)" for r, _, m in pairs if m.levels > 2),
         "the dataset's threshold decides",
     )
+    add("masks of several channels", (r.sample_id for r, _, m in pairs if m.bands > 1), "their grey is taken", True)
     scenes: dict[str, set[str]] = defaultdict(set)
     files: dict[str, set[str]] = defaultdict(set)
     for record, image, _ in pairs:
@@ -217,6 +220,7 @@ class _Mask:
     size: tuple[int, int] | None
     area: int = 0
     levels: int = 0
+    bands: int = 1
     fault: str = ""
 
 
@@ -227,11 +231,12 @@ def _look_at_mask(mask: MaskSource) -> _Mask:
         if not isinstance(mask, GreyFile):
             decoded = mask.decode()
             return _Mask((decoded.shape[0], decoded.shape[1]), int(decoded.sum()))
-        grey = read_grey(mask.path)
+        grey, bands = read_grey(mask.path), image_bands(mask.path)
     except DataFormatError as error:
         return _Mask(None, fault=str(error))
     area = int((grey > mask.threshold).sum())
-    return _Mask((grey.shape[0], grey.shape[1]), area, int(np.count_nonzero(np.bincount(grey.ravel()))))
+    levels = int(np.count_nonzero(np.bincount(grey.ravel())))
+    return _Mask((grey.shape[0], grey.shape[1]), area, levels, bands)
 
 
 def _twice(records: Sequence[Record]) -> list[str]:

@@ -148,6 +148,14 @@ def test_verify_names_every_fault(made, capsys):
     assert "is not UTF-8" in unread
 
 
+def test_verify_counts_what_the_readers_repair():
+    report = verify("refsegrs", GOLDEN / "refsegrs", complete=False)
+    counted = {finding.what: (finding.where, finding.repair) for finding in report.findings}
+    assert counted["masks of several channels"] == (["refsegrs/test/4213/0"], "their grey is taken")
+    assert counted["lines whose id was on an earlier one"] == (["refsegrs/test/945/1"], "a sample of its own")
+    assert "masks of several channels" in report.text()
+
+
 def test_verify_knows_the_published_defects(tree, edit, monkeypatch):
     """A complete RRSIS-D has three empty masks and 14 of another size: fewer or more is wrong, these are not."""
     card = {"counts": {"train": 5, "val": 1, "test": 3}, "image_size": (24, 32)}
