@@ -118,6 +118,7 @@ def figure(found: Mapping[str, SplitStatistics], title: str, path: Path) -> None
         left += share
     categories.invert_yaxis()
     categories.set(xlabel="% of all expressions")
+    lengths.xaxis.get_major_locator().set_params(integer=True)
     lengths.legend(frameon=False)
     for axis in (lengths, sizes, categories):
         axis.spines[["top", "right"]].set_visible(False)
