@@ -64,6 +64,10 @@ evaluation-cost: $(READY) ## what the metrics cost beside the evaluation of a pu
 ceilings: $(READY) ## what perfect masks on a coarse grid score under every protocol
 	$(BIN)/python benchmarks/ceilings.py $(ARGS)
 
+.PHONY: loading
+loading: $(READY) ## expressions a second into RS2-SAM2's inputs: the published loader and ours
+	$(BIN)/python benchmarks/loading.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 # before anything heavy is imported
@@ -7,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["RRSIS_ZOO_CACHE"] = tempfile.mkdtemp(prefix="rrsis-zoo-tests-")  # not the user's
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: further threads only wait for each other
 
 import pytest

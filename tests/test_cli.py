@@ -82,7 +82,7 @@ def test_version_and_unknown_command(rrsis):
     assert wrong.returncode == 2
     assert (
         wrong.stderr
-        == "rrsis: unknown command 'fti' (did you mean 'fit'?); known: fit, parity, predict, score, test, validate\n"
+        == "rrsis: unknown command 'fti' (did you mean 'fit'?); known: data, fit, parity, predict, score, test, validate\n"
     )
 
 

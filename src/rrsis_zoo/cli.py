@@ -14,6 +14,7 @@ _LIGHTNING = {
     "predict": "write masks of a split",
 }
 _OTHER = {
+    "data": "check, list and count a dataset; make the synthetic one",
     "parity": "compare a method with a golden case of its authors' program",
     "score": "score saved masks of any program under one protocol, or under all",
 }
@@ -48,6 +49,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.training.cli import run_lightning
 
         return run_lightning([command, *rest])
+    if command == "data":
+        from rrsis_zoo.data.cli import run_data
+
+        return run_data(rest)
     if command == "parity":
         from rrsis_zoo.parity.cli import run_parity
 

@@ -37,6 +37,6 @@ def annotations_hash(records: Iterable[Record]) -> str:
     """Return the SHA-256 of a split's samples: ids, expressions, image names and encoded masks, in order."""
     digest = hashlib.sha256()
     for record in records:
-        said = (record.sample_id, record.split, record.image_file, record.expression, record.mask)
-        digest.update(repr(said).encode())
+        said = (record.sample_id, record.split, record.image_file, record.expression)
+        digest.update(f"({', '.join(map(repr, said))}, {record.mask.identity})".encode())
     return digest.hexdigest()

@@ -77,10 +77,15 @@ def test_what_it_tells(tree):
     assert joined > data.records("val")[0].mask.decode().sum()
 
 
-def test_same_batches_with_any_number_of_workers(tree):
+AUGMENT = {"random_boxes": 0.5, "photometric": 0.5, "crops": 0.5, "flips": 0.5, "rotations": 0.5}
+
+
+@pytest.mark.parametrize(("augment", "draw"), [(None, "samples"), (AUGMENT, "references")])
+def test_same_batches_with_any_number_of_workers(tree, augment, draw):
     epochs = {}
     for workers in (0, 1, 2):
-        data = RRSISDataModule(root=str(tree), batch_size=2, num_workers=workers, seed=3)
+        settings = {"augment": augment, "draw": draw}
+        data = RRSISDataModule(root=str(tree), batch_size=2, num_workers=workers, seed=3, **settings)
         data.setup("fit")
         loader = data.train_dataloader()
         state = torch.get_rng_state()
@@ -95,6 +100,61 @@ def test_same_batches_with_any_number_of_workers(tree):
     first, second = ([i for batch in epoch for i in batch.sample_ids] for epoch in epochs[0])
     assert len(first) == len(second) == 4  # two steps of two; the fifth sample waits for another epoch
     assert first != second
+
+
+def test_augmented_training_differs_from_epoch_to_epoch_and_evaluation_never(tree):
+    def images(loader):
+        loader.sampler.set_epoch(0)
+        return {name: image for batch in loader for name, image in zip(batch.sample_ids, batch.images, strict=True)}
+
+    data = RRSISDataModule(root=str(tree), batch_size=1, num_workers=0, augment={"photometric": 1.0})
+    loader = data.train_dataloader()
+    plain = RRSISDataModule(root=str(tree), batch_size=1, num_workers=0)
+    first, again, native = images(loader), images(loader), images(plain.train_dataloader())
+    loader.sampler.set_epoch(1)
+    second = {batch.sample_ids[0]: batch.images[0] for batch in loader}
+    for name, image in first.items():
+        assert torch.equal(image, again[name])
+        assert not torch.equal(image, second[name])
+        assert not torch.equal(image, native[name])
+    for ours, theirs in zip(data.test_dataloader(), plain.test_dataloader(), strict=True):
+        assert_equal(ours, theirs)
+
+
+def test_augmented_samples_of_a_scene_have_their_own_images(tree):
+    settings = {"batch_size": 5, "num_workers": 0, "draw": "scenes"}
+    (plain,) = RRSISDataModule(root=str(tree), **settings).train_dataloader()
+    (own,) = RRSISDataModule(root=str(tree), augment={"photometric": 1.0}, **settings).train_dataloader()
+    assert len(plain.images) == 3
+    assert len(own.images) == 5
+    assert own.image_index.tolist() == list(range(5))
+
+
+def test_references_are_drawn_with_one_of_their_sentences(tree):
+    loader = RRSISDataModule(root=str(tree), batch_size=4, num_workers=0, draw="references").train_dataloader()
+    seen = set()
+    for epoch in range(8):
+        loader.sampler.set_epoch(epoch)
+        (batch,) = loader
+        references = [name.rpartition("/")[0] for name in batch.sample_ids]
+        assert len(set(references)) == len(references) == 4
+        seen.update(batch.sample_ids)
+    assert seen == set(ids("train"))  # both sentences of the first reference came
+
+
+@pytest.mark.parametrize(
+    ("dataset", "settings", "message"),
+    [
+        ("rrsis-d", {"threshold": 50}, "threshold=50 has no meaning for this dataset"),
+        ("refsegrs", {"layers": "any"}, "layers='any' has no meaning"),
+        ("risbench", {"text": "sent"}, "text='sent' has no meaning"),
+        ("rrsis-d", {"mask_cleanup": "median"}, "did you mean 'median3'"),
+        ("rrsis-d", {"augment": {"hflip": 0.5}}, "unknown augmentation in data.augment 'hflip'"),
+    ],
+)
+def test_options_without_meaning_are_refused(dataset, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        RRSISDataModule(dataset, **settings)
 
 
 def test_evaluation_splits(tree):

@@ -6,9 +6,12 @@ import pytest
 from boxes import box
 from PIL import Image
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.data.layouts import Referent, Scene, write_refsegrs, write_risbench, write_rrsisd
 from rrsis_zoo.data.rrsisd import read_rrsisd
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.data.sources import SOURCES, ReadOptions
+from rrsis_zoo.data.synthetic import contact_sheet, make_sample, make_synthetic
+from rrsis_zoo.errors import ConfigError, DataFormatError
 
 IMAGE = np.full((20, 30, 3), (10, 200, 90), dtype=np.uint8)
 MASK = box((20, 30), 3, 5, 9, 12)
@@ -80,3 +83,61 @@ def test_nothing_is_overwritten(tree):
     with pytest.raises(ConfigError, match="holds RRSIS-D files already"):
         write_rrsisd(tree, [scene()])
     assert len(read_rrsisd(tree, "train")) == 5
+
+
+LAYOUT_OF = {"rrsis-d": write_rrsisd, "refsegrs": write_refsegrs, "risbench": write_risbench}
+
+
+@pytest.mark.parametrize("layout", LAYOUT_OF)
+def test_every_layout_is_read_back_by_its_reader(tmp_path, layout):
+    scenes = [
+        scene(expressions=["A café on the left", "Two"]),
+        scene(mask=np.zeros_like(MASK), split="val"),
+        scene(split="test"),
+    ]
+    LAYOUT_OF[layout](tmp_path / layout, scenes)
+    source = SOURCES[layout]
+    train, val, test = (source.read(tmp_path / layout, split, ReadOptions()) for split in ("train", "val", "test"))
+    assert [r.expression for r in train] == ["A café on the left", "Two"]
+    assert [r.category for r in test] == ([None] if layout == "refsegrs" else ["ship"])  # RefSegRS has no ships
+    np.testing.assert_array_equal(train[1].mask.decode(), MASK)
+    assert val[0].is_empty
+    with Image.open(train[1].image_path) as image:
+        np.testing.assert_allclose(np.array(image, dtype=int), IMAGE, atol=3 if layout == "rrsis-d" else 0)
+    if layout == "risbench":
+        names = [r.image_file for r in (*train, *val, *test)]
+        assert names == [f"img_rgb/{n}.png" for n in ("train_0_0", "train_0_1", "train_1_0", "test_0_0")]
+    with pytest.raises(ConfigError, match="files already"):
+        LAYOUT_OF[layout](tmp_path / layout, scenes)
+
+
+@pytest.mark.parametrize("layout", LAYOUT_OF)
+def test_synthetic_scenes_in_every_layout(tmp_path, layout):
+    """The same scenes, sentences and masks whatever they are written as."""
+    root = tmp_path / "made"
+    make_synthetic(root, scenes=6, splits=(4, 1, 1), size=64, layout=layout, processes=1)
+    sidecar = json.loads((root / "synthetic.json").read_text())
+    assert sidecar["layout"] == layout
+    data = RRSISDataModule(layout, str(root))
+    records = [record for split in ("train", "val", "test") for record in data.records(split)]
+    assert [r.expression for r in records] == [e["text"] for e in sidecar["expressions"]]
+    assert len({r.scene_id for r in records}) == 6  # copies of a scene are found
+    samples = [make_sample(split, i, size=64) for split, n in (("train", 4), ("val", 1), ("test", 1)) for i in range(n)]
+    truth = [(s.scene.objects[e.referent].mask, s.scene.image) for s in samples for e in s.expressions]
+    for record, (mask, image) in zip(records, truth, strict=True):
+        np.testing.assert_array_equal(record.mask.decode(), mask)
+        with Image.open(record.image_path) as written:
+            assert np.abs(np.array(written, dtype=int) - image).mean() < (5 if layout == "rrsis-d" else 1e-9)
+    contact_sheet(root, tmp_path / "sheet.png", n=4)
+    if layout != "rrsis-d":
+        with pytest.raises(DataFormatError, match=rf"layout of {layout}: read it with data\.dataset {layout}"):
+            RRSISDataModule("synthetic", str(root)).records("train")
+
+
+def test_referents_with_one_mask_are_one_annotation(tmp_path):
+    other = box((20, 30), 10, 5, 15, 12)
+    referents = [Referent(MASK, ["A"], "ship"), Referent(other, ["B"], "ship"), Referent(MASK, ["C"], "ship")]
+    write_rrsisd(tmp_path, [Scene(IMAGE, referents, "train")])
+    refs = pickle.loads((tmp_path / "rrsisd/refs(unc).p").read_bytes())
+    assert [(ref["ref_id"], ref["ann_id"]) for ref in refs] == [(1, 1), (2, 2), (3, 1)]
+    assert len(json.loads((tmp_path / "rrsisd/instances.json").read_text())["annotations"]) == 2

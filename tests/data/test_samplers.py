@@ -12,8 +12,10 @@ from rrsis_zoo.data.samplers import SceneBatchSampler, TrainingSampler
 def order(size, epoch=0, seed=0, rank=0, world_size=1):
     sampler = TrainingSampler(TensorDataset(torch.zeros(size)), seed, rank, world_size)
     sampler.set_epoch(epoch)
-    indices = list(sampler)
-    assert len(indices) == len(sampler)
+    drawn = list(sampler)
+    assert len(drawn) == len(sampler)
+    assert {draw.epoch for draw in drawn} <= {epoch}
+    indices = [draw.sample for draw in drawn]
     assert all(type(index) is int for index in indices)
     return indices
 
@@ -89,16 +91,16 @@ def test_scenes_are_drawn_whole():
     scene_ids = [f"s{i}" for i in (0, 0, 0, 1, 2, 2, 3, 3, 3, 3)]
     seen = []
     for rank in range(2):
-        sampler = TrainingSampler(scene_ids, 3, rank, 2, scene_ids)
+        sampler = TrainingSampler(scene_ids, 3, rank, 2, "scenes", scene_ids)
         sampler.set_epoch(1)
-        mine = list(sampler)
+        mine = [draw.sample for draw in sampler]
         assert len(mine) == len(sampler) == 5
         seen += mine
     assert sorted(seen) == list(range(10))
     drawn = [scene_ids[i] for i in seen]
     assert sum(a != b for a, b in pairwise(drawn)) == 3  # each scene in one piece
-    first = TrainingSampler(scene_ids, 3, scene_ids=scene_ids)
+    first = TrainingSampler(scene_ids, 3, rule="scenes", groups=scene_ids)
     assert list(first) == list(first)
-    other = TrainingSampler(scene_ids, 3, scene_ids=scene_ids)
+    other = TrainingSampler(scene_ids, 3, rule="scenes", groups=scene_ids)
     other.set_epoch(2)
     assert list(first) != list(other)

@@ -465,7 +465,7 @@ def test_a_broken_run_leaves_nothing(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("rrsis_zoo.data.synthetic.write._write_layout", broken)
+    monkeypatch.setattr("rrsis_zoo.data.synthetic.write._write_sidecar", broken)
     with pytest.raises(OSError, match="disk full"):
         make_synthetic(tmp_path / "set", scenes=3, size=64, processes=1)
     assert not list(tmp_path.iterdir())

@@ -13,11 +13,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from rrsis_zoo.data.dataset import RRSISDataset, collate
-from rrsis_zoo.data.masks import LayerRule
+from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
-from rrsis_zoo.data.samplers import SceneBatchSampler, TrainingSampler
-from rrsis_zoo.data.sources import SOURCES
-from rrsis_zoo.errors import ConfigError, MissingDataError, unknown_name
+from rrsis_zoo.data.rrsisd import TextField
+from rrsis_zoo.data.samplers import DrawRule, SceneBatchSampler, TrainingSampler
+from rrsis_zoo.data.scenes import share_scenes
+from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate
+from rrsis_zoo.data.transforms import Augmentation, check_shares
+from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.base import Batch
 
 
@@ -30,16 +33,24 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     Args:
         dataset: name of the dataset.
-        root: its folder; None for ``synthetic`` means ``datasets/synthetic``, where it is made if it is not there.
+        root: its folder; None means ``datasets/<dataset>``. ``synthetic`` is made if it is not there.
         batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
             that epoch.
-        draw: ``samples`` draws expressions uniformly, as published; ``scenes`` draws scenes with all their expressions,
-            which costs fewer images a step (not for losses that take the rows of a batch for each other's negatives).
+        draw: ``samples`` draws expressions uniformly; ``references`` draws annotated referents with one of their
+            sentences at random, as the LAVT family (the same thing in the three published datasets, which have one
+            sentence a referent); ``scenes`` draws scenes with all their expressions, which costs fewer images a step
+            (not for losses that take the rows of a batch for each other's negatives).
+        augment: augmentation of training samples: name -> share, see `rrsis_zoo.data.transforms.AUGMENTATIONS`. None
+            for none, as published but for ``random_boxes: 0.2`` (RMSIN, and RS2-SAM2 on RRSIS-D).
         eval_batch_size: about how many expressions an evaluation batch holds; scenes are never divided.
         num_workers: loading processes for each loader; 0 loads in the main process.
         pin_memory: whether batches are put in page-locked memory; None for where there is a CUDA device.
         drop_empty: leave out samples without foreground, in every split. This changes the number of test samples.
         layers: how several layers of an annotation make one mask (RRSIS-D).
+        text: field of a sentence that is the expression (RRSIS-D).
+        threshold: foreground is where a mask's grey level is above (RefSegRS, RISBench); None for the dataset's own
+            rule, 50 and 0.
+        mask_cleanup: ``none`` for the official masks; ``median3`` filters them, which changes every score.
         shuffle_expressions: give every training image the expression of another sample: a control for what a method
             learns from words. Validation and test stay as they are.
         seed: order of the training samples, and of shuffled expressions; non-negative.
@@ -54,15 +65,19 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Literal["rrsis-d", "synthetic"] = "rrsis-d",
+        dataset: Literal["refsegrs", "rrsis-d", "risbench", "synthetic"] = "rrsis-d",
         root: str | None = None,
         batch_size: int = 8,
-        draw: Literal["samples", "scenes"] = "samples",
+        draw: DrawRule = "samples",
+        augment: dict[str, float] | None = None,
         eval_batch_size: int = 8,
         num_workers: int = 2,
         pin_memory: bool | None = None,
         drop_empty: bool = False,
         layers: LayerRule = "sum_eq_1",
+        text: TextField = "raw",
+        threshold: int | None = None,
+        mask_cleanup: MaskCleanup = "none",
         shuffle_expressions: bool = False,
         seed: int = 0,
         fit_eval_split: Literal["train", "val"] = "val",
@@ -71,8 +86,11 @@ class RRSISDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         _require("dataset", dataset, SOURCES)
-        _require("draw", draw, ("samples", "scenes"))
+        _require("draw", draw, ("samples", "references", "scenes"))
+        check_shares(augment or {})
         _require("layers", layers, ("sum_eq_1", "any"))
+        _require("text", text, ("raw", "sent"))
+        _require("mask_cleanup", mask_cleanup, ("none", "median3"))
         if fit_eval_split == "test":
             raise ConfigError(
                 "fit_eval_split must not be 'test': checkpoints are chosen by it; use test_split for scores"
@@ -91,12 +109,13 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.dataset = dataset
         self.root = root
         self.batch_size = batch_size
-        self.draw = draw
+        self.draw: DrawRule = draw
+        self.augment = dict(augment or {})
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self.drop_empty = drop_empty
-        self.layers: LayerRule = layers
+        self.reading = ReadOptions(layers, text, threshold, mask_cleanup, drop_empty)
+        SOURCES[dataset].check_options(self.reading)
         self.shuffle_expressions = shuffle_expressions
         self.seed = seed
         self.fit_eval_split: Split = fit_eval_split
@@ -144,8 +163,10 @@ class RRSISDataModule(lightning.LightningDataModule):
             MissingDataError, DataFormatError: as the dataset's reader.
         """
         if split not in self._records:
-            read = SOURCES[self.dataset].read
-            records = read(self._root(), split, layers=self.layers, drop_empty=self.drop_empty)
+            source, root = SOURCES[self.dataset], self._root()
+            records = source.read(root, split, self.reading)
+            if source.copies:
+                records = share_scenes(root, records)
             if split == "train" and self.shuffle_expressions:
                 records = shuffled(records, self.seed)
             self._records[split] = records
@@ -167,15 +188,18 @@ class RRSISDataModule(lightning.LightningDataModule):
         Raises:
             ConfigError: fewer training samples than one step takes.
         """
-        dataset = RRSISDataset(self.records("train"))
+        records = self.records("train")
+        references = [record.reference_id for record in records]
+        augmentation = Augmentation(self.augment, self.seed, references) if self.augment else None
+        dataset = RRSISDataset(records, augmentation)
         rank, world_size = self._process()
-        if len(dataset) // world_size < self.batch_size:
+        groups = {"samples": [], "references": references, "scenes": [record.scene_id for record in records]}
+        sampler = TrainingSampler(dataset, self.seed, rank, world_size, self.draw, groups[self.draw])
+        if len(sampler) < self.batch_size:
             raise ConfigError(
                 f"batch_size {self.batch_size} on {world_size} processes needs {self.batch_size * world_size} training "
-                f"samples, there are {len(dataset)}: set a smaller data.batch_size"
+                f"samples, there are {len(sampler) * world_size}: set a smaller data.batch_size"
             )
-        scenes = [record.scene_id for record in dataset.records] if self.draw == "scenes" else None
-        sampler = TrainingSampler(dataset, self.seed, rank, world_size, scenes)
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -225,12 +249,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         return 0, 1
 
     def _root(self) -> Path:
-        default = SOURCES[self.dataset].default_root
-        if self.root is None and default is not None:
-            return default
-        if self.root is None:
-            raise MissingDataError(f"no folder was given for dataset {self.dataset!r}: set data.root")
-        return Path(self.root)
+        return locate(self.dataset, self.root)
 
 
 def shuffled(records: list[Record], seed: int) -> list[Record]:

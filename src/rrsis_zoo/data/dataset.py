@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rrsis_zoo.data.masks import fit_mask
+from rrsis_zoo.data.pixels import image_size, read_rgb, to_array
 from rrsis_zoo.data.records import Record
-from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.data.samplers import Draw
+from rrsis_zoo.data.transforms import Augmentation
 from rrsis_zoo.models.base import Batch
-
-_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,15 @@ class Sample:
         record: what the dataset says.
         image: native image, uint8 RGB (3, H, W).
         mask: native mask of the image's size, bool (H, W).
+        expression: the sentence: the record's, or what augmentation made of it.
+        augmented: whether image and mask are this sample's own and not its scene's.
     """
 
     record: Record
     image: Tensor
     mask: Tensor
+    expression: str
+    augmented: bool = False
 
 
 class RRSISDataset(Dataset[Sample]):
@@ -43,27 +47,33 @@ class RRSISDataset(Dataset[Sample]):
 
     Args:
         records: what ``read_rrsisd`` and its like return.
+        augmentation: what is done to samples that a `TrainingSampler` draws; samples asked for by number are as the
+            dataset has them.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], augmentation: Augmentation | None = None) -> None:
         self.records = tuple(records)
+        self.augmentation = augmentation
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int | Draw) -> Sample:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+    def __getitems__(self, indices: Sequence[int | Draw]) -> list[Sample]:
         images: dict[str, Tensor] = {}
         samples: list[Sample] = []
-        for index in indices:
-            record = self.records[index]
+        for item in indices:
+            record = self.records[item.sample if isinstance(item, Draw) else item]
             image = images.get(record.scene_id)
             if image is None:
                 image = images[record.scene_id] = read_image(record.image_path)
             mask = fit_mask(record.mask.decode(), (image.shape[1], image.shape[2]))
-            samples.append(Sample(record, image, torch.from_numpy(mask)))
+            if self.augmentation is None or not isinstance(item, Draw):
+                samples.append(Sample(record, image, torch.from_numpy(mask), record.expression))
+            else:
+                samples.append(_augmented(record, image, mask, item, self.augmentation))
         return samples
 
     def misaligned(self) -> list[str]:
@@ -81,17 +91,22 @@ class RRSISDataset(Dataset[Sample]):
         return [r.sample_id for r in self.records if sizes[r.scene_id] != (r.height, r.width)]
 
 
+def _augmented(
+    record: Record, image: Tensor, mask: NDArray[np.bool_], draw: Draw, augmentation: Augmentation
+) -> Sample:
+    native = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    new, mask, expression = augmentation(native, mask, record.expression, record.reference_id, draw.epoch, draw.sample)
+    own = new is not native
+    return Sample(record, _tensor(new) if own else image, torch.from_numpy(mask), expression, own)
+
+
 def read_image(path: Path) -> Tensor:
     """Read an image file as uint8 RGB (3, H, W).
 
     Raises:
         DataFormatError: a file that is missing, damaged, no image, or deeper than 8 bits (PIL would clip it).
     """
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image, str(path))
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    return _tensor(read_rgb(path))
 
 
 def to_rgb(image: Image.Image, what: str) -> Tensor:
@@ -100,36 +115,11 @@ def to_rgb(image: Image.Image, what: str) -> Tensor:
     Raises:
         DataFormatError: deeper than 8 bits (PIL would clip it).
     """
-    if image.mode not in _MODES:
-        raise DataFormatError(f"{what}: must be an image of 8 bits a channel, got PIL mode {image.mode!r}")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    return _tensor(to_array(image, "RGB", what))
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image file from its header.
-
-    Raises:
-        DataFormatError: a file that is missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataFormatError:
-    if isinstance(error, FileNotFoundError):
-        return DataFormatError(f"{path}: the image file is missing; fetch the dataset's images again")
-    return DataFormatError(f"{path}: cannot be read as an image ({error}); fetch the file again")
-
-
-def fit_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the mask at the image's size (height, width): itself, or resized by PIL's nearest (pixel centres)."""
-    if mask.shape == size:
-        return mask
-    grey = Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.array(grey, dtype=np.bool_)
+def _tensor(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -140,14 +130,17 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     position: dict[str, int] = {}
     images: list[Tensor] = []
-    for sample in samples:
-        if sample.record.scene_id not in position:
-            position[sample.record.scene_id] = len(images)
+    image_index: list[int] = []
+    for number, sample in enumerate(samples):
+        image = f"{sample.record.scene_id} {number}" if sample.augmented else sample.record.scene_id
+        if image not in position:
+            position[image] = len(images)
             images.append(sample.image)
+        image_index.append(position[image])
     return Batch(
         images=images,
-        expressions=[sample.record.expression for sample in samples],
-        image_index=torch.tensor([position[sample.record.scene_id] for sample in samples], dtype=torch.int64),
+        expressions=[sample.expression for sample in samples],
+        image_index=torch.tensor(image_index, dtype=torch.int64),
         masks=[sample.mask for sample in samples],
         sample_ids=[sample.record.sample_id for sample in samples],
     )

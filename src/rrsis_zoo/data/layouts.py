@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rrsis_zoo.data.cards import SPLITS, Split
+from rrsis_zoo.data.describe import bounding_box
 from rrsis_zoo.data.masks import encode_mask
-from rrsis_zoo.data.records import Split
 from rrsis_zoo.data.rrsisd import ANNOTATION_DIR, CATEGORIES, IMAGE_DIR, INSTANCES_FILE, REFS_FILE
 from rrsis_zoo.errors import ConfigError, unknown_name
+
+Layout = Literal["rrsis-d", "refsegrs", "risbench"]
+
+RRSIS_D_CATEGORIES: dict[str, tuple[int, str]] = {
+    display: (number, name) for number, (name, display) in enumerate(CATEGORIES)
+}
+"""Display name -> (id, name in the files) of RRSIS-D's 20 classes."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,8 @@ class Referent:
     """One object (or group) of a scene and the sentences that mean it.
 
     Attributes:
-        mask: bool (H, W) of the scene's size; may be empty.
+        mask: bool (H, W) of the scene's size; may be empty. Referents of a scene with the very same array are one
+            annotation of which several references speak.
         expressions: one or more sentences.
         category: display name of its class, see ``rrsis_zoo.data.rrsisd.CATEGORIES``.
     """
@@ -49,88 +60,245 @@ class Scene:
     split: Split
 
 
-def write_rrsisd(root: str | Path, scenes: Iterable[Scene], *, quality: int = 95) -> None:
-    """Write scenes in the published layout of RRSIS-D, with its field names and oddities.
+@dataclass(frozen=True)
+class Written:
+    """Where a sentence went.
 
-    Images are numbered from 1, references from 1 over all scenes (in the published files, which have one sentence a
-    reference and one reference an image, all numbers of a sample are equal). The XML files are not written: no reader
-    uses them.
+    Attributes:
+        file_name: its image file, without folder.
+        image_id: number of the scene, from 1.
+        ref_id: number of the reference, from 1 over all scenes.
+        ann_id: number of the annotation, from 1 over all scenes.
+    """
+
+    file_name: str
+    image_id: int
+    ref_id: int
+    ann_id: int
+
+
+class LayoutWriter(ABC):
+    """Writes scenes one by one, so that a generator need not hold them all; ``close`` writes what lists them.
 
     Args:
         root: folder to write to; made where it is not there.
-        scenes: taken one by one, so that a generator need not hold them all.
-        quality: of the JPEG files, 1-100; no colour subsampling.
+        categories: display names that referents may have -> (id, name in the files).
 
     Raises:
-        ConfigError: a root that holds RRSIS-D files already, or a scene that cannot be written.
+        ConfigError: a root that holds files of the layout already.
     """
-    root = Path(root)
-    annotation_dir, image_dir = root / ANNOTATION_DIR, root / IMAGE_DIR
-    if annotation_dir.exists() or image_dir.exists():
-        raise ConfigError(f"{root} holds RRSIS-D files already: give another folder, or remove them")
-    annotation_dir.mkdir(parents=True)
-    image_dir.mkdir(parents=True)
-    numbers = {display: number for number, (_, display) in enumerate(CATEGORIES)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    refs: list[dict[str, Any]] = []
-    sent_id = 0
-    for image_id, scene in enumerate(scenes, start=1):
-        _check(scene, image_id, numbers)
-        height, width = scene.image.shape[:2]
-        file_name = f"{image_id:05d}.jpg"
-        Image.fromarray(scene.image).save(image_dir / file_name, quality=quality, subsampling=0)
-        images.append({"file_name": file_name, "height": height, "width": width, "id": image_id})
+
+    title: ClassVar[str]
+    folders: ClassVar[tuple[Path, Path]]
+    """Folder of the images, and of the annotations or masks."""
+
+    def __init__(self, root: str | Path, *, categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES) -> None:
+        self.root = Path(root)
+        self.categories = dict(categories)
+        if any((self.root / folder).exists() for folder in self.folders):
+            raise ConfigError(f"{root} holds {self.title} files already: give another folder, or remove them")
+        for folder in self.folders:
+            (self.root / folder).mkdir(parents=True)
+        self.scenes = self.references = self.annotations = 0
+
+    def add(self, scene: Scene) -> list[Written]:
+        """Write a scene; return where each sentence went, referent by referent.
+
+        Raises:
+            ConfigError: a scene that cannot be written.
+        """
+        self.scenes += 1
+        _check(scene, self.scenes, self.categories)
+        numbers: dict[int, int] = {}
+        written: list[Written] = []
         for referent in scene.referents:
-            ref_id = len(refs) + 1
-            category_id = numbers[referent.category]
-            annotations.append(
+            if id(referent.mask) not in numbers:
+                self.annotations += 1
+                numbers[id(referent.mask)] = self.annotations
+            written += self._referent(scene, referent, numbers[id(referent.mask)])
+        return written
+
+    @abstractmethod
+    def _referent(self, scene: Scene, referent: Referent, ann_id: int) -> list[Written]:
+        """Write one referent of the scene; count its references."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write the files that list the samples."""
+
+
+class RRSISDWriter(LayoutWriter):
+    """RRSIS-D, with its field names and oddities: a reference per referent with all its sentences.
+
+    Images are numbered from 1, references and annotations from 1 over all scenes (in the published files, which have
+    one sentence a reference and one reference an image, all numbers of a sample are equal). The XML files are not
+    written: no reader uses them.
+
+    Args:
+        root: see `LayoutWriter`.
+        categories: see `LayoutWriter`.
+        quality: of the JPEG files, 1-100; no colour subsampling, it would wash out the colours that sentences name.
+    """
+
+    title, folders = "RRSIS-D", (IMAGE_DIR, ANNOTATION_DIR)
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES,
+        quality: int = 95,
+    ) -> None:
+        super().__init__(root, categories=categories)
+        self.quality = quality
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._refs: list[dict[str, Any]] = []
+        self._sentences = 0
+
+    def _referent(self, scene: Scene, referent: Referent, ann_id: int) -> list[Written]:
+        height, width = scene.image.shape[:2]
+        file_name = f"{self.scenes:05d}.jpg"
+        if len(self._images) < self.scenes:
+            path = self.root / IMAGE_DIR / file_name
+            Image.fromarray(scene.image).save(path, quality=self.quality, subsampling=0)
+            self._images.append({"file_name": file_name, "height": height, "width": width, "id": self.scenes})
+        category_id = self.categories[referent.category][0]
+        if len(self._annotations) < ann_id:
+            self._annotations.append(
                 {
-                    "bbox": _corners(referent.mask),
+                    "bbox": bounding_box(referent.mask) or [0, 0, 0, 0],
                     "categories_id": category_id,
-                    "id": ref_id,
-                    "image_id": image_id,
+                    "id": ann_id,
+                    "image_id": self.scenes,
                     "segmentation": [{"size": [height, width], "counts": encode_mask(referent.mask).decode("ascii")}],
                     "area": 255 * int(referent.mask.sum()),
                 }
             )
-            sentences = []
-            for expression in referent.expressions:
-                sent_id += 1
-                tokens = expression.split()
-                sentences.append({"tokens": tokens, "raw": expression, "sent_id": sent_id, "sent": expression})
-            refs.append(
-                {
-                    "image_id": image_id,
-                    "split": scene.split,
-                    "sentences": sentences,
-                    "file_name": file_name,
-                    "category_id": category_id,
-                    "ann_id": ref_id,
-                    "sent_ids": [sentence["sent_id"] for sentence in sentences],
-                    "ref_id": ref_id,
-                }
-            )
-    categories = [{"name": name, "id": number} for number, (name, _) in enumerate(CATEGORIES)]
-    instances = {"images": images, "annotations": annotations, "categories": categories}
-    (annotation_dir / INSTANCES_FILE).write_text(json.dumps(instances), encoding="utf-8")
-    (annotation_dir / REFS_FILE).write_bytes(pickle.dumps(refs, protocol=2))
+        self.references += 1
+        sentences = []
+        for expression in referent.expressions:
+            self._sentences += 1
+            tokens = expression.split()
+            sentences.append({"tokens": tokens, "raw": expression, "sent_id": self._sentences, "sent": expression})
+        self._refs.append(
+            {
+                "image_id": self.scenes,
+                "split": scene.split,
+                "sentences": sentences,
+                "file_name": file_name,
+                "category_id": category_id,
+                "ann_id": ann_id,
+                "sent_ids": [sentence["sent_id"] for sentence in sentences],
+                "ref_id": self.references,
+            }
+        )
+        return [Written(file_name, self.scenes, self.references, ann_id) for _ in sentences]
+
+    def close(self) -> None:
+        """Write the JSON of instances and the pickle of references."""
+        listed = sorted(self.categories.values())
+        categories = [{"name": name, "id": number} for number, name in listed]
+        instances = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        folder = self.root / ANNOTATION_DIR
+        (folder / INSTANCES_FILE).write_text(json.dumps(instances), encoding="utf-8")
+        # Pickle writes a string that is the same object twice as a reference, and which strings are depends on the
+        # process that made them; a round trip through JSON makes the bytes depend on the values alone.
+        (folder / REFS_FILE).write_bytes(pickle.dumps(json.loads(json.dumps(self._refs)), protocol=2))
 
 
-def _corners(mask: NDArray[np.bool_]) -> list[int]:
-    """Return [xmin, ymin, xmax, ymax], the last row and column included; zeros for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
-        return [0, 0, 0, 0]
-    return [int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])]
+class _PhraseWriter(LayoutWriter):
+    """An image file, a mask file and a line for every sentence, as RefSegRS and RISBench store them."""
+
+    def __init__(self, root: str | Path, *, categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES) -> None:
+        super().__init__(root, categories=categories)
+        self._lines: dict[Split, list[str]] = {split: [] for split in SPLITS}
+
+    @abstractmethod
+    def _name(self, scene: Scene) -> tuple[str, str]:
+        """Return the next sentence's id in the phrase file and its file name."""
+
+    def _referent(self, scene: Scene, referent: Referent, ann_id: int) -> list[Written]:
+        written = []
+        for expression in referent.expressions:
+            self.references += 1
+            name, file_name = self._name(scene)
+            images, masks = self.folders
+            Image.fromarray(scene.image).save(self.root / images / file_name)
+            Image.fromarray(referent.mask.astype(np.uint8) * 255).save(self.root / masks / file_name)
+            self._lines[scene.split].append(f"{name} {expression}\n")
+            written.append(Written(file_name, self.scenes, self.references, ann_id))
+        return written
+
+    def close(self) -> None:
+        """Write the three phrase files."""
+        for split, lines in self._lines.items():
+            (self.root / f"output_phrase_{split}.txt").write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
-def _check(scene: Scene, number: int, categories: dict[str, int]) -> None:
+class RefSegRSWriter(_PhraseWriter):
+    """RefSegRS: TIFF files, ids are numbers over all splits."""
+
+    title, folders = "RefSegRS", (Path("images"), Path("masks"))
+
+    def _name(self, scene: Scene) -> tuple[str, str]:
+        return str(self.references), f"{self.references}.tif"
+
+
+class RISBenchWriter(_PhraseWriter):
+    """RISBench: PNG files named ``<pool>_<scene>_<sentence>``; validation scenes are of the pool ``train``."""
+
+    title, folders = "RISBench", (Path("img_rgb"), Path("mask"))
+
+    def __init__(self, root: str | Path, *, categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES) -> None:
+        super().__init__(root, categories=categories)
+        self._scene_numbers: dict[str, dict[int, int]] = {"train": {}, "test": {}}
+        self._sentence_numbers: Counter[int] = Counter()
+
+    def _name(self, scene: Scene) -> tuple[str, str]:
+        pool = "test" if scene.split == "test" else "train"
+        numbers = self._scene_numbers[pool]
+        number = numbers.setdefault(self.scenes, len(numbers))
+        name = f"{pool}_{number}_{self._sentence_numbers[self.scenes]}.png"
+        self._sentence_numbers[self.scenes] += 1
+        return name, name
+
+
+LAYOUTS: dict[Layout, type[LayoutWriter]] = {
+    "rrsis-d": RRSISDWriter,
+    "refsegrs": RefSegRSWriter,
+    "risbench": RISBenchWriter,
+}
+"""The layouts by the name of the dataset that is published in them."""
+
+
+def write_rrsisd(root: str | Path, scenes: Iterable[Scene], *, quality: int = 95) -> None:
+    """Write scenes in the published layout of RRSIS-D; arguments and errors as `RRSISDWriter`."""
+    _write(RRSISDWriter(root, quality=quality), scenes)
+
+
+def write_refsegrs(root: str | Path, scenes: Iterable[Scene]) -> None:
+    """Write scenes in the published layout of RefSegRS; errors as `LayoutWriter`."""
+    _write(RefSegRSWriter(root), scenes)
+
+
+def write_risbench(root: str | Path, scenes: Iterable[Scene]) -> None:
+    """Write scenes in the published layout of RISBench; errors as `LayoutWriter`."""
+    _write(RISBenchWriter(root), scenes)
+
+
+def _write(writer: LayoutWriter, scenes: Iterable[Scene]) -> None:
+    for scene in scenes:
+        writer.add(scene)
+    writer.close()
+
+
+def _check(scene: Scene, number: int, categories: Mapping[str, Any]) -> None:
     image = scene.image
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ConfigError(f"scene {number}: the image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    if scene.split not in ("train", "val", "test"):
-        raise unknown_name(f"split of scene {number}", scene.split, ("train", "val", "test"))
+    if scene.split not in SPLITS:
+        raise unknown_name(f"split of scene {number}", scene.split, SPLITS)
     if not scene.referents:
         raise ConfigError(f"scene {number}: has no referent")
     for referent in scene.referents:

@@ -1,14 +1,19 @@
-"""Masks as COCO run lengths: checked, counted and decoded. No torch here."""
+"""Masks as the datasets store them, COCO run lengths or grey files: checked and decoded when needed. No torch here."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pycocotools import mask as _pycocotools_mask
+
+from rrsis_zoo.data.pixels import image_size, read_grey
 
 _coco: Any = _pycocotools_mask  # its published types leave out lists of layers and bytes
 
@@ -18,6 +23,34 @@ LayerRule = Literal["sum_eq_1", "any"]
 ``sum_eq_1``: foreground is where exactly one layer is set, as the reference loaders do (their layers are summed and
 compared with 1, so that an overlap becomes background). ``any``: foreground is where at least one layer is set.
 """
+
+
+class MaskSource(Protocol):
+    """Where a mask comes from."""
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        ...
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel is foreground."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What the mask is, wherever its files lie: equal for equal content and rule."""
+        ...
+
+    def decode(self) -> NDArray[np.bool_]:
+        """Return the mask, (height, width) bool."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +91,11 @@ class RunLengths:
             return not self.decode().any()
         return not areas.any()
 
+    @property
+    def identity(self) -> str:
+        """The run lengths themselves."""
+        return repr(self)
+
     def decode(self) -> NDArray[np.bool_]:
         """Return the mask, (height, width) bool."""
         depth = _coco.decode(self._layers()).sum(axis=2, dtype=np.int64)
@@ -67,8 +105,110 @@ class RunLengths:
         return [{"size": [self.height, self.width], "counts": counts} for counts in self.layers]
 
 
-MaskSource = RunLengths
-"""Where a mask comes from. Every kind has ``height``, ``width``, ``is_empty`` and ``decode()``."""
+@dataclass(frozen=True, slots=True)
+class GreyFile:
+    """A mask as an image file of its own; foreground is where the grey level is above a threshold.
+
+    Nothing is read before it is needed: a split of RISBench has up to 26,300 such files.
+
+    Attributes:
+        path: the file.
+        threshold: 0-254.
+
+    Raises (on reading):
+        DataFormatError: a file that is missing, damaged, no image, or deeper than 8 bits.
+    """
+
+    path: Path
+    threshold: int
+
+    @property
+    def height(self) -> int:
+        """Height in pixels, from the file's header."""
+        return image_size(self.path)[0]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels, from the file's header."""
+        return image_size(self.path)[1]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel is foreground; reads the file."""
+        return not self.decode().any()
+
+    @property
+    def identity(self) -> str:
+        """Threshold and SHA-256 of the file's bytes; reads the file."""
+        read_grey(self.path)  # a damaged file has no identity
+        return f"GreyFile(threshold={self.threshold}, sha256={hashlib.sha256(self.path.read_bytes()).hexdigest()})"
+
+    def decode(self) -> NDArray[np.bool_]:
+        """Return the mask, (height, width) bool."""
+        return read_grey(self.path) > self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Median3:
+    """A mask after a 3 x 3 median filter (the majority of nine pixels; border pixels are repeated outwards).
+
+    RRSIS-D's run lengths were taken from grey masks without a threshold, which left checkerboards and stripes along
+    the borders. This takes them out. It is not what published numbers were computed with.
+
+    Attributes:
+        source: the mask as the dataset has it.
+    """
+
+    source: MaskSource
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.source.height
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.source.width
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel is foreground."""
+        return not self.decode().any()
+
+    @property
+    def identity(self) -> str:
+        """The source's identity, and the filter."""
+        return f"Median3({self.source.identity})"
+
+    def decode(self) -> NDArray[np.bool_]:
+        """Return the filtered mask, (height, width) bool."""
+        return median3(self.source.decode())
+
+
+def median3(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the 3 x 3 median of a bool (H, W) mask; the border is repeated outwards."""
+    width = mask.shape[1]
+    padded = np.pad(mask.astype(np.uint8), 1, mode="edge")
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return rows[:, :width] + rows[:, 1 : width + 1] + rows[:, 2:] >= 5
+
+
+def fit_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask at the image's size (height, width): itself, or resized by PIL's nearest (pixel centres)."""
+    if mask.shape == size:
+        return mask
+    grey = Image.fromarray(mask.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.array(grey, dtype=np.bool_)
+
+
+MaskCleanup = Literal["none", "median3"]
+"""``none`` leaves masks as published; ``median3`` filters them, see `Median3`."""
+
+
+def clean(source: MaskSource, cleanup: MaskCleanup) -> MaskSource:
+    """Return the source with the clean-up applied."""
+    return Median3(source) if cleanup == "median3" else source
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> bytes:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rrsis_zoo.data.cards import Split
 from rrsis_zoo.data.masks import MaskSource
-
-Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class Record:
         category_source: ``label`` when the dataset says the class, ``text`` when it was found in the expression.
         mask: the encoded mask.
         kind: kind of the expression (``category``, ``attribute``, ``position`` …), where the dataset says it.
+        reference: records with the same one are sentences about one annotated referent; None where the sample is the
+            only one of its referent.
     """
 
     sample_id: str
@@ -43,6 +44,7 @@ class Record:
     category_source: Literal["label", "text"] | None
     mask: MaskSource
     kind: str | None = None
+    reference: str | None = None
 
     @property
     def height(self) -> int:
@@ -58,3 +60,8 @@ class Record:
     def is_empty(self) -> bool:
         """Whether the annotation has no foreground pixel."""
         return self.mask.is_empty
+
+    @property
+    def reference_id(self) -> str:
+        """Name of the referent among all samples."""
+        return self.reference or self.sample_id

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
-from rrsis_zoo.data.masks import LayerRule, RunLengths, encode_polygon, encode_runs
+from rrsis_zoo.data.cards import RRSIS_D
+from rrsis_zoo.data.masks import LayerRule, MaskCleanup, RunLengths, clean, encode_polygon, encode_runs
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 
@@ -50,11 +51,8 @@ ANNOTATION_DIR = Path("rrsisd")
 IMAGE_DIR = Path("images/rrsisd/JPEGImages")
 
 _SEARCH_DEPTH = 4  # folders below the root; the published layout needs three
-_HOW_TO_GET = (
-    f"wanted: <root>/{ANNOTATION_DIR}/{REFS_FILE}, <root>/{ANNOTATION_DIR}/{INSTANCES_FILE} and "
-    f"<root>/{IMAGE_DIR}/<5 digits>.jpg; to be had from the links (Google Drive; Baidu with code sjoe) in the README "
-    "of https://github.com/Lsan2401/RMSIN; licence: none is stated, the images are DIOR's"
-)
+TextField = Literal["raw", "sent"]
+"""The field of a sentence that is the expression."""
 
 T = TypeVar("T")
 
@@ -89,7 +87,7 @@ def find_rrsisd(root: str | Path) -> RRSISDFiles:
     """
     root = Path(root)
     if not root.is_dir():
-        raise MissingDataError(f"RRSIS-D: no folder {str(root)!r}; {_HOW_TO_GET}")
+        raise MissingDataError(f"RRSIS-D: no folder {str(root)!r}; {RRSIS_D.how_to_get}")
     published = RRSISDFiles(root / ANNOTATION_DIR / REFS_FILE, root / ANNOTATION_DIR / INSTANCES_FILE, root / IMAGE_DIR)
     if published.refs.is_file() and published.instances.is_file() and published.images.is_dir():
         return published
@@ -106,8 +104,10 @@ def read_rrsisd(
     split: Split,
     *,
     layers: LayerRule = "sum_eq_1",
-    text: Literal["raw", "sent"] = "raw",
+    text: TextField = "raw",
+    mask_cleanup: MaskCleanup = "none",
     drop_empty: bool = False,
+    absent: list[str] | None = None,
     dataset: str = "rrsis-d",
 ) -> list[Record]:
     """Read one split: a record per sentence, in the order of the pickle.
@@ -119,7 +119,10 @@ def read_rrsisd(
         split: ``train``, ``val`` or ``test``.
         layers: how several layers of an annotation make one mask.
         text: the field of a sentence that is the expression; ``sent`` also stands in where there is no ``raw``.
+        mask_cleanup: filter of the masks; ``none`` for the official ones.
         drop_empty: leave out samples whose annotation has no foreground (the published files have three).
+        absent: takes the names of image files that are not there, whose samples are then left out; None to raise an
+            error.
         dataset: what sample and scene ids begin with; other datasets come in this layout too.
 
     Raises:
@@ -137,7 +140,7 @@ def read_rrsisd(
     image_files = {entry.name for entry in os.scandir(files.images)}
 
     records: list[Record] = []
-    absent: list[str] = []
+    missing: list[str] = []
     for ref_id, ref in refs.items():
         where = f"{files.refs}: ref {ref_id}"
         if not _in_split(_get(ref, "split", str, where), split, where):
@@ -157,10 +160,11 @@ def read_rrsisd(
             )
         image_file = _get(image, "file_name", str, in_image)
         if image_file not in image_files:
-            absent.append(image_file)
+            missing.append(image_file)
             continue
         size = (_get(image, "height", int, in_image), _get(image, "width", int, in_image))
-        mask = _mask(_get(annotation, "segmentation", list, in_annotation), size, layers, in_annotation)
+        segmentation = _get(annotation, "segmentation", list, in_annotation)
+        mask = clean(_mask(segmentation, size, layers, in_annotation), mask_cleanup)
         category_id = _get(annotation, "categories_id", int, in_annotation)
         if category_id not in categories:
             raise DataFormatError(f"{in_annotation}: its category {category_id} is not in the file's categories")
@@ -180,17 +184,20 @@ def read_rrsisd(
                 category=categories[category_id],
                 category_source="label",
                 mask=mask,
+                reference=f"{dataset}/{split}/{ref_id:05d}",
             )
             for n, sentence in enumerate(sentences)
         ]
-    if absent:
-        names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+    if absent is not None:
+        absent += missing
+    elif missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise MissingDataError(
-            f"RRSIS-D: {len(absent)} image files of split {split!r} are not in {files.images} ({names}): the download "
-            f"is incomplete; {_HOW_TO_GET}"
+            f"RRSIS-D: {len(missing)} image files of split {split!r} are not in {files.images} ({names}): the download "
+            f"is incomplete; {RRSIS_D.how_to_get}"
         )
-    if not records:
-        raise MissingDataError(f"RRSIS-D: {files.refs} has no expression of split {split!r}; {_HOW_TO_GET}")
+    if not records and not missing:
+        raise MissingDataError(f"RRSIS-D: {files.refs} has no expression of split {split!r}; {RRSIS_D.how_to_get}")
     return records
 
 
@@ -217,7 +224,7 @@ def _only(root: Path, published: Path, found: list[Path]) -> Path:
     if published.exists():
         return published
     if not found:
-        raise MissingDataError(f"RRSIS-D: no {published.name!r} under {str(root)!r}; {_HOW_TO_GET}")
+        raise MissingDataError(f"RRSIS-D: no {published.name!r} under {str(root)!r}; {RRSIS_D.how_to_get}")
     if len(found) > 1:
         places = ", ".join(map(str, found))
         raise DataFormatError(

@@ -8,13 +8,26 @@ to make the processes equal, which changes the metric, so the trainer runs with 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Dataset, DistributedSampler, Sampler
 
+DrawRule = Literal["samples", "references", "scenes"]
+"""What training draws. ``samples``: expressions, uniformly. ``references``: annotated referents, each with one of its
+sentences at random (the LAVT family). ``scenes``: images with all their expressions, which follow each other, so that a
+batch needs few images."""
 
-class TrainingSampler(DistributedSampler[int]):
-    """Expressions in a new uniform order every epoch, without replacement, the same number on every process.
+
+class Draw(NamedTuple):
+    """A sample of one epoch: augmentation depends on both, and loading processes know no epoch of their own."""
+
+    sample: int
+    epoch: int
+
+
+class TrainingSampler(DistributedSampler[Draw]):
+    """Samples in a new uniform order every epoch, without replacement, the same number on every process.
 
     What does not divide by the number of processes is dropped, other samples in every epoch; nothing is repeated. The
     order depends on the seed and the epoch only, so two processes (or none, or five loading workers) never disagree.
@@ -25,8 +38,8 @@ class TrainingSampler(DistributedSampler[int]):
         seed: non-negative.
         rank: this process.
         world_size: number of processes.
-        scene_ids: the scene of each sample, to draw scenes instead of samples: the samples of one follow each other, so
-            that a batch needs few images. None to draw samples, as published.
+        rule: what is drawn.
+        groups: the reference or scene of each sample, for these two rules.
     """
 
     def __init__(
@@ -35,24 +48,26 @@ class TrainingSampler(DistributedSampler[int]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        scene_ids: Sequence[str] | None = None,
+        rule: DrawRule = "samples",
+        groups: Sequence[str] = (),
     ) -> None:
-        super().__init__(dataset, num_replicas=world_size, rank=rank, shuffle=True, seed=seed, drop_last=True)
-        self.scenes: list[list[int]] | None = None
-        if scene_ids is not None:
-            scenes: dict[str, list[int]] = {}
-            for index, scene_id in enumerate(scene_ids):
-                scenes.setdefault(scene_id, []).append(index)
-            self.scenes = list(scenes.values())
+        self.rule: DrawRule = rule
+        self.groups = _groups(groups)
+        items: Any = self.groups if rule == "references" else dataset
+        super().__init__(items, num_replicas=world_size, rank=rank, shuffle=True, seed=seed, drop_last=True)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Draw]:
         # Not seed + epoch as in the base class: epoch 1 of seed 0 would be epoch 0 of seed 1.
         rng = np.random.default_rng((self.seed, self.epoch))
-        if self.scenes is None:
-            order = rng.permutation(len(self.dataset))  # pyright: ignore
-            return iter(order[self.rank : self.total_size : self.num_replicas].tolist())
-        together = [index for scene in rng.permutation(len(self.scenes)) for index in self.scenes[scene]]
-        return iter(together[self.rank * self.num_samples : (self.rank + 1) * self.num_samples])
+        if self.rule == "scenes":
+            together = [index for scene in rng.permutation(len(self.groups)) for index in self.groups[scene]]
+            mine = together[self.rank * self.num_samples : (self.rank + 1) * self.num_samples]
+        else:
+            order: list[int] = rng.permutation(len(self.dataset)).tolist()  # pyright: ignore
+            if self.rule == "references":
+                order = [int(rng.choice(self.groups[group])) for group in order]
+            mine = order[self.rank : self.total_size : self.num_replicas]
+        return iter([Draw(index, self.epoch) for index in mine])
 
 
 class SceneBatchSampler(Sampler[list[int]]):
@@ -72,16 +87,21 @@ class SceneBatchSampler(Sampler[list[int]]):
     """
 
     def __init__(self, scene_ids: Sequence[str], max_expressions: int, rank: int = 0, world_size: int = 1) -> None:
-        scenes: dict[str, list[int]] = {}
-        for index, scene_id in enumerate(scene_ids):
-            scenes.setdefault(scene_id, []).append(index)
-        self.batches = _share(_pack(list(scenes.values()), max_expressions), rank, world_size)
+        self.batches = _share(_pack(_groups(scene_ids), max_expressions), rank, world_size)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
+
+
+def _groups(names: Sequence[str]) -> list[list[int]]:
+    """Return the positions of each name, in the order of their first."""
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        groups.setdefault(name, []).append(index)
+    return list(groups.values())
 
 
 def _share(batches: list[list[int]], rank: int, world_size: int) -> list[list[int]]:

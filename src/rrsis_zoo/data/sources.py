@@ -1,24 +1,39 @@
-"""The datasets by name. A further one is a reader function and a line here."""
+"""The datasets by name. A further one is a reader function and a line here. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from rrsis_zoo.data.masks import LayerRule
+from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D, DatasetCard
+from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
-from rrsis_zoo.data.rrsisd import find_rrsisd, read_rrsisd
+from rrsis_zoo.data.refsegrs import find_refsegrs, read_refsegrs
+from rrsis_zoo.data.risbench import find_risbench, read_risbench
+from rrsis_zoo.data.rrsisd import TextField, find_rrsisd, read_rrsisd
 from rrsis_zoo.data.synthetic.read import find_synthetic, read_synthetic
+from rrsis_zoo.errors import ConfigError, MissingDataError, unknown_name
 
 
-class Reader(Protocol):
-    """A function that reads one split of a dataset."""
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a reader is to decide where published programs differ; the defaults are the published numbers'.
 
-    def __call__(self, root: Path, split: Split, *, layers: LayerRule, drop_empty: bool) -> list[Record]:
-        """Return the records of the split; errors as in ``read_rrsisd``."""
-        ...
+    Attributes:
+        layers: how several layers of an annotation make one mask (run lengths only).
+        text: the field of a sentence that is the expression (RRSIS-D only).
+        threshold: foreground is where the grey level is above (grey masks only); None for the dataset's own rule.
+        mask_cleanup: filter of the masks.
+        drop_empty: leave out samples without foreground.
+    """
+
+    layers: LayerRule = "sum_eq_1"
+    text: TextField = "raw"
+    threshold: int | None = None
+    mask_cleanup: MaskCleanup = "none"
+    drop_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,15 +42,53 @@ class Source:
 
     Attributes:
         find: looks for the files without reading them; raises MissingDataError where a part is not there.
-        read: reads one split.
+        reader: reads one split.
+        options: fields of `ReadOptions` that the reader knows.
+        default_root: where it is looked for if no root is given.
+        card: what is known of it, for a published dataset.
+        copies: whether a scene has a file for each of its expressions.
         make: makes the dataset in a folder, for one that is embedded in the package.
-        default_root: where it goes if no root is given.
     """
 
     find: Callable[[Path], object]
-    read: Reader
+    reader: Callable[..., list[Record]]
+    options: frozenset[str]
+    default_root: Path
+    card: DatasetCard | None = None
+    copies: bool = False
     make: Callable[[Path], object] | None = None
-    default_root: Path | None = None
+
+    def read(self, root: Path, split: Split, options: ReadOptions, absent: list[str] | None = None) -> list[Record]:
+        """Read one split.
+
+        Args:
+            root: folder of the dataset.
+            split: ``train``, ``val`` or ``test``.
+            options: what to decide.
+            absent: takes the names of files that are not there, whose samples are then left out; None to raise an
+                error.
+
+        Raises:
+            ConfigError: an option that this dataset's masks or texts have no use for.
+            MissingDataError, DataFormatError: as the reader.
+        """
+        self.check_options(options)
+        given = {name: getattr(options, name) for name in self.options}
+        return self.reader(root, split, absent=absent, **given)
+
+    def check_options(self, options: ReadOptions) -> None:
+        """Refuse an option that would be without effect.
+
+        Raises:
+            ConfigError: it is set to something else than its default.
+        """
+        for field in fields(options):
+            given = getattr(options, field.name)
+            if field.name not in self.options and given != field.default:
+                raise ConfigError(
+                    f"{field.name}={given!r} has no meaning for this dataset: leave data.{field.name} at "
+                    f"{field.default!r}"
+                )
 
 
 def _make_synthetic(root: Path) -> None:
@@ -45,8 +98,47 @@ def _make_synthetic(root: Path) -> None:
     print(make_synthetic(root))
 
 
+_ALL = frozenset(("mask_cleanup", "drop_empty"))
+
 SOURCES: Mapping[str, Source] = {
-    "rrsis-d": Source(find_rrsisd, read_rrsisd),
-    "synthetic": Source(find_synthetic, read_synthetic, _make_synthetic, Path("datasets/synthetic")),
+    "refsegrs": Source(
+        find_refsegrs, read_refsegrs, _ALL | {"threshold"}, Path("datasets/refsegrs"), card=REFSEGRS, copies=True
+    ),
+    "rrsis-d": Source(find_rrsisd, read_rrsisd, _ALL | {"layers", "text"}, Path("datasets/rrsis-d"), card=RRSIS_D),
+    "risbench": Source(
+        find_risbench, read_risbench, _ALL | {"threshold"}, Path("datasets/risbench"), card=RISBENCH, copies=True
+    ),
+    "synthetic": Source(
+        find_synthetic, read_synthetic, _ALL | {"layers"}, Path("datasets/synthetic"), make=_make_synthetic
+    ),
 }
 """Public name -> source."""
+
+
+def source(name: str) -> Source:
+    """Return a dataset's source.
+
+    Raises:
+        ConfigError: no dataset of that name.
+    """
+    if name not in SOURCES:
+        raise unknown_name("dataset", name, SOURCES)
+    return SOURCES[name]
+
+
+def locate(name: str, root: str | Path | None) -> Path:
+    """Return the root of a dataset: the given one, or the default.
+
+    Raises:
+        MissingDataError: none was given and there is no folder at the default place.
+    """
+    known = source(name)
+    if root is not None:
+        return Path(root)
+    if not known.default_root.is_dir() and known.make is None:
+        what: Any = known.card
+        raise MissingDataError(
+            f"{what.title}: no folder was given and there is none at {str(known.default_root)!r}: set data.root "
+            f"(--root for rrsis data); {what.how_to_get}"
+        )
+    return known.default_root

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from rrsis_zoo.data.masks import LayerRule
+from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.rrsisd import RRSISDFiles, find_rrsisd, read_rrsisd
 from rrsis_zoo.data.synthetic.write import GENERATOR_VERSION, SIDECAR
@@ -24,22 +24,41 @@ def find_synthetic(root: str | Path) -> RRSISDFiles:
     path = root / SIDECAR
     if not path.is_file():
         raise MissingDataError(
-            f"no synthetic dataset in '{root}' (no {SIDECAR}): it is made there when training starts, or by "
-            f"rrsis_zoo.data.synthetic.make_synthetic"
+            f"no synthetic dataset in '{root}' (no {SIDECAR}): it is made there when training starts, or by: "
+            f"rrsis data make --root {root}"
         )
-    version = _sidecar(path)["version"]
+    sidecar = _sidecar(path)
+    version, layout = sidecar["version"], sidecar.get("layout", "rrsis-d")
     if version != GENERATOR_VERSION:
         raise DataFormatError(
             f"{root} was made by version {version} of the generator, this is version {GENERATOR_VERSION}: remove the "
             "folder to have it made again"
         )
+    if layout != "rrsis-d":
+        raise DataFormatError(f"{root} was made in the layout of {layout}: read it with data.dataset {layout}")
     return find_rrsisd(root)
 
 
-def read_synthetic(root: str | Path, split: Split, *, layers: LayerRule, drop_empty: bool) -> list[Record]:
+def read_synthetic(
+    root: str | Path,
+    split: Split,
+    *,
+    layers: LayerRule = "sum_eq_1",
+    mask_cleanup: MaskCleanup = "none",
+    drop_empty: bool = False,
+    absent: list[str] | None = None,
+) -> list[Record]:
     """Read one split; errors as ``read_rrsisd`` and ``find_synthetic``."""
     find_synthetic(root)
-    records = read_rrsisd(root, split, layers=layers, drop_empty=drop_empty, dataset="synthetic")
+    records = read_rrsisd(
+        root,
+        split,
+        layers=layers,
+        mask_cleanup=mask_cleanup,
+        drop_empty=drop_empty,
+        absent=absent,
+        dataset="synthetic",
+    )
     said = {expression["ref_id"]: expression for expression in _sidecar(Path(root) / SIDECAR)["expressions"]}
     return [replace(record, kind=said[int(record.sample_id.split("/")[2])]["kind"]) for record in records]
 

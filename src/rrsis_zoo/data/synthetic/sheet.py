@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
-from rrsis_zoo.data.rrsisd import IMAGE_DIR
+from rrsis_zoo.data.layouts import LAYOUTS
 from rrsis_zoo.data.synthetic.dice import Dice
 from rrsis_zoo.data.synthetic.language import KINDS
 from rrsis_zoo.data.synthetic.write import SIDECAR, SPLITS
@@ -59,6 +59,7 @@ def contact_sheet(
     if not (root / SIDECAR).is_file():
         raise MissingDataError(f"no {SIDECAR} in {root}: contact sheets need a folder written by make_synthetic")
     sidecar = json.loads((root / SIDECAR).read_text(encoding="utf-8"))
+    folder = root / LAYOUTS[sidecar.get("layout", "rrsis-d")].folders[0]
     images = {image["id"]: image for image in sidecar["images"]}
     entries = [
         entry
@@ -73,7 +74,7 @@ def contact_sheet(
     sheet = Image.new("RGB", (columns * (side + 6), rows * (side + _CAPTION + 6)), (255, 255, 255))
     for k, entry in enumerate(entries):
         image = images[entry["image_id"]]
-        tile = _tile(root, image, entry, zoom, blind)
+        tile = _tile(folder, image, entry, zoom, blind)
         x, y = k % columns * (side + 6) + 3, k // columns * (side + _CAPTION + 6) + 3
         sheet.paste(tile, (x, y))
         _caption(sheet, f"{k + 1}. {entry['text']}", x, y + side + 2, side)
@@ -81,8 +82,8 @@ def contact_sheet(
     return [entry["ref_id"] for entry in entries]
 
 
-def _tile(root: Path, image: dict[str, Any], entry: dict[str, Any], zoom: int, blind: bool) -> Image.Image:
-    with Image.open(root / IMAGE_DIR / image["file_name"]) as opened:
+def _tile(folder: Path, image: dict[str, Any], entry: dict[str, Any], zoom: int, blind: bool) -> Image.Image:
+    with Image.open(folder / image["file_name"]) as opened:
         tile = opened.convert("RGB")
     tile = tile.resize((tile.width * zoom, tile.height * zoom), Image.Resampling.BICUBIC)
     if blind:

@@ -1,6 +1,6 @@
-"""Write synthetic scenes to disk in RRSIS-D's own layout, with a sidecar of what the real dataset does not tell.
+"""Write synthetic scenes to disk in a published dataset's layout, with a sidecar of what that dataset does not tell.
 
-::
+In RRSIS-D's layout, the default::
 
     <root>/rrsisd/refs(unc).p                       one ref per expression
     <root>/rrsisd/instances.json                    one annotation per referent, boxes and areas as RRSIS-D writes them
@@ -10,8 +10,11 @@
 A scene depends on the seed, the size, its split and its number in the split, and on nothing else: a larger training
 split leaves the test scenes as they are, and the number of processes changes nothing.
 
-Unlike the real files, an image has several refs, and a referent with several expressions is one annotation; join refs
-with annotations by ``ann_id``. Categories 0 to 19 are RRSIS-D's, 20 and above are ours.
+In the layouts of RefSegRS and RISBench every expression has a copy of its image and a mask file; the reader of that
+dataset reads them, and finds the copies.
+
+Unlike the real files of RRSIS-D, an image has several refs, and a referent with several expressions is one annotation;
+join refs with annotations by ``ann_id``. Categories 0 to 19 are RRSIS-D's, 20 and above are ours.
 
 The sidecar's ``images`` list every object of a scene (category, colour, size, box, mask), referred to or not; its
 ``expressions`` give, per ref, the kind, the parts of the meaning, the indices of the referent and of the anchors in
@@ -20,22 +23,21 @@ the image's objects, and the held-out combinations.
 
 import json
 import os
-import pickle
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as rle
 
-from rrsis_zoo.data.rrsisd import ANNOTATION_DIR, IMAGE_DIR, INSTANCES_FILE, REFS_FILE
+from rrsis_zoo.data.cards import Split
+from rrsis_zoo.data.layouts import LAYOUTS, Layout, LayoutWriter, Referent, RRSISDWriter
+from rrsis_zoo.data.layouts import Scene as LayoutScene
 from rrsis_zoo.data.synthetic.ceiling import stride_iou
 from rrsis_zoo.data.synthetic.dice import Dice
 from rrsis_zoo.data.synthetic.draw import CATEGORIES
@@ -148,6 +150,7 @@ def make_synthetic(
     seed: int = 0,
     splits: Sequence[int] = (1100, 150, 250),
     expressions: int = 3,
+    layout: Layout = "rrsis-d",
     processes: int | None = None,
     overwrite: bool = False,
 ) -> Summary:
@@ -160,6 +163,8 @@ def make_synthetic(
         seed: non-negative seed.
         splits: relative sizes of train, val and test; each split gets at least one scene.
         expressions: expressions per scene, 1 to 6.
+        layout: the published dataset whose files it is written as, and whose name it is read by; ``synthetic`` reads
+            RRSIS-D's.
         processes: worker processes; None for one per processor. The result does not depend on it.
         overwrite: replace an earlier synthetic dataset in ``root``.
 
@@ -172,6 +177,8 @@ def make_synthetic(
     root = Path(root)
     _check_values(size, seed, expressions)
     counts = _split_sizes(scenes, splits)
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
     if processes is not None and processes < 1:
         raise ConfigError(f"processes must be at least 1, or None for one per processor; got {processes}")
     _check_root(root, overwrite)
@@ -180,11 +187,11 @@ def make_synthetic(
     work = partial(_encode, size=size, seed=seed, expressions=expressions)
     # Written beside its place and moved there at the end: a broken run leaves no half dataset.
     draft = root.with_name(f"{root.name}.partial-{os.getpid()}")
-    (draft / IMAGE_DIR).mkdir(parents=True)
     try:
-        encoded = [_save(one, number, draft) for number, one in enumerate(_map(work, tasks, processes), start=1)]
-        _write_layout(draft, encoded)
-        _write_sidecar(draft, encoded, size, seed, expressions)
+        writer = _writer(draft, layout)
+        encoded = [_save(one, writer) for one in _map(work, tasks, processes)]
+        writer.close()
+        _write_sidecar(draft, encoded, layout, size, seed, expressions)
         if root.exists():
             shutil.rmtree(root)
         draft.rename(root)
@@ -239,10 +246,10 @@ def _check_root(root: Path, overwrite: bool) -> None:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A sample as files and plain values; ``image`` and ``expressions`` are the sidecar's entries."""
+    """A sample as pixels, until they are written, and plain values; ``image`` and ``expressions`` go to the sidecar."""
 
     split: str
-    jpeg: bytes
+    scene: LayoutScene | None
     image: dict[str, Any]
     expressions: list[dict[str, Any]]
     ceilings: list[float]
@@ -261,13 +268,14 @@ def _map(work: partial[_Encoded], tasks: list[tuple[str, int]], processes: int |
 
 def _encode(task: tuple[str, int], *, size: int, seed: int, expressions: int) -> _Encoded:
     sample = make_sample(*task, size=size, seed=seed, expressions=expressions)
-    jpeg = BytesIO()
-    # No chroma subsampling: at this size it would wash out the colours that the sentences name.
-    Image.fromarray(sample.scene.image).save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    objects = [_describe(thing) for thing in sample.scene.objects]
+    things = sample.scene.objects
+    # one reference a sentence, as in the real files; sentences about one object share its mask and so its annotation
+    referents = [Referent(things[e.referent].mask, [e.text], things[e.referent].category) for e in sample.expressions]
+    scene = LayoutScene(sample.scene.image, referents, cast(Split, sample.split))
+    objects = [_describe(thing) for thing in things]
     image = {"split": sample.split, "index": sample.index, "theme": sample.scene.theme, "objects": objects}
-    ceilings = [stride_iou(sample.scene.objects[e.referent].mask) for e in sample.expressions]
-    return _Encoded(sample.split, jpeg.getvalue(), image, [_parse(e) for e in sample.expressions], ceilings)
+    ceilings = [stride_iou(things[e.referent].mask) for e in sample.expressions]
+    return _Encoded(sample.split, scene, image, [_parse(e) for e in sample.expressions], ceilings)
 
 
 def _describe(thing: SceneObject) -> dict[str, Any]:
@@ -311,70 +319,34 @@ def _parse(expression: Expression) -> dict[str, Any]:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def _save(encoded: _Encoded, number: int, root: Path) -> _Encoded:
-    """Write the image and give the entries their ids; return the entries without the image's bytes."""
-    name = f"{number:05d}.jpg"
-    (root / IMAGE_DIR / name).write_bytes(encoded.jpeg)
-    encoded.image.update(id=number, file_name=name)
-    return replace(encoded, jpeg=b"")
+def _save(encoded: _Encoded, writer: LayoutWriter) -> _Encoded:
+    """Write the scene and give the sidecar's entries their ids; return the entries without the pixels."""
+    assert encoded.scene is not None
+    objects = encoded.image["objects"]
+    for thing in objects:
+        thing["ann_id"] = None
+    for expression, written in zip(encoded.expressions, writer.add(encoded.scene), strict=True):
+        objects[expression["referent"]]["ann_id"] = written.ann_id
+        expression.update(ref_id=written.ref_id, ann_id=written.ann_id, image_id=written.image_id)
+        encoded.image.setdefault("file_name", written.file_name)
+        encoded.image["id"] = written.image_id
+    return replace(encoded, scene=None)
 
 
-def _write_layout(root: Path, encoded: Sequence[_Encoded]) -> None:
-    """Write RRSIS-D's two annotation files; sets ``ref_id``, ``image_id`` and ``ann_id`` in the sidecar's entries."""
-    refs: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    images: list[dict[str, Any]] = []
-    for one in encoded:
-        image_id, file_name = one.image["id"], one.image["file_name"]
-        objects = one.image["objects"]
-        height, width = objects[0]["segmentation"]["size"]
-        images.append({"file_name": file_name, "height": height, "width": width, "id": image_id})
-        for thing in objects:
-            thing["ann_id"] = None
-        for expression in one.expressions:
-            thing = objects[expression["referent"]]
-            category_id = CATEGORIES[thing["category"]].id
-            if thing["ann_id"] is None:
-                thing["ann_id"] = len(annotations) + 1
-                annotations.append(
-                    {
-                        "id": thing["ann_id"],
-                        "image_id": image_id,
-                        "categories_id": category_id,
-                        "bbox": [float(edge) for edge in thing["bbox"]],
-                        "area": float(255 * thing["area"]),
-                        "segmentation": [thing["segmentation"]],
-                    }
-                )
-            number = len(refs) + 1
-            text = expression["text"]
-            sentence = {"raw": text, "sent": text, "tokens": text.split(), "sent_id": number}
-            refs.append(
-                {
-                    "ref_id": number,
-                    "ann_id": thing["ann_id"],
-                    "image_id": image_id,
-                    "split": one.split,
-                    "sentences": [sentence],
-                    "sent_ids": [number],
-                    "file_name": file_name,
-                    "category_id": category_id,
-                }
-            )
-            expression.update(ref_id=number, ann_id=thing["ann_id"], image_id=image_id)
-    categories = sorted(({"id": c.id, "name": c.file_name} for c in CATEGORIES.values()), key=lambda c: c["id"])
-    instances = {"images": images, "annotations": annotations, "categories": categories}
-    (root / ANNOTATION_DIR).mkdir(parents=True)
-    (root / ANNOTATION_DIR / INSTANCES_FILE).write_text(json.dumps(instances), encoding="utf-8")
-    # Pickle writes a string that is the same object twice as a reference, and which strings are depends on the process
-    # that made them; a round trip through JSON makes the bytes depend on the values alone.
-    (root / ANNOTATION_DIR / REFS_FILE).write_bytes(pickle.dumps(json.loads(json.dumps(refs)), protocol=4))
+def _writer(root: Path, layout: Layout) -> LayoutWriter:
+    categories = {name: (category.id, category.file_name) for name, category in CATEGORIES.items()}
+    if layout == "rrsis-d":
+        return RRSISDWriter(root, categories=categories, quality=JPEG_QUALITY)
+    return LAYOUTS[layout](root, categories=categories)
 
 
-def _write_sidecar(root: Path, encoded: Sequence[_Encoded], size: int, seed: int, expressions: int) -> None:
+def _write_sidecar(
+    root: Path, encoded: Sequence[_Encoded], layout: Layout, size: int, seed: int, expressions: int
+) -> None:
     sidecar = {
         "generator": "rrsis_zoo.data.synthetic",
         "version": GENERATOR_VERSION,
+        "layout": layout,
         "seed": seed,
         "size": size,
         "expressions_per_scene": expressions,

@@ -1,0 +1,96 @@
+"""What is known of each published dataset before any of its files is read. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """A published dataset.
+
+    Attributes:
+        name: public name, as in configs and sample ids.
+        title: name as its authors write it.
+        paper: where it was published.
+        source: where its files are to be had.
+        licence: what is stated about their use.
+        layout: the files that are wanted, in words, with ``<root>``.
+        counts: published number of expressions per split.
+        image_size: (height, width) in pixels of its images, but for known exceptions.
+        known: number of known defects in the complete published copy, by the name of the check (see
+            `rrsis_zoo.data.verify`); these are no damage of a download.
+    """
+
+    name: str
+    title: str
+    paper: str
+    source: str
+    licence: str
+    layout: str
+    counts: dict[Split, int]
+    image_size: tuple[int, int]
+    known: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def how_to_get(self) -> str:
+        """What to tell somebody who has not got it: layout, source, licence, next step; one line."""
+        return (
+            f"wanted: {self.layout}; to be had from {self.source}; licence: {self.licence}; more in "
+            f"docs/datasets/{self.name}.md; then run: rrsis data verify --dataset {self.name} --root ROOT"
+        )
+
+
+REFSEGRS = DatasetCard(
+    name="refsegrs",
+    title="RefSegRS",
+    paper="Yuan et al., RRSIS: Referring Remote Sensing Image Segmentation, TGRS 2024, arXiv 2306.08625",
+    source=(
+        "RefSegRS.zip on https://huggingface.co/datasets/JessicaYuan/RefSegRS (the zip itself: the page's viewer and "
+        "load_dataset show no phrases), about 3 GB"
+    ),
+    licence="CC-BY-4.0",
+    layout=(
+        "<root>/images/<id>.tif, <root>/masks/<id>.tif, <root>/output_phrase_train.txt, _val.txt and _test.txt with "
+        "lines '<id> <phrase>'"
+    ),
+    counts={"train": 2172, "val": 431, "test": 1817},
+    image_size=(512, 512),
+)
+
+RRSIS_D = DatasetCard(
+    name="rrsis-d",
+    title="RRSIS-D",
+    paper="Liu et al., Rotated Multi-Scale Interaction Network, CVPR 2024, arXiv 2312.12470",
+    source=(
+        "the links (Google Drive; Baidu with code sjoe) in the README of https://github.com/Lsan2401/RMSIN, about 5 GB"
+    ),
+    licence="none is stated, the images are DIOR's",
+    layout=(
+        "<root>/rrsisd/refs(unc).p, <root>/rrsisd/instances.json and <root>/images/rrsisd/JPEGImages/<5 digits>.jpg"
+    ),
+    counts={"train": 12181, "val": 1740, "test": 3481},
+    image_size=(800, 800),
+    known={"empty masks": 3, "masks not of their image's size": 14},
+)
+
+RISBENCH = DatasetCard(
+    name="risbench",
+    title="RISBench",
+    paper="Dong et al., Cross-Modal Bidirectional Interaction Model, arXiv 2410.08613",
+    source="the Baidu link (code wnxg) in the README of https://github.com/HIT-SIRS/CroBIM",
+    licence=(
+        "CC-BY-4.0 in words with a link to CC-BY-NC-4.0; the images are DOTA-v2's (academic use) and DIOR's: treat it "
+        "as for research only"
+    ),
+    layout=(
+        "<root>/img_rgb/<name>.png, <root>/mask/<name>.png (images/ and masks/ are found too), "
+        "<root>/output_phrase_train.txt, _val.txt and _test.txt with lines '<name>.png <phrase>'"
+    ),
+    counts={"train": 26300, "val": 10013, "test": 16159},
+    image_size=(512, 512),
+)

@@ -1,0 +1,99 @@
+"""What a perfect answer scores after a method's own output grid: the true mask, not the method, is passed through it.
+
+The mask goes to the method's square input as its training target does, every cell of the output grid answers the share
+of foreground in it, and the answer comes back to native size by the method's own steps and is cut at one half. Scores
+above are out of reach for a method that answers shares; one that answers sharper can gain a little on thin objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rrsis_zoo.data.masks import median3
+from rrsis_zoo.data.records import Record
+
+Mask = NDArray[np.bool_]
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class OutputGrid:
+    """Where a method's mask logits live.
+
+    Attributes:
+        side: of its square input in pixels.
+        stride: input pixels a cell of the output.
+        keeps_aspect: whether the image is fitted into the upper left of the square, or stretched over it.
+        source: where this is known from.
+    """
+
+    side: int
+    stride: int
+    keeps_aspect: bool
+    source: str
+
+
+GRIDS = {
+    "rsrefseg": OutputGrid(1024, 4, False, "SAM's mask decoder: 256 x 256 of a stretched 1024 x 1024 input"),
+    "rsrefseg2": OutputGrid(1024, 4, True, "SAM 2's mask decoder: 256 x 256 of a padded 1024 x 1024 input"),
+    "rs2sam2": OutputGrid(1024, 4, False, "SAM 2's mask decoder: 256 x 256 of a stretched 1024 x 1024 input"),
+}
+"""Published configuration of each method."""
+
+
+def through_grid(mask: Mask, grid: OutputGrid) -> Mask:
+    """Return the mask as the grid can answer it, bool (H, W) of the same size."""
+    height, width = mask.shape
+    fitted = (grid.side, grid.side)
+    if grid.keeps_aspect:
+        scale = grid.side / max(height, width)
+        fitted = (round(height * scale), round(width * scale))
+    target = F.interpolate(torch.from_numpy(mask)[None, None].to(torch.uint8), size=fitted, mode="nearest").float()
+    square = F.pad(target, (0, grid.side - fitted[1], 0, grid.side - fitted[0]))
+    cells = F.avg_pool2d(square, grid.stride)
+    answer = _resize(cells, (grid.side, grid.side))[..., : fitted[0], : fitted[1]]
+    return (_resize(answer, (height, width)) > 0.5)[0, 0].numpy()
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def ceilings(records: Sequence[Record], with_median: bool) -> dict[str, dict[str, float]]:
+    """Return the scores of the true masks behind every grid, and of the masks' medians.
+
+    Args:
+        records: samples; empty masks count as a miss, as in the canonical protocol.
+        with_median: also score the official mask against its own 3 x 3 median.
+
+    Returns:
+        Method, and ``official mask vs its 3 x 3 median`` -> ``miou``, ``oiou``, ``pr@0.5`` ... ``pr@0.9`` in percent.
+    """
+    answers: dict[str, Callable[[Mask], Mask]] = {
+        name: lambda mask, grid=grid: through_grid(mask, grid) for name, grid in GRIDS.items()
+    }
+    if with_median:
+        answers["official mask vs its 3 x 3 median"] = median3
+    counts: dict[str, list[tuple[int, int]]] = {name: [] for name in answers}
+    for record in records:
+        mask = record.mask.decode()
+        for name, answer in answers.items():
+            other = answer(mask)
+            counts[name].append((int((mask & other).sum()), int((mask | other).sum())))
+    return {name: _scores(pairs) for name, pairs in counts.items()}
+
+
+def _scores(pairs: Iterable[tuple[int, int]]) -> dict[str, float]:
+    both, either = np.array(list(pairs), np.int64).reshape(-1, 2).T
+    iou = np.where(either > 0, both / np.maximum(either, 1), 0.0)
+    scores = {"miou": iou.mean(), "oiou": both.sum() / max(1, either.sum())}
+    scores |= {f"pr@{t}": (iou >= t).mean() for t in THRESHOLDS}
+    return {name: 100 * float(value) for name, value in scores.items()}

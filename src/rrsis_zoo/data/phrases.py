@@ -1,0 +1,218 @@
+"""Reader of datasets with a file of phrases per split and an image and a mask file per phrase: RefSegRS, RISBench.
+
+The split is the phrase file that a line stands in, never a part of a file name: RISBench's validation images are called
+``train_…``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrsis_zoo.data.cards import SPLITS, DatasetCard
+from rrsis_zoo.data.categories import Categories
+from rrsis_zoo.data.masks import GreyFile, MaskCleanup, clean
+from rrsis_zoo.data.records import Record, Split
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+
+_SEARCH_DEPTH = 3  # folders below the root; an unpacked archive adds one
+
+
+@dataclass(frozen=True)
+class PhraseLayout:
+    """How one such dataset differs from the other.
+
+    Attributes:
+        card: what is known of it.
+        image_folders: names that its image folder goes by, the published one first.
+        mask_folders: the same for masks.
+        suffix: what makes an id a file name.
+        threshold: a mask's foreground is where its grey level is above.
+        categories: words of its categories.
+    """
+
+    card: DatasetCard
+    image_folders: tuple[str, ...]
+    mask_folders: tuple[str, ...]
+    suffix: str
+    threshold: int
+    categories: Categories
+
+
+@dataclass(frozen=True)
+class PhraseFiles:
+    """Where the parts of one copy are.
+
+    Attributes:
+        root: the folder that was given.
+        phrases: the phrase file of each split that there is one for.
+        images: folder of the images.
+        masks: folder of the masks.
+    """
+
+    root: Path
+    phrases: dict[Split, Path]
+    images: Path
+    masks: Path
+
+
+def find_phrases(root: str | Path, layout: PhraseLayout) -> PhraseFiles:
+    """Find the parts of a copy under a folder; reads no content.
+
+    What lies directly in the root is taken; else the parts are looked for by name, a few folders deep.
+
+    Raises:
+        MissingDataError: no such folder, or a part that is not in it.
+        DataFormatError: a part that is there several times, none of them directly in the root.
+    """
+    root, card = Path(root), layout.card
+    if not root.is_dir():
+        raise MissingDataError(f"{card.title}: no folder {str(root)!r}; {card.how_to_get}")
+    folders, files = _search(root, {*layout.image_folders, *layout.mask_folders})
+    phrases = {}
+    for split in SPLITS:
+        # copies of the dataset number the files of phrases: output_phrase_val3.txt
+        named = [path for path in files if re.fullmatch(rf"output_phrase_{split}\d*\.txt", path.name)]
+        plain = [path for path in named if path.name == f"output_phrase_{split}.txt"]
+        if named:
+            phrases[split] = _only(root, plain or named, f"the phrase file of split {split!r}", card)
+    if not phrases:
+        raise MissingDataError(f"{card.title}: no 'output_phrase_….txt' under {str(root)!r}; {card.how_to_get}")
+    return PhraseFiles(
+        root=root,
+        phrases=phrases,
+        images=_only(root, _preferred(folders, layout.image_folders), "the folder of images", card),
+        masks=_only(root, _preferred(folders, layout.mask_folders), "the folder of masks", card),
+    )
+
+
+def read_phrases(
+    root: str | Path,
+    split: Split,
+    layout: PhraseLayout,
+    *,
+    threshold: int | None = None,
+    mask_cleanup: MaskCleanup = "none",
+    drop_empty: bool = False,
+    absent: list[str] | None = None,
+) -> list[Record]:
+    """Read one split: a record per line, in the order of the file.
+
+    An id may stand on several lines, each a sample of its own; sample ids number them. Masks are read when they are
+    needed, only whether their files are there is looked up at once. ``scene_id`` tells files apart, not pixels: see
+    `rrsis_zoo.data.scenes.share_scenes`.
+
+    Args:
+        root: the folder, see `find_phrases`.
+        split: ``train``, ``val`` or ``test``.
+        layout: which dataset.
+        threshold: a mask's foreground is where its grey level is above; None for the dataset's own rule.
+        mask_cleanup: filter of the masks.
+        drop_empty: leave out samples without foreground; reads every mask.
+        absent: takes the names of files that are not there, whose samples are then left out; None to raise an error.
+
+    Raises:
+        MissingDataError: a part, an image or mask file or the whole split is not there.
+        DataFormatError: a line without phrase, or text that is not UTF-8, with the file and the line.
+        ConfigError: a threshold out of range.
+    """
+    if threshold is not None and not 0 <= threshold <= 254:
+        raise ConfigError(f"threshold must be 0 to 254 grey levels, got {threshold}")
+    card, files = layout.card, find_phrases(root, layout)
+    if split not in files.phrases:
+        raise MissingDataError(
+            f"{card.title}: no 'output_phrase_{split}.txt' under {str(files.root)!r}; {card.how_to_get}"
+        )
+    there = {folder: {entry.name for entry in os.scandir(folder)} for folder in (files.images, files.masks)}
+    seen: Counter[str] = Counter()
+    missing: list[str] = []
+    records: list[Record] = []
+    for name, phrase in _lines(files.phrases[split]):
+        file_name = name + layout.suffix
+        lost = [f"{folder.name}/{file_name}" for folder in there if file_name not in there[folder]]
+        if lost:
+            missing += lost
+            continue
+        mask = GreyFile(files.masks / file_name, layout.threshold if threshold is None else threshold)
+        category = layout.categories.find(phrase)
+        records.append(
+            Record(
+                sample_id=f"{card.name}/{split}/{name.removesuffix('.png')}/{seen[name]}",
+                scene_id=f"{card.name}/{file_name}",
+                image_path=files.images / file_name,
+                image_file=f"{files.images.name}/{file_name}",
+                expression=phrase,
+                split=split,
+                category=category,
+                category_source="text" if category else None,
+                mask=clean(mask, mask_cleanup),
+            )
+        )
+        seen[name] += 1
+    if absent is not None:
+        absent += missing
+    elif missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise MissingDataError(
+            f"{card.title}: {len(missing)} files of split {split!r} are not under {str(files.root)!r} ({names}): the "
+            f"download is incomplete; {card.how_to_get}"
+        )
+    if not records and not missing:
+        raise MissingDataError(f"{card.title}: {files.phrases[split]} holds no line; {card.how_to_get}")
+    return [record for record in records if not (drop_empty and record.is_empty)]
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (id, phrase) of every line; the id ends at the first blanks, the phrase keeps its inner ones."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataFormatError(
+            f"{path}, line {line}: is not UTF-8 ({error.reason}); if the file is in Latin-1: "
+            f"iconv -f latin1 -t utf-8 {path.name}"
+        ) from error
+    # not splitlines(): that would also break a phrase at U+0085 or U+2028
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+        if not line.strip():
+            continue
+        name, *rest = line.split(maxsplit=1)
+        if not rest:
+            raise DataFormatError(f"{path}, line {number}: {name!r} has no phrase")
+        yield name, unicodedata.normalize("NFC", rest[0].strip())
+
+
+def _search(root: Path, names: set[str]) -> tuple[list[Path], list[Path]]:
+    """Return the folders of these names and the phrase files under the root."""
+    wanted, phrases = [], []
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        wanted += [here / name for name in folders if name in names]
+        phrases += [here / name for name in files if name.startswith("output_phrase_")]
+        deeper = len(here.relative_to(root).parts) < _SEARCH_DEPTH
+        # macOS puts a shadow of every file of an archive under __MACOSX
+        skipped = {*names, "__MACOSX"}
+        folders[:] = sorted(f for f in folders if f not in skipped and not f.startswith(".")) if deeper else []
+    return wanted, phrases
+
+
+def _preferred(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
+    """Return the folders of the first name that there is any of."""
+    return next((found for name in names if (found := [f for f in folders if f.name == name])), [])
+
+
+def _only(root: Path, found: list[Path], what: str, card: DatasetCard) -> Path:
+    found = [path for path in found if path.parent == root] or found
+    if not found:
+        raise MissingDataError(f"{card.title}: {what} is not under {str(root)!r}; {card.how_to_get}")
+    if len(found) > 1:
+        places = ", ".join(map(str, found))
+        raise DataFormatError(
+            f"{card.title}: {what} is under {str(root)!r} {len(found)} times ({places}); give the root of one copy"
+        )
+    return found[0]

@@ -1,0 +1,125 @@
+"""What a dataset consists of, as numbers and as a figure. No torch here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrsis_zoo.data.records import Record
+
+_CENTS = (0, 5, 25, 50, 75, 95, 100)
+SIZES = ((0, 32**2, "below 32²"), (32**2, 96**2, "32² to 96²"), (96**2, 2**62, "96² and above"))
+"""Areas in pixels, COCO's three classes."""
+
+
+@dataclass(frozen=True)
+class SplitStatistics:
+    """One split.
+
+    Attributes:
+        expressions, distinct, scenes: numbers of samples, different sentences (letter case aside), different images.
+        words: (N,) words of each expression.
+        areas: (N,) foreground pixels of each mask.
+        shares: (N,) foreground share of each image, 0 to 1.
+        categories: numbers of expressions by category; ``(none found)`` where the text names none.
+    """
+
+    expressions: int
+    distinct: int
+    scenes: int
+    words: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    categories: Counter[str]
+
+
+def statistics(records: Sequence[Record]) -> SplitStatistics:
+    """Count a split; decodes every mask."""
+    masks = [record.mask.decode() for record in records]
+    areas = np.array([mask.sum() for mask in masks], np.int64)
+    return SplitStatistics(
+        expressions=len(records),
+        distinct=len({record.expression.lower() for record in records}),
+        scenes=len({record.scene_id for record in records}),
+        words=np.array([len(record.expression.split()) for record in records], np.int64),
+        areas=areas,
+        shares=areas / np.array([mask.size for mask in masks]),
+        categories=Counter(record.category or "(none found)" for record in records),
+    )
+
+
+def text(found: Mapping[str, SplitStatistics]) -> str:
+    """Return the statistics as a table, a column a split."""
+
+    def row(name: str, values: Sequence[object]) -> str:
+        return f"{name:<34}" + "".join(f"{value!s:>12}" for value in values)
+
+    splits = list(found.values())
+    lines = [row("", list(found))]
+    lines.append(row("expressions", [f"{s.expressions:,}" for s in splits]))
+    lines.append(row("  different sentences", [f"{s.distinct:,}" for s in splits]))
+    lines.append(row("scenes", [f"{s.scenes:,}" for s in splits]))
+    lines.append(row("  expressions a scene", [f"{s.expressions / s.scenes:.2f}" for s in splits]))
+    for cent in _CENTS:
+        lines.append(row(f"words, {cent} %", [f"{np.percentile(s.words, cent):.0f}" for s in splits]))
+    for cent in _CENTS:
+        shares = [f"{100 * np.percentile(s.shares, cent):.3g}" for s in splits]
+        lines.append(row(f"mask, % of the image, {cent} %", shares))
+    lines.append(row("empty masks", [int((s.areas == 0).sum()) for s in splits]))
+    for low, high, name in SIZES:
+        part = [(s.areas > 0) & (s.areas >= low) & (s.areas < high) for s in splits]
+        lines.append(row(f"masks {name} pixels", [f"{100 * p.mean():.1f} %" for p in part]))
+    for name, _ in sum((s.categories for s in splits), Counter[str]()).most_common():
+        lines.append(row(f"  {name}", [s.categories[name] for s in splits]))
+    return "\n".join(lines)
+
+
+def ceilings_text(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Return ceilings as a table, a row a method."""
+    names = list(next(iter(scores.values())))
+    lines = [f"{'true mask through the output grid':<36}" + "".join(f"{name:>8}" for name in names)]
+    for method, values in scores.items():
+        lines.append(f"{method:<36}" + "".join(f"{values[name]:>8.2f}" for name in names))
+    return "\n".join(lines)
+
+
+def figure(found: Mapping[str, SplitStatistics], title: str, path: Path) -> None:
+    """Write a PNG: lengths of expressions, sizes of masks, categories."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    colours = {"train": "#3b6ea8", "val": "#e0a030", "test": "#b04a5a"}
+    total = sum((s.categories for s in found.values()), Counter[str]())
+    names = [name for name, _ in total.most_common(30)]
+    shape = Figure(figsize=(12, max(4.2, 0.24 * len(names) + 1.4)), layout="constrained", dpi=110)
+    FigureCanvasAgg(shape)
+    shape.suptitle(title, fontsize=13)
+    lengths, sizes, categories = shape.subplots(1, 3)
+    longest = max(int(s.words.max()) for s in found.values())
+    for split, s in found.items():
+        style = {"histtype": "step", "color": colours[split], "label": f"{split} ({s.expressions:,})", "linewidth": 1.6}
+        weights = np.full(s.expressions, 100 / s.expressions)
+        lengths.hist(s.words, bins=np.arange(0.5, longest + 1.5), weights=weights, **style)
+        some = s.shares > 0
+        if some.any():
+            bins = list(np.logspace(-3, 2, 31))
+            sizes.hist(100 * s.shares[some], bins=bins, weights=weights[some], **style)
+    lengths.set(xlabel="words in an expression", ylabel="% of expressions")
+    sizes.set(xlabel="mask, % of the image", ylabel="% of expressions", xscale="log")
+    left = np.zeros(len(names))
+    for split, s in found.items():
+        share = np.array([100 * s.categories[name] / max(1, total.total()) for name in names])
+        categories.barh(names, share, left=left, color=colours[split])
+        left += share
+    categories.invert_yaxis()
+    categories.set(xlabel="% of all expressions")
+    lengths.xaxis.get_major_locator().set_params(integer=True)
+    lengths.legend(frameon=False)
+    for axis in (lengths, sizes, categories):
+        axis.spines[["top", "right"]].set_visible(False)
+    shape.savefig(path)

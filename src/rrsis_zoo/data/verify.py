@@ -1,0 +1,286 @@
+"""Is this copy of a dataset whole? Every file is opened and every mask decoded. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from rrsis_zoo.data.cards import SPLITS, DatasetCard
+from rrsis_zoo.data.hashes import file_hashes
+from rrsis_zoo.data.limits import TEXT_LIMITS, counters
+from rrsis_zoo.data.masks import GreyFile, MaskSource, Median3
+from rrsis_zoo.data.pixels import image_bands, read_grey, read_rgb
+from rrsis_zoo.data.records import Record
+from rrsis_zoo.data.sources import ReadOptions, source
+from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
+
+
+@dataclass
+class Finding:
+    """Samples or files with the same fault.
+
+    Attributes:
+        what: the fault.
+        where: sample ids, file names or messages.
+        expected: how many the complete published copy has; these are no fault of the copy.
+        repair: what the readers do about it.
+        harmless: whether it is only worth knowing.
+    """
+
+    what: str
+    where: list[str]
+    expected: int = 0
+    repair: str = ""
+    harmless: bool = False
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the copy is not what it should be."""
+        return not self.harmless and len(self.where) != self.expected
+
+    def text(self, most: int) -> str:
+        """Return the fault and where it is, at most so many places, a line each."""
+        known = f" (known: the published copy has {self.expected})" if self.expected else ""
+        repair = f"; {self.repair}" if self.repair else ""
+        more = [f"... and {len(self.where) - most} more: --all lists them"] if len(self.where) > most else []
+        return "\n      ".join([f"  - {len(self.where)} {self.what}{known}{repair}", *self.where[:most], *more])
+
+
+@dataclass
+class Report:
+    """What was found in a copy.
+
+    Attributes:
+        dataset, root: what was looked at.
+        counts: expressions per split that could be read.
+        scenes: different images per split, by their pixels.
+        findings: in the order of the checks.
+    """
+
+    dataset: str
+    root: Path
+    counts: dict[str, int] = field(default_factory=dict)
+    scenes: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(finding.is_fault for finding in self.findings)
+
+    def text(self, most: int = 5) -> str:
+        """Return the report; of every finding at most so many places."""
+        lines = [f"{self.dataset} in {self.root}"]
+        for split, count in self.counts.items():
+            lines.append(f"  {split:<6}{count:>8,} expressions {self.scenes.get(split, 0):>8,} scenes")
+        faults = [finding for finding in self.findings if finding.is_fault]
+        notes = [finding for finding in self.findings if not finding.is_fault and finding.where]
+        for title, some in (("worth knowing", notes), ("WRONG", faults)):
+            if some:
+                lines += [f"{title}:", *(finding.text(most) for finding in some)]
+        lines.append("nothing is wrong" if self.passed else f"failed checks: {len(faults)}")
+        return "\n".join(lines)
+
+
+def verify(
+    dataset: str,
+    root: Path,
+    *,
+    complete: bool = True,
+    manifest: Path | None = None,
+    tokenizers: Sequence[str] = (),
+    threads: int | None = None,
+) -> Report:
+    """Check a copy of a dataset.
+
+    Args:
+        dataset: its name.
+        root: its folder.
+        complete: compare the counts and the known defects with the published ones; False for a part or a miniature.
+        manifest: file of hashes: written if it is not there, compared with if it is.
+        tokenizers: ``METHOD=FILE``, see `rrsis_zoo.data.limits.counters`.
+        threads: that read files; None for one per processor.
+
+    Raises:
+        MissingDataError: the dataset, or a part of its layout, is not there.
+        ConfigError: a manifest or tokenizer that cannot be used.
+    """
+    known = source(dataset)
+    known.find(root)
+    report = Report(dataset, root)
+    records: list[Record] = []
+    unread: list[str] = []
+    absent: list[str] = []
+    for split in SPLITS:
+        try:
+            some = known.read(root, split, ReadOptions(), absent)
+        except RRSISError as error:
+            unread.append(f"{split}: {error}")
+            continue
+        report.counts[split] = len(some)
+        records += some
+    add = report.findings.append
+    add(Finding("missing files", absent))
+    card = known.card if complete else None
+    add(Finding("splits that cannot be read", unread))
+    if card is not None:
+        add(Finding("splits without the published number of expressions", _counts(report.counts, card)))
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        _check_pixels(records, report, card, pool)
+    again = [record.sample_id for record in records if known.copies and not record.sample_id.endswith("/0")]
+    add(Finding("lines whose id was on an earlier one", again, repair="a sample of its own", harmless=True))
+    add(Finding("sentences that an image has twice, word by word", _twice(records), harmless=True))
+    counted = {given.partition("=")[0] for given in tokenizers}
+    for method, count in counters(tokenizers).items():
+        limit = TEXT_LIMITS[method].tokens
+        unit = "its tokenizer" if method in counted else "words, so these at least"
+        long = [record.sample_id for record in records if count(record.expression) > limit]
+        add(Finding(f"expressions longer than the {limit} tokens of {method} (by {unit})", long, harmless=True))
+    if manifest is not None:
+        add(Finding(f"files that differ from {manifest}", compare_manifest(root, records, manifest)))
+    return report
+
+
+# -- the checks --------------------------------------------------------------------------------------------------------
+
+
+def _counts(counts: dict[str, int], card: DatasetCard) -> list[str]:
+    return [
+        f"{split} has {counts.get(split, 0):,}, published are {number:,}"
+        for split, number in card.counts.items()
+        if counts.get(split, 0) != number
+    ]
+
+
+@dataclass
+class _Image:
+    size: tuple[int, int] | None
+    pixels: str
+    fault: str = ""
+
+
+def _check_pixels(
+    records: Sequence[Record], report: Report, card: DatasetCard | None, pool: ThreadPoolExecutor
+) -> None:
+    paths = list(dict.fromkeys(record.image_path for record in records))
+    images = dict(zip(paths, pool.map(_look_at_image, paths), strict=True))
+    masks = list(pool.map(_look_at_mask, (record.mask for record in records)))
+    expected = card.known if card is not None else {}
+
+    def add(what: str, where: Iterable[str], repair: str = "", harmless: bool = False) -> None:
+        report.findings.append(Finding(what, list(where), expected.get(what, 0), repair, harmless))
+
+    add("unreadable images", (image.fault for image in images.values() if image.fault))
+    add("unreadable masks", (mask.fault for mask in masks if mask.fault))
+    pairs = [(r, images[r.image_path], m) for r, m in zip(records, masks, strict=True)]
+    if card is not None:
+        other = (r for r, image, _ in pairs if image.size not in (None, card.image_size))
+        add(f"images that are not {card.image_size[0]} x {card.image_size[1]}", (r.image_file for r in other), "", True)
+    add(
+        "masks not of their image's size",
+        (r.sample_id for r, image, m in pairs if image.size and m.size and image.size != m.size),
+        "the mask is resized to the image by nearest",
+    )
+    add("empty masks", (r.sample_id for r, _, m in pairs if m.size and not m.area), "kept; drop_empty leaves them out")
+    add(
+        "masks that are not two-valued",
+        (f"{r.sample_id} ({m.levels} levels)" for r, _, m in pairs if m.levels > 2),
+        "the dataset's threshold decides",
+    )
+    add("masks of several channels", (r.sample_id for r, _, m in pairs if m.bands > 1), "their grey is taken", True)
+    scenes: dict[str, set[str]] = defaultdict(set)
+    files: dict[str, set[str]] = defaultdict(set)
+    for record, image, _ in pairs:
+        if image.pixels:
+            scenes[image.pixels].add(record.split)
+            files[image.pixels].add(record.image_file)
+    report.scenes = dict(Counter(split for splits in scenes.values() for split in splits))
+    crossing = (p for p, splits in scenes.items() if len(splits) > 1)
+    add("equal scenes across splits", (f"{' + '.join(sorted(scenes[p]))}: {min(files[p])}" for p in crossing))
+
+
+def _look_at_image(path: Path) -> _Image:
+    try:
+        pixels = read_rgb(path)
+    except DataFormatError as error:
+        return _Image(None, "", str(error))
+    return _Image((pixels.shape[0], pixels.shape[1]), hashlib.sha256(pixels.tobytes()).hexdigest())
+
+
+@dataclass
+class _Mask:
+    size: tuple[int, int] | None
+    area: int = 0
+    levels: int = 0
+    bands: int = 1
+    fault: str = ""
+
+
+def _look_at_mask(mask: MaskSource) -> _Mask:
+    while isinstance(mask, Median3):
+        mask = mask.source
+    try:
+        if not isinstance(mask, GreyFile):
+            decoded = mask.decode()
+            return _Mask((decoded.shape[0], decoded.shape[1]), int(decoded.sum()))
+        grey, bands = read_grey(mask.path), image_bands(mask.path)
+    except DataFormatError as error:
+        return _Mask(None, fault=str(error))
+    area = int((grey > mask.threshold).sum())
+    levels = int(np.count_nonzero(np.bincount(grey.ravel())))
+    return _Mask((grey.shape[0], grey.shape[1]), area, levels, bands)
+
+
+def _twice(records: Sequence[Record]) -> list[str]:
+    seen = Counter((record.split, record.image_file, record.expression) for record in records)
+    return [f"{file} {expression!r}" for (_, file, expression), number in seen.items() if number > 1]
+
+
+# -- manifest ----------------------------------------------------------------------------------------------------------
+
+
+def compare_manifest(root: Path, records: Sequence[Record], manifest: Path) -> list[str]:
+    """Compare the files of a copy with a manifest, or write one.
+
+    A manifest is JSON: path below the root -> SHA-256, for all files that are used.
+
+    Returns:
+        What differs; nothing where the manifest was written now.
+
+    Raises:
+        ConfigError: the manifest is no such file.
+    """
+    known = source(records[0].sample_id.partition("/")[0]) if records else None
+    paths = [record.image_path for record in records]
+    paths += [record.mask.path for record in records if isinstance(record.mask, GreyFile)]
+    found = known.find(root) if known is not None else None
+    for part in vars(found).values() if found is not None else ():
+        listed: list[Path] = list(part.values()) if isinstance(part, dict) else [part]
+        paths += [path for path in listed if path.is_file()]
+    hashes: dict[str, str] = {}
+    for path, digest in file_hashes(root, paths).items():
+        hashes[Path(os.path.relpath(path, root)).as_posix()] = digest
+    if not manifest.exists():
+        manifest.write_text(json.dumps(dict(sorted(hashes.items())), indent=0), encoding="utf-8")
+        print(f"{manifest}: written, {len(hashes):,} files; the next run compares with it")
+        return []
+    try:
+        wanted = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{manifest}: cannot be read as a manifest ({error}); name a new file to write one"
+        ) from error
+    if not isinstance(wanted, dict):
+        raise ConfigError(f"{manifest}: must hold an object of path: SHA-256; name a new file to write one")
+    differing = [f"{name} is missing" for name in sorted(wanted.keys() - hashes.keys())]
+    differing += [f"{name} is new" for name in sorted(hashes.keys() - wanted.keys())]
+    changed = (name for name in sorted(wanted) if hashes.get(name, wanted[name]) != wanted[name])
+    return [*differing, *(f"{name} has changed" for name in changed)]
