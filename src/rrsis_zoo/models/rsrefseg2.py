@@ -179,12 +179,11 @@ class Decoded(NamedTuple):
 TINY = RSRefSeg2Config(
     sam2=SAM2Config(
         image_size=128,
-        patch_stride=2,
         width=16,
         heads=1,
-        stages=(1, 1, 1, 1),
+        stages=(1, 1, 2, 1),
         windows=(8, 4, 8, 4),
-        global_blocks=(2,),
+        global_blocks=(3,),
         prompt_width=48,
         decoder_mlp_width=96,
         decoder_heads=2,
@@ -220,7 +219,7 @@ TINY = RSRefSeg2Config(
 
 TINY_256 = replace(
     TINY,
-    sam2=replace(TINY.sam2, image_size=256, patch_stride=4, width=24, prompt_width=64, decoder_mlp_width=128),
+    sam2=replace(TINY.sam2, image_size=256, width=24, prompt_width=64, decoder_mlp_width=128),
     siglip=replace(TINY.siglip, image_size=256, patch_size=16, width=96, vision_mlp_width=192, text_mlp_width=192),
     loss=replace(TINY.loss, heatmap=1.0),
 )

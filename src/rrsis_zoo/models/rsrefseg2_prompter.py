@@ -74,7 +74,7 @@ class PrompterConfig:
 
         Raises:
             ConfigError: an unknown choice; tokens that start at zero and have no code; queries pooled to one vector
-                that are words, whose number changes.
+                that are words, whose number changes; no second order; a width that the heads cannot share.
         """
         known = {
             "query_start": ("text_pool", "learned", "zero"),
@@ -92,6 +92,10 @@ class PrompterConfig:
                 raise ConfigError(f"prompter.{kind}_start zero needs prompter.{kind}_code: equal tokens stay equal")
         if self.dense_from in ("queries", "refined_queries") and not self.decomposition_depth:
             raise ConfigError(f"prompter.dense_from {self.dense_from} needs prompter.decomposition_depth of 1 or more")
+        if self.second_order_depth < 1:
+            raise ConfigError(
+                "prompter.second_order_depth must be 1 or more: without it no prompt token knows anything"
+            )
         if self.attention_width % self.heads:
             raise ConfigError(
                 f"prompter.attention_width must be a multiple of prompter.heads ({self.heads}), got "
@@ -305,11 +309,11 @@ class FirstOrder(nn.Module):
         self.image_q1 = Read(config, C, C, think=True)
 
     def forward(
-        self, I: Tensor, q1: Tensor, pI: Tensor | None, p1: Tensor | None, hidden: Tensor | None
+        self, image: Tensor, q1: Tensor, pI: Tensor | None, p1: Tensor | None, hidden: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the image tokens (N, hw, C) after reading set 1, and set 1 (N, K, C) after reading itself."""
         q1 = self.q1_self(q1, p1, q1, p1, hidden)
-        return self.image_q1(I, pI, q1, p1, hidden), q1
+        return self.image_q1(image, pI, q1, p1, hidden), q1
 
 
 class SecondOrder(nn.Module):
@@ -326,7 +330,7 @@ class SecondOrder(nn.Module):
     def forward(
         self,
         P: Tensor,
-        I: Tensor,
+        image: Tensor,
         q2: Tensor,
         pP: Tensor | None,
         pI: Tensor | None,
@@ -335,11 +339,11 @@ class SecondOrder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return prompt tokens (N, n, D), image tokens (N, hw, C) and set 2 (N, K, C)."""
         q2 = self.q2_self(q2, p2, q2, p2, hidden)
-        I = self.image_q2(I, pI, q2, p2, hidden)
+        image = self.image_q2(image, pI, q2, p2, hidden)
         P = self.prompts_self(P, pP, P, pP)
         P = self.prompts_q2(P, pP, q2, p2, hidden)
-        P = self.prompts_image(P, pP, I, pI)
-        return P, I, q2
+        P = self.prompts_image(P, pP, image, pI)
+        return P, image, q2
 
 
 class ImageCode(nn.Module):

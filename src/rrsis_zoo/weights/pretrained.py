@@ -37,6 +37,7 @@ class Role:
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _SAM_FILES = (*_WEIGHTS, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
+_SAM21_FILES = tuple(f"sam2.1_hiera_{size}.pt" for size in ("large", "base_plus", "small", "tiny"))
 _OWN_CODE = "position_code.positional_encoding_gaussian_matrix"
 _PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
@@ -161,6 +162,20 @@ def _rsrefseg_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
     model.tokenizer = SigLIPTokenizer.from_file(paths[1], model.config.siglip.max_length)
 
 
+def _rsrefseg2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    load = load_sam2 if model.config.backbone == "sam2" else load_sam
+    load(model.get_submodule("sam"), paths[0])
+
+
+def _rsrefseg2_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
+    from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+    from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer
+
+    assert isinstance(model, RSRefSeg2)
+    load_siglip(model.siglip, paths[0])
+    model.tokenizer = SigLIP2Tokenizer.from_file(paths[1], model.config.siglip.max_length)
+
+
 def _control_backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
     """Fill the levels that are used; timm's feature networks write ``stages_0.`` for the file's ``stages.0.``."""
     backbone = model.get_submodule("backbone")
@@ -176,6 +191,10 @@ ROLES: dict[str, dict[str, Role]] = {
     "rsrefseg": {
         "sam": Role("SAM", (_SAM_FILES,), _rsrefseg_sam),
         "siglip": Role("SigLIP", (_WEIGHTS, ("spiece.model",)), _rsrefseg_siglip),
+    },
+    "rsrefseg2": {
+        "sam": Role("SAM 2.1", ((*_SAM21_FILES, *_SAM_FILES),), _rsrefseg2_sam),
+        "siglip": Role("SigLIP 2", (_WEIGHTS, ("tokenizer.json",)), _rsrefseg2_siglip),
     },
     "control": {"backbone": Role("the timm backbone", (_WEIGHTS,), _control_backbone)},
 }

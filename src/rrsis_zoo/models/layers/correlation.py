@@ -23,8 +23,8 @@ def correlate_enlarged(u: Tensor, W: Tensor, side: int) -> Tensor:
     """Cosine of u (N, C) with every cell of W enlarged to side × side, bilinearly with ``align_corners=True``.
 
     An enlarged cell is a weighted sum of at most four neighbours, W' = Σ a_k W_k, so that ⟨u, W'⟩ is the enlarged map
-    of ⟨u, W_k⟩, and |W'|² = Σ a_k a_l ⟨W_k, W_l⟩ needs only the inner products of a cell with itself and with its right,
-    lower and two diagonal neighbours. The weights are products of a row's and a column's, hence the matrices below.
+    of ⟨u, W_k⟩, and |W'|² = Σ a_k a_l ⟨W_k, W_l⟩ needs only the inner products of a cell with itself, its right, its
+    lower and its two diagonal neighbours. The weights are products of a row's and a column's, hence the matrices below.
 
     Args:
         u: (N, C).
