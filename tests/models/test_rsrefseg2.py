@@ -123,7 +123,6 @@ def test_the_fallback_is_a_switch_of_evaluation():
     off, on = contract.build(small()), contract.build(small(stability_fallback=True))
     on.load_state_dict(off.state_dict())
     b = contract.batch()
-    assert contract.logits(off.eval(), b).equal(contract.logits(off.train(), b)) is False  # batch norm
     with torch.no_grad():
         state = on.eval().encode_image(b.images)
         prompts = on.localise(state, on.tokenize(b.expressions, "independent"), b.image_index)

@@ -142,9 +142,9 @@ class Prompter(nn.Module):
         self.image_code = ImageCode(config, C)
         self.shape = (n, D)
 
-        self.decomposition = _stack(Decomposition(config, C) for _ in range(config.decomposition_depth))
-        self.first_order = _stack(FirstOrder(config, C) for _ in range(config.first_order_depth))
-        self.second_order = _stack(SecondOrder(config, C, D) for _ in range(config.second_order_depth))
+        self.decomposition = nn.ModuleList(Decomposition(config, C) for _ in range(config.decomposition_depth))
+        self.first_order = nn.ModuleList(FirstOrder(config, C) for _ in range(config.first_order_depth))
+        self.second_order = nn.ModuleList(SecondOrder(config, C, D) for _ in range(config.second_order_depth))
         self.sparse_mlp = MLP(D, config.mlp_width, D)
         self.dense = None if config.dense_from == "none" else DensePrompt(config, C, D)
 
@@ -431,7 +431,3 @@ def adaptive_mean(tokens: Tensor, length: Tensor, bins: int) -> Tensor:
 
 def _coded(x: Tensor, code: Tensor | None) -> Tensor:
     return x if code is None else x + code
-
-
-def _stack(blocks: object) -> nn.ModuleList:
-    return nn.ModuleList(blocks)  # type: ignore[arg-type]
