@@ -128,7 +128,7 @@ class RSRefSeg2Config:
         loss: weights and switches.
         stability_fallback: in evaluation, return one of SAM 2's other three masks where the first is unstable (Q1).
             The published numbers have it. Those masks have never been trained: it is for the authors' checkpoints, and
-            off for one's own.
+            off for one's own. A checkpoint can be tested with either.
         adapt: ``lora`` trains adapters on frozen encoders (published); ``full`` trains everything, for random weights.
         lora_rank, lora_alpha, lora_dropout: of all adapters.
     """
@@ -230,6 +230,7 @@ class RSRefSeg2(ReferringSegmenter):
 
     name: ClassVar[str] = "rsrefseg2"
     tokenizer_kind = SigLIP2Tokenizer
+    evaluation_settings: ClassVar[frozenset[str]] = frozenset({"stability_fallback"})
     presets: ClassVar[dict[str, RSRefSeg2Config]] = {
         "l": RSRefSeg2Config(),
         "b_plus": RSRefSeg2Config(sam2=SAM2_B_PLUS),
