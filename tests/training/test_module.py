@@ -112,8 +112,8 @@ def test_an_evaluation_setting_is_free(trained, tree):
     assert other.model.config.stability_fallback
     assert tested["test/n"] == numbers["test/n"]
     assert weights_hash(other.model) == weights_hash(model.model)
+    wrong = module(method, settings={"stability_fallback": True, "loss": {"bce": 1.0}})
     with pytest.raises(ConfigError, match="config is"):
-        wrong = module(method, settings={"stability_fallback": True, "loss": {"bce": 1.0}})
         trainer(path.parent).test(wrong, datamodule=data(tree), ckpt_path=path)
 
 

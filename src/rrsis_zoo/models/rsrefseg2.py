@@ -42,6 +42,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
 from rrsis_zoo.models.losses import (
@@ -105,15 +106,7 @@ class LossConfig:
         Raises:
             ConfigError: see there.
         """
-        known = {
-            "gather": ("published", "exact"),
-            "mil_text": ("sentence", "queries"),
-            "map": ("original", "refined"),
-            "padding": ("published", "ignored"),
-        }
-        for name, choices in known.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"loss.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        check_choices(self, "loss")
 
 
 @dataclass(frozen=True)
@@ -149,10 +142,9 @@ class RSRefSeg2Config:
         """Refuse what does not go together.
 
         Raises:
-            ConfigError: an unknown backbone, or SAM 2's fallback without SAM 2.
+            ConfigError: an unknown choice, or SAM 2's fallback without SAM 2.
         """
-        if self.backbone not in ("sam2", "sam1"):
-            raise ConfigError(f"rsrefseg2.backbone must be sam2 or sam1, got {self.backbone!r}")
+        check_choices(self, "rsrefseg2")
         if self.stability_fallback and self.backbone == "sam1":
             raise ConfigError("rsrefseg2.stability_fallback is SAM 2's: with backbone sam1 it must be false")
 
