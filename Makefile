@@ -68,6 +68,14 @@ ceilings: $(READY) ## what perfect masks on a coarse grid score under every prot
 loading: $(READY) ## expressions a second into RS2-SAM2's inputs: the published loader and ours
 	$(BIN)/python benchmarks/loading.py $(ARGS)
 
+.PHONY: dense-prompt
+dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at real size: the published way beside ours
+	$(BIN)/python benchmarks/dense_prompt.py $(ARGS)
+
+.PHONY: many-expressions
+many-expressions: $(READY) ## one image with 16 expressions: encoded once beside once for each
+	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

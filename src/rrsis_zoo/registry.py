@@ -48,6 +48,18 @@ def _rsrefseg_module() -> type[RRSISModule]:
     return RSRefSegModule
 
 
+def _rsrefseg2() -> type[ReferringSegmenter]:
+    from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+
+    return RSRefSeg2
+
+
+def _rsrefseg2_module() -> type[RRSISModule]:
+    from rrsis_zoo.training.rsrefseg2 import RSRefSeg2Module
+
+    return RSRefSeg2Module
+
+
 def _control() -> type[ReferringSegmenter]:
     from rrsis_zoo.models.control import Control
 
@@ -71,6 +83,15 @@ MODELS: dict[str, ModelCard] = {
             weights_licence="SAM and SigLIP: Apache-2.0; the authors publish no trained weights",
             model=_rsrefseg,
             module=_rsrefseg_module,
+        ),
+        ModelCard(
+            name="rsrefseg2",
+            title="RSRefSeg 2: two query sets of the sentence, a cascade on the image, SAM 2.1's prompts",
+            paper="Chen et al., IEEE TGRS 64, 2026, arXiv 2507.06231",
+            code_licence="Apache-2.0",
+            weights_licence="SAM 2.1 and SigLIP 2: Apache-2.0; the authors' own: KyanChen/RSRefSeg2 on the hub",
+            model=_rsrefseg2,
+            module=_rsrefseg2_module,
         ),
         ModelCard(
             name="control",

@@ -5,7 +5,7 @@ A method has *roles* (``sam``, ``siglip``); a source string is given for each, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,24 @@ class Role:
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _SAM_FILES = (*_WEIGHTS, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
+_SAM21_FILES = tuple(f"sam2.1_hiera_{size}.pt" for size in ("large", "base_plus", "small", "tiny"))
 _OWN_CODE = "position_code.positional_encoding_gaussian_matrix"
 _PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+
+SAM2_VIDEO_PARTS: dict[str, str] = dict.fromkeys(
+    (
+        "memory_attention.*",
+        "memory_encoder.*",
+        "mask_downsample.*",
+        "maskmem_tpos_enc",
+        "no_mem_pos_enc",
+        "no_obj_ptr",
+        "no_obj_embed_spatial",
+        "obj_ptr_proj.*",
+        "obj_ptr_tpos_proj.*",
+    ),
+    "only video reads it",
+)
 
 
 def find_pretrained(method: str, weights: Mapping[str, str]) -> dict[str, list[Path]]:
@@ -122,6 +138,17 @@ def load_siglip(module: nn.Module, path: Path) -> None:
     load_into(module, state, what=f"SigLIP from {path}", ignore={"*.position_ids": "computed, not learned"})
 
 
+def load_sam2(module: nn.Module, path: Path, new: Sequence[str] = ()) -> None:
+    """Fill a `rrsis_zoo.models.backbones.sam2.SAM2` from Meta's release (SAM 2 or 2.1); its video parts are left out.
+
+    Args:
+        module: the SAM 2.
+        path: for instance ``sam2_hiera_large.pt``.
+        new: ``fnmatch`` patterns of names that the method adds and the file cannot have.
+    """
+    load_into(module, load_state_dict(path), what=f"SAM 2 from {path}", may_be_missing=new, ignore=SAM2_VIDEO_PARTS)
+
+
 def _rsrefseg_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
     load_sam(model.get_submodule("sam"), paths[0])
 
@@ -133,6 +160,20 @@ def _rsrefseg_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
     assert isinstance(model, RSRefSeg)
     load_siglip(model.siglip, paths[0])
     model.tokenizer = SigLIPTokenizer.from_file(paths[1], model.config.siglip.max_length)
+
+
+def _rsrefseg2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    load = load_sam2 if model.config.backbone == "sam2" else load_sam
+    load(model.get_submodule("sam"), paths[0])
+
+
+def _rsrefseg2_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
+    from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+    from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer
+
+    assert isinstance(model, RSRefSeg2)
+    load_siglip(model.siglip, paths[0])
+    model.tokenizer = SigLIP2Tokenizer.from_file(paths[1], model.config.siglip.max_length)
 
 
 def _control_backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
@@ -150,6 +191,10 @@ ROLES: dict[str, dict[str, Role]] = {
     "rsrefseg": {
         "sam": Role("SAM", (_SAM_FILES,), _rsrefseg_sam),
         "siglip": Role("SigLIP", (_WEIGHTS, ("spiece.model",)), _rsrefseg_siglip),
+    },
+    "rsrefseg2": {
+        "sam": Role("SAM 2.1", ((*_SAM21_FILES, *_SAM_FILES),), _rsrefseg2_sam),
+        "siglip": Role("SigLIP 2", (_WEIGHTS, ("tokenizer.json",)), _rsrefseg2_siglip),
     },
     "control": {"backbone": Role("the timm backbone", (_WEIGHTS,), _control_backbone)},
 }
