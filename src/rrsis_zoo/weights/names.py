@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.registry import card
 
 Rules = Sequence[tuple[str, str]]
 
@@ -75,13 +77,14 @@ def official_names(model: ReferringSegmenter) -> dict[str, str]:
     """Map every parameter and buffer of a method to its name in the authors' checkpoints.
 
     Raises:
-        KeyError: no map is known for the method.
+        ConfigError: the method has no authors but us.
     """
-    return {name: _OFFICIAL[model.name](name) for name in model.state_dict()}
+    official = card(model.name).official
+    if official is None:
+        raise ConfigError(f"{model.name} is this project's own: nobody else has written weights of it")
+    return {name: official.name(name) for name in model.state_dict()}
 
 
-def _rsrefseg(name: str) -> str:
+def rsrefseg(name: str) -> str:
+    """Return the name of one of RSRefSeg's tensors in the authors' checkpoints."""
     return rename(rename(name.removeprefix("sam."), SAM_TO_TRANSFORMERS), _RSREFSEG)
-
-
-_OFFICIAL = {"rsrefseg": _rsrefseg}
