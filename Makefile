@@ -53,6 +53,10 @@ capacity: $(READY) ## train the tiny presets on 32 samples until they stand stil
 real-step: $(READY) ## one training step of a published configuration at full size, on files of noise
 	$(BIN)/python benchmarks/real_step.py $(ARGS)
 
+.PHONY: loading-weights
+loading-weights: $(READY) ## memory and time of loading a published size, from files of noise (10 GB of disk)
+	$(BIN)/python benchmarks/loading_weights.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

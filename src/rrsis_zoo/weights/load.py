@@ -85,7 +85,8 @@ def load_into(
         ignore: ``fnmatch`` pattern of names in the state -> reason why these entries are left out. Asked before
             ``rename``.
         share: places on the meta device take the state's own memory where the dtype is the same: a mapped file is
-            then read as it is used, and must not be written to in place.
+            then read as it is used, and must not be written to in place. Tensors in a file are not aligned as torch's
+            own are: sums may differ in the last bit.
 
     Raises:
         WeightsMismatchError: missing, unexpected, repeated or wrongly shaped entries, or entries of another kind of
