@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rrsis_zoo.errors import WeightsMismatchError
 
 _NAMED = 8  # how many names of each kind an error lists
-_PART = 256_000_000  # bytes that are read before a mapped file is opened anew
+_PART = 100_000_000  # bytes that are read before a mapped file is opened anew
 
 State = Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]
 """A state dict, or a function that opens it; see `load_into` for what that is good for."""
@@ -77,7 +77,7 @@ def load_into(
     Args:
         module: the module to fill.
         state: names to tensors. What is read of a mapped file counts as this process's memory until the file is
-            closed; with a function that opens it, no more than some 0.3 GB of it do at any time.
+            closed; with a function that opens it, no more than 0.2 GB of it do at any time.
         what: what is loaded, as an error says it, for instance ``"SigLIP text tower from model.safetensors"``.
         rename: name in the state -> name in the module, or None for an entry that does not belong to this module; a
             KeyError is an entry that belongs nowhere.
