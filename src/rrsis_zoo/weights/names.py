@@ -57,6 +57,44 @@ _RSREFSEG: Rules = (
 )
 
 
+# RS2-SAM2's modules -> its published checkpoints; union encoder and SAM 2 keep their released names
+_RS2SAM2: Rules = (
+    (r"^union\.", "mm_extractor.beit3."),
+    (r"^sparse_head\.", "text_hidden_fcs.0."),
+    (r"^word_head\.", "text_feat_linear."),
+    (r"^boundary_head\.", "text2one_linear."),
+    (r"^mask_prompt\.read\.", "vmtoken.multihead_attn."),
+    (r"^mask_prompt\.linear\.", "mask_linear."),
+    (r"^mask_prompt\.product\.", "mask_product."),
+    (r"^post_fusion\.", "visual_model.sam_mask_decoder.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.image_down\.", r"visual_model.\1.Space_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.fusion\.image_up\.", r"visual_model.\1.Space_Adapter.D_fc2."),
+    (r"^sam\.(.*)\.fusion\.text_down\.", r"visual_model.\1.Space_Adapter.text_in_linear."),
+    (r"^sam\.(.*)\.fusion\.text_up\.", r"visual_model.\1.Space_Adapter.text_out_linear."),
+    (r"^sam\.(.*)\.fusion\.image_reads\.", r"visual_model.\1.Space_Adapter.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.text_reads\.", r"visual_model.\1.Space_Adapter.lvfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.adapter\.down\.", r"visual_model.\1.MLP_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.adapter\.up\.", r"visual_model.\1.MLP_Adapter.D_fc2."),
+    (r"^sam\.", "visual_model."),
+)
+
+RS2SAM2_SKIPPED: dict[str, str] = dict.fromkeys(
+    (
+        "visual_model.memory_attention.*",
+        "visual_model.memory_encoder.*",
+        "visual_model.obj_ptr_proj.*",
+        "visual_model.mask_downsample.*",
+        "visual_model.maskmem_tpos_enc",
+        "visual_model.no_mem_pos_enc",
+        "visual_model.no_obj_ptr",
+        "meo_linear.*",
+        "mm_extractor.beit3.vision_embed.mask_token",
+    ),
+    "the published program never uses it",
+)
+"""Entries of RS2-SAM2's published checkpoints that have no place here, and why."""
+
+
 def rename(name: str, rules: Rules) -> str:
     """Apply the first rule that matches; a name that none matches stays as it is."""
     for pattern, replacement in rules:
@@ -84,4 +122,8 @@ def _rsrefseg(name: str) -> str:
     return rename(rename(name.removeprefix("sam."), SAM_TO_TRANSFORMERS), _RSREFSEG)
 
 
-_OFFICIAL = {"rsrefseg": _rsrefseg}
+def _rs2sam2(name: str) -> str:
+    return rename(name, _RS2SAM2)
+
+
+_OFFICIAL = {"rsrefseg": _rsrefseg, "rs2sam2": _rs2sam2}
