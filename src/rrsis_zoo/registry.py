@@ -48,6 +48,18 @@ def _rsrefseg_module() -> type[RRSISModule]:
     return RSRefSegModule
 
 
+def _rs2sam2() -> type[ReferringSegmenter]:
+    from rrsis_zoo.models.rs2sam2 import RS2SAM2
+
+    return RS2SAM2
+
+
+def _rs2sam2_module() -> type[RRSISModule]:
+    from rrsis_zoo.training.rs2sam2 import RS2SAM2Module
+
+    return RS2SAM2Module
+
+
 def _control() -> type[ReferringSegmenter]:
     from rrsis_zoo.models.control import Control
 
@@ -71,6 +83,15 @@ MODELS: dict[str, ModelCard] = {
             weights_licence="SAM and SigLIP: Apache-2.0; the authors publish no trained weights",
             model=_rsrefseg,
             module=_rsrefseg_module,
+        ),
+        ModelCard(
+            name="rs2sam2",
+            title="RS2-SAM2: a SAM 2 that reads the sentence in every block",
+            paper="Rong et al., AAAI 2026, arXiv 2503.07266",
+            code_licence="none stated",
+            weights_licence="SAM 2: Apache-2.0; BEiT-3: MIT; the authors' own weights: none stated",
+            model=_rs2sam2,
+            module=_rs2sam2_module,
         ),
         ModelCard(
             name="control",

@@ -37,6 +37,9 @@ class Role:
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _SAM_FILES = (*_WEIGHTS, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
+_SAM2_FILES = tuple(f"sam2_hiera_{size}.pt" for size in ("large", "base_plus", "small", "tiny"))
+_BEIT3_FILES = ("beit3_large_patch16_224.pth",)
+_BEIT3_PAGE = "https://github.com/microsoft/unilm/tree/master/beit3"
 _OWN_CODE = "position_code.positional_encoding_gaussian_matrix"
 _PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
@@ -161,6 +164,28 @@ def _rsrefseg_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
     model.tokenizer = SigLIPTokenizer.from_file(paths[1], model.config.siglip.max_length)
 
 
+def load_beit3(module: nn.Module, path: Path) -> None:
+    """Fill a `rrsis_zoo.models.backbones.beit3.BEiT3` from Microsoft's release; its pretraining heads are left out."""
+    prefix = "beit3."
+
+    def rename(name: str) -> str | None:
+        return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+    unused = {f"{prefix}vision_embed.mask_token": "only pretraining reads it"}
+    load_into(module, load_state_dict(path), what=f"BEiT-3 from {path}", rename=rename, ignore=unused)
+
+
+def _rs2sam2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    load_sam2(model.get_submodule("sam"), paths[0], new=("*.fusion.*", "*.adapter.*"))
+
+
+def _rs2sam2_beit3(model: ReferringSegmenter, paths: list[Path]) -> None:
+    from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
+
+    load_beit3(model.get_submodule("union"), paths[0])
+    model.tokenizer = BEiT3Tokenizer.from_file(paths[1], model.text_limits[1])
+
+
 def _control_backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
     """Fill the levels that are used; timm's feature networks write ``stages_0.`` for the file's ``stages.0.``."""
     backbone = model.get_submodule("backbone")
@@ -176,6 +201,10 @@ ROLES: dict[str, dict[str, Role]] = {
     "rsrefseg": {
         "sam": Role("SAM", (_SAM_FILES,), _rsrefseg_sam),
         "siglip": Role("SigLIP", (_WEIGHTS, ("spiece.model",)), _rsrefseg_siglip),
+    },
+    "rs2sam2": {
+        "sam": Role("SAM 2", (_SAM2_FILES,), _rs2sam2_sam),
+        "beit3": Role(f"BEiT-3, published at {_BEIT3_PAGE}", (_BEIT3_FILES, ("beit3.spm",)), _rs2sam2_beit3),
     },
     "control": {"backbone": Role("the timm backbone", (_WEIGHTS,), _control_backbone)},
 }
