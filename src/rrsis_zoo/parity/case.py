@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import re
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +36,7 @@ class Case:
     """One case folder, read on demand.
 
     Args:
-        folder: holds ``meta.json`` and, where the part has weights or tensors, ``keys.json`` and
+        folder: holds ``meta.json`` and, where the part has weights or tensors, ``keys.json`` (or ``keys.json.gz``) and
             ``tensors.safetensors``.
 
     Raises:
@@ -63,7 +65,10 @@ class Case:
     def keys(self) -> dict[str, dict[str, Any]]:
         """Official name -> shape and dtype, for every parameter and buffer."""
         path = self.folder / "keys.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        packed = self.folder / "keys.json.gz"
+        return json.loads(gzip.decompress(packed.read_bytes())) if packed.is_file() else {}
 
     @cached_property
     def stored(self) -> dict[str, Tensor]:
@@ -115,17 +120,14 @@ class Case:
             return torch.from_numpy(np.packbits(flat.to(torch.uint8).numpy()))
         return flat
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return every official entry, filled from its name (`fill`), overrides applied, aliases shared."""
+    def weights(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
+        """Yield the wanted official entries, each filled from its name (`fill`), overrides applied, aliases shared."""
         aliases = self.meta.get("aliases")
         aliases = aliases if isinstance(aliases, dict) else {}  # some cases describe them in words
         computed = self.meta.get("computed_buffers") or []
-        state = {}
         for name, record in self.keys.items():
-            if name in computed:
-                continue
-            state[name] = self._filled(aliases.get(name, name), record)
-        return state
+            if name not in computed and wanted(name):
+                yield name, self._filled(aliases.get(name, name), record)
 
     def _filled(self, name: str, record: dict[str, Any]) -> Tensor:
         if "int" in record["dtype"]:

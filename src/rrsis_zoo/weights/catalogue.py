@@ -10,6 +10,12 @@ TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")
 SAM_FILES = (*TRANSFORMERS_FILES, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
 """SAM in transformers' form, or in its authors'."""
 
+SAM2_FILES = tuple(f"sam2_hiera_{size}.pt" for size in ("large", "base_plus", "small", "tiny"))
+"""SAM 2.0 in its authors' form."""
+
+BEIT3_FILES = ("beit3_large_patch16_224.pth",)
+BEIT3_PAGE = "https://github.com/microsoft/unilm/tree/master/beit3"
+
 
 @dataclass(frozen=True)
 class Repository:

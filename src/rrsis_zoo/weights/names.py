@@ -46,6 +46,38 @@ SAM_TO_TRANSFORMERS: Rules = (
     (r"^(mask_decoder\.(?:output_hypernetworks_mlps\.\d+|iou_prediction_head))\.layers\.2\.", r"\1.proj_out."),
 )
 
+# sam2 -> transformers; what is said of a module first, then where it is
+_SAM2_INSIDE: Rules = (
+    (r"(blocks\.\d+)\.norm([12])\.", r"\1.layer_norm\2."),
+    (r"(blocks\.\d+|transformer\.layers\.\d+)\.mlp\.layers\.0\.", r"\1.mlp.proj_in."),
+    (r"(blocks\.\d+|transformer\.layers\.\d+)\.mlp\.layers\.1\.", r"\1.mlp.proj_out."),
+    (r"patch_embed\.proj\.", "patch_embed.projection."),
+    (r"neck\.convs\.(\d+)\.conv\.", r"neck.convs.\1."),
+    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
+    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
+    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
+    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
+    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
+    (r"pe_layer\.positional_encoding_gaussian_matrix$", "shared_embedding.positional_embedding"),
+    (r"point_embeddings\.", "point_embed."),
+    (r"(sam_mask_decoder\.transformer\..*attn.*)\.out_proj\.", r"\1.o_proj."),
+    (r"(transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
+    (r"transformer\.norm_final_attn\.", "transformer.layer_norm_final_attn."),
+    (r"output_upscaling\.0\.", "upscale_conv1."),
+    (r"output_upscaling\.1\.", "upscale_layer_norm."),
+    (r"output_upscaling\.3\.", "upscale_conv2."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.0\.", r"\1.proj_in."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.1\.", r"\1.layers.0."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.2\.", r"\1.proj_out."),
+)
+_SAM2_PLACES: Rules = (
+    (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
+    (r"^image_encoder\.neck\.", "vision_encoder.neck."),
+    (r"^sam_prompt_encoder\.", "prompt_encoder."),
+    (r"^sam_mask_decoder\.", "mask_decoder."),
+    (r"^no_mem_embed$", "no_memory_embedding"),
+)
+
 # transformers' SAM -> the prefixes of RSRefSeg's checkpoints (spec rsrefseg §9)
 _RSREFSEG: Rules = (
     (r"^vision_encoder\.", "backbone.base_model.model.model."),
@@ -59,6 +91,27 @@ _RSREFSEG: Rules = (
 )
 
 
+# RS2-SAM2's modules -> its published checkpoints; union encoder and SAM 2 keep their released names
+_RS2SAM2: Rules = (
+    (r"^union\.", "mm_extractor.beit3."),
+    (r"^sparse_head\.", "text_hidden_fcs.0."),
+    (r"^word_head\.", "text_feat_linear."),
+    (r"^boundary_head\.", "text2one_linear."),
+    (r"^mask_prompt\.read\.", "vmtoken.multihead_attn."),
+    (r"^mask_prompt\.linear\.", "mask_linear."),
+    (r"^mask_prompt\.product\.", "mask_product."),
+    (r"^post_fusion\.", "visual_model.sam_mask_decoder.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.image_down\.", r"visual_model.\1.Space_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.fusion\.image_up\.", r"visual_model.\1.Space_Adapter.D_fc2."),
+    (r"^sam\.(.*)\.fusion\.text_down\.", r"visual_model.\1.Space_Adapter.text_in_linear."),
+    (r"^sam\.(.*)\.fusion\.text_up\.", r"visual_model.\1.Space_Adapter.text_out_linear."),
+    (r"^sam\.(.*)\.fusion\.image_reads\.", r"visual_model.\1.Space_Adapter.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.text_reads\.", r"visual_model.\1.Space_Adapter.lvfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.adapter\.down\.", r"visual_model.\1.MLP_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.adapter\.up\.", r"visual_model.\1.MLP_Adapter.D_fc2."),
+    (r"^sam\.", "visual_model."),
+)
+
 def rename(name: str, rules: Rules) -> str:
     """Apply the first rule that matches; a name that none matches stays as it is."""
     for pattern, replacement in rules:
@@ -71,6 +124,14 @@ def rename(name: str, rules: Rules) -> str:
 def sam_to_transformers(names: Iterable[str]) -> dict[str, str]:
     """Map names of `rrsis_zoo.models.backbones.sam.SAM` to those of transformers' ``SamModel``."""
     return {name: rename(name, SAM_TO_TRANSFORMERS) for name in names}
+
+
+def sam2_to_transformers(names: Iterable[str]) -> dict[str, str]:
+    """Map names of `rrsis_zoo.models.backbones.sam2.SAM2` to those of transformers' ``Sam2Model``.
+
+    Its four point embeddings are the rows of one table there: ``point_embed.0.weight`` stands for the first.
+    """
+    return {name: rename(rename(name, _SAM2_INSIDE), _SAM2_PLACES) for name in names}
 
 
 def official_names(model: ReferringSegmenter) -> dict[str, str]:
@@ -88,3 +149,8 @@ def official_names(model: ReferringSegmenter) -> dict[str, str]:
 def rsrefseg(name: str) -> str:
     """Return the name of one of RSRefSeg's tensors in the authors' checkpoints."""
     return rename(rename(name.removeprefix("sam."), SAM_TO_TRANSFORMERS), _RSREFSEG)
+
+
+def rs2sam2(name: str) -> str:
+    """Return the name of one of RS2-SAM2's tensors in the authors' checkpoints."""
+    return rename(name, _RS2SAM2)

@@ -5,7 +5,7 @@ A method has *roles* (``sam``, ``siglip``; see its card); a source string is giv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -16,9 +16,33 @@ from rrsis_zoo.models.layers.lora import is_lora
 from rrsis_zoo.registry import card
 from rrsis_zoo.weights.files import load_state_dict
 from rrsis_zoo.weights.load import load_into
-from rrsis_zoo.weights.names import sam_to_transformers
+from rrsis_zoo.weights.names import sam2_to_transformers, sam_to_transformers
 from rrsis_zoo.weights.sources import HubSource, NoSource, parse_source, resolve
 
+SAM2_VIDEO_PARTS: dict[str, str] = dict.fromkeys(
+    (
+        # Meta's names
+        "memory_attention.*",
+        "memory_encoder.*",
+        "mask_downsample.*",
+        "maskmem_tpos_enc",
+        "no_mem_pos_enc",
+        "no_obj_ptr",
+        "no_obj_embed_spatial",
+        "obj_ptr_proj.*",
+        "obj_ptr_tpos_proj.*",
+        # transformers'
+        "memory_temporal_positional_encoding",
+        "no_memory_positional_encoding",
+        "no_object_pointer",
+        "object_pointer_proj.*",
+        "occlusion_spatial_embedding_parameter",
+        "temporal_positional_encoding_projection_layer.*",
+    ),
+    "only video reads it",
+)
+
+_POINTS = "prompt_encoder.point_embed.weight"
 _OWN_CODE = "position_code.positional_encoding_gaussian_matrix"
 _PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
@@ -119,6 +143,17 @@ def load_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
     set_tokenizer(model, paths[1])
 
 
+def load_rs2sam2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.sam``, apart from what the method adds to every block of the trunk."""
+    fill_sam2(model.get_submodule("sam"), paths[0], new=("*.fusion.*", "*.adapter.*"))
+
+
+def load_beit3(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.union`` and set the tokenizer."""
+    fill_beit3(model.get_submodule("union"), paths[0])
+    set_tokenizer(model, paths[1])
+
+
 def load_control_backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
     """Fill the levels that are used; timm's feature networks write ``stages_0.`` for the file's ``stages.0.``."""
     backbone = model.get_submodule("backbone")
@@ -161,3 +196,39 @@ def fill_siglip(module: nn.Module, path: Path) -> None:
         what=f"SigLIP from {path}",
         ignore={"*.position_ids": "computed, not learned"},
     )
+
+
+def fill_sam2(module: nn.Module, path: Path, new: Sequence[str] = ()) -> None:
+    """Fill a `rrsis_zoo.models.backbones.sam2.SAM2` (SAM 2 or 2.1) from Meta's release or transformers' form of it.
+
+    Parts for video are left out.
+
+    Args:
+        module: the SAM 2.
+        path: for instance ``sam2_hiera_large.pt``.
+        new: ``fnmatch`` patterns of names that the method adds and the file cannot have.
+    """
+    places = [name.replace(".base_layer.", ".") for name in module.state_dict() if not is_lora(name)]
+    ours = {theirs: name for name, theirs in sam2_to_transformers(places).items()}
+
+    def read() -> dict[str, Tensor]:
+        state = load_state_dict(path)
+        if not any(name.startswith("vision_encoder.") for name in state):
+            return state
+        if (points := state.pop(_POINTS, None)) is not None:
+            state |= {f"prompt_encoder.point_embed.{i}.weight": row[None] for i, row in enumerate(points)}
+        return {ours.get(name, name): tensor for name, tensor in state.items()}
+
+    twice = {"shared_image_embedding.positional_embedding": "the prompt encoder has it too"}
+    load_into(module, read, what=f"SAM 2 from {path}", may_be_missing=new, ignore={**SAM2_VIDEO_PARTS, **twice})
+
+
+def fill_beit3(module: nn.Module, path: Path) -> None:
+    """Fill a `rrsis_zoo.models.backbones.beit3.BEiT3` from Microsoft's release; its pretraining heads are left out."""
+    prefix = "beit3."
+
+    def rename(name: str) -> str | None:
+        return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+    unused = {f"{prefix}vision_embed.mask_token": "only pretraining reads it"}
+    load_into(module, lambda: load_state_dict(path), what=f"BEiT-3 from {path}", rename=rename, ignore=unused)
