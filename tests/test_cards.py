@@ -56,7 +56,7 @@ def test_official_layouts(name):
 def test_catalogue_of_the_foundations():
     """Scalars of the published files, from the classes that read them."""
     from rrsis_zoo.models.backbones.sam import SAM, SAM_B, SAM_L
-    from rrsis_zoo.models.backbones.siglip import SigLIP, SigLIPConfig
+    from rrsis_zoo.models.backbones.siglip import SIGLIP2_SO400M_512, SigLIP, SigLIPConfig
     from rrsis_zoo.models.control import timm
 
     with torch.device("meta"):
@@ -64,8 +64,12 @@ def test_catalogue_of_the_foundations():
             state = SAM(config).state_dict()
             total = sum(t.numel() for name, t in state.items() if not name.startswith("position_code."))
             assert REPOSITORIES[repo].parameters == total
-        total = sum(t.numel() for t in SigLIP(SigLIPConfig()).state_dict().values())
-        assert REPOSITORIES["google/siglip-so400m-patch14-384"].parameters == total
+        for repo, config in (
+            ("google/siglip-so400m-patch14-384", SigLIPConfig()),
+            ("google/siglip2-so400m-patch16-512", SIGLIP2_SO400M_512),
+        ):
+            total = sum(t.numel() for t in SigLIP(config).state_dict().values())
+            assert REPOSITORIES[repo].parameters == total
         total = sum(p.numel() for p in timm.create_model("resnet34").parameters())
         assert REPOSITORIES["timm/resnet34.a1_in1k"].parameters == total
 

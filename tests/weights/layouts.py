@@ -27,7 +27,7 @@ def empty_model(case):
 
 def golden_model(golden, method, name="tiny"):
     case = Case(golden / method / name)
-    return case, empty_model(case), case.weights()
+    return case, empty_model(case), dict(case.weights(lambda name: True))
 
 
 def bf16(state):

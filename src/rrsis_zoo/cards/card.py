@@ -68,6 +68,7 @@ class Official:
         wrapper: key under which a torch file holds the state dict; None for a bare one.
         skipped: ``fnmatch`` pattern of their names -> why we have no place for it.
         tokenizer: the role whose tokenizer the method reads with.
+        settings: configuration that the published numbers were made with, where a preset has it otherwise.
     """
 
     names: str
@@ -76,6 +77,7 @@ class Official:
     prefixes: tuple[str, ...] = ("module.",)
     wrapper: str | None = "state_dict"
     skipped: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def name(self, ours: str) -> str:
         """Return the authors' name of one of our tensors."""

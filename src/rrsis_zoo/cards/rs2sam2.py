@@ -32,13 +32,13 @@ CARD = ModelCard(
     torch_class="rrsis_zoo.models.rs2sam2:RS2SAM2",
     lightning_class="rrsis_zoo.training.rs2sam2:RS2SAM2Module",
     presets={
-        "l": Preset(0, 0, {"sam": "hub:facebook/sam2-hiera-large", "beit3": "local:weights/beit3"}),
-        "tiny": Preset(0, 0),
+        "l": Preset(927_044_715, 713_668_534, {"sam": "hub:facebook/sam2-hiera-large", "beit3": "local:weights/beit3"}),
+        "tiny": Preset(1_796_651, 1_763_814),
     },
     roles={
-        "sam": Role("SAM 2", SAM2_FILES, "rrsis_zoo.weights.pretrained:load_rs2sam2_sam"),
+        "sam": Role("SAM 2", (*SAM2_FILES, *TRANSFORMERS_FILES), "rrsis_zoo.weights.pretrained:load_rs2sam2_sam"),
         "beit3": Role(
-            f"BEiT-3, published at {BEIT3_PAGE}",
+            f"BEiT-3 large (2.7 GB in float32), published at {BEIT3_PAGE}",
             BEIT3_FILES,
             "rrsis_zoo.weights.pretrained:load_beit3",
             tokenizer=("beit3.spm",),

@@ -136,7 +136,7 @@ class Case:
         for pattern, factor in self.meta.get("fill_overrides", []):
             if re.search(pattern, name):
                 values = values * np.float32(factor)
-        return torch.from_numpy(np.ascontiguousarray(values))
+        return torch.from_numpy(np.ascontiguousarray(values)).reshape(record["shape"])  # numpy gives a scalar one axis
 
 
 def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:

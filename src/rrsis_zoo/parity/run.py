@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,15 +42,15 @@ class Adapter:
     Attributes:
         build: makes the method's model of a case's configuration (for a part too: unused towers may be empty).
         parts: part -> function that runs the filled model on the case's inputs.
-        buffers: official names that are buffers of ours and parameters of the program that made the cases; they are
-            left out of parameter counts and lists, nowhere else.
+        buffers: official names that are buffers of ours and parameters of the program that made the cases, and whether
+            it flagged them as trainable; they are left out of parameter counts and lists, nowhere else.
         skipped: ``fnmatch`` pattern of official entries that ours does not have -> reason. The program flags them as
             trainable and never uses them.
     """
 
     build: Callable[[Case], ReferringSegmenter]
     parts: dict[str, Callable[[ReferringSegmenter, Case], Computed]]
-    buffers: tuple[str, ...] = ()
+    buffers: dict[str, bool] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def is_skipped(self, name: str) -> bool:
@@ -58,9 +59,9 @@ class Adapter:
 
 
 def _adapters() -> dict[str, Adapter]:
-    from rrsis_zoo.parity import rs2sam2, rsrefseg
+    from rrsis_zoo.parity import rs2sam2, rsrefseg, rsrefseg2
 
-    return {"rsrefseg": rsrefseg.ADAPTER, "rs2sam2": rs2sam2.ADAPTER}
+    return {"rsrefseg": rsrefseg.ADAPTER, "rs2sam2": rs2sam2.ADAPTER, "rsrefseg2": rsrefseg2.ADAPTER}
 
 
 def check(folder: str | Path) -> Report:
@@ -104,6 +105,10 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     for name in model.inert_parameters():  # whether they really get no gradient is to be seen
         model.get_parameter(name).requires_grad_(True)
     has_gradients = bool(case.meta.get("gradients"))
+    recorded = case.meta["gradients"]["values"] if has_gradients else {}
+    differentiable = {n: b for n, b in _official_buffers(model).items() if n in adapter.buffers and n in recorded}
+    for buffer in differentiable.values():
+        buffer.requires_grad_(True)
     with torch.set_grad_enabled(has_gradients):
         computed = adapter.parts[case.part](model, case)
     rows = [row for row in rows if row.kind == "skipped"] + [
@@ -111,12 +116,12 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
         for role in ("output", "loss", "gradient")
         for name in case.names(role)
     ]
-    for name, expected in case.meta.get("losses", {}).items():
-        t = case.tolerance
+    t = case.tolerance
+    for name, expected in _flat(case.meta.get("losses", {})).items():
         rows.append(compare_number("loss", name, computed.losses.get(name), expected, t.rtol, t.atol))
     if has_gradients and computed.objective is not None:
         computed.objective.backward()
-        rows += _check_gradients(case, adapter, model)
+        rows += _check_gradients(case, adapter, _official_parameters(model) | differentiable)
     elif has_gradients:
         rows.append(Row("gradient", "all", None, None, None, False, "the part has no objective"))
     return rows + _check_counts(case, adapter, counted)
@@ -156,13 +161,13 @@ def fill_model(model: ReferringSegmenter, case: Case, adapter: Adapter) -> list[
     return rows
 
 
-def _check_gradients(case: Case, adapter: Adapter, model: ReferringSegmenter) -> list[Row]:
+def _check_gradients(case: Case, adapter: Adapter, tensors: Mapping[str, Tensor]) -> list[Row]:
     recorded, tolerance = case.meta["gradients"], case.tolerance
     measure = {"l2": lambda g: g.norm(), "abs_sum": lambda g: g.abs().sum()}[recorded["norm"]]
     ours: dict[str, float | None] = {}
-    for name, parameter in _official_parameters(model).items():
-        if parameter.requires_grad:
-            gradient = parameter.grad
+    for name, tensor in tensors.items():
+        if tensor.requires_grad:
+            gradient = tensor.grad
             ours[name] = None if gradient is None else float(measure(gradient.to(torch.float64)))
     rows = [
         compare_number("gradient", name, ours.get(name), expected, tolerance.grad_rtol, tolerance.grad_atol)
@@ -188,8 +193,7 @@ def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list
         if expected
     ]
     sizes = {name: int(torch.Size(case.keys[name]["shape"]).numel()) for name in listed}
-    # only the prompt encoder's copy was flagged as trainable: the other one sits in a module that peft freezes
-    trainable = sum(n for name, n in sizes.items() if "sam_prompt_encoder" in name)
+    trainable = sum(n for name, n in sizes.items() if adapter.buffers[name])
     unused = sum(math.prod(record["shape"]) for name, record in case.keys.items() if adapter.is_skipped(name))
     for name, ours, less in (
         ("total", counted.total, sum(sizes.values()) + unused),
@@ -208,3 +212,16 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def _official_parameters(model: ReferringSegmenter) -> dict[str, nn.Parameter]:
     names = official_names(model)
     return {names[name]: parameter for name, parameter in model.named_parameters()}
+
+
+def _official_buffers(model: ReferringSegmenter) -> dict[str, Tensor]:
+    names = official_names(model)
+    return {names[name]: buffer for name, buffer in model.named_buffers() if name in names}
+
+
+def _flat(losses: Mapping[str, Any]) -> dict[str, float | None]:
+    """Numbers by name; a group of them by ``group.name``."""
+    out: dict[str, float | None] = {}
+    for name, value in losses.items():
+        out |= {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {name: value}
+    return out

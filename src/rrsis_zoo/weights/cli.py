@@ -75,7 +75,7 @@ def _fetch(name: str, preset: str | None, download: Download) -> int:
     needs = wanted(name, preset)
     for need in needs:
         size = f" ({size_text(need.bytes)})" if need.bytes else ""
-        print(f"{need.what}: {need.source.page}{size}", flush=True)
+        print(f"{need.what}: {need.place}{size}", flush=True)
         for path in fetch([need], download):
             print(f"  {path}", flush=True)
     if not needs:

@@ -11,7 +11,15 @@ from rrsis_zoo.cards.card import ModelCard
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, unknown_name
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.weights.catalogue import REPOSITORIES
-from rrsis_zoo.weights.sources import INDEX_SUFFIX, HubSource, missing_shards, parse_source
+from rrsis_zoo.weights.sources import (
+    INDEX_SUFFIX,
+    HubSource,
+    LocalSource,
+    NoSource,
+    missing_shards,
+    parse_source,
+    resolve,
+)
 
 
 class Absent(Exception):
@@ -28,22 +36,27 @@ class Download(Protocol):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Files that are needed of one repository.
+    """Files that are needed of one place.
 
     Attributes:
-        source: the repository.
+        source: a repository, or a place on this machine that somebody has to fill.
         what: what they are.
         files: for each file, the names that it may have, the preferred one first.
     """
 
-    source: HubSource
+    source: HubSource | LocalSource
     what: str
     files: tuple[tuple[str, ...], ...]
 
     @property
+    def place(self) -> str:
+        """The web page or the path."""
+        return self.source.page if isinstance(self.source, HubSource) else str(self.source)
+
+    @property
     def bytes(self) -> int | None:
         """About how much that is; None where it is not known."""
-        known = REPOSITORIES.get(self.source.repo)
+        known = REPOSITORIES.get(self.source.repo) if isinstance(self.source, HubSource) else None
         return known.bytes if known else None
 
 
@@ -74,10 +87,14 @@ def _of_weights(card: ModelCard, weights: Mapping[str, str]) -> list[Wanted]:
     found = []
     for role, text in weights.items():
         source = parse_source(text)
-        if isinstance(source, HubSource):
-            files = ((source.file,),) if source.file else card.roles[role].files
-            found.append(Wanted(source, card.roles[role].what, files))
-    return found
+        if not isinstance(source, NoSource):
+            role_of = card.roles[role]
+            found.append(Wanted(source, role_of.what, _files(source, role_of.files)))
+    return sorted(found, key=lambda need: isinstance(need.source, LocalSource))  # what can be fetched first
+
+
+def _files(source: HubSource | LocalSource, usual: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    return ((source.file,),) if isinstance(source, HubSource) and source.file else usual
 
 
 def _of_release(card: ModelCard, name: str) -> list[Wanted]:
@@ -93,9 +110,8 @@ def _of_release(card: ModelCard, name: str) -> list[Wanted]:
     found = [Wanted(source, f"{card.name} {name}", ((source.file,),))]
     role = card.official.tokenizer
     tokenizer = parse_source(card.presets[release.preset].weights[role])
-    if isinstance(tokenizer, HubSource):
-        found.append(Wanted(tokenizer, "its tokenizer", (card.roles[role].tokenizer,)))
-    return found
+    assert not isinstance(tokenizer, NoSource)
+    return [*found, Wanted(tokenizer, f"tokenizer of {card.roles[role].what}", (card.roles[role].tokenizer,))]
 
 
 def _of_config(path: Path) -> list[Wanted]:
@@ -142,12 +158,15 @@ def fetch(needs: Iterable[Wanted], download: Download) -> list[Path]:
         Where they lie, shards of a file after their index.
 
     Raises:
-        MissingWeightsError: a repository has none of the names, or cannot be reached.
+        MissingWeightsError: a repository has none of the names, or cannot be reached; or what has to be fetched by
+            hand is not there.
     """
     return [path for need in needs for names in need.files for path in _first(need, names, download)]
 
 
 def _first(need: Wanted, names: tuple[str, ...], download: Download) -> list[Path]:
+    if isinstance(need.source, LocalSource):
+        return [resolve(need.source, names, need.what)]
     for name in names:
         for form in (name, name + INDEX_SUFFIX):
             try:

@@ -205,14 +205,15 @@ def skipped_beside(folder: Path) -> dict[str, Tensor]:
 
 
 def skeleton(method: str, preset: str | None = None) -> ReferringSegmenter:
-    """Return a method's model without memory for its parameters; the first preset by default.
+    """Return the model for an authors' file, without memory for its parameters, set as their numbers were made.
 
     Raises:
         ConfigError: unknown method or preset.
     """
-    kind = card(method).model()
+    said = card(method)
+    kind = said.model()
     with without_weights():
-        return kind.from_preset(preset or next(iter(kind.presets)))
+        return kind.from_preset(preset or next(iter(kind.presets)), **(said.official.settings if said.official else {}))
 
 
 def file_hashes(path: Path) -> dict[str, str]:

@@ -148,6 +148,12 @@ def load_rs2sam2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
     fill_sam2(model.get_submodule("sam"), paths[0], new=("*.fusion.*", "*.adapter.*"))
 
 
+def load_rsrefseg2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.sam``, a SAM 2.1 or a SAM, whichever is configured."""
+    fill = fill_sam2 if model.config.backbone == "sam2" else fill_sam
+    fill(model.get_submodule("sam"), paths[0])
+
+
 def load_beit3(model: ReferringSegmenter, paths: list[Path]) -> None:
     """Fill ``model.union`` and set the tokenizer."""
     fill_beit3(model.get_submodule("union"), paths[0])
