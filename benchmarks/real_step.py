@@ -136,20 +136,22 @@ def state_of(path: Path) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/rsrefseg_b.yaml")
-    parser.add_argument("--preset", help="other sizes than the config's, for a quick try")
+    parser.add_argument("--overlay", action="append", default=[], help="further configs, such as the tiny preset's")
     parser.add_argument("--folder", type=Path, help="where the files go (4 GB and more); default: temporary")
     options = parser.parse_args()
+    configs = [options.config, *options.overlay]
     model = model_section(Path(options.config))
     method = next(c.name for c in MODELS.values() if c.lightning_class.replace(":", ".") == model["class_path"])
-    preset = options.preset or model["init_args"]["preset"]
+    presets = [model_section(Path(config))["init_args"].get("preset") for config in configs]
+    preset = [name for name in presets if name][-1]
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
         sources = write_weights(folder, method, preset)
         write_data(folder / "data")
-        command = [sys.executable, "-m", "rrsis_zoo.cli", "fit", "--config", options.config]
+        command = [sys.executable, "-m", "rrsis_zoo.cli", "fit", *(a for c in configs for a in ("--config", c))]
         command += ["--config", "configs/overlays/cpu.yaml"] if not torch.cuda.is_available() else []
         command += ["--data.root", str(folder / "data"), "--data.batch_size", "1", "--data.num_workers", "0"]
-        command += ["--model.init_args.weights", json.dumps(sources), "--model.init_args.preset", preset]
+        command += ["--model.init_args.weights", json.dumps(sources)]
         command += ["--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0"]
         command += ["--trainer.accumulate_grad_batches", "1"]
         runs = folder / "runs"
