@@ -118,7 +118,12 @@ def test_offline_without_weights(rrsis, config, tmp_path):
     """What is missing, where it is to be had, which command fetches it."""
     said = one_line(run(rrsis, "fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path))
     assert "https://huggingface.co/" in said
-    repositories = ["timm/resnet34.a1_in1k"] if "control" in config else ["facebook/sam-vit-", "google/siglip-so400m"]
+    repositories = ["facebook/sam-vit-", "google/siglip-so400m"]
+    if "control" in config:
+        repositories = ["timm/resnet34.a1_in1k"]
+    elif "rs2sam2" in config:
+        repositories = ["facebook/sam2-hiera-large"]
+        assert "github.com/microsoft/unilm" in said
     assert all(f"hf download {name}" in said for name in repositories)
 
 
