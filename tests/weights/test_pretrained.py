@@ -141,3 +141,64 @@ def test_rsrefseg2_commands(tmp_path, monkeypatch):
         find_pretrained("rsrefseg2", weights)
     assert "hf download facebook/sam2.1-hiera-tiny sam2.1_hiera_tiny.pt" in str(caught.value)
     assert "hf download google/siglip2-so400m-patch16-512 model.safetensors tokenizer.json" in str(caught.value)
+
+
+# -- RS2-SAM2 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rs2sam2_files(tmp_path):
+    """Files in the released layouts with random content of small sizes, SAM 2's video parts and BEiT-3's heads too."""
+    from rrsis_zoo.models.rs2sam2 import RS2SAM2
+    from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
+
+    torch.manual_seed(7)
+    source = RS2SAM2.from_preset("tiny")
+    sam = {k: v for k, v in source.sam.state_dict().items() if ".fusion." not in k and ".adapter." not in k}
+    video = {
+        "memory_encoder.out_proj.bias": torch.ones(3),
+        "maskmem_tpos_enc": torch.ones(2),
+        "no_obj_ptr": torch.ones(1),
+    }
+    torch.save({"model": {**sam, **video}}, tmp_path / "sam2_hiera_large.pt")
+    beit3 = {f"beit3.{k}": v for k, v in source.union.state_dict().items()}
+    unused = {"beit3.vision_embed.mask_token": torch.ones(1, 1, 64), "mlm_head.weight": torch.ones(3)}
+    torch.save({"model": {**beit3, **unused}}, tmp_path / "beit3_large_patch16_224.pth")
+    tokenizer = BEiT3Tokenizer.from_expressions(EXPRESSIONS, 100, 64)
+    (tmp_path / "beit3.spm").write_bytes(tokenizer.model)
+    return tmp_path, source
+
+
+def test_rs2sam2_from_its_base_weights(rs2sam2_files):
+    """All that the files have is filled, and nothing else is touched."""
+    folder, source = rs2sam2_files
+    torch.manual_seed(8)
+    model = type(source).from_preset("tiny", adapt="adapters")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    load_pretrained(model, {"sam": f"local:{folder}", "beit3": f"local:{folder}"})
+    for name, tensor in model.state_dict().items():
+        is_base = name.startswith(("sam.", "union.")) and ".fusion." not in name and ".adapter." not in name
+        assert tensor.equal(source.state_dict()[name] if is_base else before[name]), name
+    assert model.tokenizer.encode("ship")[0] == 0
+
+
+def test_rs2sam2_files_that_do_not_fit_are_named(rs2sam2_files):
+    folder, source = rs2sam2_files
+    content = torch.load(folder / "sam2_hiera_large.pt")["model"]
+    del content["no_mem_embed"]
+    content["something.else"] = torch.ones(1)
+    torch.save({"model": content}, folder / "sam2_hiera_large.pt")
+    with pytest.raises(WeightsMismatchError, match=r"1 missing: no_mem_embed; 1 unexpected: something.else"):
+        load_pretrained(source, {"sam": f"local:{folder}", "beit3": "none"})
+    torch.save({"model": {"text_embed.weight": torch.ones(2)}}, folder / "beit3_large_patch16_224.pth")
+    with pytest.raises(WeightsMismatchError, match="missing"):
+        load_pretrained(source, {"sam": "none", "beit3": f"local:{folder}"})
+
+
+def test_rs2sam2_says_where_its_weights_are_to_be_had(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MissingWeightsError) as caught:
+        find_pretrained("rs2sam2", {"sam": "hub:facebook/sam2-hiera-large", "beit3": f"local:{tmp_path}"})
+    assert "hf download facebook/sam2-hiera-large sam2_hiera_large.pt" in str(caught.value)
+    assert "https://github.com/microsoft/unilm/tree/master/beit3" in str(caught.value)
+    assert "beit3.spm" in str(caught.value)
