@@ -5,12 +5,13 @@ import torch
 from safetensors.torch import save_file
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
+from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2Config
 from rrsis_zoo.models.layers.lora import is_lora
 from rrsis_zoo.models.rsrefseg import RSRefSeg
 from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
 from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer, SigLIPTokenizer
 from rrsis_zoo.weights.names import sam_to_transformers
-from rrsis_zoo.weights.pretrained import find_pretrained, load_pretrained
+from rrsis_zoo.weights.pretrained import fill_sam2, find_pretrained, load_pretrained
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
@@ -202,3 +203,71 @@ def test_rs2sam2_says_where_its_weights_are_to_be_had(tmp_path, monkeypatch):
     assert "hf download facebook/sam2-hiera-large sam2_hiera_large.pt" in str(caught.value)
     assert "https://github.com/microsoft/unilm/tree/master/beit3" in str(caught.value)
     assert "beit3.spm" in str(caught.value)
+
+
+# -- SAM 2 in the hub's form -------------------------------------------------------------------------------------------
+
+SMALL_SAM2 = SAM2Config(
+    image_size=128, width=16, heads=1, stages=(1, 1, 2, 1), windows=(8, 4, 8, 4), global_blocks=(3,)
+)
+
+
+def hubs_sam2(video):
+    """transformers' own class of the same sizes, with random content; parts for video where asked for."""
+    import transformers as t
+
+    torch.manual_seed(3)
+    trunk = {
+        "hidden_size": 16,
+        "num_attention_heads": 1,
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [16, 32, 64, 128],
+        "num_attention_heads_per_stage": [1, 2, 4, 8],
+        "window_size_per_stage": [8, 4, 8, 4],
+        "global_attention_blocks": [3],
+    }
+    vision = {
+        "backbone_config": t.Sam2HieraDetConfig(**trunk),
+        "backbone_channel_list": [128, 64, 32, 16],
+        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+    }
+    kinds = (t.Sam2VideoModel, t.Sam2VideoConfig) if video else (t.Sam2Model, t.Sam2Config)
+    prompts = {"image_size": 128}
+    model = kinds[0](kinds[1](vision_config=vision, prompt_encoder_config=prompts)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_sam2_in_transformers_form(tmp_path, video):
+    """As `facebook/sam2*-hiera-*/model.safetensors` has it: every entry finds its place, and computes the same."""
+    theirs = hubs_sam2(video)
+    state = {name: tensor.contiguous().clone() for name, tensor in theirs.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    ours = SAM2(SMALL_SAM2).eval()
+    fill_sam2(ours, tmp_path / "model.safetensors")
+    image = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        pyramid = ours.encode(image)
+        if not video:
+            features = theirs.get_image_embeddings(image)
+            for a, b in zip((pyramid.s0, pyramid.s1, pyramid.embedding), features, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.std()))
+    points = ours.sam_prompt_encoder.point_embeddings
+    assert torch.cat([p.weight for p in points]).equal(state["prompt_encoder.point_embed.weight"])
+    decoder = "mask_decoder.transformer.layers.1.cross_attn_token_to_image.o_proj.weight"
+    assert ours.sam_mask_decoder.transformer.layers[1].cross_attn_token_to_image.out_proj.weight.equal(state[decoder])
+    head = ours.get_parameter("sam_mask_decoder.pred_obj_score_head.layers.1.weight")
+    assert head.equal(state["mask_decoder.pred_obj_score_head.layers.0.weight"])
+
+
+def test_a_wrong_entry_of_the_hubs_form_is_named(tmp_path):
+    state = {name: tensor.contiguous().clone() for name, tensor in hubs_sam2(False).state_dict().items()}
+    state["vision_encoder.nek.convs.0.weight"] = state.pop("vision_encoder.neck.convs.0.weight")
+    save_file(state, tmp_path / "model.safetensors")
+    words = (
+        r"1 missing: image_encoder\.neck\.convs\.0\.conv\.weight; 1 unexpected: vision_encoder\.nek\.convs\.0\.weight"
+    )
+    with pytest.raises(WeightsMismatchError, match=words):
+        fill_sam2(SAM2(SMALL_SAM2), tmp_path / "model.safetensors")

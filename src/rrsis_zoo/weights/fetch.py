@@ -105,9 +105,8 @@ def _of_release(card: ModelCard, name: str) -> list[Wanted]:
         raise unknown_name(f"release of {card.name}", name, [r.name for r in card.releases])
     source = parse_source(release.source)
     assert isinstance(source, HubSource)
-    assert source.file is not None
     assert card.official is not None
-    found = [Wanted(source, f"{card.name} {name}", ((source.file,),))]
+    found = [Wanted(source, f"{card.name} {name}", (release.files,))]
     role = card.official.tokenizer
     tokenizer = parse_source(card.presets[release.preset].weights[role])
     assert not isinstance(tokenizer, NoSource)
