@@ -68,6 +68,9 @@ ceilings: $(READY) ## what perfect masks on a coarse grid score under every prot
 loading: $(READY) ## expressions a second into RS2-SAM2's inputs: the published loader and ours
 	$(BIN)/python benchmarks/loading.py $(ARGS)
 
+.PHONY: loading-weights
+loading-weights: $(READY) ## memory and time of loading a published size, from files of noise (10 GB of disk)
+	$(BIN)/python benchmarks/loading_weights.py $(ARGS)
 .PHONY: dense-prompt
 dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at real size: the published way beside ours
 	$(BIN)/python benchmarks/dense_prompt.py $(ARGS)

@@ -17,6 +17,8 @@ _OTHER = {
     "data": "check, list and count a dataset; make the synthetic one",
     "parity": "compare a method with a golden case of its authors' program",
     "score": "score saved masks of any program under one protocol, or under all",
+    "models": "list methods, sizes, licences and weight sources; fetch what one needs",
+    "convert": "convert the authors' weights into ours, and back",
 }
 
 _USAGE = "usage: rrsis [-h] [--version] COMMAND …"
@@ -61,6 +63,14 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.metrics.cli import run_score
 
         return run_score(rest)
+    if command == "models":
+        from rrsis_zoo.weights.cli import run_models
+
+        return run_models(rest)
+    if command == "convert":
+        from rrsis_zoo.weights.cli import run_convert
+
+        return run_convert(rest)
     raise unknown_name("command", command, _LIGHTNING | _OTHER)
 
 

@@ -1,109 +1,12 @@
-"""Public names of the methods and what a user must know of each before using it. Imports no torch."""
+"""Public names of the methods. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
+from rrsis_zoo.cards import control, rs2sam2, rsrefseg, rsrefseg2
+from rrsis_zoo.cards.card import ModelCard
 from rrsis_zoo.errors import unknown_name
 
-if TYPE_CHECKING:
-    from rrsis_zoo.models.base import ReferringSegmenter
-    from rrsis_zoo.training.module import RRSISModule
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """A method of the zoo.
-
-    Attributes:
-        name: public name.
-        title: what it is, in one line.
-        paper: where it was published.
-        code_licence: of the authors' code.
-        weights_licence: of the weights it starts from and of the authors' own, where there are any.
-        model: returns the torch class.
-        module: returns the LightningModule class.
-    """
-
-    name: str
-    title: str
-    paper: str
-    code_licence: str
-    weights_licence: str
-    model: Callable[[], type[ReferringSegmenter]]
-    module: Callable[[], type[RRSISModule]]
-
-
-def _rsrefseg() -> type[ReferringSegmenter]:
-    from rrsis_zoo.models.rsrefseg import RSRefSeg
-
-    return RSRefSeg
-
-
-def _rsrefseg_module() -> type[RRSISModule]:
-    from rrsis_zoo.training.rsrefseg import RSRefSegModule
-
-    return RSRefSegModule
-
-
-def _rsrefseg2() -> type[ReferringSegmenter]:
-    from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
-
-    return RSRefSeg2
-
-
-def _rsrefseg2_module() -> type[RRSISModule]:
-    from rrsis_zoo.training.rsrefseg2 import RSRefSeg2Module
-
-    return RSRefSeg2Module
-
-
-def _control() -> type[ReferringSegmenter]:
-    from rrsis_zoo.models.control import Control
-
-    return Control
-
-
-def _control_module() -> type[RRSISModule]:
-    from rrsis_zoo.training.control import ControlModule
-
-    return ControlModule
-
-
-MODELS: dict[str, ModelCard] = {
-    card.name: card
-    for card in (
-        ModelCard(
-            name="rsrefseg",
-            title="RSRefSeg: CLIP activations become SAM's prompts",
-            paper="Chen et al., IGARSS 2025, arXiv 2501.06809",
-            code_licence="Apache-2.0",
-            weights_licence="SAM and SigLIP: Apache-2.0; the authors publish no trained weights",
-            model=_rsrefseg,
-            module=_rsrefseg_module,
-        ),
-        ModelCard(
-            name="rsrefseg2",
-            title="RSRefSeg 2: two query sets of the sentence, a cascade on the image, SAM 2.1's prompts",
-            paper="Chen et al., IEEE TGRS 64, 2026, arXiv 2507.06231",
-            code_licence="Apache-2.0",
-            weights_licence="SAM 2.1 and SigLIP 2: Apache-2.0; the authors' own: KyanChen/RSRefSeg2 on the hub",
-            model=_rsrefseg2,
-            module=_rsrefseg2_module,
-        ),
-        ModelCard(
-            name="control",
-            title="Control: a small coupled network, the yardstick of the others",
-            paper="none: this project",
-            code_licence="Apache-2.0",
-            weights_licence="none needed; timm's backbones have their own",
-            model=_control,
-            module=_control_module,
-        ),
-    )
-}
+MODELS: dict[str, ModelCard] = {card.name: card for card in (rsrefseg.CARD, rs2sam2.CARD, rsrefseg2.CARD, control.CARD)}
 
 
 def list_models() -> list[str]:

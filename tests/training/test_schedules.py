@@ -26,6 +26,14 @@ def test_rsrefseg2_recipe():
     assert factor(7 * 299) == pytest.approx(0.58, abs=0.005)
 
 
+def test_rs2sam2_recipe():
+    """Constant, a tenth in the last 10 of 40 epochs; the script's drop after epoch 49 never comes in 40."""
+    factor = WarmupCosine(5, drop_epoch=30, drop_factor=0.1)
+    assert {factor(step) for step in range(5 * 30)} == {1.0}
+    assert {factor(step) for step in range(5 * 30, 5 * 40)} == {0.1}
+    assert {WarmupCosine(5, drop_epoch=50)(step) for step in range(5 * 40)} == {1.0}
+
+
 def test_floor_and_no_schedule():
     factor = WarmupCosine(3, cosine_epochs=4, floor=0.1)
     assert factor(3 * 4) == pytest.approx(0.1)

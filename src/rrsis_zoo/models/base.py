@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.configuration import change
+from rrsis_zoo.models.hub import HubModel
 
 TextMode = Literal["published", "independent"]
 """How expressions of one batch share a tensor.
@@ -58,6 +60,11 @@ class Batch:
     def sizes(self) -> Tensor:
         """(M, 2) int64 native sizes."""
         return torch.tensor([image.shape[-2:] for image in self.images], dtype=torch.int64).reshape(-1, 2)
+
+    def samples_of(self, image: int) -> list[str]:
+        """Return the names of the samples that speak of an image."""
+        used = zip(self.sample_ids, self.image_index.tolist(), strict=False)  # names are optional
+        return [name for name, i in used if i == image]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return a copy with every tensor on the device."""
@@ -186,12 +193,17 @@ class Tokenizer(Protocol):
         ...
 
     @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Read a published tokenizer's file."""
+        ...
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Make the tokenizer of ``state()``."""
         ...
 
 
-class ReferringSegmenter(nn.Module, ABC):
+class ReferringSegmenter(nn.Module, HubModel, ABC):
     """A referring segmentation method.
 
     A subclass is built from one frozen dataclass of plain values, its *configuration*; ``presets`` names the published
@@ -317,7 +329,12 @@ class ReferringSegmenter(nn.Module, ABC):
         return Prediction(logits, prompts, state, image_index)
 
     def forward(self, batch: Batch, text_mode: TextMode = "independent") -> Prediction:
-        """Answer every expression of the batch."""
+        """Answer every expression of the batch.
+
+        Raises:
+            ConfigError: an image that is not native RGB; it names the image's samples.
+        """
+        check_images(batch.images, [", ".join(batch.samples_of(i)) for i in range(len(batch.images))])
         state = self.encode_image(batch.images)
         return self.refer(state, self.tokenize(batch.expressions, text_mode), batch.image_index)
 
@@ -353,6 +370,22 @@ class ReferringSegmenter(nn.Module, ABC):
         for name in inert:
             names[name].requires_grad_(False)
 
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def use_checkpointing(self, on: bool) -> None:
+        """Compute inner results of the encoders again for their gradients instead of keeping them, or not.
+
+        It saves memory, costs time and changes no result.
+
+        Raises:
+            ConfigError: the method has nothing that could be checkpointed.
+        """
+        parts = [part for part in self.modules() if hasattr(part, "checkpointing")]
+        if on and not parts:
+            raise ConfigError(f"{self.name} has no gradient checkpointing: leave gradient_checkpointing out")
+        for part in parts:
+            setattr(part, "checkpointing", on)  # noqa: B010 - a module's plain attribute, which types do not know
+
     # -- small conveniences ------------------------------------------------------------------------------------------
 
     @property
@@ -387,8 +420,12 @@ def count_parameters(model: ReferringSegmenter) -> ParameterCount:
     return ParameterCount(total, trained + dead, trained)
 
 
-def check_images(images: Sequence[Tensor]) -> None:
+def check_images(images: Sequence[Tensor], samples: Sequence[str] = ()) -> None:
     """Refuse what is no native RGB image.
+
+    Args:
+        images: to be checked.
+        samples: what each is called in an error besides its number.
 
     Raises:
         ConfigError: an image that is not uint8 (3, H, W) with at least one pixel.
@@ -396,4 +433,5 @@ def check_images(images: Sequence[Tensor]) -> None:
     for i, image in enumerate(images):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
             given = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
-            raise ConfigError(f"image {i} must be uint8 RGB of shape (3, H, W), got {given}")
+            name = f" (of {samples[i]})" if i < len(samples) and samples[i] else ""
+            raise ConfigError(f"image {i}{name} must be uint8 RGB of shape (3, H, W), got {given}")

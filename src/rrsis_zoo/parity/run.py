@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +44,24 @@ class Adapter:
         parts: part -> function that runs the filled model on the case's inputs.
         buffers: official names that are buffers of ours and parameters of the program that made the cases, and whether
             it flagged them as trainable; they are left out of parameter counts and lists, nowhere else.
+        skipped: ``fnmatch`` pattern of official entries that ours does not have -> reason. The program flags them as
+            trainable and never uses them.
     """
 
     build: Callable[[Case], ReferringSegmenter]
     parts: dict[str, Callable[[ReferringSegmenter, Case], Computed]]
     buffers: dict[str, bool] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def is_skipped(self, name: str) -> bool:
+        """Whether an official entry has no place in ours on purpose."""
+        return any(fnmatchcase(name, pattern) for pattern in self.skipped)
 
 
 def _adapters() -> dict[str, Adapter]:
-    from rrsis_zoo.parity import rsrefseg, rsrefseg2
+    from rrsis_zoo.parity import rs2sam2, rsrefseg, rsrefseg2
 
-    return {"rsrefseg": rsrefseg.ADAPTER, "rsrefseg2": rsrefseg2.ADAPTER}
+    return {"rsrefseg": rsrefseg.ADAPTER, "rs2sam2": rs2sam2.ADAPTER, "rsrefseg2": rsrefseg2.ADAPTER}
 
 
 def check(folder: str | Path) -> Report:
@@ -89,7 +98,7 @@ def _check_names(case: Case, adapter: Adapter) -> list[Row]:
 def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     torch.manual_seed(0)
     model = adapter.build(case).eval()
-    rows = fill_model(model, case)
+    rows = fill_model(model, case, adapter)
     if not all(row.passed for row in rows):
         return rows  # a model that is not filled computes nothing worth comparing
     counted = count_parameters(model)
@@ -102,8 +111,10 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
         buffer.requires_grad_(True)
     with torch.set_grad_enabled(has_gradients):
         computed = adapter.parts[case.part](model, case)
-    rows = [
-        compare_tensor(case, name, computed.tensors.get(name)) for name in (*case.names("output"), *case.names("loss"))
+    rows = [row for row in rows if row.kind == "skipped"] + [
+        compare_tensor(case, name, computed.tensors.get(name))
+        for role in ("output", "loss", "gradient")
+        for name in case.names(role)
     ]
     t = case.tolerance
     for name, expected in _flat(case.meta.get("losses", {})).items():
@@ -116,16 +127,20 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     return rows + _check_counts(case, adapter, counted)
 
 
-def fill_model(model: ReferringSegmenter, case: Case) -> list[Row]:
+def fill_model(model: ReferringSegmenter, case: Case, adapter: Adapter) -> list[Row]:
     """Set the model's tensors from the case's official entries; return a row for every name that has no place.
+
+    Entries are made one at a time: a full-size case has gigabytes of them.
 
     A case of a part may lack entries of the rest of the model; a case of the whole may not.
     """
     names = official_names(model)
-    state, weights = model.state_dict(), case.weights()
+    state = model.state_dict()
     rows = []
     by_official = {official: ours for ours, official in names.items()}
-    for official, values in weights.items():
+    given = set()
+    for official, values in case.weights(lambda name: not adapter.is_skipped(name)):
+        given.add(official)
         ours = by_official.get(official)
         if ours is None:
             rows.append(Row("name", official, tuple(values.shape), None, None, False, "missing in ours"))
@@ -136,8 +151,13 @@ def fill_model(model: ReferringSegmenter, case: Case) -> list[Row]:
             state[ours].copy_(values)
     if case.part == "model":
         for ours, official in names.items():
-            if official not in weights:
+            if official not in given:
                 rows.append(Row("name", official, tuple(state[ours].shape), None, None, False, "not in the case"))
+    rows += [
+        Row("skipped", name, tuple(record["shape"]), None, None, True, "has no place in ours")
+        for name, record in case.keys.items()
+        if adapter.is_skipped(name)
+    ]
     return rows
 
 
@@ -174,9 +194,10 @@ def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list
     ]
     sizes = {name: int(torch.Size(case.keys[name]["shape"]).numel()) for name in listed}
     trainable = sum(n for name, n in sizes.items() if adapter.buffers[name])
+    unused = sum(math.prod(record["shape"]) for name, record in case.keys.items() if adapter.is_skipped(name))
     for name, ours, less in (
-        ("total", counted.total, sum(sizes.values())),
-        ("trainable", counted.trainable, trainable),
+        ("total", counted.total, sum(sizes.values()) + unused),
+        ("trainable", counted.trainable, trainable + unused),
     ):
         if expected.get(name) is not None:
             rows.append(compare_number("count", f"{name} parameters", ours, expected[name] - less, 0, 0))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import lightning
@@ -21,7 +21,7 @@ from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMod
 from rrsis_zoo.registry import card
 from rrsis_zoo.training.schedules import WarmupCosine
 from rrsis_zoo.weights.checkpoints import META, meta
-from rrsis_zoo.weights.pretrained import load_pretrained
+from rrsis_zoo.weights.loading import load_weights
 
 
 @dataclass  # not frozen: Lightning moves what steps return by setting attributes
@@ -43,11 +43,14 @@ class RRSISModule(lightning.LightningModule):
     Args:
         preset: which sizes, one of the method's presets.
         settings: configuration fields that differ from the preset's, nested where the configuration is.
-        weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``).
+        weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``), or one of a
+            whole model: ours or the authors'.
         learning_rates: one for each of the method's parameter groups.
         weight_decay: AdamW's, on everything that trains, as in the published recipes.
         betas: AdamW's.
         warmup_epochs, warmup_start, cosine_start, cosine_epochs, floor: see `WarmupCosine`.
+        drop_epoch, drop_factor: see `WarmupCosine`.
+        gradient_checkpointing: see `ReferringSegmenter.use_checkpointing`.
         train_text_mode: how expressions of a training batch share a tensor.
         protocol: name of the evaluation protocol.
 
@@ -61,7 +64,7 @@ class RRSISModule(lightning.LightningModule):
         self,
         preset: str,
         settings: dict[str, Any] | None = None,
-        weights: dict[str, str] | None = None,
+        weights: dict[str, str] | str | None = None,
         learning_rates: dict[str, float] | None = None,
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -70,12 +73,17 @@ class RRSISModule(lightning.LightningModule):
         cosine_start: float = 0.0,
         cosine_epochs: float | None = None,
         floor: float = 0.0,
+        drop_epoch: float | None = None,
+        drop_factor: float = 0.1,
+        gradient_checkpointing: bool = False,
         train_text_mode: TextMode = "published",
         protocol: str = "canonical",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.model: ReferringSegmenter = card(self.method).model().from_preset(preset, **(settings or {}))
+        if gradient_checkpointing:
+            self.model.use_checkpointing(True)
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
         self._ready = False
@@ -91,7 +99,7 @@ class RRSISModule(lightning.LightningModule):
         if self._ready:
             return
         if self.hparams["weights"]:
-            load_pretrained(self.model, self.hparams["weights"])
+            load_weights(self.model, self.hparams["weights"])
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
@@ -154,7 +162,7 @@ class RRSISModule(lightning.LightningModule):
         )
         _ = self.trainer.estimated_stepping_batches  # makes Lightning set up the training loader
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        names = ("warmup_epochs", "warmup_start", "cosine_start", "cosine_epochs", "floor")
+        names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
         schedule = WarmupCosine(max(1, steps), **{name: self.hparams[name] for name in names})
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

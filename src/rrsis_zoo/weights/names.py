@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.registry import card
 
 Rules = Sequence[tuple[str, str]]
 
@@ -44,6 +46,38 @@ SAM_TO_TRANSFORMERS: Rules = (
     (r"^(mask_decoder\.(?:output_hypernetworks_mlps\.\d+|iou_prediction_head))\.layers\.2\.", r"\1.proj_out."),
 )
 
+# sam2 -> transformers; what is said of a module first, then where it is
+_SAM2_INSIDE: Rules = (
+    (r"(blocks\.\d+)\.norm([12])\.", r"\1.layer_norm\2."),
+    (r"(blocks\.\d+|transformer\.layers\.\d+)\.mlp\.layers\.0\.", r"\1.mlp.proj_in."),
+    (r"(blocks\.\d+|transformer\.layers\.\d+)\.mlp\.layers\.1\.", r"\1.mlp.proj_out."),
+    (r"patch_embed\.proj\.", "patch_embed.projection."),
+    (r"neck\.convs\.(\d+)\.conv\.", r"neck.convs.\1."),
+    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
+    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
+    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
+    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
+    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
+    (r"pe_layer\.positional_encoding_gaussian_matrix$", "shared_embedding.positional_embedding"),
+    (r"point_embeddings\.", "point_embed."),
+    (r"(sam_mask_decoder\.transformer\..*attn.*)\.out_proj\.", r"\1.o_proj."),
+    (r"(transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
+    (r"transformer\.norm_final_attn\.", "transformer.layer_norm_final_attn."),
+    (r"output_upscaling\.0\.", "upscale_conv1."),
+    (r"output_upscaling\.1\.", "upscale_layer_norm."),
+    (r"output_upscaling\.3\.", "upscale_conv2."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.0\.", r"\1.proj_in."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.1\.", r"\1.layers.0."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.2\.", r"\1.proj_out."),
+)
+_SAM2_PLACES: Rules = (
+    (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
+    (r"^image_encoder\.neck\.", "vision_encoder.neck."),
+    (r"^sam_prompt_encoder\.", "prompt_encoder."),
+    (r"^sam_mask_decoder\.", "mask_decoder."),
+    (r"^no_mem_embed$", "no_memory_embedding"),
+)
+
 # transformers' SAM -> the prefixes of RSRefSeg's checkpoints (spec rsrefseg §9)
 _RSREFSEG: Rules = (
     (r"^vision_encoder\.", "backbone.base_model.model.model."),
@@ -54,6 +88,28 @@ _RSREFSEG: Rules = (
     (r"^siglip\.text_model\.", "clip_text_encoder.base_model.model.model."),
     (r"^siglip\.(logit_scale|logit_bias)$", r"clip_text_encoder.base_model.model.\1"),
     (r"^prompter\.(down_channel|down_spatial)\.", r"prompter_\1."),
+)
+
+
+# RS2-SAM2's modules -> its published checkpoints; union encoder and SAM 2 keep their released names
+_RS2SAM2: Rules = (
+    (r"^union\.", "mm_extractor.beit3."),
+    (r"^sparse_head\.", "text_hidden_fcs.0."),
+    (r"^word_head\.", "text_feat_linear."),
+    (r"^boundary_head\.", "text2one_linear."),
+    (r"^mask_prompt\.read\.", "vmtoken.multihead_attn."),
+    (r"^mask_prompt\.linear\.", "mask_linear."),
+    (r"^mask_prompt\.product\.", "mask_product."),
+    (r"^post_fusion\.", "visual_model.sam_mask_decoder.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.image_down\.", r"visual_model.\1.Space_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.fusion\.image_up\.", r"visual_model.\1.Space_Adapter.D_fc2."),
+    (r"^sam\.(.*)\.fusion\.text_down\.", r"visual_model.\1.Space_Adapter.text_in_linear."),
+    (r"^sam\.(.*)\.fusion\.text_up\.", r"visual_model.\1.Space_Adapter.text_out_linear."),
+    (r"^sam\.(.*)\.fusion\.image_reads\.", r"visual_model.\1.Space_Adapter.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.text_reads\.", r"visual_model.\1.Space_Adapter.lvfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.adapter\.down\.", r"visual_model.\1.MLP_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.adapter\.up\.", r"visual_model.\1.MLP_Adapter.D_fc2."),
+    (r"^sam\.", "visual_model."),
 )
 
 # RSRefSeg 2 (spec rsrefseg2 §11): SAM 2 keeps Meta's names, SAM 1 has transformers'
@@ -135,20 +191,38 @@ def sam_to_transformers(names: Iterable[str]) -> dict[str, str]:
     return {name: rename(name, SAM_TO_TRANSFORMERS) for name in names}
 
 
+def sam2_to_transformers(names: Iterable[str]) -> dict[str, str]:
+    """Map names of `rrsis_zoo.models.backbones.sam2.SAM2` to those of transformers' ``Sam2Model``.
+
+    Its four point embeddings are the rows of one table there: ``point_embed.0.weight`` stands for the first.
+    """
+    return {name: rename(rename(name, _SAM2_INSIDE), _SAM2_PLACES) for name in names}
+
+
 def official_names(model: ReferringSegmenter) -> dict[str, str]:
     """Map every parameter and buffer of a method to its name in the authors' checkpoints.
 
     Raises:
-        KeyError: no map is known for the method.
+        ConfigError: the method has no authors but us.
     """
-    return {name: _OFFICIAL[model.name](name) for name in model.state_dict()}
+    official = card(model.name).official
+    if official is None:
+        raise ConfigError(f"{model.name} is this project's own: nobody else has written weights of it")
+    return {name: official.name(name) for name in model.state_dict()}
 
 
-def _rsrefseg(name: str) -> str:
+def rsrefseg(name: str) -> str:
+    """Return the name of one of RSRefSeg's tensors in the authors' checkpoints."""
     return rename(rename(name.removeprefix("sam."), SAM_TO_TRANSFORMERS), _RSREFSEG)
 
 
-def _rsrefseg2(name: str) -> str:
+def rs2sam2(name: str) -> str:
+    """Return the name of one of RS2-SAM2's tensors in the authors' checkpoints."""
+    return rename(name, _RS2SAM2)
+
+
+def rsrefseg2(name: str) -> str:
+    """Return the name of one of RSRefSeg 2's tensors in the authors' checkpoints."""
     if name.startswith("prompter."):
         return _rsrefseg2_prompter(name)
     if re.match(r"sam\.(image_encoder\.(blocks|neck\.\d|patch|pos)|prompt_encoder|mask_decoder|position_code)", name):
@@ -164,6 +238,3 @@ def _rsrefseg2_prompter(name: str) -> str:
     theirs, reads = _CASCADE[stage]
     operation = reads[read][("attention", "norm", "mlp", "mlp_norm").index(part)]
     return f"prompter.{theirs}.{block}.{operation}.{rest}"
-
-
-_OFFICIAL = {"rsrefseg": _rsrefseg, "rsrefseg2": _rsrefseg2}

@@ -1,12 +1,11 @@
 """The foundation models' released weights, into a method that is built on them.
 
-A method has *roles* (``sam``, ``siglip``); a source string is given for each, or ``none`` for all of them.
+A method has *roles* (``sam``, ``siglip``; see its card); a source string is given for each, or ``none``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -14,35 +13,15 @@ from torch import Tensor, nn
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.layers.lora import is_lora
+from rrsis_zoo.registry import card
 from rrsis_zoo.weights.files import load_state_dict
 from rrsis_zoo.weights.load import load_into
-from rrsis_zoo.weights.names import sam_to_transformers
+from rrsis_zoo.weights.names import sam2_to_transformers, sam_to_transformers
 from rrsis_zoo.weights.sources import HubSource, NoSource, parse_source, resolve
-
-
-@dataclass(frozen=True)
-class Role:
-    """A foundation model inside a method.
-
-    Attributes:
-        what: its name, as an error says it.
-        files: for each file that is needed, the names it may have, the preferred one first.
-        load: fills the method from these files, in the order of ``files``.
-    """
-
-    what: str
-    files: tuple[tuple[str, ...], ...]
-    load: Callable[[ReferringSegmenter, list[Path]], None]
-
-
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_SAM_FILES = (*_WEIGHTS, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
-_SAM21_FILES = tuple(f"sam2.1_hiera_{size}.pt" for size in ("large", "base_plus", "small", "tiny"))
-_OWN_CODE = "position_code.positional_encoding_gaussian_matrix"
-_PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
 SAM2_VIDEO_PARTS: dict[str, str] = dict.fromkeys(
     (
+        # Meta's names
         "memory_attention.*",
         "memory_encoder.*",
         "mask_downsample.*",
@@ -52,9 +31,20 @@ SAM2_VIDEO_PARTS: dict[str, str] = dict.fromkeys(
         "no_obj_embed_spatial",
         "obj_ptr_proj.*",
         "obj_ptr_tpos_proj.*",
+        # transformers'
+        "memory_temporal_positional_encoding",
+        "no_memory_positional_encoding",
+        "no_object_pointer",
+        "object_pointer_proj.*",
+        "occlusion_spatial_embedding_parameter",
+        "temporal_positional_encoding_projection_layer.*",
     ),
     "only video reads it",
 )
+
+_POINTS = "prompt_encoder.point_embed.weight"
+_OWN_CODE = "position_code.positional_encoding_gaussian_matrix"
+_PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
 
 def find_pretrained(method: str, weights: Mapping[str, str]) -> dict[str, list[Path]]:
@@ -71,7 +61,7 @@ def find_pretrained(method: str, weights: Mapping[str, str]) -> dict[str, list[P
         ConfigError: an unknown or missing role, or a malformed source.
         MissingWeightsError: files are not on this machine; all of them are named.
     """
-    roles = ROLES[method]
+    roles = card(method).roles
     for name in weights:
         if name not in roles:
             raise unknown_name(f"role in the weights of {method}", name, roles)
@@ -96,7 +86,7 @@ def find_pretrained(method: str, weights: Mapping[str, str]) -> dict[str, list[P
             # one command for all files of a repository
             files = " and ".join(faults)
             absent.append(
-                f"{what}: {files} of {source.page} are not here; fetch them with: {source.command([*faults])}"
+                f"{what}: {files} of {source.place} are not here; fetch them with: {source.command([*faults])}"
             )
         else:
             absent += map(str, faults.values())
@@ -113,70 +103,64 @@ def load_pretrained(model: ReferringSegmenter, weights: Mapping[str, str]) -> No
         WeightsMismatchError: a file that is not of the configured model.
     """
     for name, paths in find_pretrained(model.name, weights).items():
-        ROLES[model.name][name].load(model, paths)
+        card(model.name).roles[name].load(model, paths)
 
 
-def load_sam(module: nn.Module, path: Path) -> None:
-    """Fill a `rrsis_zoo.models.backbones.sam.SAM` from SAM's own release or from transformers' form of it.
-
-    Both position codes get the one matrix that the file has.
-    """
-    state = load_state_dict(path)
-    places = [name.replace(".base_layer.", ".") for name in module.state_dict() if not is_lora(name)]
-    if any(name.startswith("vision_encoder.") for name in state):
-        ours = {theirs: name for name, theirs in sam_to_transformers(places).items()}
-        state = {ours.get(name, name): tensor for name, tensor in state.items()}
-    for name, other in ((_OWN_CODE, _PROMPT_CODE), (_PROMPT_CODE, _OWN_CODE)):
-        if name not in state and other in state:
-            state[name] = state[other]
-    load_into(module, state, what=f"SAM from {path}")
-
-
-def load_siglip(module: nn.Module, path: Path) -> None:
-    """Fill a `rrsis_zoo.models.backbones.siglip.SigLIP` from transformers' ``SiglipModel``."""
-    state: dict[str, Tensor] = load_state_dict(path)
-    load_into(module, state, what=f"SigLIP from {path}", ignore={"*.position_ids": "computed, not learned"})
-
-
-def load_sam2(module: nn.Module, path: Path, new: Sequence[str] = ()) -> None:
-    """Fill a `rrsis_zoo.models.backbones.sam2.SAM2` from Meta's release (SAM 2 or 2.1); its video parts are left out.
+def load_tokenizer(model: ReferringSegmenter, source: str) -> None:
+    """Give a method the published tokenizer that its card names.
 
     Args:
-        module: the SAM 2.
-        path: for instance ``sam2_hiera_large.pt``.
-        new: ``fnmatch`` patterns of names that the method adds and the file cannot have.
+        model: the method.
+        source: ``local:PATH`` or ``hub:ORG/REPO`` of the tokenizer's file, or of a folder that holds it.
+
+    Raises:
+        MissingWeightsError: it is not on this machine.
+        ConfigError: a file of another kind, or a method that has no published tokenizer.
     """
-    load_into(module, load_state_dict(path), what=f"SAM 2 from {path}", may_be_missing=new, ignore=SAM2_VIDEO_PARTS)
+    official = card(model.name).official
+    if official is None:
+        raise ConfigError(f"{model.name} has no published tokenizer: it learns its vocabulary")
+    role = card(model.name).roles[official.tokenizer]
+    set_tokenizer(model, resolve(parse_source(source), role.tokenizer, f"tokenizer of {role.what} ({model.name})"))
 
 
-def _rsrefseg_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
-    load_sam(model.get_submodule("sam"), paths[0])
+def set_tokenizer(model: ReferringSegmenter, path: Path) -> None:
+    """Give a method the tokenizer in a file."""
+    model.tokenizer = model.tokenizer_kind.from_file(path, model.text_limits[1])
 
 
-def _rsrefseg_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
-    from rrsis_zoo.models.rsrefseg import RSRefSeg
-    from rrsis_zoo.models.tokenizers import SigLIPTokenizer
-
-    assert isinstance(model, RSRefSeg)
-    load_siglip(model.siglip, paths[0])
-    model.tokenizer = SigLIPTokenizer.from_file(paths[1], model.config.siglip.max_length)
+# -- loaders that the cards name: fill a method from the files of one role -------------------------------------------
 
 
-def _rsrefseg2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
-    load = load_sam2 if model.config.backbone == "sam2" else load_sam
-    load(model.get_submodule("sam"), paths[0])
+def load_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.sam``."""
+    fill_sam(model.get_submodule("sam"), paths[0])
 
 
-def _rsrefseg2_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
-    from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
-    from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer
-
-    assert isinstance(model, RSRefSeg2)
-    load_siglip(model.siglip, paths[0])
-    model.tokenizer = SigLIP2Tokenizer.from_file(paths[1], model.config.siglip.max_length)
+def load_siglip(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.siglip`` and set the tokenizer."""
+    fill_siglip(model.get_submodule("siglip"), paths[0])
+    set_tokenizer(model, paths[1])
 
 
-def _control_backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
+def load_rs2sam2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.sam``, apart from what the method adds to every block of the trunk."""
+    fill_sam2(model.get_submodule("sam"), paths[0], new=("*.fusion.*", "*.adapter.*"))
+
+
+def load_rsrefseg2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.sam``, a SAM 2.1 or a SAM, whichever is configured."""
+    fill = fill_sam2 if model.config.backbone == "sam2" else fill_sam
+    fill(model.get_submodule("sam"), paths[0])
+
+
+def load_beit3(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.union`` and set the tokenizer."""
+    fill_beit3(model.get_submodule("union"), paths[0])
+    set_tokenizer(model, paths[1])
+
+
+def load_control_backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
     """Fill the levels that are used; timm's feature networks write ``stages_0.`` for the file's ``stages.0.``."""
     backbone = model.get_submodule("backbone")
     places = backbone.state_dict()
@@ -184,17 +168,73 @@ def _control_backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
     def rename(name: str) -> str | None:  # the classifier and coarser stages have no place
         return next((n for n in (name, name.replace(".", "_", 1)) if n in places), None)
 
-    load_into(backbone, load_state_dict(paths[0]), what=f"the backbone from {paths[0]}", rename=rename)
+    load_into(backbone, lambda: load_state_dict(paths[0]), what=f"the backbone from {paths[0]}", rename=rename)
 
 
-ROLES: dict[str, dict[str, Role]] = {
-    "rsrefseg": {
-        "sam": Role("SAM", (_SAM_FILES,), _rsrefseg_sam),
-        "siglip": Role("SigLIP", (_WEIGHTS, ("spiece.model",)), _rsrefseg_siglip),
-    },
-    "rsrefseg2": {
-        "sam": Role("SAM 2.1", ((*_SAM21_FILES, *_SAM_FILES),), _rsrefseg2_sam),
-        "siglip": Role("SigLIP 2", (_WEIGHTS, ("tokenizer.json",)), _rsrefseg2_siglip),
-    },
-    "control": {"backbone": Role("the timm backbone", (_WEIGHTS,), _control_backbone)},
-}
+# -- foundation models -----------------------------------------------------------------------------------------------
+
+
+def fill_sam(module: nn.Module, path: Path) -> None:
+    """Fill a `rrsis_zoo.models.backbones.sam.SAM` from SAM's own release or from transformers' form of it.
+
+    Both position codes get the one matrix that the file has.
+    """
+    places = [name.replace(".base_layer.", ".") for name in module.state_dict() if not is_lora(name)]
+    ours = {theirs: name for name, theirs in sam_to_transformers(places).items()}
+
+    def read() -> dict[str, Tensor]:
+        state = load_state_dict(path)
+        if any(name.startswith("vision_encoder.") for name in state):
+            state = {ours.get(name, name): tensor for name, tensor in state.items()}
+        for name, other in ((_OWN_CODE, _PROMPT_CODE), (_PROMPT_CODE, _OWN_CODE)):
+            if name not in state and other in state:
+                state[name] = state[other]
+        return state
+
+    load_into(module, read, what=f"SAM from {path}")
+
+
+def fill_siglip(module: nn.Module, path: Path) -> None:
+    """Fill a `rrsis_zoo.models.backbones.siglip.SigLIP` from transformers' ``SiglipModel``."""
+    load_into(
+        module,
+        lambda: load_state_dict(path),
+        what=f"SigLIP from {path}",
+        ignore={"*.position_ids": "computed, not learned"},
+    )
+
+
+def fill_sam2(module: nn.Module, path: Path, new: Sequence[str] = ()) -> None:
+    """Fill a `rrsis_zoo.models.backbones.sam2.SAM2` (SAM 2 or 2.1) from Meta's release or transformers' form of it.
+
+    Parts for video are left out.
+
+    Args:
+        module: the SAM 2.
+        path: for instance ``sam2_hiera_large.pt``.
+        new: ``fnmatch`` patterns of names that the method adds and the file cannot have.
+    """
+    places = [name.replace(".base_layer.", ".") for name in module.state_dict() if not is_lora(name)]
+    ours = {theirs: name for name, theirs in sam2_to_transformers(places).items()}
+
+    def read() -> dict[str, Tensor]:
+        state = load_state_dict(path)
+        if not any(name.startswith("vision_encoder.") for name in state):
+            return state
+        if (points := state.pop(_POINTS, None)) is not None:
+            state |= {f"prompt_encoder.point_embed.{i}.weight": row[None] for i, row in enumerate(points)}
+        return {ours.get(name, name): tensor for name, tensor in state.items()}
+
+    twice = {"shared_image_embedding.positional_embedding": "the prompt encoder has it too"}
+    load_into(module, read, what=f"SAM 2 from {path}", may_be_missing=new, ignore={**SAM2_VIDEO_PARTS, **twice})
+
+
+def fill_beit3(module: nn.Module, path: Path) -> None:
+    """Fill a `rrsis_zoo.models.backbones.beit3.BEiT3` from Microsoft's release; its pretraining heads are left out."""
+    prefix = "beit3."
+
+    def rename(name: str) -> str | None:
+        return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+    unused = {f"{prefix}vision_embed.mask_token": "only pretraining reads it"}
+    load_into(module, lambda: load_state_dict(path), what=f"BEiT-3 from {path}", rename=rename, ignore=unused)

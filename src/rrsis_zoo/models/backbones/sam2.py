@@ -17,14 +17,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from sam2.modeling.backbones.hieradet import MultiScaleBlock
+from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
 from sam2.modeling.backbones.image_encoder import FpnNeck
-from sam2.modeling.backbones.utils import PatchEmbed
+from sam2.modeling.backbones.utils import PatchEmbed, window_partition, window_unpartition
 from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
@@ -218,11 +219,15 @@ class Trunk(nn.Module):
         stage_ends: index of the last block of each stage.
         channels: channels of the stages, the coarsest first.
         checkpointing: whether a block's inner results are computed again for its gradient; results do not change.
+
+    Args:
+        config: sizes.
+        block: makes a block of ``MultiScaleBlock``'s arguments.
     """
 
     checkpointing: bool = False
 
-    def __init__(self, config: SAM2Config) -> None:
+    def __init__(self, config: SAM2Config, block: Callable[..., MultiScaleBlock] = MultiScaleBlock) -> None:
         super().__init__()
         stride, grid, tile = config.patch_stride, config.position_grid, config.windows[0]
         self.patch_embed = PatchEmbed(stride=(stride, stride), embed_dim=config.width)
@@ -236,7 +241,7 @@ class Trunk(nn.Module):
                 new_width, heads = (2 * width, 2 * heads) if opens else (width, heads)
                 is_global = len(self.blocks) in config.global_blocks
                 self.blocks.append(
-                    self.make_block(
+                    block(
                         dim=width,
                         dim_out=new_width,
                         num_heads=heads,
@@ -247,10 +252,6 @@ class Trunk(nn.Module):
                 width, window = new_width, config.windows[stage]
         self.stage_ends = [end - 1 for end in accumulate(config.stages)]
         self.channels = [config.width * 2**stage for stage in reversed(range(len(config.stages)))]
-
-    def make_block(self, **sizes: Any) -> MultiScaleBlock:
-        """Make one block."""
-        return MultiScaleBlock(**sizes)
 
     def embed(self, image: Tensor) -> Tensor:
         """Return patch tokens with positions, (N, S/r, S/r, width), of images (N, 3, S, S)."""
@@ -274,6 +275,122 @@ class Trunk(nn.Module):
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[return-value]
         return block(*inputs)
+
+
+class TextTrunk(Trunk):
+    """Hiera with a sentence that goes through all blocks: RS2-SAM2's bidirectional hierarchical fusion.
+
+    Args:
+        config: sizes; every stage's width must be a multiple of `FUSION_RATIO` × `FUSION_HEADS`.
+        text_width: channels of the words.
+    """
+
+    def __init__(self, config: SAM2Config, text_width: int) -> None:
+        if config.width % (FUSION_RATIO * FUSION_HEADS):
+            raise ConfigError(f"sam2.width must be a multiple of {FUSION_RATIO * FUSION_HEADS}, got {config.width}")
+        super().__init__(config, partial(TextBlock, text_width))
+
+    def forward(self, image: Tensor, words: Tensor, hidden: Tensor | None = None) -> list[Tensor]:  # type: ignore[override]
+        """Encode N pairs.
+
+        Args:
+            image: (N, 3, S, S), normalised.
+            words: t (N, L, D); what they become in the last block is not used.
+            hidden: (N, L) bool, words that the image does not attend to; None for none.
+
+        Returns:
+            The maps (N, C, h, w) at the ends of the four stages, the finest first.
+        """
+        x, ends = self.embed(image), []
+        for i, block in enumerate(self.blocks):
+            x, words = self.run(block, x, words, hidden)
+            if i in self.stage_ends:
+                ends.append(x.permute(0, 3, 1, 2))
+        return ends
+
+
+FUSION_RATIO = 4  # how much narrower fusion layers and adapters are than their block
+FUSION_HEADS = 4
+TEXT_SHARE = 0.2  # α_t: how much of the words a block rewrites
+ADAPTER_SCALE = 0.5  # α_i
+ROWS = 16384  # tokens at once in the feed-forward parts where no gradient is wanted
+
+
+class TextBlock(MultiScaleBlock):
+    """Hiera's block with a fusion layer behind its attention and an adapter beside its MLP."""
+
+    def __init__(self, text_width: int, **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self.fusion = FusionLayer(self.dim_out, text_width)
+        self.adapter = Adapter(self.dim_out)
+
+    def forward(self, x: Tensor, words: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Apply to x (N, h, w, C) and words t (N, L, D)."""
+        y = self.norm1(x)
+        shortcut = x if self.dim == self.dim_out else do_pool(self.proj(y), self.pool)  # type: ignore[arg-type] - None: no pooling
+        y = self.attend(y)
+        y, words = self.fusion(y, words, hidden)
+        x = shortcut + y
+        return x + in_rows(self.feed_forward, self.norm2(x)), words
+
+    def attend(self, y: Tensor) -> Tensor:
+        """Attend inside windows, which halve with the map where the block opens a stage."""
+        if not self.window_size:
+            return self.attn(y)
+        size, window = (y.shape[1], y.shape[2]), self.window_size
+        y, padded = window_partition(y, window)
+        y = self.attn(y)
+        if self.q_stride:
+            size, window = (size[0] // self.q_stride[0], size[1] // self.q_stride[1]), window // self.q_stride[0]
+            padded = (size[0] + -size[0] % window, size[1] + -size[1] % window)
+        return window_unpartition(y, window, padded, size)
+
+    def feed_forward(self, z: Tensor) -> Tensor:
+        """Both branches read the same normalised tokens."""
+        return self.mlp(z) + ADAPTER_SCALE * self.adapter(z)
+
+
+def in_rows(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Apply a function of single tokens to z (…, C); piece by piece where no gradient is wanted, to hold less."""
+    if torch.is_grad_enabled() or z.numel() <= ROWS * z.shape[-1]:
+        return f(z)
+    return torch.cat([f(rows) for rows in z.flatten(0, -2).split(ROWS)]).view_as(z)
+
+
+class FusionLayer(nn.Module):
+    """Image tokens read the words; the words read the image tokens that have read them.
+
+    The paper's formula has the words read what the image tokens were before; the published program does this.
+    """
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__()
+        narrow = width // FUSION_RATIO
+        self.image_down, self.image_up = nn.Linear(width, narrow), nn.Linear(narrow, width)
+        self.text_down, self.text_up = nn.Linear(text_width, narrow), nn.Linear(narrow, text_width)
+        self.image_reads = nn.MultiheadAttention(narrow, FUSION_HEADS, batch_first=True)
+        self.text_reads = nn.MultiheadAttention(narrow, FUSION_HEADS, batch_first=True)
+
+    def forward(self, y: Tensor, words: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Apply to the whole map y (N, h, w, C) and words t (N, L, D); hidden (N, L) bool or None."""
+        a = F.gelu(self.image_down(y)).flatten(1, 2)
+        u = self.text_down(words)
+        a = a + self.image_reads(a, u, u, key_padding_mask=hidden, need_weights=False)[0]
+        u = u + self.text_reads(u, a, a, need_weights=False)[0]
+        words = (1 - TEXT_SHARE) * words + TEXT_SHARE * self.text_up(u)
+        return y + self.image_up(a).view_as(y), words
+
+
+class Adapter(nn.Module):
+    """Narrow, exact GELU, wide; no residual of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, width // FUSION_RATIO), nn.Linear(width // FUSION_RATIO, width)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply to (…, C)."""
+        return self.up(F.gelu(self.down(z)))
 
 
 class ImageEncoder(nn.Module):
