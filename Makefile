@@ -53,6 +53,10 @@ capacity: $(READY) ## train the tiny presets on 32 samples until they stand stil
 real-step: $(READY) ## one training step of a published configuration at full size, on files of noise
 	$(BIN)/python benchmarks/real_step.py $(ARGS)
 
+.PHONY: rs2sam2-forward
+rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass beside the published way: time and memory by part (4.5 GB)
+	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .
