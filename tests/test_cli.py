@@ -81,8 +81,7 @@ def test_version_and_unknown_command(rrsis):
     wrong = run(rrsis, "fti")
     assert wrong.returncode == 2
     known = "convert, data, fit, models, parity, predict, score, test, validate"
-    assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}
-"
+    assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.relative_to(CONFIGS).as_posix())
