@@ -14,7 +14,7 @@ def tiny(**changes):
     return lambda: RSRefSeg.from_preset("tiny", **changes)
 
 
-LORA = {"adapt": "lora", "heatmap_weight": 0.0}
+LORA = {"adapt": "lora", "heatmap_weight": 0.0, "dice_weight": 0.0}  # as published
 
 
 @pytest.mark.parametrize("promise", contract.PROMISES, ids=lambda f: f.__name__)
@@ -47,6 +47,18 @@ def test_published_sizes(preset, total, trainable):
         assert sum(p.numel() for p in groups["prompter"]) == 885_248 + 1_246_464
         assert sum(p.numel() for p in model.sam.mask_decoder.parameters()) == 4_058_340
         assert sum(p.numel() for p in model.sam.prompt_encoder.parameters()) == 6_476 - 256
+
+
+def test_what_helps_the_tiny_preset_is_off_in_the_published_ones():
+    for preset in ("l", "b"):
+        assert RSRefSeg.presets[preset].heatmap_weight == RSRefSeg.presets[preset].dice_weight == 0
+    model, b = tiny()(), contract.batch()
+    model.fit_tokenizer(b.expressions)
+    terms = model.loss(model(b, "published"), b)
+    assert set(terms) == {"loss_ce", "loss_dice", "loss_heatmap", "loss"}
+    published = tiny(**LORA)()
+    published.fit_tokenizer(b.expressions)
+    assert set(published.loss(published(b, "published"), b)) == {"loss_ce", "loss"}
 
 
 def test_patch_embedding_carries_no_adapter():

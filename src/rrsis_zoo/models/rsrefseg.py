@@ -32,7 +32,7 @@ from rrsis_zoo.models.base import (
 )
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora
-from rrsis_zoo.models.losses import binary_cross_entropy
+from rrsis_zoo.models.losses import binary_cross_entropy, squared_dice
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
 # §6: which layers carry adapters. The suffix rule "proj" of the reference means SAM's attention only; in
@@ -55,6 +55,8 @@ class RSRefSegConfig:
         bce_weight: weight of the mask loss.
         heatmap_weight: weight of an auxiliary cross entropy on the similarity map; 0 in the paper, used by the tiny
             presets, whose random SigLIP knows nothing of words and places.
+        dice_weight: weight of RSRefSeg 2's Dice loss on the mask; 0 in the paper. Cross entropy alone keeps a mask
+            that the localiser is not sure of below 0.5, which costs the tiny preset a third of its mIoU.
     """
 
     sam: SAMConfig = field(default_factory=SAMConfig)
@@ -67,6 +69,7 @@ class RSRefSegConfig:
     text_lora: LoRA = TEXT_LORA
     bce_weight: float = 5.0
     heatmap_weight: float = 0.0
+    dice_weight: float = 0.0
 
 
 # Small, because random weights need many steps: in minutes on a CPU half the width learns more than the whole.
@@ -102,6 +105,7 @@ TINY = RSRefSegConfig(
     ),
     adapt="full",
     heatmap_weight=5.0,
+    dice_weight=5.0,
 )
 
 TINY_256 = RSRefSegConfig(
@@ -233,11 +237,13 @@ class RSRefSeg(ReferringSegmenter):
         return torch.stack([stretch_mask(mask, self.config.sam.image_size)[None] for mask in masks])
 
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        """§5: weighted cross entropy at S × S; ``loss_heatmap`` only where the configuration asks for it."""
+        """§5: weighted cross entropy at S × S; ``loss_dice``, ``loss_heatmap`` only where the configuration asks."""
         if batch.masks is None:
             raise ValueError("the batch has no masks to train on")
         target = self.target(batch.masks)
         terms = {"loss_ce": self.config.bce_weight * binary_cross_entropy(prediction.mask_logits, target)}
+        if self.config.dice_weight:
+            terms["loss_dice"] = self.config.dice_weight * squared_dice(prediction.mask_logits, target)
         if self.config.heatmap_weight:
             similarity = prediction.prompts.aux["similarity"].float()
             share = F.adaptive_avg_pool2d((target == 1).float(), (similarity.shape[-2], similarity.shape[-1]))
