@@ -76,7 +76,7 @@ def test_rrsis_commands(rrsis, trained, line):
     if words[0] in ("models", "convert"):
         weights_command(rrsis, words, folder)
         return
-    if words[0] != "parity":
+    if words[0] not in ("parity", "score"):  # these need neither model nor data
         words = [str(folder / "data") if word == "/path/to/rrsis-d" else word for word in words]
         if not any("tiny" in word for word in words):
             words += ["--config", "configs/overlays/rsrefseg_tiny.yaml"]

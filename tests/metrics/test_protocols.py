@@ -45,6 +45,20 @@ def test_the_named_protocols():
     }
 
 
+def test_the_page_tells_of_every_protocol(root):
+    page = (root / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for name, protocol in PROTOCOLS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        _, _, grid, comparison, empty, sentences = (cell.strip() for cell in row.strip("|").split("|"))
+        assert grid == (
+            "native size" if protocol.eval_size == "native" else f"{protocol.eval_size} × {protocol.eval_size}"
+        )
+        assert ("≥" in comparison) == (protocol.comparison == ">=")
+        assert protocol.comparison_dtype in comparison
+        assert empty.strip("*").startswith("NaN" if math.isnan(protocol.both_empty) else f"{protocol.both_empty:.0f}")
+        assert sentences.startswith("every" if protocol.sentences == "all" else "the first")
+
+
 def test_unknown_protocol_names_the_closest():
     with pytest.raises(ConfigError, match=r"unknown protocol 'cannonical' \(did you mean 'canonical'\?\)"):
         get_protocol("cannonical")

@@ -227,6 +227,8 @@ def test_updates_that_do_not_fit_together(preds, targets, ids, words):
 def test_mask_shapes_must_agree():
     with pytest.raises(ConfigError, match=r"\(2, 3\).*\(3, 2\)"):
         whole([torch.ones(2, 3) > 0], [torch.ones(3, 2) > 0])
+    with pytest.raises(ConfigError, match=r"true mask must be bool of shape \(H, W\), got bool \(3,\)"):
+        whole([torch.ones(3) > 0], [torch.ones(3) > 0])
 
 
 def test_constructor_refuses_what_it_cannot_use():

@@ -103,10 +103,10 @@ class ReferringMetrics(Metric):
         if not len(sample_ids):
             return
         size = self.protocol.eval_size
+        measured = torch.stack([measure(p, t, size, self.details) for p, t in zip(predictions, targets, strict=True)])
         known = torch.tensor(
             [[self._place[name], *eval_shape(size, t)] for name, t in zip(sample_ids, targets, strict=True)]
         )
-        measured = torch.stack([measure(p, t, size, self.details) for p, t in zip(predictions, targets, strict=True)])
         rows = torch.cat([_move(known, measured.device), measured], dim=1)
         self.rows.append(_move(rows, self.device))
 
