@@ -8,7 +8,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["RRSIS_ZOO_CACHE"] = tempfile.mkdtemp(prefix="rrsis-zoo-tests-")  # not the user's
+_CACHE = tempfile.TemporaryDirectory(prefix="rrsis-zoo-tests-")  # not the user's; gone at the end
+os.environ["RRSIS_ZOO_CACHE"] = _CACHE.name
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: further threads only wait for each other
 
 import pytest
