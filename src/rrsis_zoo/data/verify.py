@@ -145,12 +145,8 @@ def verify(
         long = [record.sample_id for record in records if count(record.expression) > limit]
         add(Finding(f"expressions longer than the {limit} tokens of {method} (by {unit})", long, harmless=True))
     if manifest is not None:
-        add(
-            Finding(
-                f"files that differ from {manifest}",
-                compare_manifest(root, _files(known.find(root), records), manifest),
-            )
-        )
+        differing = compare_manifest(root, _files(known.find(root), records), manifest)
+        add(Finding(f"files that differ from {manifest}", differing))
     return report
 
 
