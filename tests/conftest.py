@@ -1,6 +1,5 @@
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 # before anything heavy is imported
@@ -8,7 +7,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["RRSIS_ZOO_CACHE"] = tempfile.mkdtemp(prefix="rrsis-zoo-tests-")  # not the user's
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: further threads only wait for each other
 
 import pytest
@@ -38,3 +36,9 @@ def _seed():
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Hashes of files are remembered here and not in the user's folder."""
+    os.environ["RRSIS_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))

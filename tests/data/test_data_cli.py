@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,17 @@ def test_list_is_a_line_of_json_a_sentence(dataset, capsys):
 def test_list_for_people(capsys):
     data("list", "--dataset", "refsegrs", "--root", GOLDEN / "refsegrs", "--split", "train")
     assert capsys.readouterr().out.splitlines()[0] == "refsegrs/train/1361/0\t64x64\t576\troad\troad"
+
+
+def test_reader_that_has_enough_is_no_error(made):
+    command = [sys.executable, "-m", "rrsis_zoo.cli", "data", "list", "--dataset", "risbench", "--root", str(made)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("risbench/train/")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 def test_wrong_names_are_told(tmp_path):

@@ -121,6 +121,21 @@ def test_augmented_training_differs_from_epoch_to_epoch_and_evaluation_never(tre
         assert_equal(ours, theirs)
 
 
+def test_what_was_flipped_and_what_is_said_reach_the_batch_together(tree):
+    settings = {"batch_size": 5, "num_workers": 0, "draw": "scenes"}
+    (plain,) = RRSISDataModule(root=str(tree), **settings).train_dataloader()
+    (turned,) = RRSISDataModule(root=str(tree), augment={"flips": 1.0}, **settings).train_dataloader()
+    assert turned.sample_ids == plain.sample_ids
+    assert plain.masks is not None
+    assert turned.masks is not None
+    changed = {old: new for old, new in zip(plain.expressions, turned.expressions, strict=True) if old != new}
+    assert changed == {"The ship on the left": "The ship on the right"}
+    for n in range(5):  # left-right and top-bottom: turned by 180 degrees
+        image, own = plain.images[plain.image_index[n]], turned.images[turned.image_index[n]]
+        assert torch.equal(own, image.rot90(2, (1, 2)))
+        assert torch.equal(turned.masks[n], plain.masks[n].rot90(2))
+
+
 def test_augmented_samples_of_a_scene_have_their_own_images(tree):
     settings = {"batch_size": 5, "num_workers": 0, "draw": "scenes"}
     (plain,) = RRSISDataModule(root=str(tree), **settings).train_dataloader()

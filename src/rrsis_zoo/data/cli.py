@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,16 +63,20 @@ def _list(options: argparse.Namespace) -> int:
     from rrsis_zoo.data.describe import describe_record
 
     known, root = source(options.dataset), locate(options.dataset, options.root)
-    for split in _splits(options):
-        for record in known.read(root, split, ReadOptions()):
-            said = describe_record(record)
-            if options.json:
-                print(json.dumps(said, ensure_ascii=False))
-            else:
-                mask = said["mask"]
-                size = f"{mask['height']}x{mask['width']}"
-                print(f"{record.sample_id}\t{size}\t{mask['pixel_count']}\t{record.category}\t{record.expression}")
+    try:
+        for split in _splits(options):
+            for record in known.read(root, split, ReadOptions()):
+                said = describe_record(record)
+                print(json.dumps(said) if options.json else _row(said), flush=True)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _row(said: dict[str, Any]) -> str:
+    mask = said["mask"]
+    size = f"{mask['height']}x{mask['width']}"
+    return "\t".join(map(str, (said["sample_id"], size, mask["pixel_count"], said["category"], said["expression"])))
 
 
 # -- verify ------------------------------------------------------------------------------------------------------------

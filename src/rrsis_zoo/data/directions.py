@@ -99,7 +99,7 @@ _STANDING = {  # may mean the image's vertical or the world's
 }
 _CROSSING = {  # where "above" is likely to mean elevation
     *("bridge", "bridges", "overpass", "overpasses", "underpass", "viaduct", "flyover", "crossing", "tunnel", "river"),
-    *("water", "sea", "ground", "elevated"),
+    *("water", "sea", "ground", "elevated", "roof", "rooftop", "deck", "platform", "level"),
 }
 _ORIENTED = {
     *("horizontal", "horizontally", "vertical", "vertically", "row", "rows", "column", "columns", "wide", "tall"),

@@ -41,7 +41,7 @@ def file_hashes(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
         name, stat = os.path.relpath(path, root), path.stat()
         state = [stat.st_size, stat.st_mtime_ns]
         remembered = known.get(name)
-        if isinstance(remembered, list) and remembered[:2] == state:
+        if isinstance(remembered, list) and len(remembered) == 3 and remembered[:2] == state:
             hashes[path] = remembered[2]
         else:
             new[path] = name, state

@@ -140,7 +140,6 @@ class GreyFile:
     @property
     def identity(self) -> str:
         """Threshold and SHA-256 of the file's bytes; reads the file."""
-        read_grey(self.path)  # a damaged file has no identity
         return f"GreyFile(threshold={self.threshold}, sha256={hashlib.sha256(self.path.read_bytes()).hexdigest()})"
 
     def decode(self) -> NDArray[np.bool_]:

@@ -145,7 +145,8 @@ def verify(
         long = [record.sample_id for record in records if count(record.expression) > limit]
         add(Finding(f"expressions longer than the {limit} tokens of {method} (by {unit})", long, harmless=True))
     if manifest is not None:
-        add(Finding(f"files that differ from {manifest}", compare_manifest(root, records, manifest)))
+        differing = compare_manifest(root, _files(known.find(root), records), manifest)
+        add(Finding(f"files that differ from {manifest}", differing))
     return report
 
 
@@ -247,10 +248,19 @@ def _twice(records: Sequence[Record]) -> list[str]:
 # -- manifest ----------------------------------------------------------------------------------------------------------
 
 
-def compare_manifest(root: Path, records: Sequence[Record], manifest: Path) -> list[str]:
+def _files(found: object, records: Sequence[Record]) -> list[Path]:
+    """Return all files that are used: those that list the samples, images, masks."""
+    paths: list[Path] = []
+    for part in vars(found).values():
+        paths += [path for path in (part.values() if isinstance(part, dict) else [part]) if path.is_file()]
+    paths += [record.image_path for record in records]
+    return paths + [record.mask.path for record in records if isinstance(record.mask, GreyFile)]
+
+
+def compare_manifest(root: Path, paths: Sequence[Path], manifest: Path) -> list[str]:
     """Compare the files of a copy with a manifest, or write one.
 
-    A manifest is JSON: path below the root -> SHA-256, for all files that are used.
+    A manifest is JSON: path below the root -> SHA-256.
 
     Returns:
         What differs; nothing where the manifest was written now.
@@ -258,13 +268,6 @@ def compare_manifest(root: Path, records: Sequence[Record], manifest: Path) -> l
     Raises:
         ConfigError: the manifest is no such file.
     """
-    known = source(records[0].sample_id.partition("/")[0]) if records else None
-    paths = [record.image_path for record in records]
-    paths += [record.mask.path for record in records if isinstance(record.mask, GreyFile)]
-    found = known.find(root) if known is not None else None
-    for part in vars(found).values() if found is not None else ():
-        listed: list[Path] = list(part.values()) if isinstance(part, dict) else [part]
-        paths += [path for path in listed if path.is_file()]
     hashes: dict[str, str] = {}
     for path, digest in file_hashes(root, paths).items():
         hashes[Path(os.path.relpath(path, root)).as_posix()] = digest
