@@ -9,12 +9,13 @@ twice in every block, computes the union encoder's attention map by map, makes p
 turns its output into two channels and a map of one number. That is done here to the same model with the same weights,
 so that the two can be compared in time, memory and result.
 
-Peaks are of resident memory above what was resident before the part (Linux: /proc/self), times are processor seconds
+Peaks are of resident memory above what was resident before the part (Linux and glibc), times are processor seconds
 of all threads; of several repeats the smallest of each. Weights are random.
 """
 
 import argparse
 import contextlib
+import ctypes
 import functools
 import json
 import sys
@@ -135,6 +136,7 @@ class Meter:
         self.top = 0.0
 
     def __call__(self, part: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free but kept would hide what the part takes
         with contextlib.suppress(OSError):  # where it is not allowed, peaks are those since the start of the process
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before, start = resident("VmRSS"), time.process_time()

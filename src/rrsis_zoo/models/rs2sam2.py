@@ -116,6 +116,7 @@ class RS2SAM2(ReferringSegmenter):
 
     name: ClassVar[str] = "rs2sam2"
     tokenizer_kind = BEiT3Tokenizer
+    max_expressions = 8  # each takes a trunk of its own, about half a gigabyte at 1024 px
     presets: ClassVar[dict[str, RS2SAM2Config]] = {"l": RS2SAM2Config(), "tiny": TINY, "tiny256": TINY_256}
 
     def __init__(self, config: RS2SAM2Config) -> None:
