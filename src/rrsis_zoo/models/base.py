@@ -213,6 +213,8 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         name: public name, as in configs and tables.
         presets: preset name -> configuration.
         tokenizer_kind: class of its tokenizer.
+        evaluation_settings: fields of the configuration that change nothing but the evaluation; a checkpoint may be
+            tested with others than it was trained with.
         config: this model's configuration.
         max_expressions: how many expressions ``segment`` takes at once in evaluation; None for all.
     """
@@ -220,6 +222,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     name: ClassVar[str]
     presets: ClassVar[dict[str, Any]]
     tokenizer_kind: ClassVar[type[Tokenizer]]
+    evaluation_settings: ClassVar[frozenset[str]] = frozenset()
     config: Any
     _tokenizer: Tokenizer | None = None
     max_expressions: int | None = None
