@@ -71,6 +71,7 @@ loading: $(READY) ## expressions a second into RS2-SAM2's inputs: the published 
 .PHONY: loading-weights
 loading-weights: $(READY) ## memory and time of loading a published size, from files of noise (10 GB of disk)
 	$(BIN)/python benchmarks/loading_weights.py $(ARGS)
+
 .PHONY: dense-prompt
 dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at real size: the published way beside ours
 	$(BIN)/python benchmarks/dense_prompt.py $(ARGS)

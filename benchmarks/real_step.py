@@ -1,7 +1,8 @@
 """One real training step of a published configuration at full size, from files in the released layouts, and a second.
 
     make real-step                                        # rsrefseg_b on a CPU, made images
-    make real-step ARGS="--config configs/rsrefseg2.yaml"
+    make real-step ARGS="--config configs/rs2sam2.yaml"
+    make real-step ARGS="--config configs/rsrefseg2.yaml --model.init_args.gradient_checkpointing true"
 
 No weights can be downloaded in a test, so the files hold noise; names, shapes, dtypes and formats are those of the
 releases that the config starts from. Everything else is the real thing: the published config through `rrsis fit`, base
@@ -138,7 +139,7 @@ def main() -> None:
     parser.add_argument("--config", default="configs/rsrefseg_b.yaml")
     parser.add_argument("--overlay", action="append", default=[], help="further configs, such as the tiny preset's")
     parser.add_argument("--folder", type=Path, help="where the files go (4 GB and more); default: temporary")
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()  # what is left is for `rrsis fit`
     configs = [options.config, *options.overlay]
     model = model_section(Path(options.config))
     method = next(c.name for c in MODELS.values() if c.lightning_class.replace(":", ".") == model["class_path"])
@@ -154,6 +155,7 @@ def main() -> None:
         command += ["--model.init_args.weights", json.dumps(sources)]
         command += ["--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0"]
         command += ["--trainer.accumulate_grad_batches", "1"]
+        command += more
         runs = folder / "runs"
         command += ["--trainer.logger", json.dumps(logger(runs)), "--trainer.callbacks", json.dumps(checkpoints(runs))]
         start = time.perf_counter()

@@ -98,6 +98,8 @@ def test_from_the_hubs_cache(monkeypatch, tmp_path, folder):
             call()
     with pytest.raises(MissingWeightsError, match=r"hf download somebody/ships, or give local_files_only=False"):
         RSRefSeg.from_pretrained("somebody/ships", cache_dir=cache)
+    with pytest.raises(MissingWeightsError, match="is no folder"):
+        RSRefSeg.from_pretrained(tmp_path / "no" / "where", cache_dir=cache)
     for path in folder.iterdir():
         add_to_cache(cache, "somebody/ships", path.name, path.read_bytes())
     expected = weights_hash(load_model(folder))

@@ -1,6 +1,7 @@
 """The authors' files: in every wrapping, strictly, there and back; the golden outputs through the way."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import layouts
@@ -125,8 +126,17 @@ def test_settings_of_the_published_numbers(golden, tmp_path):
     own = kind(replace(model.config, stability_fallback=False))
     own.fit_tokenizer(["a ship", "a plane"] * 5)
     path = layouts.write({"state_dict": weights}, tmp_path / "rrsisd.pth")
-    with pytest.warns(UserWarning, match="made with stability_fallback=True, this model has False"):
-        load_weights(own, f"local:{path}")
+    published = kind(replace(model.config, stability_fallback=True))
+    published.tokenizer = own.tokenizer
+    convert(published, path, tmp_path / "ours")
+    for source in (path, tmp_path / "ours"):
+        with pytest.warns(UserWarning, match="comes with stability_fallback=True, this rsrefseg2 has False"):
+            load_weights(own, f"local:{source}")
+        assert not own.config.stability_fallback
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_weights(published, f"local:{tmp_path / 'ours'}")
+    assert load_model(tmp_path / "ours").config.stability_fallback
 
 
 def test_names_of_adapters_of_other_versions(golden, tmp_path):
@@ -167,7 +177,11 @@ def test_the_report_and_the_card(golden, tmp_path):
     assert len(provenance["sha256"]["epoch_3.pth"]) == 64
     # saved again, the card still says where the weights are from
     load_model(tmp_path / "ours").save_pretrained(tmp_path / "again")
-    assert "local:epoch_3.pth" in (tmp_path / "again" / "README.md").read_text()
+    assert "bit for bit" in said
+    again = (tmp_path / "again" / "README.md").read_text()
+    assert "local:epoch_3.pth" in again
+    assert "saved again" in again
+    assert "bit for bit" not in again
     with pytest.raises(ConfigError, match="unknown release"):
         convert(model, path, tmp_path / "ours", release="rrsisd")
 

@@ -39,7 +39,8 @@ CARD = ModelCard(
     lightning_class="rrsis_zoo.training.rs2sam2:RS2SAM2Module",
     presets={
         "l": Preset(927_044_715, 713_668_534, {"sam": "hub:facebook/sam2-hiera-large", "beit3": "local:weights/beit3"}),
-        "tiny": Preset(1_796_651, 1_763_814),
+        "tiny": Preset(1_789_483, 1_756_646),
+        "tiny256": Preset(1_829_675, 1_796_838),
     },
     roles={
         "sam": Role("SAM 2", (*SAM2_FILES, *TRANSFORMERS_FILES), "rrsis_zoo.weights.pretrained:load_rs2sam2_sam"),

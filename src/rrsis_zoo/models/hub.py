@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError
 
@@ -62,7 +62,7 @@ class HubModel(
                 local_files_only=local_files_only,
                 revision=revision,
             )
-        except LocalEntryNotFoundError as error:
+        except (LocalEntryNotFoundError, HFValidationError) as error:
             name = pretrained_model_name_or_path
             raise MissingWeightsError(
                 f"{name} is no folder, and not in the local cache: https://huggingface.co/{name}; "

@@ -106,7 +106,8 @@ def load_saved(saved: Saved) -> ReferringSegmenter:
     with without_weights():
         model = build(saved.meta)
     load_into(model, saved.open, what=saved.what, share=saved.steady)
-    model.provenance = saved.meta.get("provenance")
+    if saved.meta.get("provenance"):
+        model.provenance = {**saved.meta["provenance"], "saved_again": True}  # whatever happens to it from here on
     return model.eval()
 
 

@@ -31,7 +31,7 @@ def to_folder(
         source: the authors' file, or a checkpoint or folder of ours.
         out: folder to write to.
         preset: sizes of an authors' file; the release's, or the paper's first preset by default.
-        release: name of the authors' release that it is.
+        release: name of the authors' release that it is; known by itself for a source that the card names.
         tokenizer: source of the tokenizer's file; ``none`` for a folder that cannot read sentences; the published one
             by default.
         merge: whether adapters are added to the weights that they adapt.
@@ -52,6 +52,7 @@ def to_folder(
         (merged(model) if merge else model).save_pretrained(out)
         return f"{method}: {len(model.state_dict())} entries{', adapters merged' if merge else ''}"
 
+    release = release or next((r.name for r in said.releases for f in r.files if source == f"{r.source}:{f}"), None)
     if release is not None:
         known = {r.name: r.preset for r in said.releases}
         if release not in known:

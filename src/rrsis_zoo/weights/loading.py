@@ -9,8 +9,9 @@ from typing import Any
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.configuration import to_plain
 from rrsis_zoo.registry import MODELS, card
-from rrsis_zoo.weights.checkpoints import Saved, is_checkpoint, load_saved, meta, read_checkpoint
+from rrsis_zoo.weights.checkpoints import Saved, is_checkpoint, load_saved, read_checkpoint
 from rrsis_zoo.weights.folders import CONFIG, WEIGHTS, is_folder, open_folder
 from rrsis_zoo.weights.load import load_into
 from rrsis_zoo.weights.official import load_official, skeleton
@@ -114,7 +115,7 @@ def _load_whole(method: str, source: str, preset: str | None) -> ReferringSegmen
     if saved is not None:
         _check_method(saved, source, method)
         model = load_saved(saved)
-        if preset is not None and model.config != kind.presets[preset]:
+        if preset is not None and _other_settings(model, to_plain(kind.presets[preset])):
             raise ConfigError(f"{source} is not of preset {preset!r}: leave the preset out")
         return model
     model = skeleton(method, preset)
@@ -124,6 +125,9 @@ def _load_whole(method: str, source: str, preset: str | None) -> ReferringSegmen
 
 def load_weights(model: ReferringSegmenter, weights: str | Mapping[str, str]) -> None:
     """Fill a built model: from a source of a whole model, or from one for each of its foundation models.
+
+    Settings of the evaluation alone may differ from those that a whole model was saved or published with; a warning
+    says so.
 
     Raises:
         ConfigError: weights of another method or configuration.
@@ -135,13 +139,15 @@ def load_weights(model: ReferringSegmenter, weights: str | Mapping[str, str]) ->
     path = find_whole(weights, model.name)
     saved = ours_at(path)
     if saved is None:
-        _warn_of_settings(model)
+        official = card(model.name).official
+        _warn_of_settings(model, dict(official.settings) if official else {}, weights)
         _fill_official(model, path, weights)
         return
     _check_method(saved, weights, model.name)
-    ours = meta(model)["config"]
-    if differing := _differences(ours, saved.meta["config"]):
+    said = saved.meta["config"]
+    if differing := _other_settings(model, said):
         raise ConfigError(f"{weights} has other settings than this {model.name}: {', '.join(differing)}")
+    _warn_of_settings(model, {name: said[name] for name in sorted(model.evaluation_settings & said.keys())}, weights)
     load_into(model, saved.open, what=saved.what)
     if saved.meta["tokenizer"] is not None:
         model.load_tokenizer_state(saved.meta["tokenizer"])
@@ -167,14 +173,13 @@ def _fill_official(model: ReferringSegmenter, path: Path, source: str) -> None:
         load_tokenizer(model, default_tokenizer(model.name))
 
 
-def _warn_of_settings(model: ReferringSegmenter) -> None:
-    """Say which settings the authors' numbers were made with, where the model has others."""
-    official = card(model.name).official
-    for name, value in official.settings.items() if official else ():
-        if getattr(model.config, name) != value:
+def _warn_of_settings(model: ReferringSegmenter, theirs: Mapping[str, Any], source: str) -> None:
+    """Say which settings the weights' own numbers were made with, where the model has others."""
+    for name, value in theirs.items():
+        if (ours := getattr(model.config, name)) != value:
             warnings.warn(
-                f"the published numbers of {model.name} were made with {name}={value}, this model has "
-                f"{getattr(model.config, name)}: set model.init_args.settings.{name} to reproduce them",
+                f"{source} comes with {name}={value}, this {model.name} has {ours}: set model.init_args.settings."
+                f"{name} to get the numbers that it was published with",
                 stacklevel=3,
             )
 
@@ -195,6 +200,13 @@ def default_tokenizer(method: str) -> str:
 def _check_method(saved: Saved, source: str, method: str) -> None:
     if saved.meta["model"] != method:
         raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
+
+
+def _other_settings(model: ReferringSegmenter, said: Mapping[str, Any]) -> list[str]:
+    """Return how a saved configuration differs from the model's, apart from settings of the evaluation alone."""
+    free = model.evaluation_settings
+    ours, theirs = ({n: v for n, v in config.items() if n not in free} for config in (to_plain(model.config), said))
+    return _differences(ours, theirs)
 
 
 def _differences(ours: Any, theirs: Any, where: str = "") -> list[str]:

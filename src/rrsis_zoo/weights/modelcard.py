@@ -55,10 +55,13 @@ def _origin(provenance: Mapping[str, Any] | None) -> str:
     if provenance is None:
         return "Trained or adapted by whoever shares them, with rrsis-zoo."
     hashes = "\n".join(f"* `{name}`: sha256 `{digest}`" for name, digest in provenance["sha256"].items())
-    return (
-        f"Converted by {provenance['converted_by']} from the authors' file `{provenance['source']}`, "
-        f"bit for bit ({', '.join(provenance['dtypes'])}).\n\n{hashes}\n\n```\n{provenance['report']}\n```"
-    )
+    dtypes = ", ".join(provenance["dtypes"])
+    how = f"Converted by {provenance['converted_by']} from the authors' file `{provenance['source']}`"
+    if provenance.get("saved_again"):
+        how += ", loaded, and saved again: what was changed in between is for whoever shares this to say."
+    else:
+        how += f", bit for bit ({dtypes})."
+    return f"{how}\n\n{hashes}\n\n```\n{provenance['report']}\n```"
 
 
 def _table(scores: list[Score]) -> str:
