@@ -48,6 +48,18 @@ def _rsrefseg_module() -> type[RRSISModule]:
     return RSRefSegModule
 
 
+def _evisam3() -> type[ReferringSegmenter]:
+    from rrsis_zoo.models.evisam3 import EviSAM3
+
+    return EviSAM3
+
+
+def _evisam3_module() -> type[RRSISModule]:
+    from rrsis_zoo.training.evisam3 import EviSAM3Module
+
+    return EviSAM3Module
+
+
 def _control() -> type[ReferringSegmenter]:
     from rrsis_zoo.models.control import Control
 
@@ -71,6 +83,16 @@ MODELS: dict[str, ModelCard] = {
             weights_licence="SAM and SigLIP: Apache-2.0; the authors publish no trained weights",
             model=_rsrefseg,
             module=_rsrefseg_module,
+        ),
+        ModelCard(
+            name="evisam3",
+            title="EviSAM3: evidence gathered along SAM 3's trunk corrects the prompts of its decoder",
+            paper="Duan et al., NeurIPS 2026",
+            code_licence="MIT by the authors' read-me; SAM 3's classes are transformers', Apache-2.0",
+            weights_licence="SAM 3: SAM License, gated, no open-source licence, passes on to fine-tuned weights; "
+            "BEiT-3: MIT; the authors publish no trained weights",
+            model=_evisam3,
+            module=_evisam3_module,
         ),
         ModelCard(
             name="control",

@@ -97,6 +97,76 @@ class SigLIPTokenizer:
         return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
 
 
+class PieceTokenizer:
+    """EviSAM3's text convention (spec evisam3 §3): the sentencepiece ids as they are, no marks, pads of id 0.
+
+    Id 0 is the unknown piece too. Letters keep their case.
+
+    Args:
+        model: the sentencepiece model file's bytes.
+        max_length: longer sentences are cut.
+    """
+
+    pad_id = 0
+
+    def __init__(self, model: bytes, max_length: int) -> None:
+        try:
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise ConfigError(f"the tokenizer file is no sentencepiece model ({len(model)} bytes)") from error
+        self.model = model
+        self.max_length = max_length
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Read a published ``beit3.spm``."""
+        return cls(path.read_bytes(), max_length)
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Learn at most ``max_pieces`` pieces from sentences, the unknown piece being 0.
+
+        Raises:
+            ConfigError: there is nothing to learn from.
+        """
+        sentences = [e for e in expressions if e.strip()]
+        if not sentences:
+            raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
+        written = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=written,
+            model_type="unigram",
+            vocab_size=max_pieces,
+            hard_vocab_limit=False,  # few sentences have fewer pieces than the table has rows
+            num_threads=1,  # the result must not depend on the machine
+            minloglevel=2,
+        )
+        return cls(written.getvalue(), max_length)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of pieces, special ones included."""
+        return self._pieces.get_piece_size()
+
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, at most ``max_length`` of them."""
+        return self._pieces.encode(expression)[: self.max_length]
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
+        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values and tensors that ``from_state`` reads."""
+        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make the tokenizer of ``state()``."""
+        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
+
+
 def canonicalise(expression: str) -> str:
     """Lower-case, drop ASCII punctuation and surplus blanks, as SigLIP's training did."""
     return re.sub(r"\s+", " ", expression.lower().translate(_PUNCTUATION)).strip()

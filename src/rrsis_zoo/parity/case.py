@@ -6,6 +6,7 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,17 +116,14 @@ class Case:
             return torch.from_numpy(np.packbits(flat.to(torch.uint8).numpy()))
         return flat
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return every official entry, filled from its name (`fill`), overrides applied, aliases shared."""
+    def weights(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
+        """Yield the wanted official entries, each filled from its name (`fill`), overrides applied, aliases shared."""
         aliases = self.meta.get("aliases")
         aliases = aliases if isinstance(aliases, dict) else {}  # some cases describe them in words
         computed = self.meta.get("computed_buffers") or []
-        state = {}
         for name, record in self.keys.items():
-            if name in computed:
-                continue
-            state[name] = self._filled(aliases.get(name, name), record)
-        return state
+            if name not in computed and wanted(name):
+                yield name, self._filled(aliases.get(name, name), record)
 
     def _filled(self, name: str, record: dict[str, Any]) -> Tensor:
         if "int" in record["dtype"]:
@@ -134,7 +132,7 @@ class Case:
         for pattern, factor in self.meta.get("fill_overrides", []):
             if re.search(pattern, name):
                 values = values * np.float32(factor)
-        return torch.from_numpy(np.ascontiguousarray(values))
+        return torch.from_numpy(np.ascontiguousarray(values)).reshape(record["shape"])  # numpy makes () into (1,)
 
 
 def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +17,7 @@ from rrsis_zoo.models.base import ParameterCount, ReferringSegmenter, count_para
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.metrics import check_metrics
 from rrsis_zoo.parity.report import Report, Row, compare_lists, compare_names, compare_number, compare_tensor
-from rrsis_zoo.weights.names import official_names
+from rrsis_zoo.weights.names import Slice, official_alias, official_names, official_slices
 
 
 @dataclass
@@ -25,11 +28,35 @@ class Computed:
         tensors: by the case's names; losses that the case records as tensors too.
         losses: by the case's names.
         objective: the scalar whose gradients the case records, or None.
+        leaves: inputs whose gradients the case records as tensors, by the gradients' names.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     losses: dict[str, float | None] = field(default_factory=dict)
     objective: Tensor | None = None
+    leaves: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Part(nn.Module):
+    """A piece of a method that is run without the rest: as much of a model as a case needs.
+
+    Args:
+        modules: by the first part of their parameters' names.
+        official: maps a parameter's name to the case's.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], official: Callable[[str], str]) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.official = official
+
+    def inert_parameters(self) -> dict[str, str]:
+        """Return none."""
+        return {}
+
+
+Runnable = ReferringSegmenter | Part
 
 
 @dataclass(frozen=True)
@@ -37,21 +64,29 @@ class Adapter:
     """How the cases of one method are run.
 
     Attributes:
-        build: makes the method's model of a case's configuration (for a part too: unused towers may be empty).
+        build: makes the method's model of a case's configuration, or a `Part` of it; towers that are not used may be
+            empty.
         parts: part -> function that runs the filled model on the case's inputs.
         buffers: official names that are buffers of ours and parameters of the program that made the cases; they are
             left out of parameter counts and lists, nowhere else.
+        skipped: ``fnmatch`` pattern of official entries that ours does not have -> reason. The program flags them as
+            trainable and never uses them.
     """
 
-    build: Callable[[Case], ReferringSegmenter]
-    parts: dict[str, Callable[[ReferringSegmenter, Case], Computed]]
+    build: Callable[[Case], Runnable]
+    parts: dict[str, Callable[[Any, Case], Computed]]
     buffers: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def is_skipped(self, name: str) -> bool:
+        """Whether an official entry has no place in ours on purpose."""
+        return any(fnmatchcase(name, pattern) for pattern in self.skipped)
 
 
 def _adapters() -> dict[str, Adapter]:
-    from rrsis_zoo.parity import rsrefseg
+    from rrsis_zoo.parity import evisam3, rsrefseg
 
-    return {"rsrefseg": rsrefseg.ADAPTER}
+    return {"rsrefseg": rsrefseg.ADAPTER, "evisam3": evisam3.ADAPTER}
 
 
 def check(folder: str | Path) -> Report:
@@ -81,69 +116,96 @@ def check(folder: str | Path) -> Report:
 def _check_names(case: Case, adapter: Adapter) -> list[Row]:
     with torch.device("meta"):  # names and shapes need no memory
         model = adapter.build(case)
-    rows = compare_names(_shapes(model), case)
-    return rows + _check_counts(case, adapter, count_parameters(model))
+    assert isinstance(model, ReferringSegmenter)
+    shapes = _shapes(model)
+    aliases = {name: official_alias(case.model, name) for name in case.keys}
+    shapes |= {name: shapes[stored] for name, stored in aliases.items() if stored in shapes}
+    skipped = _skipped_rows(case, adapter, model)
+    left_out = {row.name for row in skipped if row.shape is not None}
+    rows = skipped + [row for row in compare_names(shapes, case) if row.name not in left_out]
+    return rows + _check_counts(case, adapter, count_parameters(model), sum(_uncovered(model, case).values()))
 
 
 def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     torch.manual_seed(0)
     model = adapter.build(case).eval()
-    rows = fill_model(model, case)
+    rows = fill_model(model, case, adapter)
     if not all(row.passed for row in rows):
         return rows  # a model that is not filled computes nothing worth comparing
-    counted = count_parameters(model)
+    counted = None if isinstance(model, Part) else count_parameters(model)
     for name in model.inert_parameters():  # whether they really get no gradient is to be seen
         model.get_parameter(name).requires_grad_(True)
     has_gradients = bool(case.meta.get("gradients"))
-    with torch.set_grad_enabled(has_gradients):
+    with torch.set_grad_enabled(has_gradients or bool(case.names("gradient"))):
         computed = adapter.parts[case.part](model, case)
-    rows = [
+    rows = [row for row in rows if row.kind == "skipped"] + [
         compare_tensor(case, name, computed.tensors.get(name)) for name in (*case.names("output"), *case.names("loss"))
     ]
     for name, expected in case.meta.get("losses", {}).items():
         t = case.tolerance
         rows.append(compare_number("loss", name, computed.losses.get(name), expected, t.rtol, t.atol))
-    if has_gradients and computed.objective is not None:
+    if computed.objective is not None and computed.objective.requires_grad:
         computed.objective.backward()
-        rows += _check_gradients(case, adapter, model)
+        if has_gradients:
+            rows += _check_gradients(case, adapter, model)
     elif has_gradients:
         rows.append(Row("gradient", "all", None, None, None, False, "the part has no objective"))
-    return rows + _check_counts(case, adapter, counted)
+    for name in case.names("gradient"):
+        leaf = computed.leaves.get(name)
+        rows.append(compare_tensor(case, name, None if leaf is None else leaf.grad))
+    return (
+        rows if counted is None else rows + _check_counts(case, adapter, counted, sum(_uncovered(model, case).values()))
+    )
 
 
-def fill_model(model: ReferringSegmenter, case: Case) -> list[Row]:
+def fill_model(model: Runnable, case: Case, adapter: Adapter) -> list[Row]:
     """Set the model's tensors from the case's official entries; return a row for every name that has no place.
 
     A case of a part may lack entries of the rest of the model; a case of the whole may not.
     """
-    names = official_names(model)
-    state, weights = model.state_dict(), case.weights()
+    names, slices, state = _names(model), _slices(model), model.state_dict()
+    shapes, places = _shapes(model), _by_official(names)
     rows = []
-    by_official = {official: ours for ours, official in names.items()}
-    for official, values in weights.items():
-        ours = by_official.get(official)
-        if ours is None:
+    for official, values in case.weights(lambda name: not adapter.is_skipped(name)):
+        stored = official_alias(case.model, official)
+        if stored not in places:
             rows.append(Row("name", official, tuple(values.shape), None, None, False, "missing in ours"))
-        elif state[ours].shape != values.shape:
-            note = f"our shape is {tuple(state[ours].shape)}"
+        elif shapes[stored] != values.shape:
+            note = f"our shape is {shapes[stored]}"
             rows.append(Row("name", official, tuple(values.shape), None, None, False, note))
-        else:
-            state[ours].copy_(values)
+        elif stored == official:  # of two names for one tensor the stored one's values are in force
+            for ours in places[stored]:
+                part = slices.get(ours)
+                state[ours].copy_(values if part is None else part.take(values, state[ours]))
     if case.part == "model":
         for ours, official in names.items():
-            if official not in weights:
+            if official not in case.keys:
                 rows.append(Row("name", official, tuple(state[ours].shape), None, None, False, "not in the case"))
+    return rows + _skipped_rows(case, adapter, model)
+
+
+def _skipped_rows(case: Case, adapter: Adapter, model: Runnable) -> list[Row]:
+    """Say what of the case has no place in ours."""
+    rows = [
+        Row("skipped", name, tuple(record["shape"]), None, None, True, "has no place in ours")
+        for name, record in case.keys.items()
+        if adapter.is_skipped(name)
+    ]
+    for name, missing in _uncovered(model, case).items():
+        rows.append(Row("skipped", name, None, None, None, True, f"{missing} of its numbers have no place in ours"))
     return rows
 
 
-def _check_gradients(case: Case, adapter: Adapter, model: ReferringSegmenter) -> list[Row]:
+def _check_gradients(case: Case, adapter: Adapter, model: Runnable) -> list[Row]:
     recorded, tolerance = case.meta["gradients"], case.tolerance
-    measure = {"l2": lambda g: g.norm(), "abs_sum": lambda g: g.abs().sum()}[recorded["norm"]]
+    order = {"l2": 2, "abs_sum": 1}[recorded["norm"]]
     ours: dict[str, float | None] = {}
-    for name, parameter in _official_parameters(model).items():
-        if parameter.requires_grad:
-            gradient = parameter.grad
-            ours[name] = None if gradient is None else float(measure(gradient.to(torch.float64)))
+    names, parameters = _names(model), dict(model.named_parameters())
+    for official, places in _by_official(names).items():
+        given = [p.grad for name in places if (p := parameters.get(name)) is not None and p.requires_grad]
+        if given:
+            parts = [g.to(torch.float64).flatten() for g in given if g is not None]
+            ours[official] = float(torch.cat(parts).norm(order)) if parts else None
     rows = [
         compare_number("gradient", name, ours.get(name), expected, tolerance.grad_rtol, tolerance.grad_atol)
         for name, expected in recorded["values"].items()
@@ -159,7 +221,8 @@ def _check_gradients(case: Case, adapter: Adapter, model: ReferringSegmenter) ->
     return rows
 
 
-def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list[Row]:
+def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount, frozen: int) -> list[Row]:
+    """Compare the counts; ``frozen``: numbers of the official frozen parameters that have no place in ours."""
     expected = case.meta.get("parameters") or {}
     listed = [name for name in adapter.buffers if name in case.keys]
     rows = [
@@ -170,20 +233,50 @@ def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list
     sizes = {name: int(torch.Size(case.keys[name]["shape"]).numel()) for name in listed}
     # only the prompt encoder's copy was flagged as trainable: the other one sits in a module that peft freezes
     trainable = sum(n for name, n in sizes.items() if "sam_prompt_encoder" in name)
+    unused = sum(math.prod(record["shape"]) for name, record in case.keys.items() if adapter.is_skipped(name))
     for name, ours, less in (
-        ("total", counted.total, sum(sizes.values())),
-        ("trainable", counted.trainable, trainable),
+        ("total", counted.total, sum(sizes.values()) + unused + frozen),
+        ("trainable", counted.trainable, trainable + unused),
     ):
         if expected.get(name) is not None:
             rows.append(compare_number("count", f"{name} parameters", ours, expected[name] - less, 0, 0))
     return rows
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    state = model.state_dict()
-    return {official: tuple(state[ours].shape) for ours, official in official_names(model).items()}  # type: ignore[arg-type]
+def _names(model: Runnable) -> dict[str, str]:
+    """Ours -> official."""
+    if isinstance(model, Part):
+        return {name: model.official(name) for name in model.state_dict()}
+    return official_names(model)
 
 
-def _official_parameters(model: ReferringSegmenter) -> dict[str, nn.Parameter]:
-    names = official_names(model)
-    return {names[name]: parameter for name, parameter in model.named_parameters()}
+def _slices(model: Runnable) -> dict[str, Slice]:
+    return {} if isinstance(model, Part) else official_slices(model)
+
+
+def _uncovered(model: Runnable, case: Case) -> dict[str, int]:
+    """A case's names -> how many of the tensor's numbers none of ours holds, where there are any."""
+    state, slices, shapes = model.state_dict(), _slices(model), _shapes(model)
+    held = {
+        official: sum(state[name].numel() for name in ours)
+        for official, ours in _by_official(_names(model)).items()
+        if ours[0] in slices and official in case.keys
+    }
+    return {name: missing for name, n in held.items() if (missing := math.prod(shapes[name]) - n)}
+
+
+def _by_official(names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Official -> ours, of which there may be several."""
+    places: dict[str, list[str]] = {}
+    for ours, official in names.items():
+        places.setdefault(official, []).append(ours)
+    return places
+
+
+def _shapes(model: Runnable) -> dict[str, tuple[int, ...]]:
+    """Official name -> the official tensor's shape, from ours."""
+    state, slices = model.state_dict(), _slices(model)
+    return {
+        official: slices[ours].whole(state[ours].shape) if ours in slices else tuple(state[ours].shape)
+        for ours, official in _names(model).items()
+    }
