@@ -350,6 +350,22 @@ class ReferringSegmenter(nn.Module, ABC):
         for name in inert:
             names[name].requires_grad_(False)
 
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def use_checkpointing(self, on: bool) -> None:
+        """Compute inner results of the encoders again for their gradients instead of keeping them, or not.
+
+        It saves memory, costs time and changes no result.
+
+        Raises:
+            ConfigError: the method has nothing that could be checkpointed.
+        """
+        parts = [part for part in self.modules() if hasattr(part, "checkpointing")]
+        if on and not parts:
+            raise ConfigError(f"{self.name} has no gradient checkpointing: leave gradient_checkpointing out")
+        for part in parts:
+            setattr(part, "checkpointing", on)  # noqa: B010 - a module's plain attribute, which types do not know
+
     # -- small conveniences ------------------------------------------------------------------------------------------
 
     @property

@@ -30,15 +30,23 @@ from rrsis_zoo.models.base import (
     Prompts,
     ReferringSegmenter,
     TextMode,
+    Tokenizer,
     Tokens,
     Views,
     check_images,
 )
-from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
+from rrsis_zoo.models.layers.geometry import (
+    normalise,
+    resize,
+    restore_each,
+    stretch,
+    stretch_mask,
+    stretch_smoothly,
+)
 from rrsis_zoo.models.layers.norm import ChannelNorm
 from rrsis_zoo.models.layers.rotated import RotatedConv
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
-from rrsis_zoo.models.tokenizers import PieceTokenizer
+from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
 
 HighPassLayout = Literal["published", "map"]
 TextIds = Literal["published", "beit3"]
@@ -88,7 +96,7 @@ class EviSAM3Config:
             (quirk 10).
         image_mean, image_std: of the trunk's image. Not published; SAM 3's own.
         union_mean, union_std: of the union encoder's image. Not published; BEiT-3's own.
-        image_filter: ``bilinear`` as OpenCV, ``antialias`` as PIL. Not published.
+        image_filter: ``bilinear`` as OpenCV, ``antialias`` as Pillow. Not published.
     """
 
     sam: SAM3Config = field(default_factory=SAM3Config)
@@ -190,12 +198,14 @@ class EviSAM3(ReferringSegmenter):
     """
 
     name: ClassVar[str] = "evisam3"
-    tokenizer_kind = PieceTokenizer
+    tokenizer_kind: ClassVar[type[Tokenizer]] = PieceTokenizer
     presets: ClassVar[dict[str, EviSAM3Config]] = {"large": EviSAM3Config(), "tiny": TINY}
 
     def __init__(self, config: EviSAM3Config) -> None:
         super().__init__()
         self.config = config
+        if config.text_ids == "beit3":
+            self.tokenizer_kind = BEiT3Tokenizer  # type: ignore[misc] - this model's, not the class's
         C, D, P = config.union.width, config.sam.width, config.sam.prompt_width
         self.union = BEiT3(config.union)
         self.prior = Prior(C, P, config.prior_heads)
@@ -238,17 +248,11 @@ class EviSAM3(ReferringSegmenter):
             "image": (given.sam.image_size, given.image_mean, given.image_std),
             "small": (given.union.image_size, given.union_mean, given.union_std),
         }
+        square = {"bilinear": stretch, "antialias": stretch_smoothly}[given.image_filter]
         return {
-            name: torch.stack([normalise(self._square(image, side), mean, std) for image in images])
+            name: torch.stack([normalise(square(image.to(self.device), side), mean, std) for image in images])
             for name, (side, mean, std) in sides.items()
         }
-
-    def _square(self, image: Tensor, side: int) -> Tensor:
-        image = image.to(self.device)
-        if self.config.image_filter == "bilinear":
-            return stretch(image, side)
-        levels = F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True)[0]
-        return levels.round_().clamp_(0, 255) / 255
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """§6 as far as it is free of text.

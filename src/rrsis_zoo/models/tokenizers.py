@@ -34,10 +34,7 @@ class SigLIPTokenizer:
     pad_id = 1  # the published tokenizer pads with the end token
 
     def __init__(self, model: bytes, max_length: int) -> None:
-        try:
-            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise ConfigError(f"the tokenizer file is no sentencepiece model ({len(model)} bytes)") from error
+        self._pieces = read_pieces(model)
         self.model = model
         self.max_length = max_length
 
@@ -54,23 +51,8 @@ class SigLIPTokenizer:
             ConfigError: there is nothing to learn from.
         """
         sentences = [clean for e in expressions if (clean := canonicalise(e))]
-        if not sentences:
-            raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
-        written = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=written,
-            model_type="unigram",
-            vocab_size=max_pieces,
-            hard_vocab_limit=False,  # few sentences have fewer pieces than the table has rows
-            num_threads=1,  # the result must not depend on the machine
-            pad_id=0,
-            eos_id=cls.end_id,
-            unk_id=2,
-            bos_id=-1,
-            minloglevel=2,
-        )
-        return cls(written.getvalue(), max_length)
+        # ids of SigLIP: pad, end, unknown; no begin
+        return cls(learn(sentences, max_pieces, pad_id=0, eos_id=cls.end_id, unk_id=2, bos_id=-1), max_length)
 
     @property
     def vocabulary_size(self) -> int:
@@ -97,10 +79,68 @@ class SigLIPTokenizer:
         return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
 
 
-class PieceTokenizer:
-    """EviSAM3's text convention (spec evisam3 §3): the sentencepiece ids as they are, no marks, pads of id 0.
+class BEiT3Tokenizer:
+    """BEiT-3's text convention: ``<s>`` pieces ``</s>``, case and punctuation kept, ids as XLM-RoBERTa counts them.
 
-    Id 0 is the unknown piece too. Letters keep their case.
+    Ids 0 to 3 are ``<s>``, ``<pad>``, ``</s>``, ``<unk>``; a piece with id k > 0 in ``beit3.spm`` has id k + 1.
+    RS2-SAM2 pads with the *unknown* id, so that an unknown piece inside a sentence is hidden like a pad.
+
+    Args:
+        model: the sentencepiece model file's bytes.
+        max_length: tokens at most; longer sentences are cut, the end token kept.
+    """
+
+    begin_id, end_id, unknown_id = 0, 2, 3
+    pad_id = unknown_id
+
+    def __init__(self, model: bytes, max_length: int) -> None:
+        self._pieces = read_pieces(model)
+        self.model = model
+        self.max_length = max_length
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Read the published ``beit3.spm``."""
+        return cls(path.read_bytes(), max_length)
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Learn a vocabulary of at most ``max_pieces`` ids from sentences.
+
+        Raises:
+            ConfigError: there is nothing to learn from.
+        """
+        sentences = [clean for e in expressions if (clean := e.strip())]
+        return cls(learn(sentences, max_pieces - 2, unk_id=0, bos_id=1, eos_id=2, pad_id=-1), max_length)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids: the pieces, moved by one, and BEiT-3's ``<mask>`` behind them."""
+        return self._pieces.get_piece_size() + 2
+
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence with begin and end token, at most ``max_length`` of them."""
+        ids = [piece + 1 if piece else self.unknown_id for piece in self._pieces.encode(expression)]
+        return [self.begin_id, *ids[: self.max_length - 2], self.end_id]
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
+        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values and tensors that ``from_state`` reads."""
+        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make the tokenizer of ``state()``."""
+        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
+
+
+class PieceTokenizer:
+    """EviSAM3's text convention (spec evisam3 §3): the ids of ``beit3.spm`` as they are, no marks, pads of id 0.
+
+    Id 0 is the unknown piece too. Case and punctuation are kept. BEiT-3 itself keeps piece k in row k + 1 of its table.
 
     Args:
         model: the sentencepiece model file's bytes.
@@ -110,39 +150,24 @@ class PieceTokenizer:
     pad_id = 0
 
     def __init__(self, model: bytes, max_length: int) -> None:
-        try:
-            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise ConfigError(f"the tokenizer file is no sentencepiece model ({len(model)} bytes)") from error
+        self._pieces = read_pieces(model)
         self.model = model
         self.max_length = max_length
 
     @classmethod
     def from_file(cls, path: Path, max_length: int) -> Self:
-        """Read a published ``beit3.spm``."""
+        """Read the published ``beit3.spm``."""
         return cls(path.read_bytes(), max_length)
 
     @classmethod
     def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
-        """Learn at most ``max_pieces`` pieces from sentences, the unknown piece being 0.
+        """Learn at most ``max_pieces`` pieces from sentences, with the special ids of ``beit3.spm``.
 
         Raises:
             ConfigError: there is nothing to learn from.
         """
-        sentences = [e for e in expressions if e.strip()]
-        if not sentences:
-            raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
-        written = io.BytesIO()
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=written,
-            model_type="unigram",
-            vocab_size=max_pieces,
-            hard_vocab_limit=False,  # few sentences have fewer pieces than the table has rows
-            num_threads=1,  # the result must not depend on the machine
-            minloglevel=2,
-        )
-        return cls(written.getvalue(), max_length)
+        sentences = [clean for e in expressions if (clean := e.strip())]
+        return cls(learn(sentences, max_pieces, unk_id=0, bos_id=1, eos_id=2, pad_id=-1), max_length)
 
     @property
     def vocabulary_size(self) -> int:
@@ -165,6 +190,43 @@ class PieceTokenizer:
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Make the tokenizer of ``state()``."""
         return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
+
+
+def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    """Read a sentencepiece model.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+        raise ConfigError(f"the tokenizer file is no sentencepiece model ({len(model)} bytes)") from error
+
+
+def learn(sentences: Sequence[str], pieces: int, *, unk_id: int, bos_id: int, eos_id: int, pad_id: int) -> bytes:
+    """Return a sentencepiece model of at most that many pieces; a special id of -1: there is no such piece.
+
+    Raises:
+        ConfigError: there are no sentences.
+    """
+    if not sentences:
+        raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=written,
+        model_type="unigram",
+        vocab_size=pieces,
+        hard_vocab_limit=False,  # few sentences have fewer pieces than the table has rows
+        num_threads=1,  # the result must not depend on the machine
+        unk_id=unk_id,
+        bos_id=bos_id,
+        eos_id=eos_id,
+        pad_id=pad_id,
+        minloglevel=2,
+    )
+    return written.getvalue()
 
 
 def canonicalise(expression: str) -> str:

@@ -84,9 +84,9 @@ class Adapter:
 
 
 def _adapters() -> dict[str, Adapter]:
-    from rrsis_zoo.parity import evisam3, rsrefseg
+    from rrsis_zoo.parity import evisam3, rs2sam2, rsrefseg
 
-    return {"rsrefseg": rsrefseg.ADAPTER, "evisam3": evisam3.ADAPTER}
+    return {"rsrefseg": rsrefseg.ADAPTER, "rs2sam2": rs2sam2.ADAPTER, "evisam3": evisam3.ADAPTER}
 
 
 def check(folder: str | Path) -> Report:
@@ -123,7 +123,7 @@ def _check_names(case: Case, adapter: Adapter) -> list[Row]:
     skipped = _skipped_rows(case, adapter, model)
     left_out = {row.name for row in skipped if row.shape is not None}
     rows = skipped + [row for row in compare_names(shapes, case) if row.name not in left_out]
-    return rows + _check_counts(case, adapter, count_parameters(model), sum(_uncovered(model, case).values()))
+    return rows + _check_counts(case, adapter, count_parameters(model), model)
 
 
 def _check_part(case: Case, adapter: Adapter) -> list[Row]:
@@ -138,28 +138,28 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     has_gradients = bool(case.meta.get("gradients"))
     with torch.set_grad_enabled(has_gradients or bool(case.names("gradient"))):
         computed = adapter.parts[case.part](model, case)
+    if computed.objective is not None and computed.objective.requires_grad:
+        computed.objective.backward()
+    tensors = computed.tensors | {name: leaf.grad for name, leaf in computed.leaves.items()}
     rows = [row for row in rows if row.kind == "skipped"] + [
-        compare_tensor(case, name, computed.tensors.get(name)) for name in (*case.names("output"), *case.names("loss"))
+        compare_tensor(case, name, tensors.get(name))
+        for role in ("output", "loss", "gradient")
+        for name in case.names(role)
     ]
     for name, expected in case.meta.get("losses", {}).items():
         t = case.tolerance
         rows.append(compare_number("loss", name, computed.losses.get(name), expected, t.rtol, t.atol))
-    if computed.objective is not None and computed.objective.requires_grad:
-        computed.objective.backward()
-        if has_gradients:
-            rows += _check_gradients(case, adapter, model)
+    if has_gradients and computed.objective is not None:
+        rows += _check_gradients(case, adapter, model)
     elif has_gradients:
         rows.append(Row("gradient", "all", None, None, None, False, "the part has no objective"))
-    for name in case.names("gradient"):
-        leaf = computed.leaves.get(name)
-        rows.append(compare_tensor(case, name, None if leaf is None else leaf.grad))
-    return (
-        rows if counted is None else rows + _check_counts(case, adapter, counted, sum(_uncovered(model, case).values()))
-    )
+    return rows if counted is None else rows + _check_counts(case, adapter, counted, model)
 
 
 def fill_model(model: Runnable, case: Case, adapter: Adapter) -> list[Row]:
     """Set the model's tensors from the case's official entries; return a row for every name that has no place.
+
+    Entries are made one at a time: a full-size case has gigabytes of them.
 
     A case of a part may lack entries of the rest of the model; a case of the whole may not.
     """
@@ -221,8 +221,7 @@ def _check_gradients(case: Case, adapter: Adapter, model: Runnable) -> list[Row]
     return rows
 
 
-def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount, frozen: int) -> list[Row]:
-    """Compare the counts; ``frozen``: numbers of the official frozen parameters that have no place in ours."""
+def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount, model: Runnable) -> list[Row]:
     expected = case.meta.get("parameters") or {}
     listed = [name for name in adapter.buffers if name in case.keys]
     rows = [
@@ -234,8 +233,9 @@ def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount, frozen:
     # only the prompt encoder's copy was flagged as trainable: the other one sits in a module that peft freezes
     trainable = sum(n for name, n in sizes.items() if "sam_prompt_encoder" in name)
     unused = sum(math.prod(record["shape"]) for name, record in case.keys.items() if adapter.is_skipped(name))
+    rest = sum(_uncovered(model, case).values())  # of frozen tensors
     for name, ours, less in (
-        ("total", counted.total, sum(sizes.values()) + unused + frozen),
+        ("total", counted.total, sum(sizes.values()) + unused + rest),
         ("trainable", counted.trainable, trainable + unused),
     ):
         if expected.get(name) is not None:

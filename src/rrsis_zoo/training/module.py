@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import lightning
@@ -49,6 +49,8 @@ class RRSISModule(lightning.LightningModule):
         weight_decay: AdamW's, on everything that trains, as in the published recipes.
         betas: AdamW's.
         warmup_epochs, warmup_start, cosine_start, cosine_epochs, floor: see `WarmupCosine`.
+        drop_epoch, drop_factor: see `WarmupCosine`.
+        gradient_checkpointing: see `ReferringSegmenter.use_checkpointing`.
         train_text_mode: how expressions of a training batch share a tensor.
         protocol: name of the evaluation protocol.
 
@@ -71,12 +73,17 @@ class RRSISModule(lightning.LightningModule):
         cosine_start: float = 0.0,
         cosine_epochs: float | None = None,
         floor: float = 0.0,
+        drop_epoch: float | None = None,
+        drop_factor: float = 0.1,
+        gradient_checkpointing: bool = False,
         train_text_mode: TextMode = "published",
         protocol: str = "canonical",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.model: ReferringSegmenter = card(self.method).model().from_preset(preset, **(settings or {}))
+        if gradient_checkpointing:
+            self.model.use_checkpointing(True)
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
         self._index: dict[str, int] = {}
@@ -153,7 +160,7 @@ class RRSISModule(lightning.LightningModule):
         )
         _ = self.trainer.estimated_stepping_batches  # makes Lightning set up the training loader
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        names = ("warmup_epochs", "warmup_start", "cosine_start", "cosine_epochs", "floor")
+        names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
         schedule = WarmupCosine(max(1, steps), **{name: self.hparams[name] for name in names})
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

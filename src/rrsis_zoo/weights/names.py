@@ -146,6 +146,44 @@ _ALIASES: dict[str, Rules] = {
 }
 
 
+# RS2-SAM2's modules -> its published checkpoints; union encoder and SAM 2 keep their released names
+_RS2SAM2: Rules = (
+    (r"^union\.", "mm_extractor.beit3."),
+    (r"^sparse_head\.", "text_hidden_fcs.0."),
+    (r"^word_head\.", "text_feat_linear."),
+    (r"^boundary_head\.", "text2one_linear."),
+    (r"^mask_prompt\.read\.", "vmtoken.multihead_attn."),
+    (r"^mask_prompt\.linear\.", "mask_linear."),
+    (r"^mask_prompt\.product\.", "mask_product."),
+    (r"^post_fusion\.", "visual_model.sam_mask_decoder.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.image_down\.", r"visual_model.\1.Space_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.fusion\.image_up\.", r"visual_model.\1.Space_Adapter.D_fc2."),
+    (r"^sam\.(.*)\.fusion\.text_down\.", r"visual_model.\1.Space_Adapter.text_in_linear."),
+    (r"^sam\.(.*)\.fusion\.text_up\.", r"visual_model.\1.Space_Adapter.text_out_linear."),
+    (r"^sam\.(.*)\.fusion\.image_reads\.", r"visual_model.\1.Space_Adapter.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.text_reads\.", r"visual_model.\1.Space_Adapter.lvfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.adapter\.down\.", r"visual_model.\1.MLP_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.adapter\.up\.", r"visual_model.\1.MLP_Adapter.D_fc2."),
+    (r"^sam\.", "visual_model."),
+)
+
+RS2SAM2_SKIPPED: dict[str, str] = dict.fromkeys(
+    (
+        "visual_model.memory_attention.*",
+        "visual_model.memory_encoder.*",
+        "visual_model.obj_ptr_proj.*",
+        "visual_model.mask_downsample.*",
+        "visual_model.maskmem_tpos_enc",
+        "visual_model.no_mem_pos_enc",
+        "visual_model.no_obj_ptr",
+        "meo_linear.*",
+        "mm_extractor.beit3.vision_embed.mask_token",
+    ),
+    "the published program never uses it",
+)
+"""Entries of RS2-SAM2's published checkpoints that have no place here, and why."""
+
+
 def rename(name: str, rules: Rules) -> str:
     """Apply the first rule that matches; a name that none matches stays as it is."""
     for pattern, replacement in rules:
@@ -217,6 +255,10 @@ def _rsrefseg(name: str) -> str:
     return rename(rename(name.removeprefix("sam."), SAM_TO_TRANSFORMERS), _RSREFSEG)
 
 
+def _rs2sam2(name: str) -> str:
+    return rename(name, _RS2SAM2)
+
+
 def _evisam3(name: str) -> str:
     return rename(name, _EVISAM3)
 
@@ -230,5 +272,9 @@ def _evisam3_slice(name: str, ours: Tensor) -> Slice | None:
     return None
 
 
-_OFFICIAL: dict[str, Callable[[str], str]] = {"rsrefseg": _rsrefseg, "evisam3": _evisam3}
+_OFFICIAL: dict[str, Callable[[str], str]] = {
+    "rsrefseg": _rsrefseg,
+    "rs2sam2": _rs2sam2,
+    "evisam3": _evisam3,
+}
 _SLICES: dict[str, Callable[[str, Tensor], Slice | None]] = {"evisam3": _evisam3_slice}

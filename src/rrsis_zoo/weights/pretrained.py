@@ -5,7 +5,7 @@ A method has *roles* (``sam``, ``siglip``); a source string is given for each, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,21 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _SAM_FILES = (*_WEIGHTS, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
 _OWN_CODE = "position_code.positional_encoding_gaussian_matrix"
 _PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+
+SAM2_VIDEO_PARTS: dict[str, str] = dict.fromkeys(
+    (
+        "memory_attention.*",
+        "memory_encoder.*",
+        "mask_downsample.*",
+        "maskmem_tpos_enc",
+        "no_mem_pos_enc",
+        "no_obj_ptr",
+        "no_obj_embed_spatial",
+        "obj_ptr_proj.*",
+        "obj_ptr_tpos_proj.*",
+    ),
+    "only video reads it",
+)
 
 
 def find_pretrained(method: str, weights: Mapping[str, str]) -> dict[str, list[Path]]:
@@ -120,6 +135,17 @@ def load_siglip(module: nn.Module, path: Path) -> None:
     """Fill a `rrsis_zoo.models.backbones.siglip.SigLIP` from transformers' ``SiglipModel``."""
     state: dict[str, Tensor] = load_state_dict(path)
     load_into(module, state, what=f"SigLIP from {path}", ignore={"*.position_ids": "computed, not learned"})
+
+
+def load_sam2(module: nn.Module, path: Path, new: Sequence[str] = ()) -> None:
+    """Fill a `rrsis_zoo.models.backbones.sam2.SAM2` from Meta's release (SAM 2 or 2.1); its video parts are left out.
+
+    Args:
+        module: the SAM 2.
+        path: for instance ``sam2_hiera_large.pt``.
+        new: ``fnmatch`` patterns of names that the method adds and the file cannot have.
+    """
+    load_into(module, load_state_dict(path), what=f"SAM 2 from {path}", may_be_missing=new, ignore=SAM2_VIDEO_PARTS)
 
 
 def _rsrefseg_sam(model: ReferringSegmenter, paths: list[Path]) -> None:

@@ -33,6 +33,26 @@ def stretch(image: Tensor, side: int) -> Tensor:
     return levels / 255
 
 
+def stretch_smoothly(image: Tensor, side: int) -> Tensor:
+    """Resize a uint8 image to a square as Pillow's bilinear ``resize`` does, aspect ratio not kept.
+
+    Anti-aliased where it shrinks, values rounded to whole levels; Pillow rounds between its two passes as well, a
+    difference of one level at the most.
+
+    Args:
+        image: uint8 (3, H, W).
+        side: side of the result in pixels.
+
+    Returns:
+        float32 (3, side, side) in [0, 1], multiples of 1/255.
+    """
+    levels = image.to(torch.float32)
+    if image.shape[-2:] != (side, side):
+        size = (side, side)
+        levels = F.interpolate(levels[None], size, mode="bilinear", align_corners=False, antialias=True)[0].round_()
+    return levels / 255
+
+
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize of (N, C, h, w), ``align_corners=False``, no anti-aliasing; float32 inside and out of half."""
     if maps.shape[-2:] == size:
@@ -43,6 +63,11 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def stretch_mask(mask: Tensor, side: int) -> Tensor:
     """Resize a bool mask (H, W) to a square as OpenCV's nearest ``resize`` does (source = floor(i · in / out))."""
     return F.interpolate(mask[None, None].to(torch.uint8), size=(side, side), mode="nearest")[0, 0]
+
+
+def stretch_mask_centred(mask: Tensor, side: int) -> Tensor:
+    """Resize a bool mask (H, W) to a square as Pillow's nearest ``resize`` does: source = floor((i + ½) · in / out)."""
+    return F.interpolate(mask[None, None].to(torch.uint8), size=(side, side), mode="nearest-exact")[0, 0]
 
 
 def restore_each(logits: Tensor, image_index: Tensor, sizes: Tensor, side: int) -> Iterator[Tensor]:
