@@ -4,19 +4,29 @@ ViT trunk, its simple feature pyramid, the tracker's mask decoder and the Fourie
 (no text encoder, no detector, no memory). The trunk is a list of blocks to be called one by one, because EviSAM3 works
 between them; that is why transformers' ``Sam3ViTModel`` itself is not used.
 
-What differs from transformers' defaults, each as in Meta's program (spec evisam3 §6, §9): layer norms of the trunk use
-eps 1e-5; the mask decoder has two mask tokens, a linear object head and an IoU head without a sigmoid.
+What differs from transformers, each as in Meta's program (spec evisam3 §6, §9, §15): layer norms of the trunk use eps
+1e-5; queries, keys and values are one layer, and the position table has a class token's row that nothing reads, so that
+every released tensor has one place here; the mask decoder has two mask tokens, a linear object head and an IoU head
+without a sigmoid.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 from transformers import Sam3TrackerMaskDecoderConfig, Sam3VisionConfig, Sam3ViTConfig
-from transformers.models.sam3.modeling_sam3 import Sam3VisionNeck, Sam3ViTEmbeddings, Sam3ViTLayer
+from transformers.models.sam3.modeling_sam3 import (
+    Sam3VisionNeck,
+    Sam3ViTEmbeddings,
+    Sam3ViTLayer,
+    Sam3ViTRoPEAttention,
+)
 from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMaskDecoder
 
 from rrsis_zoo.errors import ConfigError
@@ -101,11 +111,12 @@ class SAM3Trunk(nn.Module):
         super().__init__()
         given = _vit_config(config)
         self.grid = config.grid
-        self.embeddings = Sam3ViTEmbeddings(given)
-        nn.init.trunc_normal_(self.embeddings.position_embeddings, std=0.02)
+        self.embeddings = Embeddings(given)
         self.layer_norm = nn.LayerNorm(config.width, eps=given.layer_norm_eps)
         windows = [0 if i in config.global_blocks else config.window for i in range(config.depth)]
         layers = [Sam3ViTLayer(given, window_size=window) for window in windows]
+        for layer in layers:
+            layer.attention = FusedAttention(given)
         self.layers = nn.ModuleList(layers)
         for i, (layer, window) in enumerate(zip(layers, windows, strict=True)):
             rate = config.drop_path * i / max(1, config.depth - 1)
@@ -117,6 +128,38 @@ class SAM3Trunk(nn.Module):
     def embed(self, image: Tensor) -> Tensor:
         """Turn normalised images (B, 3, S, S) into the map that enters the first block, (B, g, g, C)."""
         return self.layer_norm(self.embeddings(image).unflatten(1, (self.grid, self.grid)))
+
+
+class Embeddings(Sam3ViTEmbeddings):
+    """Patches with tiled positions; the first row of the position table belongs to a class token and is never read."""
+
+    def __init__(self, config: Sam3ViTConfig) -> None:
+        super().__init__(config)
+        rows = 1 + self.patch_embeddings.num_patches
+        self.position_embeddings = nn.Parameter(torch.empty(1, rows, config.hidden_size))
+        nn.init.trunc_normal_(self.position_embeddings, std=0.02)
+
+    def _tile_position_embeddings(self, position_embeddings: Tensor, height: int, width: int) -> Tensor:
+        return super()._tile_position_embeddings(position_embeddings[:, 1:], height, width)
+
+
+class FusedAttention(Sam3ViTRoPEAttention):
+    """transformers' attention with one layer for queries, keys and values, as Meta's files have it."""
+
+    def __init__(self, config: Sam3ViTConfig) -> None:
+        super().__init__(config)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            delattr(self, name)
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+
+    def _rows(self, part: int) -> Callable[[Tensor], Tensor]:
+        rows = slice(part * self.hidden_size, (part + 1) * self.hidden_size)
+        return lambda x: F.linear(x, self.qkv.weight[rows], self.qkv.bias[rows])
+
+    # what transformers' forward calls
+    q_proj = property(lambda self: self._rows(0))
+    k_proj = property(lambda self: self._rows(1))
+    v_proj = property(lambda self: self._rows(2))
 
 
 def _vit_config(config: SAM3Config) -> Sam3ViTConfig:
