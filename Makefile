@@ -53,6 +53,17 @@ capacity: $(READY) ## train the tiny presets on 32 samples until they stand stil
 real-step: $(READY) ## one training step of a published configuration at full size, on files of noise
 	$(BIN)/python benchmarks/real_step.py $(ARGS)
 
+.PHONY: loading-weights
+loading-weights: $(READY) ## memory and time of loading a published size, from files of noise (10 GB of disk)
+	$(BIN)/python benchmarks/loading_weights.py $(ARGS)
+.PHONY: dense-prompt
+dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at real size: the published way beside ours
+	$(BIN)/python benchmarks/dense_prompt.py $(ARGS)
+
+.PHONY: many-expressions
+many-expressions: $(READY) ## one image with 16 expressions: encoded once beside once for each
+	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

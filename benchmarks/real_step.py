@@ -5,8 +5,8 @@
 
 No weights can be downloaded in a test, so the files hold noise; names, shapes, dtypes and formats are those of
 facebook/sam-vit-* and google/siglip-so400m-patch14-384. Everything else is the real thing: the published config through
-`rrsis fit`, base weights through their sources, one step of batch 1 at 1024 px, a checkpoint at the end. Prints the
-times and the peak resident memory of that process.
+`rrsis fit`, base weights through their sources, one step of batch 1 at 1024 px, a checkpoint at the end; then a second
+step by a new process that resumes from it. Prints the times and the peak resident memory of the first process.
 """
 
 import argparse
@@ -66,6 +66,38 @@ def write_data(folder: Path) -> None:
     write_rrsisd(folder, scenes)
 
 
+def logger(folder: Path) -> list[dict]:
+    return [{"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(folder)}}]
+
+
+def checkpoints(folder: Path) -> list[dict]:
+    """One checkpoint after every step, whatever is validated."""
+    arguments = {"dirpath": str(folder), "save_last": True, "save_top_k": 0, "every_n_train_steps": 1}
+    arguments["enable_version_counter"] = False
+    return [{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": arguments}]
+
+
+def resume(command: list[str], path: Path) -> dict[str, object]:
+    """Take a second step from the checkpoint that the first one left; say what it took up and what changed."""
+    first = state_of(path)
+    assert first["steps"] == 1, first
+    subprocess.run([*command, "--trainer.max_steps", "2", "--ckpt_path", str(path)], check=True)
+    second = state_of(path)
+    assert second["steps"] == 2, second
+    return {
+        "step": second["steps"],
+        "optimiser_step": second["optimiser_step"],
+        "checkpoint_GB": round(path.stat().st_size / 1e9, 2),
+    }
+
+
+def state_of(path: Path) -> dict[str, int]:
+    """Steps that a checkpoint has behind it, by the trainer's count and by the optimiser's."""
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    moments = content["optimizer_states"][0]["state"].values()
+    return {"steps": content["global_step"], "optimiser_step": int(max(m["step"] for m in moments))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/rsrefseg_b.yaml")
@@ -81,14 +113,15 @@ def main() -> None:
         command += ["--config", "configs/overlays/cpu.yaml"] if not torch.cuda.is_available() else []
         command += ["--data.root", str(folder / "data"), "--data.batch_size", "1", "--data.num_workers", "0"]
         sources = {"sam": f"local:{folder / 'sam'}", "siglip": f"local:{folder / 'siglip'}"}
-        command += ["--model.init_args.weights", json.dumps(sources), "--trainer.max_steps", "1"]
+        command += ["--model.init_args.weights", json.dumps(sources), "--trainer.max_epochs", "2"]
         command += ["--trainer.accumulate_grad_batches", "1", "--trainer.limit_val_batches", "0"]
+        runs = folder / "runs"
+        command += ["--trainer.logger", json.dumps(logger(runs)), "--trainer.callbacks", json.dumps(checkpoints(runs))]
         start = time.perf_counter()
-        done = subprocess.run(command, check=False)
+        subprocess.run([*command, "--trainer.max_steps", "1"], check=True)
         wall = time.perf_counter() - start
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode:
-            sys.exit(done.returncode)
+        resumed = resume(command, runs / "last.ckpt")
         result = {
             "config": options.config,
             "wall_s": round(wall, 1),
@@ -96,6 +129,7 @@ def main() -> None:
             "peak_resident_GB": round(used.ru_maxrss / 2**20, 2),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "resumed": resumed,
         }
         print(json.dumps(result, indent=1))
 

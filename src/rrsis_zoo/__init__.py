@@ -8,7 +8,7 @@ __all__ = ["__version__", "list_models", "load_model", "segment"]
 if TYPE_CHECKING:
     from rrsis_zoo.inference import segment
     from rrsis_zoo.registry import list_models
-    from rrsis_zoo.weights.checkpoints import load_model
+    from rrsis_zoo.weights.loading import load_model
 
 
 def __getattr__(name: str) -> Any:
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return list_models
     if name == "load_model":
-        from rrsis_zoo.weights.checkpoints import load_model
+        from rrsis_zoo.weights.loading import load_model
 
         return load_model
     if name == "segment":

@@ -15,6 +15,8 @@ _LIGHTNING = {
 }
 _OTHER = {
     "parity": "compare a method with a golden case of its authors' program",
+    "models": "list methods, sizes, licences and weight sources; fetch what one needs",
+    "convert": "convert the authors' weights into ours, and back",
 }
 
 _USAGE = "usage: rrsis [-h] [--version] COMMAND …"
@@ -51,6 +53,14 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.parity.cli import run_parity
 
         return run_parity(rest)
+    if command == "models":
+        from rrsis_zoo.weights.cli import run_models
+
+        return run_models(rest)
+    if command == "convert":
+        from rrsis_zoo.weights.cli import run_convert
+
+        return run_convert(rest)
     raise unknown_name("command", command, _LIGHTNING | _OTHER)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.tokenizers import SigLIPTokenizer, canonicalise, pad
+from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer, SigLIPTokenizer, canonicalise, pad
 
 SENTENCES = [
     "The red ship on the left of the pier",
@@ -94,3 +94,82 @@ def test_canonicalise():
 
 def test_pad_of_nothing():
     assert pad([], 1, "independent").ids.shape == (0, 0)
+
+
+# -- SigLIP 2 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def second():
+    return SigLIP2Tokenizer.from_expressions(SENTENCES, 200, 64)
+
+
+def gemma(model, path):
+    """The class that the authors' release of transformers took for this file, with its end token and padding."""
+    from transformers import PreTrainedTokenizerFast
+
+    path.write_bytes(model)
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(path), pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="right"
+    )
+
+
+@pytest.mark.parametrize("sentence", [*SENTENCES[:4], "", "Red SHIP", "码头", "🚢", "a_b-c, d", "  two  blanks "])
+def test_siglip2_ids_are_those_of_the_file(second, tmp_path, sentence):
+    theirs = gemma(second.model, tmp_path / "tokenizer.json")
+    assert second.encode(sentence) == [*theirs(sentence).input_ids, theirs.eos_token_id]
+
+
+def test_siglip2_pads_on_the_right_with_0_and_ends_with_1(second):
+    published = second(["ship", SENTENCES[0]], "published")
+    own = len(second.encode("ship"))
+    assert published.ids[0, own - 1] == 1
+    assert published.ids[0, own:].tolist() == [0] * (published.ids.shape[1] - own)
+    assert published.length.tolist() == [published.ids.shape[1]] * 2
+    assert second(["ship", SENTENCES[0]], "independent").length.tolist() == [own, published.ids.shape[1]]
+
+
+def test_siglip2_keeps_case_and_punctuation(second):
+    assert second.encode("The") != second.encode("the")
+    assert second.encode("vehicle, parked") != second.encode("vehicle parked")
+
+
+def test_siglip2_cuts_and_keeps_the_end(second):
+    ids = second.encode("ship " * 500)
+    assert len(ids) == 64
+    assert ids[-1] == 1
+    assert second.encode("") == [1]
+
+
+def test_siglip2_learns_within_bounds_and_the_same_twice():
+    first, again = (SigLIP2Tokenizer.from_expressions(SENTENCES, 100, 32) for _ in range(2))
+    assert first.model == again.model
+    assert first.vocabulary_size <= 100
+    assert SigLIP2Tokenizer.from_expressions(["码头左边的船", "abcdefghijk"], 8, 32).vocabulary_size <= 8
+    with pytest.raises(ConfigError, match="training expressions"):
+        SigLIP2Tokenizer.from_expressions(["", "  "], 100, 32)
+
+
+def test_siglip2_state_goes_through_a_safe_file(second):
+    file = io.BytesIO()
+    torch.save(second.state(), file)
+    file.seek(0)
+    again = SigLIP2Tokenizer.from_state(torch.load(file, weights_only=True))
+    assert [again.encode(s) for s in SENTENCES] == [second.encode(s) for s in SENTENCES]
+
+
+def test_siglip2_ignores_padding_that_a_file_brings(second):
+    import tokenizers
+
+    pieces = tokenizers.Tokenizer.from_buffer(second.model)
+    pieces.enable_padding(length=40, direction="left")
+    pieces.enable_truncation(3)
+    assert SigLIP2Tokenizer(pieces.to_str().encode(), 64).encode(SENTENCES[0]) == second.encode(SENTENCES[0])
+
+
+def test_files_that_are_not_siglip2s(second):
+    with pytest.raises(ConfigError, match=r"no tokenizer\.json \(3 bytes\)"):
+        SigLIP2Tokenizer(b"xxx", 64)
+    other = second.model.replace(b"<eos>", b"<end>")
+    with pytest.raises(ConfigError, match="<eos> has id None, expected 1"):
+        SigLIP2Tokenizer(other, 64)

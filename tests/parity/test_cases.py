@@ -31,6 +31,66 @@ def test_rsrefseg(golden, case):
         )
 
 
+RSREFSEG2 = (
+    "prompter", "prompter_short_text", "prompter_opt_no_dense", "prompter_opt_prompt_proj",
+    "prompter_opt_queries2_pool", "prompter_opt_refined_pool_sine", "losses", "tiny", "tiny_sam1",
+    "full_keys_l", "full_keys_t",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RSREFSEG2)
+def test_rsrefseg2(golden, case):
+    folder = golden / "rsrefseg2" / case
+    report = check(folder)
+    assert report.passed, report.text()
+    meta = json.loads((folder / "meta.json").read_text())
+    names = {row.name for row in report.rows}
+    assert names >= {name for name, record in meta["tensors"].items() if record["role"] != "input"}
+    if "gradients" in meta:
+        assert names >= set(meta["gradients"]["values"])
+        assert any(row.name.startswith("trainable without gradient") for row in report.rows)
+    if case == "losses":
+        assert names >= {f"{variant}.{loss}" for variant, losses in meta["losses"].items() for loss in losses}
+    if case.startswith("full_keys"):
+        assert sum(row.kind == "name" for row in report.rows) == meta["n_keys"]
+        assert {row.name for row in report.rows if row.kind == "count"} == {"total parameters", "trainable parameters"}
+
+
+def test_rsrefseg2_has_both_branches_of_the_fallback(golden):
+    """One sample of `tiny` is stable and one is not, so that `out.low_res_logits` holds a first mask and another."""
+    case = Case(golden / "rsrefseg2" / "tiny")
+    assert (case.stored["out.single_mask_stability"].flatten() >= 0.98).tolist() == [True, False]
+    evaluated, first = (case.stored[f"out.low_res_logits{mode}"] for mode in ("", "_train_mode"))
+    assert [torch.equal(a, b) for a, b in zip(evaluated, first, strict=True)] == [True, False]
+
+
+def test_rsrefseg2_refuses_what_it_has_no_switch_for(golden, tmp_path):
+    case = tmp_path / "prompter"
+    shutil.copytree(golden / "rsrefseg2" / "prompter", case)
+    order = "queries1_to_img_attn_operation_order"
+    edit(case, lambda meta: meta["configuration"]["prompter"][order].reverse())
+    with pytest.raises(DataFormatError, match="queries1_to_img_attn_layers has the operations"):
+        check(case)
+
+
+def test_rsrefseg2_wrong_fixtures_fail(golden, tmp_path):
+    """A gradient of a buffer of ours, a count, a loss of one variant."""
+    case = tmp_path / "tiny_sam1"
+    shutil.copytree(golden / "rsrefseg2" / "tiny_sam1", case)
+    matrix = "backbone.model.shared_image_embedding.positional_embedding"
+
+    def change(meta):
+        meta["gradients"]["values"][matrix] *= 1.01
+        meta["parameters"]["trainable"] += 1
+
+    edit(case, change)
+    assert failed(case) == {matrix, "trainable parameters"}
+    case = tmp_path / "losses"
+    shutil.copytree(golden / "rsrefseg2" / "losses", case)
+    edit(case, lambda meta: meta["losses"]["refined_perbatch"].update({"loss_dice": 4.0}))
+    assert failed(case) == {"refined_perbatch.loss_dice"}
+
+
 def test_metrics(golden, tmp_path):
     """The metric of RSRefSeg and RSRefSeg 2, with its NaN of an empty pair."""
     report = check(golden / "rsrefseg2" / "metrics")

@@ -10,7 +10,6 @@ from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchEr
 from rrsis_zoo.registry import card, list_models
 from rrsis_zoo.training.module import check_rates
 from rrsis_zoo.weights.checkpoints import weights_hash
-from rrsis_zoo.weights.pretrained import ROLES
 
 
 def rates(method, value=1e-3):
@@ -160,7 +159,7 @@ def test_accumulation_clipping_and_bf16(tree, tmp_path):
 def test_base_weights_are_read_only_without_a_checkpoint(trained, tree, tmp_path):
     """Missing base files stop a fresh run, not the test of a checkpoint."""
     method, path, numbers, _ = trained
-    weights = dict.fromkeys(ROLES[method], f"local:{tmp_path / 'gone'}")
+    weights = dict.fromkeys(card(method).roles, f"local:{tmp_path / 'gone'}")
     fresh = module(method, weights=weights)
     with pytest.raises(MissingWeightsError, match="gone"):
         trainer(tmp_path).fit(fresh, datamodule=data(tree))

@@ -1,10 +1,14 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from rrsis_zoo.errors import WeightsMismatchError
+from rrsis_zoo.weights import load
 from rrsis_zoo.weights.load import load_into
+from rrsis_zoo.weights.skeleton import without_weights
 
 
 class Net(nn.Module):
@@ -179,11 +183,81 @@ def test_tied_weights():
     )
 
 
-def test_meta_modules_are_refused():
-    # There, copying would succeed and do nothing.
-    net = nn.Linear(2, 2, device="meta")
-    with pytest.raises(ValueError, match="weight is on the meta device"):
-        load_into(net, {"weight": torch.ones(2, 2), "bias": torch.ones(2)}, what="net")
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_modules_without_weights_get_memory_of_their_own():
+    with without_weights():
+        net = Net()
+        net.head.weight.requires_grad_(False)
+    assert net.conv.weight.is_meta
+    state = values(Net())
+    load_into(net, state, what="net")
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        assert torch.equal(tensor, state[name])
+        assert tensor.data_ptr() != state[name].data_ptr()
+    assert isinstance(net.conv.weight, nn.Parameter)
+    assert (net.conv.weight.requires_grad, net.head.weight.requires_grad) == (True, False)
+    net.norm(net.conv(torch.zeros(1, 3, 4, 4))).sum().backward()
+
+
+def test_modules_without_weights_may_share_the_states_memory():
+    with without_weights():
+        net = Net()
+    state = values(Net())
+    state["head.weight"] = state["head.weight"].to(torch.bfloat16)  # of another dtype: a copy
+    load_into(net, state, what="net", share=True)
+    assert net.conv.weight.data_ptr() == state["conv.weight"].data_ptr()
+    assert net.head.weight.dtype == torch.float32
+    assert torch.equal(net.head.weight, state["head.weight"].float())
+
+
+def test_tied_weights_stay_tied_without_weights():
+    for share in (True, False):
+        with without_weights():
+            net = tied()
+        load_into(net, {"1.weight": torch.ones(3, 2)}, what="net", share=share)
+        assert net[0].weight is net[1].weight
+        assert net[0].weight.sum() == 6
+
+
+def test_a_place_without_values_is_refused():
+    with without_weights():
+        net = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="bias is on the meta device and has no entry"):
+        load_into(net, {"weight": torch.ones(2, 2)}, what="net", may_be_missing=["bias"])
+
+
+@pytest.mark.parametrize("limit", [1, 30, 10**9])
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_state_that_is_opened_is_read_in_parts(monkeypatch, limit, empty):
+    """Large tensors by rows, small ones one after the other; the file is opened anew in between."""
+    monkeypatch.setattr(load, "_PART", limit)
+    state, opened = values(Net()), []
+
+    def reopen():
+        opened.append(True)
+        return {name: tensor.double() if name == "conv.weight" else tensor for name, tensor in state.items()}
+
+    with without_weights() if empty else nullcontext():
+        net = Net()
+    load_into(net, reopen, what="net")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
+    assert len(opened) > 5 if limit < 100 else len(opened) == 2
+
+
+def test_buffers_and_what_is_computed_stay_real():
+    class WithTable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2))
+            self.register_buffer("table", torch.arange(3), persistent=False)
+
+    with without_weights():
+        net = WithTable()
+    assert net.table.tolist() == [0, 1, 2]
+    assert net.weight.is_meta
+    assert not WithTable().weight.is_meta
 
 
 # -- LoRA ------------------------------------------------------------------------------------------------------------

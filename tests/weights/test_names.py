@@ -5,7 +5,9 @@ import torch
 
 from rrsis_zoo.models.backbones.sam import SAM, SAMConfig
 from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.weights.names import official_names, sam_to_transformers
+from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+from rrsis_zoo.parity.case import Case
+from rrsis_zoo.weights.names import official_names, published_operations, sam_to_transformers
 
 
 def test_sam_names_are_transformers_own():
@@ -34,3 +36,18 @@ def test_rsrefseg_names_are_the_authors(golden, preset):
     assert len(set(names.values())) == len(names)
     keys = json.loads((golden / "rsrefseg" / f"full_keys_{preset}" / "keys.json").read_text())
     assert set(names.values()) == set(keys)
+
+
+@pytest.mark.parametrize("preset", ["l", "t"])
+def test_rsrefseg2_names_are_the_authors(golden, preset):
+    with torch.device("meta"):
+        model = RSRefSeg2.from_preset(preset)
+    names = official_names(model)
+    assert len(set(names.values())) == len(names)
+    assert set(names.values()) == set(Case(golden / "rsrefseg2" / f"full_keys_{preset}").keys)
+
+
+def test_rsrefseg2_operations_are_the_released_lists(golden):
+    given = Case(golden / "rsrefseg2" / "full_keys_l").configuration["prompter"]
+    ours = {name.replace("_layers", "_operation_order"): names for name, names in published_operations().items()}
+    assert ours == {name: value for name, value in given.items() if name.endswith("_operation_order")}

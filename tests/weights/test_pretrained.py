@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
 from rrsis_zoo.models.layers.lora import is_lora
 from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.models.tokenizers import SigLIPTokenizer
+from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer, SigLIPTokenizer
 from rrsis_zoo.weights.names import sam_to_transformers
 from rrsis_zoo.weights.pretrained import find_pretrained, load_pretrained
 
@@ -105,3 +106,38 @@ def test_roles_are_checked(tmp_path):
     assert find_pretrained("rsrefseg", {"sam": "none", "siglip": "none"}) == {}
     with pytest.raises(MissingWeightsError, match="nowhere"):
         find_pretrained("rsrefseg", {"sam": f"local:{tmp_path / 'nowhere'}", "siglip": "none"})
+
+
+@pytest.mark.parametrize("adapt", ["lora", "full"])
+def test_rsrefseg2(tmp_path, adapt):
+    """Meta's file of SAM 2.1 with its video parts, SigLIP 2's two files; what is the method's own stays."""
+    torch.manual_seed(7)
+    source, model = (RSRefSeg2.from_preset("tiny", adapt=a) for a in ("full", adapt))
+    siglip = {k: v.contiguous() for k, v in source.siglip.state_dict().items()}
+    sam = {k: v.contiguous() for k, v in source.sam.state_dict().items()}
+    for part in ("siglip", "sam"):
+        (tmp_path / part).mkdir()
+    save_file(siglip, tmp_path / "siglip" / "model.safetensors")
+    tokenizer = SigLIP2Tokenizer.from_expressions(EXPRESSIONS, 100, 64)
+    (tmp_path / "siglip" / "tokenizer.json").write_bytes(tokenizer.model)
+    video = {"memory_encoder.out_proj.weight": torch.zeros(2, 2), "maskmem_tpos_enc": torch.zeros(7, 1, 1, 64)}
+    torch.save({"model": {**sam, **video}}, tmp_path / "sam" / "sam2.1_hiera_large.pt")
+    own = {name: tensor.clone() for name, tensor in model.prompter.state_dict().items()}
+    load_pretrained(model, sources(tmp_path))
+    state = {k.replace(".base_layer.", "."): v for k, v in model.state_dict().items() if not is_lora(k)}
+    assert all(state[f"siglip.{name}"].equal(tensor) for name, tensor in siglip.items())
+    assert all(state[f"sam.{name}"].equal(tensor) for name, tensor in sam.items())
+    assert all(model.prompter.state_dict()[name].equal(tensor) for name, tensor in own.items())
+    assert model.tokenizer.encode("the red ship") == tokenizer.encode("the red ship")
+
+
+def test_rsrefseg2_commands(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    weights = {
+        "sam": "hub:facebook/sam2.1-hiera-tiny:sam2.1_hiera_tiny.pt",
+        "siglip": "hub:google/siglip2-so400m-patch16-512",
+    }
+    with pytest.raises(MissingWeightsError) as caught:
+        find_pretrained("rsrefseg2", weights)
+    assert "hf download facebook/sam2.1-hiera-tiny sam2.1_hiera_tiny.pt" in str(caught.value)
+    assert "hf download google/siglip2-so400m-patch16-512 model.safetensors tokenizer.json" in str(caught.value)

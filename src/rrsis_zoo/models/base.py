@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.configuration import change
+from rrsis_zoo.models.hub import HubModel
 
 TextMode = Literal["published", "independent"]
 """How expressions of one batch share a tensor.
@@ -186,12 +188,17 @@ class Tokenizer(Protocol):
         ...
 
     @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Read a published tokenizer's file."""
+        ...
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Make the tokenizer of ``state()``."""
         ...
 
 
-class ReferringSegmenter(nn.Module, ABC):
+class ReferringSegmenter(nn.Module, HubModel, ABC):
     """A referring segmentation method.
 
     A subclass is built from one frozen dataclass of plain values, its *configuration*; ``presets`` names the published

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = 255
+
+Gather = Literal["published", "exact"]
+"""How a loss over the rows of all processes is made where there are several (see `gather_rows`)."""
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -36,3 +43,94 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     p, y = ((x * read).flatten(1) for x in (logits.sigmoid(), (target == 1).to(logits.dtype)))
     both, either = (p * y / 1000).sum(1), (p / 1000).sum(1) + (y / 1000).sum(1)
     return (1 - (2 * both + 1e-6) / (either + 1e-6)).mean()
+
+
+def squared_dice(logits: Tensor, target: Tensor, ignored_as_value: bool = False) -> Tensor:
+    """1 - 2 Σ p y / (Σ p² + Σ y² + 2e-3) of each row, mean over rows (spec rsrefseg2 §7).
+
+    Args:
+        logits: (N, 1, h, w) log-odds; resized bilinearly to the target's size.
+        target: uint8 (N, 1, H, W) of 0, 1, 255.
+        ignored_as_value: take an ignored pixel for a truth of 255, as the published program does where an image was
+            padded (Q6); otherwise it is left out of all sums.
+    """
+    logits = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
+    p, y = logits.sigmoid(), target.to(logits.dtype)
+    if not ignored_as_value:
+        p, y = (torch.where(target == IGNORED, 0, x) for x in (p, y))
+    p, y = p.flatten(1), y.flatten(1)
+    return (1 - 2 * (p * y).sum(1) / (p.square().sum(1) + y.square().sum(1) + 2e-3)).mean()
+
+
+def squared_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over rows of the squared cosine of a and b (N, C); 0 when they are orthogonal."""
+    return F.cosine_similarity(a.float(), b.float(), dim=-1).square().mean()
+
+
+def multiple_instance(logits: Tensor, inside: Tensor) -> Tensor:
+    """-log of the share of a softmax over all cells that falls inside the referent, mean over rows that have one.
+
+    Args:
+        logits: (N, 1, h, w).
+        inside: bool (N, 1, h, w).
+
+    Returns:
+        A scalar, 0 if no row has a cell inside.
+    """
+    share = logits.float().flatten(1).log_softmax(1)
+    has = inside.flatten(1).any(1)
+    held = share.masked_fill(~inside.flatten(1), -torch.inf)[has].logsumexp(1)
+    return -held.sum() / max(1, len(held)) if len(held) else share.sum() * 0
+
+
+def batch_contrastive(v: Tensor, t: Tensor, scale: Tensor, bias: Tensor, gather: Gather) -> Tensor:
+    """Cross entropy of every v with its own t among all t, and of every t among all v, averaged (spec rsrefseg2 §7).
+
+    With several processes the rows of all of them compete, and every process computes the loss over all.
+
+    Args:
+        v, t: (N, C), normalised; row i of one belongs to row i of the other. N is the same on every process.
+        scale, bias: scalars; the logits are exp(scale) v tᵀ + bias. The bias cancels.
+        gather: what the gathered rows' gradients are (`gather_rows`).
+    """
+    v, t = gather_rows(v.float(), gather), gather_rows(t.float(), gather)
+    logits = scale.exp() * v @ t.T + bias
+    own = torch.arange(len(v), device=v.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def gather_rows(rows: Tensor, gather: Gather) -> Tensor:
+    """Return the rows (N, C) of all processes, (W · N, C), in the order of their ranks.
+
+    For a loss L over all rows that every one of W processes computes, with gradients averaged by DDP:
+
+    * ``published``: only this process's rows carry gradient, so that everything before them gets 1/W of the gradient
+      of L on one process; parameters behind them get that gradient itself.
+    * ``exact``: gradients go back to the process that a row came from; everything gets the gradient of L.
+
+    Without several processes the rows themselves are returned.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return rows
+    if gather == "exact":
+        return _GatherWithGradient.apply(rows)  # type: ignore[no-any-return]
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.detach().contiguous())
+    parts[dist.get_rank()] = rows
+    return torch.cat(parts)
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """All-gather whose gradient is summed over the processes. torch's own is deprecated or private."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # type: ignore[override]
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        gradient = gradient.clone().contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]

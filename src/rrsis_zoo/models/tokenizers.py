@@ -1,4 +1,4 @@
-"""Tokenizers on sentencepiece alone: the published vocabularies, and one learned from the training expressions.
+"""Tokenizers without transformers' classes: the published vocabularies, and one learned from the training expressions.
 
 The model file travels inside our checkpoints (``state``), so that a checkpoint needs no second file.
 """
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import sentencepiece
+import tokenizers
 import torch
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError
@@ -71,6 +73,88 @@ class SigLIPTokenizer:
     def state(self) -> dict[str, Any]:
         """Return plain values and tensors that ``from_state`` reads."""
         # a tensor of bytes: torch.load(weights_only=True) reads it everywhere
+        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make the tokenizer of ``state()``."""
+        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
+
+
+class SigLIP2Tokenizer:
+    """SigLIP 2's text convention as RSRefSeg 2 used it (spec rsrefseg2 §3): Gemma's pieces, end token 1, pads of id 0.
+
+    Letters keep their case. Newer classes for this vocabulary lower them and pad on the left, hence the file itself
+    is read.
+
+    Args:
+        model: the bytes of a ``tokenizer.json``.
+        max_length: rows of the text tower's position table; longer sentences are cut, the end token kept.
+    """
+
+    pad_id = 0
+    end_id = 1
+    _special = ("<pad>", "<eos>", "<bos>", "<unk>")  # ids 0 to 3
+
+    def __init__(self, model: bytes, max_length: int) -> None:
+        try:
+            self._pieces = tokenizers.Tokenizer.from_buffer(model)
+        except ValueError as error:
+            raise ConfigError(f"the tokenizer file is no tokenizer.json ({len(model)} bytes)") from error
+        for index, piece in enumerate(self._special[:2]):
+            if self._pieces.token_to_id(piece) != index:
+                given = self._pieces.token_to_id(piece)
+                raise ConfigError(f"the tokenizer file is not SigLIP 2's: {piece} has id {given}, expected {index}")
+        self._pieces.no_truncation()  # the file may bring both; we cut and pad ourselves
+        self._pieces.no_padding()
+        self.model = model
+        self.max_length = max_length
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Read a published ``tokenizer.json``."""
+        return cls(path.read_bytes(), max_length)
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Learn at most ``max_pieces`` pieces of words from sentences, with SigLIP 2's special ids.
+
+        Raises:
+            ConfigError: there is nothing to learn from.
+        """
+        sentences = [e for e in expressions if e.strip()]
+        if not sentences:
+            raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
+        pieces = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+        pieces.normalizer = normalizers.Replace(" ", "▁")
+        pieces.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+        pieces.train_from_iterator(
+            sentences,
+            trainers.BpeTrainer(
+                vocab_size=max_pieces,
+                special_tokens=list(cls._special),
+                limit_alphabet=max(1, max_pieces - len(cls._special)),
+                show_progress=False,
+            ),
+        )
+        return cls(pieces.to_str().encode(), max_length)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of pieces, special ones included."""
+        return self._pieces.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence with its end token, at most ``max_length`` of them."""
+        ids = self._pieces.encode(expression, add_special_tokens=False).ids
+        return [*ids[: self.max_length - 1], self.end_id]
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
+        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values and tensors that ``from_state`` reads."""
         return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import re
@@ -35,7 +36,7 @@ class Case:
     """One case folder, read on demand.
 
     Args:
-        folder: holds ``meta.json`` and, where the part has weights or tensors, ``keys.json`` and
+        folder: holds ``meta.json`` and, where the part has weights or tensors, ``keys.json`` (or ``keys.json.gz``) and
             ``tensors.safetensors``.
 
     Raises:
@@ -64,7 +65,10 @@ class Case:
     def keys(self) -> dict[str, dict[str, Any]]:
         """Official name -> shape and dtype, for every parameter and buffer."""
         path = self.folder / "keys.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        packed = self.folder / "keys.json.gz"
+        return json.loads(gzip.decompress(packed.read_bytes())) if packed.is_file() else {}
 
     @cached_property
     def stored(self) -> dict[str, Tensor]:
@@ -132,7 +136,7 @@ class Case:
         for pattern, factor in self.meta.get("fill_overrides", []):
             if re.search(pattern, name):
                 values = values * np.float32(factor)
-        return torch.from_numpy(np.ascontiguousarray(values)).reshape(record["shape"])  # numpy makes () into (1,)
+        return torch.from_numpy(np.ascontiguousarray(values)).reshape(record["shape"])  # numpy gives a scalar one axis
 
 
 def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rrsis_zoo.cards.evisam3 import ALIASES, UNUSED
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.models.backbones.beit3 import BEiT3Config, UnionFeatures
 from rrsis_zoo.models.backbones.sam3 import SAM3Config
@@ -29,7 +30,8 @@ from rrsis_zoo.models.layers.rotated import RotatedConv, rotation_matrices
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.run import Adapter, Computed, Part, Runnable
-from rrsis_zoo.weights.names import official_name, rename
+from rrsis_zoo.weights.names import evisam3 as official
+from rrsis_zoo.weights.names import rename
 
 _FIXED = {  # what a case may state and EviSAM3 has no switch for
     "decoder": {"num_multimask_outputs": 1, "depth": 2, "pred_obj_scores": True, "pred_obj_scores_mlp": False},
@@ -137,14 +139,14 @@ def _build(case: Case) -> Runnable:
                 temperature=given["temperature"],
                 groups=given["groupnorm_groups"],
             )
-            return Part({"experts": ExpertPrompting(config)}, _official)
+            return Part({"experts": ExpertPrompting(config)}, official)
         case "prompt_generator":
             grid, depth = given["grid"], sum(given["stage_depths"])
             sam = SAM3Config(image_size=grid, patch_size=1, width=given["width"], depth=depth)
             config = EviSAM3Config(sam=sam, generator_ratio=given["scale_factor"], high_pass=given["freq"])
             trunk = "image_encoder.vision_backbone.trunk."
             generator = PromptGenerator(config)
-            return Part({"prompt_generator": generator}, lambda name: _official(name).removeprefix(trunk))
+            return Part({"prompt_generator": generator}, lambda name: official(name).removeprefix(trunk))
         case "rotated_conv":
             arcs = {
                 f"arc_n{n}": RotatedConv(given["cin"], given["cout"], n, given["max_angle_deg"])
@@ -153,12 +155,8 @@ def _build(case: Case) -> Runnable:
             rules = ((r"\.router\.norm\.", ".rounting_func.norm.norm."), (r"\.router\.", ".rounting_func."))
             return Part(arcs, lambda name: rename(name, rules))
         case "losses":
-            return Part({}, _official)
+            return Part({}, official)
     return EviSAM3(configuration(case))
-
-
-def _official(name: str) -> str:
-    return official_name("evisam3", name)
 
 
 class Taps:
@@ -453,5 +451,6 @@ ADAPTER = Adapter(
         "prompt_generator": _run_generator,
         "losses": _run_losses,
     },
-    skipped={"mm_extractor.beit3.vision_embed.mask_token": "the program never uses it"},
+    skipped=UNUSED,
+    aliases=ALIASES,
 )

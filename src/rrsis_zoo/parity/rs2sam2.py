@@ -11,6 +11,7 @@ import torch
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from torch import Tensor, nn
 
+from rrsis_zoo.cards.rs2sam2 import SKIPPED
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.models.backbones import sam2
 from rrsis_zoo.models.backbones.beit3 import BEiT3Config
@@ -21,7 +22,6 @@ from rrsis_zoo.models.rs2sam2 import CE_WEIGHTS, HEADS, RS2SAM2, RS2SAM2Config, 
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.run import Adapter, Computed
-from rrsis_zoo.weights.names import RS2SAM2_SKIPPED
 
 # What a part does not run is as small as it can be.
 _NO_UNION = BEiT3Config(width=64, depth=0, heads=1, mlp_width=1, vocabulary=4, text_positions=8)
@@ -398,5 +398,5 @@ ADAPTER = Adapter(
         "mask_prompt": _run_mask_prompt,
         "losses": _run_losses,
     },
-    skipped=RS2SAM2_SKIPPED,
+    skipped=SKIPPED,
 )

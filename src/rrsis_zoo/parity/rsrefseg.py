@@ -228,8 +228,8 @@ def _losses(model: RSRefSeg, logits: Tensor, case: Case) -> Computed:
 ADAPTER = Adapter(
     build=_build,
     parts={"model": _run_model, "prompter": _run_prompter, "losses": _run_losses},
-    buffers=(
-        "backbone.base_model.model.shared_image_embedding.positional_embedding",
-        "sam_prompt_encoder.model.shared_embedding.positional_embedding",
-    ),
+    buffers={
+        "backbone.base_model.model.shared_image_embedding.positional_embedding": False,  # in a module that peft freezes
+        "sam_prompt_encoder.model.shared_embedding.positional_embedding": True,
+    },
 )

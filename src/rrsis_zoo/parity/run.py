@@ -17,7 +17,7 @@ from rrsis_zoo.models.base import ParameterCount, ReferringSegmenter, count_para
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.metrics import check_metrics
 from rrsis_zoo.parity.report import Report, Row, compare_lists, compare_names, compare_number, compare_tensor
-from rrsis_zoo.weights.names import Slice, official_alias, official_names, official_slices
+from rrsis_zoo.weights.names import official_names
 
 
 @dataclass
@@ -64,29 +64,45 @@ class Adapter:
     """How the cases of one method are run.
 
     Attributes:
-        build: makes the method's model of a case's configuration, or a `Part` of it; towers that are not used may be
-            empty.
+        build: makes the method's model of a case's configuration (for a part too: unused towers may be empty), or a
+            `Part` of it.
         parts: part -> function that runs the filled model on the case's inputs.
-        buffers: official names that are buffers of ours and parameters of the program that made the cases; they are
-            left out of parameter counts and lists, nowhere else.
+        buffers: official names that are buffers of ours and parameters of the program that made the cases, and whether
+            it flagged them as trainable; they are left out of parameter counts and lists, nowhere else.
         skipped: ``fnmatch`` pattern of official entries that ours does not have -> reason. The program flags them as
             trainable and never uses them.
+        aliases: the like for official entries that are a second name of a tensor; no parameters of their own.
     """
 
     build: Callable[[Case], Runnable]
     parts: dict[str, Callable[[Any, Case], Computed]]
-    buffers: tuple[str, ...] = ()
+    buffers: dict[str, bool] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def is_skipped(self, name: str) -> bool:
         """Whether an official entry has no place in ours on purpose."""
-        return any(fnmatchcase(name, pattern) for pattern in self.skipped)
+        return self.why_skipped(name) is not None
+
+    def why_skipped(self, name: str) -> str | None:
+        """Return why an official entry has no place in ours; None if it has to have one."""
+        reasons = {**self.skipped, **self.aliases}
+        return next((reason for pattern, reason in reasons.items() if fnmatchcase(name, pattern)), None)
+
+    def is_alias(self, name: str) -> bool:
+        """Whether an official entry is a second name of a tensor."""
+        return any(fnmatchcase(name, pattern) for pattern in self.aliases)
 
 
 def _adapters() -> dict[str, Adapter]:
-    from rrsis_zoo.parity import evisam3, rs2sam2, rsrefseg
+    from rrsis_zoo.parity import evisam3, rs2sam2, rsrefseg, rsrefseg2
 
-    return {"rsrefseg": rsrefseg.ADAPTER, "rs2sam2": rs2sam2.ADAPTER, "evisam3": evisam3.ADAPTER}
+    return {
+        "rsrefseg": rsrefseg.ADAPTER,
+        "rs2sam2": rs2sam2.ADAPTER,
+        "rsrefseg2": rsrefseg2.ADAPTER,
+        "evisam3": evisam3.ADAPTER,
+    }
 
 
 def check(folder: str | Path) -> Report:
@@ -117,13 +133,10 @@ def _check_names(case: Case, adapter: Adapter) -> list[Row]:
     with torch.device("meta"):  # names and shapes need no memory
         model = adapter.build(case)
     assert isinstance(model, ReferringSegmenter)
-    shapes = _shapes(model)
-    aliases = {name: official_alias(case.model, name) for name in case.keys}
-    shapes |= {name: shapes[stored] for name, stored in aliases.items() if stored in shapes}
-    skipped = _skipped_rows(case, adapter, model)
-    left_out = {row.name for row in skipped if row.shape is not None}
-    rows = skipped + [row for row in compare_names(shapes, case) if row.name not in left_out]
-    return rows + _check_counts(case, adapter, count_parameters(model), model)
+    skipped = _skipped_rows(case, adapter)
+    left_out = {row.name for row in skipped}
+    rows = skipped + [row for row in compare_names(_shapes(model), case) if row.name not in left_out]
+    return rows + _check_counts(case, adapter, count_parameters(model))
 
 
 def _check_part(case: Case, adapter: Adapter) -> list[Row]:
@@ -136,6 +149,10 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     for name in model.inert_parameters():  # whether they really get no gradient is to be seen
         model.get_parameter(name).requires_grad_(True)
     has_gradients = bool(case.meta.get("gradients"))
+    recorded = case.meta["gradients"]["values"] if has_gradients else {}
+    differentiable = {n: b for n, b in _official_buffers(model).items() if n in adapter.buffers and n in recorded}
+    for buffer in differentiable.values():
+        buffer.requires_grad_(True)
     with torch.set_grad_enabled(has_gradients or bool(case.names("gradient"))):
         computed = adapter.parts[case.part](model, case)
     if computed.objective is not None and computed.objective.requires_grad:
@@ -146,14 +163,14 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
         for role in ("output", "loss", "gradient")
         for name in case.names(role)
     ]
-    for name, expected in case.meta.get("losses", {}).items():
-        t = case.tolerance
+    t = case.tolerance
+    for name, expected in _flat(case.meta.get("losses", {})).items():
         rows.append(compare_number("loss", name, computed.losses.get(name), expected, t.rtol, t.atol))
     if has_gradients and computed.objective is not None:
-        rows += _check_gradients(case, adapter, model)
+        rows += _check_gradients(case, adapter, _official_parameters(model) | differentiable)
     elif has_gradients:
         rows.append(Row("gradient", "all", None, None, None, False, "the part has no objective"))
-    return rows if counted is None else rows + _check_counts(case, adapter, counted, model)
+    return rows if counted is None else rows + _check_counts(case, adapter, counted)
 
 
 def fill_model(model: Runnable, case: Case, adapter: Adapter) -> list[Row]:
@@ -163,49 +180,44 @@ def fill_model(model: Runnable, case: Case, adapter: Adapter) -> list[Row]:
 
     A case of a part may lack entries of the rest of the model; a case of the whole may not.
     """
-    names, slices, state = _names(model), _slices(model), model.state_dict()
-    shapes, places = _shapes(model), _by_official(names)
+    names = _names(model)
+    state = model.state_dict()
     rows = []
+    by_official = {official: ours for ours, official in names.items()}
+    given = set()
     for official, values in case.weights(lambda name: not adapter.is_skipped(name)):
-        stored = official_alias(case.model, official)
-        if stored not in places:
+        given.add(official)
+        ours = by_official.get(official)
+        if ours is None:
             rows.append(Row("name", official, tuple(values.shape), None, None, False, "missing in ours"))
-        elif shapes[stored] != values.shape:
-            note = f"our shape is {shapes[stored]}"
+        elif state[ours].shape != values.shape:
+            note = f"our shape is {tuple(state[ours].shape)}"
             rows.append(Row("name", official, tuple(values.shape), None, None, False, note))
-        elif stored == official:  # of two names for one tensor the stored one's values are in force
-            for ours in places[stored]:
-                part = slices.get(ours)
-                state[ours].copy_(values if part is None else part.take(values, state[ours]))
+        else:
+            state[ours].copy_(values)
     if case.part == "model":
         for ours, official in names.items():
-            if official not in case.keys:
+            if official not in given:
                 rows.append(Row("name", official, tuple(state[ours].shape), None, None, False, "not in the case"))
-    return rows + _skipped_rows(case, adapter, model)
+    return rows + _skipped_rows(case, adapter)
 
 
-def _skipped_rows(case: Case, adapter: Adapter, model: Runnable) -> list[Row]:
-    """Say what of the case has no place in ours."""
-    rows = [
-        Row("skipped", name, tuple(record["shape"]), None, None, True, "has no place in ours")
+def _skipped_rows(case: Case, adapter: Adapter) -> list[Row]:
+    return [
+        Row("skipped", name, tuple(record["shape"]), None, None, True, f"has no place in ours: {reason}")
         for name, record in case.keys.items()
-        if adapter.is_skipped(name)
+        if (reason := adapter.why_skipped(name)) is not None
     ]
-    for name, missing in _uncovered(model, case).items():
-        rows.append(Row("skipped", name, None, None, None, True, f"{missing} of its numbers have no place in ours"))
-    return rows
 
 
-def _check_gradients(case: Case, adapter: Adapter, model: Runnable) -> list[Row]:
+def _check_gradients(case: Case, adapter: Adapter, tensors: Mapping[str, Tensor]) -> list[Row]:
     recorded, tolerance = case.meta["gradients"], case.tolerance
-    order = {"l2": 2, "abs_sum": 1}[recorded["norm"]]
+    measure = {"l2": lambda g: g.norm(), "abs_sum": lambda g: g.abs().sum()}[recorded["norm"]]
     ours: dict[str, float | None] = {}
-    names, parameters = _names(model), dict(model.named_parameters())
-    for official, places in _by_official(names).items():
-        given = [p.grad for name in places if (p := parameters.get(name)) is not None and p.requires_grad]
-        if given:
-            parts = [g.to(torch.float64).flatten() for g in given if g is not None]
-            ours[official] = float(torch.cat(parts).norm(order)) if parts else None
+    for name, tensor in tensors.items():
+        if tensor.requires_grad:
+            gradient = tensor.grad
+            ours[name] = None if gradient is None else float(measure(gradient.to(torch.float64)))
     rows = [
         compare_number("gradient", name, ours.get(name), expected, tolerance.grad_rtol, tolerance.grad_atol)
         for name, expected in recorded["values"].items()
@@ -221,7 +233,7 @@ def _check_gradients(case: Case, adapter: Adapter, model: Runnable) -> list[Row]
     return rows
 
 
-def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount, model: Runnable) -> list[Row]:
+def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list[Row]:
     expected = case.meta.get("parameters") or {}
     listed = [name for name in adapter.buffers if name in case.keys]
     rows = [
@@ -230,12 +242,14 @@ def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount, model: 
         if expected
     ]
     sizes = {name: int(torch.Size(case.keys[name]["shape"]).numel()) for name in listed}
-    # only the prompt encoder's copy was flagged as trainable: the other one sits in a module that peft freezes
-    trainable = sum(n for name, n in sizes.items() if "sam_prompt_encoder" in name)
-    unused = sum(math.prod(record["shape"]) for name, record in case.keys.items() if adapter.is_skipped(name))
-    rest = sum(_uncovered(model, case).values())  # of frozen tensors
+    trainable = sum(n for name, n in sizes.items() if adapter.buffers[name])
+    unused = sum(
+        math.prod(record["shape"])
+        for name, record in case.keys.items()
+        if adapter.is_skipped(name) and not adapter.is_alias(name)
+    )
     for name, ours, less in (
-        ("total", counted.total, sum(sizes.values()) + unused + rest),
+        ("total", counted.total, sum(sizes.values()) + unused),
         ("trainable", counted.trainable, trainable + unused),
     ):
         if expected.get(name) is not None:
@@ -250,33 +264,24 @@ def _names(model: Runnable) -> dict[str, str]:
     return official_names(model)
 
 
-def _slices(model: Runnable) -> dict[str, Slice]:
-    return {} if isinstance(model, Part) else official_slices(model)
-
-
-def _uncovered(model: Runnable, case: Case) -> dict[str, int]:
-    """A case's names -> how many of the tensor's numbers none of ours holds, where there are any."""
-    state, slices, shapes = model.state_dict(), _slices(model), _shapes(model)
-    held = {
-        official: sum(state[name].numel() for name in ours)
-        for official, ours in _by_official(_names(model)).items()
-        if ours[0] in slices and official in case.keys
-    }
-    return {name: missing for name, n in held.items() if (missing := math.prod(shapes[name]) - n)}
-
-
-def _by_official(names: Mapping[str, str]) -> dict[str, list[str]]:
-    """Official -> ours, of which there may be several."""
-    places: dict[str, list[str]] = {}
-    for ours, official in names.items():
-        places.setdefault(official, []).append(ours)
-    return places
-
-
 def _shapes(model: Runnable) -> dict[str, tuple[int, ...]]:
-    """Official name -> the official tensor's shape, from ours."""
-    state, slices = model.state_dict(), _slices(model)
-    return {
-        official: slices[ours].whole(state[ours].shape) if ours in slices else tuple(state[ours].shape)
-        for ours, official in _names(model).items()
-    }
+    state = model.state_dict()
+    return {official: tuple(state[ours].shape) for ours, official in _names(model).items()}
+
+
+def _official_parameters(model: Runnable) -> dict[str, nn.Parameter]:
+    names = _names(model)
+    return {names[name]: parameter for name, parameter in model.named_parameters()}
+
+
+def _official_buffers(model: Runnable) -> dict[str, Tensor]:
+    names = _names(model)
+    return {names[name]: buffer for name, buffer in model.named_buffers() if name in names}
+
+
+def _flat(losses: Mapping[str, Any]) -> dict[str, float | None]:
+    """Numbers by name; a group of them by ``group.name``."""
+    out: dict[str, float | None] = {}
+    for name, value in losses.items():
+        out |= {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {name: value}
+    return out

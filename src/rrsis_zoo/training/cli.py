@@ -16,7 +16,7 @@ from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.module import RRSISModule
-from rrsis_zoo.weights.pretrained import find_pretrained
+from rrsis_zoo.weights.loading import find_weights
 
 
 class RRSISCLI(LightningCLI):
@@ -32,7 +32,7 @@ class RRSISCLI(LightningCLI):
             method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
             weights = model.init_args.get("weights")
             if method is not None and weights:
-                find_pretrained(method.name, weights)
+                find_weights(method.name, weights)
         # jsonargparse adds the path of the file that a section came from
         settings = {name: value for name, value in vars(options.data).items() if not name.startswith("__")}
         RRSISDataModule(**settings).check()

@@ -22,7 +22,7 @@ from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMod
 from rrsis_zoo.registry import card
 from rrsis_zoo.training.schedules import WarmupCosine
 from rrsis_zoo.weights.checkpoints import META, meta
-from rrsis_zoo.weights.pretrained import load_pretrained
+from rrsis_zoo.weights.loading import load_weights
 
 
 @dataclass  # not frozen: Lightning moves what steps return by setting attributes
@@ -44,7 +44,8 @@ class RRSISModule(lightning.LightningModule):
     Args:
         preset: which sizes, one of the method's presets.
         settings: configuration fields that differ from the preset's, nested where the configuration is.
-        weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``).
+        weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``), or one of a
+            whole model: ours or the authors'.
         learning_rates: one for each of the method's parameter groups.
         weight_decay: AdamW's, on everything that trains, as in the published recipes.
         betas: AdamW's.
@@ -64,7 +65,7 @@ class RRSISModule(lightning.LightningModule):
         self,
         preset: str,
         settings: dict[str, Any] | None = None,
-        weights: dict[str, str] | None = None,
+        weights: dict[str, str] | str | None = None,
         learning_rates: dict[str, float] | None = None,
         weight_decay: float = 0.05,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -100,7 +101,7 @@ class RRSISModule(lightning.LightningModule):
         if self._ready:
             return
         if self.hparams["weights"]:
-            load_pretrained(self.model, self.hparams["weights"])
+            load_weights(self.model, self.hparams["weights"])
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True

@@ -7,12 +7,11 @@ to theirs is enough: the names of a module are known, so the inverse is a look-u
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from torch import Tensor
-
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.registry import card
 
 Rules = Sequence[tuple[str, str]]
 
@@ -47,6 +46,38 @@ SAM_TO_TRANSFORMERS: Rules = (
     (r"^(mask_decoder\.(?:output_hypernetworks_mlps\.\d+|iou_prediction_head))\.layers\.2\.", r"\1.proj_out."),
 )
 
+# sam2 -> transformers; what is said of a module first, then where it is
+_SAM2_INSIDE: Rules = (
+    (r"(blocks\.\d+)\.norm([12])\.", r"\1.layer_norm\2."),
+    (r"(blocks\.\d+|transformer\.layers\.\d+)\.mlp\.layers\.0\.", r"\1.mlp.proj_in."),
+    (r"(blocks\.\d+|transformer\.layers\.\d+)\.mlp\.layers\.1\.", r"\1.mlp.proj_out."),
+    (r"patch_embed\.proj\.", "patch_embed.projection."),
+    (r"neck\.convs\.(\d+)\.conv\.", r"neck.convs.\1."),
+    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
+    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
+    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
+    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
+    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
+    (r"pe_layer\.positional_encoding_gaussian_matrix$", "shared_embedding.positional_embedding"),
+    (r"point_embeddings\.", "point_embed."),
+    (r"(sam_mask_decoder\.transformer\..*attn.*)\.out_proj\.", r"\1.o_proj."),
+    (r"(transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
+    (r"transformer\.norm_final_attn\.", "transformer.layer_norm_final_attn."),
+    (r"output_upscaling\.0\.", "upscale_conv1."),
+    (r"output_upscaling\.1\.", "upscale_layer_norm."),
+    (r"output_upscaling\.3\.", "upscale_conv2."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.0\.", r"\1.proj_in."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.1\.", r"\1.layers.0."),
+    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head)\.layers\.2\.", r"\1.proj_out."),
+)
+_SAM2_PLACES: Rules = (
+    (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
+    (r"^image_encoder\.neck\.", "vision_encoder.neck."),
+    (r"^sam_prompt_encoder\.", "prompt_encoder."),
+    (r"^sam_mask_decoder\.", "mask_decoder."),
+    (r"^no_mem_embed$", "no_memory_embedding"),
+)
+
 # transformers' SAM -> the prefixes of RSRefSeg's checkpoints (spec rsrefseg §9)
 _RSREFSEG: Rules = (
     (r"^vision_encoder\.", "backbone.base_model.model.model."),
@@ -59,6 +90,84 @@ _RSREFSEG: Rules = (
     (r"^prompter\.(down_channel|down_spatial)\.", r"prompter_\1."),
 )
 
+
+# RS2-SAM2's modules -> its published checkpoints; union encoder and SAM 2 keep their released names
+_RS2SAM2: Rules = (
+    (r"^union\.", "mm_extractor.beit3."),
+    (r"^sparse_head\.", "text_hidden_fcs.0."),
+    (r"^word_head\.", "text_feat_linear."),
+    (r"^boundary_head\.", "text2one_linear."),
+    (r"^mask_prompt\.read\.", "vmtoken.multihead_attn."),
+    (r"^mask_prompt\.linear\.", "mask_linear."),
+    (r"^mask_prompt\.product\.", "mask_product."),
+    (r"^post_fusion\.", "visual_model.sam_mask_decoder.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.image_down\.", r"visual_model.\1.Space_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.fusion\.image_up\.", r"visual_model.\1.Space_Adapter.D_fc2."),
+    (r"^sam\.(.*)\.fusion\.text_down\.", r"visual_model.\1.Space_Adapter.text_in_linear."),
+    (r"^sam\.(.*)\.fusion\.text_up\.", r"visual_model.\1.Space_Adapter.text_out_linear."),
+    (r"^sam\.(.*)\.fusion\.image_reads\.", r"visual_model.\1.Space_Adapter.vlfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.fusion\.text_reads\.", r"visual_model.\1.Space_Adapter.lvfusion_module.multihead_attn."),
+    (r"^sam\.(.*)\.adapter\.down\.", r"visual_model.\1.MLP_Adapter.D_fc1."),
+    (r"^sam\.(.*)\.adapter\.up\.", r"visual_model.\1.MLP_Adapter.D_fc2."),
+    (r"^sam\.", "visual_model."),
+)
+
+# RSRefSeg 2 (spec rsrefseg2 §11): SAM 2 keeps Meta's names, SAM 1 has transformers'
+_RSREFSEG2: Rules = (
+    (r"^sam\.image_encoder\.", "backbone.model.image_encoder.base_model.model."),
+    (r"^sam\.vision_encoder\.", "backbone.model.vision_encoder.base_model.model."),
+    (r"^sam\.", "backbone.model."),
+    (r"^siglip\.vision_model\.", "clip_vision_encoder.base_model.model.model."),
+    (r"^siglip\.text_model\.", "clip_text_encoder.base_model.model.model."),
+    (r"^siglip\.", "clip_text_encoder.base_model.model."),
+    (r"^(logit_(?:scale|bias)[12])$", r"decode_head.\1"),
+)
+_RSREFSEG2_PROMPTER: Rules = (
+    (r"^prompter\.p([12])$", r"prompter.text_query_pe_embedding\1"),
+    (r"^prompter\.q([12])$", r"prompter.text_query_embedding\1"),
+    (r"^prompter\.pP$", "prompter.prompt_pe_embedding"),
+    (r"^prompter\.P$", "prompter.prompt_embedding"),
+    (r"^prompter\.image_code\.table$", "prompter.img_pe"),
+    (r"^prompter\.image_code\.fourier\..*$", "prompter.img_pe.positional_embedding"),
+    (r"^prompter\.sparse_mlp\.", "prompter.sparse_prompt_mlp."),
+    (r"^prompter\.dense\.conv\.", "prompter.dense_prompt_conv."),
+    (r"^prompter\.dense\.projection\.", "prompter.dense_prompt_mlp."),
+    (r"^prompter\.dense\.pool\.each\.", "prompter.dense_prompt_pool_mlp_1."),
+    (r"^prompter\.dense\.pool\.together\.", "prompter.dense_prompt_pool_mlp_2."),
+)
+# Stage -> its list and, of every read, the operations attention, norm, MLP and norm: the published program configures
+# a block by an ordered list of such names, and they are the names of its modules (spec rsrefseg2 §4).
+_CASCADE: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "decomposition": (
+        "two_queries_text_attn_layers",
+        {
+            "q1_self": ("self_attn_query_query1", "norm_query1_1"),
+            "q2_self": ("self_attn_query_query2", "norm_query2_1"),
+            "q1_text": ("cross_attn_query_text_query1_text", "norm_query1_2", "mlp_query1_2", "norm_query1_3"),
+            "q2_text": ("cross_attn_query_text_query2_text", "norm_query2_2", "mlp_query2_2", "norm_query2_3"),
+            "q1_q2": ("cross_attn_query_query_query1_query2", "norm_query1_4", "mlp_query1_3", "norm_query1_5"),
+            "q2_q1": ("cross_attn_query_query_query2_query1", "norm_query2_4", "mlp_query2_3", "norm_query2_5"),
+        },
+    ),
+    "first_order": (
+        "queries1_to_img_attn_layers",
+        {
+            "q1_self": ("self_attn_text_text_1", "norm_text_1"),
+            "image_q1": ("cross_attn_img_text_1", "norm_img_1", "mlp_img_1", "norm_img_2"),
+        },
+    ),
+    "second_order": (
+        "prompt_queries2_img_attn_layers",
+        {
+            "q2_self": ("self_attn_text_1", "norm_text_1"),
+            "image_q2": ("cross_attn_img_text_1", "norm_img_1", "mlp_img_1", "norm_img_2"),
+            "prompts_self": ("self_attn_prompt_1", "norm_prompt_1"),
+            "prompts_q2": ("cross_attn_prompt_text_1", "norm_prompt_2", "mlp_prompt_2", "norm_prompt_3"),
+            "prompts_image": ("cross_attn_prompt_img_1", "norm_prompt_4", "mlp_prompt_3", "norm_prompt_5"),
+        },
+    ),
+}
+
 # ours -> the authors' checkpoints (spec evisam3 §14-15); trunk, neck and decoder as transformers names them
 _TRUNK = "image_encoder.vision_backbone.trunk."
 _NECK = "image_encoder.vision_backbone.convs."
@@ -67,7 +176,7 @@ _EVISAM3: Rules = (
     (r"^sam\.trunk\.embeddings\.position_embeddings$", f"{_TRUNK}pos_embed"),
     (r"^sam\.trunk\.layer_norm\.", f"{_TRUNK}ln_pre."),
     (r"^sam\.trunk\.layers\.(\d+)\.layer_norm(\d)\.", rf"{_TRUNK}blocks.\1.norm\2."),
-    (r"^sam\.trunk\.layers\.(\d+)\.attention\.[qkv]_proj\.", rf"{_TRUNK}blocks.\1.attn.qkv."),
+    (r"^sam\.trunk\.layers\.(\d+)\.attention\.qkv\.", rf"{_TRUNK}blocks.\1.attn.qkv."),
     (r"^sam\.trunk\.layers\.(\d+)\.attention\.o_proj\.", rf"{_TRUNK}blocks.\1.attn.proj."),
     (r"^sam\.trunk\.layers\.", f"{_TRUNK}blocks."),
     (r"^sam\.neck\.fpn_layers\.0\.scale_layers\.0\.", f"{_NECK}0.dconv_2x2_0."),
@@ -136,52 +245,13 @@ _EVISAM3: Rules = (
     (r"^dense_projection\.", "mask_prompt_proj."),
 )
 
-# entries that the authors' programs write a second time under another name
-_ALIASES: dict[str, Rules] = {
-    "evisam3": (
-        (r"^spec_prompt_delta\.exp_detail\.", "spec_prompt_delta.experts.0."),
-        (r"^spec_prompt_delta\.exp_elong\.", "spec_prompt_delta.experts.1."),
-        (r"^spec_prompt_delta\.exp_clutter\.", "spec_prompt_delta.experts.2."),
-    )
-}
 
+def published_operations() -> dict[str, list[str]]:
+    """Return the ordered operation names of RSRefSeg 2's three kinds of blocks, as its released configuration has them.
 
-# RS2-SAM2's modules -> its published checkpoints; union encoder and SAM 2 keep their released names
-_RS2SAM2: Rules = (
-    (r"^union\.", "mm_extractor.beit3."),
-    (r"^sparse_head\.", "text_hidden_fcs.0."),
-    (r"^word_head\.", "text_feat_linear."),
-    (r"^boundary_head\.", "text2one_linear."),
-    (r"^mask_prompt\.read\.", "vmtoken.multihead_attn."),
-    (r"^mask_prompt\.linear\.", "mask_linear."),
-    (r"^mask_prompt\.product\.", "mask_product."),
-    (r"^post_fusion\.", "visual_model.sam_mask_decoder.vlfusion_module.multihead_attn."),
-    (r"^sam\.(.*)\.fusion\.image_down\.", r"visual_model.\1.Space_Adapter.D_fc1."),
-    (r"^sam\.(.*)\.fusion\.image_up\.", r"visual_model.\1.Space_Adapter.D_fc2."),
-    (r"^sam\.(.*)\.fusion\.text_down\.", r"visual_model.\1.Space_Adapter.text_in_linear."),
-    (r"^sam\.(.*)\.fusion\.text_up\.", r"visual_model.\1.Space_Adapter.text_out_linear."),
-    (r"^sam\.(.*)\.fusion\.image_reads\.", r"visual_model.\1.Space_Adapter.vlfusion_module.multihead_attn."),
-    (r"^sam\.(.*)\.fusion\.text_reads\.", r"visual_model.\1.Space_Adapter.lvfusion_module.multihead_attn."),
-    (r"^sam\.(.*)\.adapter\.down\.", r"visual_model.\1.MLP_Adapter.D_fc1."),
-    (r"^sam\.(.*)\.adapter\.up\.", r"visual_model.\1.MLP_Adapter.D_fc2."),
-    (r"^sam\.", "visual_model."),
-)
-
-RS2SAM2_SKIPPED: dict[str, str] = dict.fromkeys(
-    (
-        "visual_model.memory_attention.*",
-        "visual_model.memory_encoder.*",
-        "visual_model.obj_ptr_proj.*",
-        "visual_model.mask_downsample.*",
-        "visual_model.maskmem_tpos_enc",
-        "visual_model.no_mem_pos_enc",
-        "visual_model.no_obj_ptr",
-        "meo_linear.*",
-        "mm_extractor.beit3.vision_embed.mask_token",
-    ),
-    "the published program never uses it",
-)
-"""Entries of RS2-SAM2's published checkpoints that have no place here, and why."""
+    Keys are the names of the published program's lists.
+    """
+    return {theirs: [operation for read in reads.values() for operation in read] for theirs, reads in _CASCADE.values()}
 
 
 def rename(name: str, rules: Rules) -> str:
@@ -198,83 +268,67 @@ def sam_to_transformers(names: Iterable[str]) -> dict[str, str]:
     return {name: rename(name, SAM_TO_TRANSFORMERS) for name in names}
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Where one of our tensors lies inside an official one that is larger: a fused projection, a longer table.
+def sam2_to_transformers(names: Iterable[str]) -> dict[str, str]:
+    """Map names of `rrsis_zoo.models.backbones.sam2.SAM2` to those of transformers' ``Sam2Model``.
 
-    Attributes:
-        axis: along which it is a part.
-        start: its first row there.
-        size: of the official tensor there.
+    Its four point embeddings are the rows of one table there: ``point_embed.0.weight`` stands for the first.
     """
-
-    axis: int
-    start: int
-    size: int
-
-    def take(self, official: Tensor, ours: Tensor) -> Tensor:
-        """Return the part of the official tensor that is ours."""
-        return official.narrow(self.axis, self.start, ours.shape[self.axis])
-
-    def whole(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the official tensor's shape for ours."""
-        return (*shape[: self.axis], self.size, *shape[self.axis + 1 :])
+    return {name: rename(rename(name, _SAM2_INSIDE), _SAM2_PLACES) for name in names}
 
 
 def official_names(model: ReferringSegmenter) -> dict[str, str]:
     """Map every parameter and buffer of a method to its name in the authors' checkpoints.
 
-    Several of ours may share one official tensor (`official_slices`).
-
     Raises:
-        KeyError: no map is known for the method.
+        ConfigError: the method has no authors but us.
     """
-    return {name: official_name(model.name, name) for name in model.state_dict()}
+    official = card(model.name).official
+    if official is None:
+        raise ConfigError(f"{model.name} is this project's own: nobody else has written weights of it")
+    return {name: official.name(name) for name in model.state_dict()}
 
 
-def official_name(method: str, name: str) -> str:
-    """Return the name in the authors' checkpoints of one of our tensors."""
-    return _OFFICIAL[method](name)
-
-
-def official_slices(model: ReferringSegmenter) -> dict[str, Slice]:
-    """Return, for those of our tensors that are only a part of an official one, which part."""
-    find = _SLICES.get(model.name)
-    if find is None:
-        return {}
-    found = {name: find(name, tensor) for name, tensor in model.state_dict().items()}
-    return {name: part for name, part in found.items() if part is not None}
-
-
-def official_alias(method: str, name: str) -> str:
-    """Return the name under which an official tensor is stored once; most are stored once anyway."""
-    return rename(name, _ALIASES.get(method, ()))
-
-
-def _rsrefseg(name: str) -> str:
+def rsrefseg(name: str) -> str:
+    """Return the name of one of RSRefSeg's tensors in the authors' checkpoints."""
     return rename(rename(name.removeprefix("sam."), SAM_TO_TRANSFORMERS), _RSREFSEG)
 
 
-def _rs2sam2(name: str) -> str:
+def rs2sam2(name: str) -> str:
+    """Return the name of one of RS2-SAM2's tensors in the authors' checkpoints."""
     return rename(name, _RS2SAM2)
 
 
-def _evisam3(name: str) -> str:
+def evisam3(name: str) -> str:
+    """Return the name of one of EviSAM3's tensors in the checkpoints of the authors' program."""
     return rename(name, _EVISAM3)
 
 
-def _evisam3_slice(name: str, ours: Tensor) -> Slice | None:
-    if projection := re.search(r"^sam\.trunk\.layers\.\d+\.attention\.([qkv])_proj\.", name):
-        rows = ours.shape[0]
-        return Slice(axis=0, start="qkv".index(projection[1]) * rows, size=3 * rows)
-    if name == "sam.trunk.embeddings.position_embeddings":
-        return Slice(axis=1, start=1, size=ours.shape[1] + 1)  # the first row is a class token's
-    return None
+# Meta's SAM 3 -> EviSAM3's checkpoints, by what a name holds (spec evisam3 §14)
+_SAM3_META: Rules = (
+    (r"^.*\bvision_backbone\.(trunk\..*)$", r"image_encoder.vision_backbone.\1"),
+    (r"^.*mask_decoder\.", "mask_decoder."),
+    (r"^.*\bpe_layer\.", "pe_layer."),
+    (r"^.*\bno_mask_embed\.", "no_mask_embed."),
+)
+# transformers' SAM 3 -> ours, whose trunk, neck and decoder have the names of its classes
+_SAM3_TRANSFORMERS: Rules = (
+    (r"^detector_model\.vision_encoder\.backbone\.", "sam.trunk."),
+    (r"^tracker_model\.mask_decoder\.", "sam.mask_decoder."),
+    (r"^tracker_model\.prompt_encoder\.no_mask_embed\.", "no_mask_embed."),
+    (
+        r"^tracker_model\.shared_image_embedding\.positional_embedding$",
+        "sam.position_code.positional_encoding_gaussian_matrix",
+    ),
+)
 
 
-_OFFICIAL: dict[str, Callable[[str], str]] = {
-    "rsrefseg": _rsrefseg,
-    "rs2sam2": _rs2sam2,
-    "evisam3": _evisam3,
-}
-_SLICES: dict[str, Callable[[str, Tensor], Slice | None]] = {"evisam3": _evisam3_slice}
+def sam3_in_meta(neck: str) -> Rules:
+    """Return the rules from Meta's SAM 3 to EviSAM3's checkpoints, with one of its two pyramids."""
+    convs = {"detector": "convs", "tracker": "sam2_convs"}[neck]
+    return ((rf"^.*\bvision_backbone\.{convs}\.", "image_encoder.vision_backbone.convs."), *_SAM3_META)
+
+
+def sam3_in_transformers(neck: str) -> Rules:
+    """Return the rules from transformers' SAM 3 to our names, with one of its two pyramids."""
+    place = {"detector": r"detector_model\.vision_encoder\.neck", "tracker": "tracker_neck"}[neck]
+    return ((rf"^{place}\.fpn_layers\.", "sam.neck.fpn_layers."), *_SAM3_TRANSFORMERS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
+from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
 
 INDEX_SUFFIX = ".index.json"
 """``model.safetensors.index.json`` says in which shards the tensors of ``model.safetensors`` are."""
@@ -58,10 +59,16 @@ class HubSource:
         """Web page of the repository at its revision."""
         return f"https://huggingface.co/{self.repo}{f'/tree/{self.revision}' if self.revision else ''}"
 
+    @property
+    def place(self) -> str:
+        """The page, with the size of the weights where the catalogue knows it."""
+        known = REPOSITORIES.get(self.repo)
+        return f"{self.page} ({known.what}, {size_text(known.bytes)})" if known else self.page
+
     def command(self, files: Sequence[str]) -> str:
-        """Return the shell command that fetches files of the repository into the local cache."""
-        revision = f" --revision {self.revision}" if self.revision else ""
-        return f"hf download {self.repo} {' '.join(files)}{revision}"
+        """Return the shell command that fetches files of the repository, or all, into the local cache."""
+        revision = ["--revision", self.revision] if self.revision else []
+        return " ".join(["hf download", self.repo, *files, *revision])
 
 
 @dataclass(frozen=True)
@@ -197,13 +204,13 @@ def _resolve_hub(source: HubSource, wanted: Sequence[str], role: str) -> Path:
     if found is None:
         fetch = next((name for name in names if name not in absent), names[0])
         raise MissingWeightsError(
-            f"{role}: no {_listed(names)} of {source.page} is in the local cache {constants.HF_HUB_CACHE}; "
+            f"{role}: no {_listed(names)} of {source.place} is in the local cache {constants.HF_HUB_CACHE}; "
             f"fetch it with: {source.command([fetch])}"
         )
     if name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(found)):
         folder = name.removesuffix(found.name)
         raise MissingWeightsError(
-            f"{role}: {len(lacking)} of the shards of {name} of {source.page} are not in the local cache "
+            f"{role}: {len(lacking)} of the shards of {name} of {source.place} are not in the local cache "
             f"{constants.HF_HUB_CACHE}; fetch them with: {source.command([folder + shard for shard in lacking])}"
         )
     return found

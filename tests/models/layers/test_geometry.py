@@ -4,7 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
+from rrsis_zoo.models.layers.geometry import (
+    fit,
+    fit_mask,
+    fitted_size,
+    normalise,
+    resize,
+    restore_each,
+    stretch,
+    stretch_mask,
+)
 
 
 @pytest.mark.parametrize("size", [(50, 70), (128, 128), (200, 333), (1, 1), (64, 64)])
@@ -44,3 +53,38 @@ def test_normalise():
     image = torch.tensor([0.2, 0.4, 0.8])[:, None, None].expand(3, 2, 2)
     out = normalise(image, (0.2, 0.2, 0.4), (0.1, 0.2, 0.4))
     torch.testing.assert_close(out[:, 0, 0], torch.tensor([0.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fitted"),
+    [(800, 800, (64, 64)), (40, 80, (32, 64)), (100, 33, (64, 21)), (3, 1, (64, 21)), (1, 5000, (1, 64))],
+)
+def test_fit_keeps_the_aspect_ratio_and_pads_with_black(height, width, fitted):
+    assert fitted_size(height, width, 64) == fitted
+    image = torch.full((3, height, width), 51, dtype=torch.uint8)
+    out = fit(image, 64)
+    assert out.shape == (3, 64, 64)
+    inside = torch.zeros(64, 64, dtype=torch.bool)
+    inside[: fitted[0], : fitted[1]] = True
+    assert out[:, inside].eq(51 / 255).all()
+    assert not out[:, ~inside].any()
+    mask = fit_mask(torch.ones(height, width, dtype=torch.bool), 64, padding=255)
+    assert mask[inside].eq(1).all()
+    assert mask[~inside].eq(255).all()
+
+
+def test_fit_of_a_square_is_stretch():
+    image, mask = torch.randint(0, 256, (3, 50, 50), dtype=torch.uint8), torch.rand(50, 50) > 0.5
+    assert fit(image, 64).equal(stretch(image, 64))
+    assert fit_mask(mask, 64, padding=255).equal(stretch_mask(mask, 64))
+
+
+def test_restore_cuts_the_padding_off():
+    """Content on the left half; what is in the padding never comes back."""
+    logits = torch.full((1, 1, 8, 8), -5.0)
+    logits[..., :4] = 3.0
+    (native,) = restore_each(logits, torch.tensor([0]), torch.tensor([[40, 20]]), 32, torch.tensor([[32, 16]]))
+    assert native.shape == (40, 20)
+    torch.testing.assert_close(native[:, :16], torch.full((40, 16), 3.0))
+    (whole,) = restore_each(logits, torch.tensor([0]), torch.tensor([[40, 40]]), 32)
+    torch.testing.assert_close(whole[:, -1], torch.full((40,), -5.0))

@@ -1,4 +1,6 @@
-"""SigLIP from transformers: a vision tower, a text tower and their scalar similarity scale and bias.
+"""SigLIP and SigLIP 2 from transformers: a vision tower, a text tower, their scalar similarity scale and bias.
+
+SigLIP 2 at a fixed resolution is the same network with other weights, another vocabulary and other sizes.
 
 Parameter names are those of the released files (``vision_model.…``, ``text_model.…``, ``logit_scale``,
 ``logit_bias``). Both towers return features after their final layer norm; text is read without a mask.
@@ -49,6 +51,10 @@ class SigLIPConfig:
     def grid(self) -> int:
         """Cells a side of the patch grid."""
         return self.image_size // self.patch_size
+
+
+SIGLIP2_SO400M_512 = SigLIPConfig(image_size=512, patch_size=16, vocabulary=256_000)
+"""``siglip2-so400m-patch16-512``."""
 
 
 @dataclass

@@ -27,10 +27,33 @@ def stretch(image: Tensor, side: int) -> Tensor:
     Returns:
         float32 (3, side, side) in [0, 1], multiples of 1/255.
     """
+    return _levels(image, (side, side)) / 255
+
+
+def fitted_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return the largest (height, width) with the image's aspect ratio inside a square, halves rounded up."""
+    scale = side / max(height, width)
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def fit(image: Tensor, side: int) -> Tensor:
+    """Resize a uint8 image to `fitted_size` like `stretch`, then pad it with 0 at the right and at the bottom.
+
+    Args:
+        image: uint8 (3, H, W).
+        side: side of the result in pixels.
+
+    Returns:
+        float32 (3, side, side) in [0, 1].
+    """
+    height, width = fitted_size(image.shape[-2], image.shape[-1], side)
+    return F.pad(_levels(image, (height, width)) / 255, (0, side - width, 0, side - height))
+
+
+def _levels(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of a uint8 image to whole levels 0-255, as float32."""
     levels = image.to(torch.float32)
-    if image.shape[-2:] != (side, side):
-        levels = resize(levels[None], (side, side))[0].round_()
-    return levels / 255
+    return levels if image.shape[-2:] == size else resize(levels[None], size)[0].round_()
 
 
 def stretch_smoothly(image: Tensor, side: int) -> Tensor:
@@ -70,7 +93,20 @@ def stretch_mask_centred(mask: Tensor, side: int) -> Tensor:
     return F.interpolate(mask[None, None].to(torch.uint8), size=(side, side), mode="nearest-exact")[0, 0]
 
 
-def restore_each(logits: Tensor, image_index: Tensor, sizes: Tensor, side: int) -> Iterator[Tensor]:
+def fit_mask(mask: Tensor, side: int, padding: int) -> Tensor:
+    """Resize a bool mask (H, W) to `fitted_size` like `stretch_mask`, then pad it at the right and at the bottom.
+
+    Returns:
+        uint8 (side, side) of 0, 1 and ``padding``.
+    """
+    height, width = fitted_size(mask.shape[-2], mask.shape[-1], side)
+    small = F.interpolate(mask[None, None].to(torch.uint8), size=(height, width), mode="nearest")[0, 0]
+    return F.pad(small, (0, side - width, 0, side - height), value=padding)
+
+
+def restore_each(
+    logits: Tensor, image_index: Tensor, sizes: Tensor, side: int, fitted: Tensor | None = None
+) -> Iterator[Tensor]:
     """Bring log-odds to native size: bilinear to the square input first, then bilinear to the image.
 
     One expression at a time: N maps of native size at once would be gigabytes for large scenes.
@@ -80,11 +116,16 @@ def restore_each(logits: Tensor, image_index: Tensor, sizes: Tensor, side: int) 
         image_index: (N,) into the images.
         sizes: (M, 2) native sizes.
         side: side of the method's square input.
+        fitted: (M, 2) size of the content inside the square, whose padding is cut off in between; None where the image
+            fills the square.
 
     Yields:
         float32 (H_i, W_i), in the order of the expressions.
     """
-    native = sizes.tolist()
+    native, content = sizes.tolist(), None if fitted is None else fitted.tolist()
     for row, i in zip(logits.split(1), image_index.tolist(), strict=True):
+        square = resize(row, (side, side))
+        if content is not None:
+            square = square[..., : content[i][0], : content[i][1]]
         height, width = native[i]
-        yield resize(resize(row, (side, side)), (height, width))[0, 0]
+        yield resize(square, (height, width))[0, 0]

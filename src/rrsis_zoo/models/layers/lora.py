@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,31 @@ def inject_lora(module: nn.Module, lora: LoRA) -> None:
 def is_lora(name: str) -> bool:
     """Whether a parameter's name is that of a low-rank adapter."""
     return ".lora_A." in name or ".lora_B." in name
+
+
+def merged_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict that an unadapted module needs to compute what this adapted one does in evaluation.
+
+    The weight of an adapted layer becomes W + alpha / rank · B A (for a convolution the equivalent kernel), computed
+    in float32 and kept in the layer's dtype; everything else is shared with the module.
+
+    Raises:
+        ValueError: nothing in the module is adapted.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    adapted = {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLayer)}
+    if not adapted:
+        raise ValueError("no layer of the module is adapted")
+    state = {
+        name.replace(".base_layer.", "."): tensor for name, tensor in module.state_dict().items() if not is_lora(name)
+    }
+    with torch.no_grad():
+        for name, layer in adapted.items():
+            weight = layer.get_base_layer().weight
+            assert isinstance(weight, Tensor)
+            for adapter in layer.active_adapters:
+                delta = layer.get_delta_weight(adapter)  # type: ignore[operator]
+                weight = (weight.float() + delta.float()).to(weight.dtype)
+            state[f"{name}.weight"] = weight
+    return state

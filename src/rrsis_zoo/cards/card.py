@@ -1,0 +1,171 @@
+"""What a user, a converter and a downloader must know of a method, as plain data.
+
+Code is named by its place (``package.module:name``) and imported when it is asked for, so that listing the methods
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rrsis_zoo.models.base import ReferringSegmenter
+    from rrsis_zoo.training.module import RRSISModule
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named size of a method.
+
+    Attributes:
+        parameters: scalars of the whole model.
+        trained: scalars that training changes.
+        weights: role -> source that the published recipe starts from; empty where it starts from random weights.
+    """
+
+    parameters: int
+    trained: int
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Role:
+    """A foundation model inside a method.
+
+    Attributes:
+        what: its name, as an error says it.
+        weights: names that its weight file may have, the preferred one first.
+        tokenizer: names that its tokenizer's file may have; empty where it brings none.
+        loader: place of a function that fills a method from the paths of these files, in the order of ``files``.
+    """
+
+    what: str
+    weights: tuple[str, ...]
+    loader: str
+    tokenizer: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[tuple[str, ...], ...]:
+        """For each file that is needed, the names it may have."""
+        return (self.weights, self.tokenizer) if self.tokenizer else (self.weights,)
+
+    def load(self, model: ReferringSegmenter, paths: list[Any]) -> None:
+        """Fill the method from the files at ``paths``, in the order of ``files``."""
+        resolve_name(self.loader)(model, paths)
+
+
+@dataclass(frozen=True)
+class Official:
+    """How the authors' program writes its checkpoints.
+
+    Attributes:
+        names: place of a function from a name in our module to the name in their file.
+        files: names that such a file has in a folder, the preferred one first.
+        prefixes: what wrapping programs put in front of every name; stripped in this order where all names have it.
+        wrapper: key under which a torch file holds the state dict; None for a bare one.
+        skipped: ``fnmatch`` pattern of their names -> why we have no place for it.
+        tokenizer: the role whose tokenizer the method reads with.
+        settings: configuration that the published numbers were made with, where a preset has it otherwise.
+    """
+
+    names: str
+    files: tuple[str, ...]
+    tokenizer: str
+    prefixes: tuple[str, ...] = ("module.",)
+    wrapper: str | None = "state_dict"
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def name(self, ours: str) -> str:
+        """Return the authors' name of one of our tensors."""
+        return resolve_name(self.names)(ours)
+
+
+@dataclass(frozen=True)
+class Release:
+    """Trained weights that the authors published.
+
+    Attributes:
+        name: short name.
+        source: where they are.
+        preset: the sizes that they fit.
+        dataset: what they were trained on.
+        licence: what the place where they lie says.
+        gigabytes: size of the download; None where it is not known.
+    """
+
+    name: str
+    source: str
+    preset: str
+    dataset: str
+    licence: str
+    gigabytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A published result, in percent.
+
+    Attributes:
+        dataset, split: what was scored.
+        values: metric -> value under our names (``oiou``, ``miou``, ``pr@0.5`` …).
+        protocol: how it was computed, as far as it is known.
+        source: where it is printed.
+    """
+
+    dataset: str
+    split: str
+    values: Mapping[str, float]
+    protocol: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A method of the zoo.
+
+    Attributes:
+        name: public name.
+        title: what it is, in one line.
+        paper: where it was published.
+        code: the authors' repository; empty where this project is the authors.
+        code_licence: of the authors' code.
+        weights_licence: of the weights it starts from and of the authors' own, where there are any.
+        torch_class, lightning_class: places of the two classes.
+        presets: preset name -> its size and sources; the same names as the torch class has.
+        roles: role -> the foundation model behind it.
+        official: how the authors write checkpoints; None where there are no authors but us.
+        releases: the authors' trained weights.
+        published: results that the method was published with or that others report of it.
+    """
+
+    name: str
+    title: str
+    paper: str
+    code: str
+    code_licence: str
+    weights_licence: str
+    torch_class: str
+    lightning_class: str
+    presets: Mapping[str, Preset]
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    official: Official | None = None
+    releases: tuple[Release, ...] = ()
+    published: tuple[Score, ...] = ()
+
+    def model(self) -> type[ReferringSegmenter]:
+        """Return the torch class."""
+        return resolve_name(self.torch_class)
+
+    def module(self) -> type[RRSISModule]:
+        """Return the LightningModule class."""
+        return resolve_name(self.lightning_class)
+
+
+def scores(line: str) -> dict[str, float]:
+    """Read ``Pr@0.5 Pr@0.6 Pr@0.7 Pr@0.8 Pr@0.9 oIoU mIoU``, the order in which papers print them; ``-`` for none."""
+    names = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
+    return {name: float(value) for name, value in zip(names, line.split(), strict=True) if value != "-"}

@@ -1,0 +1,65 @@
+"""RS2-SAM2's card."""
+
+from rrsis_zoo.cards.card import ModelCard, Official, Preset, Release, Role, Score, scores
+from rrsis_zoo.weights.catalogue import BEIT3_FILES, BEIT3_PAGE, SAM2_FILES, TRANSFORMERS_FILES
+
+SKIPPED: dict[str, str] = dict.fromkeys(
+    (
+        "visual_model.memory_attention.*",
+        "visual_model.memory_encoder.*",
+        "visual_model.obj_ptr_proj.*",
+        "visual_model.mask_downsample.*",
+        "visual_model.maskmem_tpos_enc",
+        "visual_model.no_mem_pos_enc",
+        "visual_model.no_obj_ptr",
+        "meo_linear.*",
+        "mm_extractor.beit3.vision_embed.mask_token",
+    ),
+    "the published program never uses it",
+)
+"""Entries of the published checkpoints that have no place here, and why."""
+
+_PROTOCOL = "1024 x 1024, Pr@t with IoU >= t, an empty union scores 0"
+_LICENCE = "none stated"
+
+CARD = ModelCard(
+    name="rs2sam2",
+    title="RS2-SAM2: a SAM 2 that reads the sentence in every block",
+    paper="Rong et al., AAAI 2026, arXiv 2503.07266",
+    code="",
+    code_licence="none stated",
+    weights_licence="SAM 2: Apache-2.0; BEiT-3: MIT; the authors' own weights: none stated",
+    torch_class="rrsis_zoo.models.rs2sam2:RS2SAM2",
+    lightning_class="rrsis_zoo.training.rs2sam2:RS2SAM2Module",
+    presets={
+        "l": Preset(927_044_715, 713_668_534, {"sam": "hub:facebook/sam2-hiera-large", "beit3": "local:weights/beit3"}),
+        "tiny": Preset(1_796_651, 1_763_814),
+    },
+    roles={
+        "sam": Role("SAM 2", (*SAM2_FILES, *TRANSFORMERS_FILES), "rrsis_zoo.weights.pretrained:load_rs2sam2_sam"),
+        "beit3": Role(
+            f"BEiT-3 large (2.7 GB in float32), published at {BEIT3_PAGE}",
+            BEIT3_FILES,
+            "rrsis_zoo.weights.pretrained:load_beit3",
+            tokenizer=("beit3.spm",),
+        ),
+    },
+    official=Official(
+        names="rrsis_zoo.weights.names:rs2sam2",
+        files=(*TRANSFORMERS_FILES, "mp_rank_00_model_states.pt"),
+        tokenizer="beit3",
+        prefixes=("module.", "evf_model."),
+        wrapper=None,
+        skipped=SKIPPED,
+    ),
+    releases=(
+        Release("rrsisd", "hub:ReeF2025/RS2-SAM2:rrsisd/model.safetensors", "l", "RRSIS-D", _LICENCE),
+        Release("refseg", "hub:ReeF2025/RS2-SAM2:refseg/model.safetensors", "l", "RefSegRS", _LICENCE),
+    ),
+    published=(
+        Score("RefSegRS", "val", scores("95.36 94.90 92.58 83.76 36.66 88.03 85.21"), _PROTOCOL, "the paper, Table 1"),
+        Score("RefSegRS", "test", scores("84.31 79.42 70.89 55.70 21.19 80.87 73.90"), _PROTOCOL, "the paper, Table 1"),
+        Score("RRSIS-D", "val", scores("79.25 74.08 63.85 50.57 30.40 80.16 68.81"), _PROTOCOL, "the paper, Table 2"),
+        Score("RRSIS-D", "test", scores("77.56 72.34 61.76 47.92 29.73 78.99 66.72"), _PROTOCOL, "the paper, Table 2"),
+    ),
+)

@@ -1,0 +1,44 @@
+"""RSRefSeg's card."""
+
+from rrsis_zoo.cards.card import ModelCard, Official, Preset, Role, Score, scores
+from rrsis_zoo.weights.catalogue import SAM_FILES, TRANSFORMERS_FILES
+
+_SIGLIP = "hub:google/siglip-so400m-patch14-384"
+
+CARD = ModelCard(
+    name="rsrefseg",
+    title="RSRefSeg: CLIP activations become SAM's prompts",
+    paper="Chen et al., IGARSS 2025, arXiv 2501.06809",
+    code="https://github.com/KyanChen/RSRefSeg",
+    code_licence="Apache-2.0",
+    weights_licence="SAM and SigLIP: Apache-2.0; the authors publish no trained weights",
+    torch_class="rrsis_zoo.models.rsrefseg:RSRefSeg",
+    lightning_class="rrsis_zoo.training.rsrefseg:RSRefSegModule",
+    presets={
+        "l": Preset(1_206_824_290, 20_414_508, {"sam": "hub:facebook/sam-vit-large", "siglip": _SIGLIP}),
+        "b": Preset(984_280_674, 16_478_252, {"sam": "hub:facebook/sam-vit-base", "siglip": _SIGLIP}),
+        "tiny": Preset(431_788, 393_192),
+        "tiny256": Preset(1_388_778, 1_305_126),
+    },
+    roles={
+        "sam": Role("SAM", SAM_FILES, "rrsis_zoo.weights.pretrained:load_sam"),
+        "siglip": Role(
+            "SigLIP", TRANSFORMERS_FILES, "rrsis_zoo.weights.pretrained:load_siglip", tokenizer=("spiece.model",)
+        ),
+    },
+    official=Official(
+        names="rrsis_zoo.weights.names:rsrefseg",
+        files=("mp_rank_00_model_states.pt",),  # in a folder epoch_N.pth, as DeepSpeed leaves it
+        tokenizer="siglip",
+        skipped={"*.position_ids": "computed, not learned"},  # older transformers stored it
+    ),
+    published=(
+        Score(
+            "RRSIS-D",
+            "test",
+            scores("74.49 68.33 58.73 48.50 30.80 77.24 64.67"),
+            "not stated; the authors' program compares at native size and counts IoU > t",
+            "DiCoR paper, Table III (its gIoU column is the overall IoU)",
+        ),
+    ),
+)

@@ -1,0 +1,58 @@
+"""RSRefSeg 2's card."""
+
+from rrsis_zoo.cards.card import ModelCard, Official, Preset, Release, Role, Score, scores
+from rrsis_zoo.weights.catalogue import SAM21_FILES, SAM_FILES, TRANSFORMERS_FILES
+
+_SIGLIP2 = "hub:google/siglip2-so400m-patch16-512"
+_LICENCE = "none stated that we know of"
+
+
+def _sources(repository: str, size: str) -> dict[str, str]:
+    return {"sam": f"hub:facebook/sam2.1-hiera-{repository}:sam2.1_hiera_{size}.pt", "siglip": _SIGLIP2}
+
+
+def _release(name: str, dataset: str) -> Release:
+    return Release(name, f"hub:KyanChen/RSRefSeg2:{name}.pth", "l", dataset, _LICENCE, gigabytes=2.9)
+
+
+CARD = ModelCard(
+    name="rsrefseg2",
+    title="RSRefSeg 2: two query sets of the sentence, a cascade on the image, SAM 2.1's prompts",
+    paper="Chen et al., IEEE TGRS 64, 2026, arXiv 2507.06231",
+    code="https://github.com/KyanChen/RSRefSeg2",
+    code_licence="Apache-2.0",
+    weights_licence="SAM 2.1 and SigLIP 2: Apache-2.0; the authors' own: KyanChen/RSRefSeg2 on the hub",
+    torch_class="rrsis_zoo.models.rsrefseg2:RSRefSeg2",
+    lightning_class="rrsis_zoo.training.rsrefseg2:RSRefSeg2Module",
+    presets={
+        "l": Preset(1_447_126_199, 97_389_776, _sources("large", "large")),
+        "b_plus": Preset(1_301_931_271, 95_791_312, _sources("base-plus", "base_plus")),
+        "s": Preset(1_266_706_247, 95_356_112, _sources("small", "small")),
+        "t": Preset(1_259_460_935, 95_208_656, _sources("tiny", "tiny")),
+        "tiny": Preset(1_011_539, 968_188),
+        "tiny256": Preset(1_933_367, 1_844_240),
+    },
+    roles={
+        "sam": Role("SAM 2.1", (*SAM21_FILES, *SAM_FILES), "rrsis_zoo.weights.pretrained:load_rsrefseg2_sam"),
+        "siglip": Role(
+            "SigLIP 2", TRANSFORMERS_FILES, "rrsis_zoo.weights.pretrained:load_siglip", tokenizer=("tokenizer.json",)
+        ),
+    },
+    official=Official(
+        names="rrsis_zoo.weights.names:rsrefseg2",
+        files=("rrsisd.pth", "refsegrs.pth", "risbench.pth", "mp_rank_00_model_states.pt"),
+        tokenizer="siglip",
+        skipped={"*.position_ids": "computed, not learned"},
+        settings={"stability_fallback": True},  # the published numbers have it
+    ),
+    releases=(_release("rrsisd", "RRSIS-D"), _release("refsegrs", "RefSegRS"), _release("risbench", "RISBench")),
+    published=(
+        Score(
+            "RefSegRS",
+            "test",
+            scores("88.22 82.99 73.97 60.92 34.40 81.24 77.39"),
+            "not stated; the authors' program compares at native size and counts IoU > t",
+            "DiCoR paper, Table I (its gIoU column is the overall IoU)",
+        ),
+    ),
+)

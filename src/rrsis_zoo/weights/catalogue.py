@@ -1,0 +1,66 @@
+"""Public files that the methods start from: what they are called, whose they are, how large. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of a weight file in a Hugging Face repository."""
+
+SAM_FILES = (*TRANSFORMERS_FILES, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
+"""SAM in transformers' form, or in its authors'."""
+
+SAM2_FILES = tuple(f"sam2_hiera_{size}.pt" for size in ("large", "base_plus", "small", "tiny"))
+"""SAM 2.0 in its authors' form."""
+
+SAM21_FILES = tuple(f"sam2.1_hiera_{size}.pt" for size in ("large", "base_plus", "small", "tiny"))
+"""SAM 2.1 in its authors' form."""
+
+SAM3_FILES = ("model.safetensors", "sam3.pt")
+"""SAM 3 in transformers' form, or in its authors'."""
+
+BEIT3_FILES = ("beit3_large_patch16_224.pth",)
+BEIT3_PAGE = "https://github.com/microsoft/unilm/tree/master/beit3"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of foundation weights.
+
+    Attributes:
+        what: the model.
+        licence: of its weights.
+        parameters: scalars in it; the files hold 4 bytes for each.
+    """
+
+    what: str
+    licence: str
+    parameters: int
+
+    @property
+    def bytes(self) -> int:
+        """Size of the weight file, to a few kilobytes."""
+        return 4 * self.parameters
+
+
+REPOSITORIES: dict[str, Repository] = {
+    "facebook/sam-vit-base": Repository("SAM ViT-B", "Apache-2.0", 93_735_728),
+    "facebook/sam-vit-large": Repository("SAM ViT-L", "Apache-2.0", 312_343_088),
+    "google/siglip-so400m-patch14-384": Repository("SigLIP so400m, 384 px", "Apache-2.0", 877_960_498),
+    "google/siglip2-so400m-patch16-512": Repository("SigLIP 2 so400m, 512 px", "Apache-2.0", 1_136_555_698),
+    # with the parts for video, as the table of the sam2 repository's README has them
+    "facebook/sam2-hiera-large": Repository("SAM 2 Hiera-L", "Apache-2.0", 224_400_000),
+    "facebook/sam2.1-hiera-large": Repository("SAM 2.1 Hiera-L", "Apache-2.0", 224_400_000),
+    "facebook/sam2.1-hiera-base-plus": Repository("SAM 2.1 Hiera-B+", "Apache-2.0", 80_800_000),
+    "facebook/sam2.1-hiera-small": Repository("SAM 2.1 Hiera-S", "Apache-2.0", 46_000_000),
+    "facebook/sam2.1-hiera-tiny": Repository("SAM 2.1 Hiera-T", "Apache-2.0", 38_900_000),
+    # of transformers' Sam3VideoModel, which the repository is for
+    "facebook/sam3": Repository("SAM 3", "SAM License", 859_922_360),
+    "timm/resnet34.a1_in1k": Repository("ResNet-34", "Apache-2.0", 21_797_672),
+}
+"""Those that the cards name."""
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes for people: ``3.5 GB``, ``375 MB``."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"

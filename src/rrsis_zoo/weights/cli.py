@@ -1,0 +1,128 @@
+"""``rrsis models`` and ``rrsis convert``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rrsis_zoo.cards.card import ModelCard
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.registry import MODELS
+from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
+from rrsis_zoo.weights.fetch import Download, fetch, hub_download, wanted
+from rrsis_zoo.weights.sources import HubSource, parse_source
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+
+def run_models(arguments: Sequence[str], download: Download = hub_download) -> int:
+    """List the methods, or download what one needs; imports no torch."""
+    parser = argparse.ArgumentParser(
+        "rrsis models", description="List methods with their sizes, licences and weight sources."
+    )
+    parser.add_argument("--json", action="store_true", help="print the cards as JSON")
+    commands = parser.add_subparsers(dest="command", metavar="")
+    one = commands.add_parser("fetch", help="download what a method, a release or a config needs")
+    one.add_argument("name", help="METHOD, METHOD/RELEASE (the authors' trained weights) or a config file")
+    one.add_argument("--preset", help="with a method: which sizes; default: the paper's")
+    options = parser.parse_args(arguments)
+    if options.command == "fetch":
+        return _fetch(options.name, options.preset, download)
+    if options.json:
+        print(json.dumps({name: asdict(card) for name, card in MODELS.items()}, indent=1))
+    else:
+        print("\n\n".join(map(card_text, MODELS.values())))
+    return 0
+
+
+def card_text(card: ModelCard) -> str:
+    """Return a card for the terminal."""
+    lines = [card.title, f"paper: {card.paper}", f"code: {card.code_licence}{f', {card.code}' if card.code else ''}"]
+    lines.append(f"weights: {card.weights_licence}")
+    for name, preset in card.presets.items():
+        trained = "" if preset.trained == preset.parameters else f" ({preset.trained / 1e6:,.1f} M trained)"
+        lines.append(
+            f"preset {name}: {preset.parameters / 1e6:,.1f} M parameters{trained}{_starts_from(preset.weights)}"
+        )
+    for release in card.releases:
+        size = f", {release.gigabytes} GB" if release.gigabytes else ""
+        lines.append(
+            f"release {release.name}: {release.dataset}, preset {release.preset}{size}, {release.source}, "
+            f"licence: {release.licence}"
+        )
+    return "\n".join([card.name, *(textwrap.indent(line, "  ") for line in lines)])
+
+
+def _starts_from(weights: object) -> str:
+    assert isinstance(weights, dict)
+    if not weights:
+        return ", random weights, no download"
+    parts = []
+    for role, text in weights.items():
+        source = parse_source(text)
+        known = REPOSITORIES.get(source.repo) if isinstance(source, HubSource) else None
+        parts.append(
+            f"\n  {role}: {text}{f' ({known.what}, {size_text(known.bytes)}, {known.licence})' if known else ''}"
+        )
+    return "".join(parts)
+
+
+def _fetch(name: str, preset: str | None, download: Download) -> int:
+    needs = wanted(name, preset)
+    for need in needs:
+        size = f" ({size_text(need.bytes)})" if need.bytes else ""
+        print(f"{need.what}: {need.place}{size}", flush=True)
+        for path in fetch([need], download):
+            print(f"  {path}", flush=True)
+    if not needs:
+        print(f"{name} needs nothing from the hub")
+    return 0
+
+
+# -- convert ---------------------------------------------------------------------------------------------------------
+
+
+def run_convert(arguments: Sequence[str]) -> int:
+    """Convert the authors' files into folders of ours, ours into theirs, and checkpoints into folders."""
+    parser = argparse.ArgumentParser(
+        "rrsis convert",
+        description="Convert the authors' trained weights, or a checkpoint of `rrsis fit`, into a folder that "
+        "rrsis_zoo.load_model reads and push_to_hub shares; with --to-official the other way.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="local:PATH or hub:ORG/REPO[@REVISION][:FILE]")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --to-official a file")
+    parser.add_argument("--model", required=True, help="the method")
+    parser.add_argument("--preset", help="sizes of an authors' file; default: the paper's, or the release's")
+    parser.add_argument("--release", help="name of the authors' release that it is, for the card")
+    parser.add_argument(
+        "--tokenizer", help="source of the tokenizer's file, or none; default: the one the method was published with"
+    )
+    parser.add_argument("--merge", action="store_true", help="add low-rank adapters to the weights that they adapt")
+    parser.add_argument("--to-official", action="store_true", help="write the authors' layout")
+    options = parser.parse_args(arguments)
+
+    from rrsis_zoo.weights import conversion
+
+    if options.to_official:
+        if options.merge or options.preset or options.release or options.tokenizer:
+            raise ConfigError("--to-official takes no --preset, --release, --tokenizer or --merge: the source says all")
+        entries = conversion.to_official(options.model, options.source, options.out)
+        print(f"{entries} entries written to {options.out}")
+        return 0
+    print(
+        conversion.to_folder(
+            options.model,
+            options.source,
+            options.out,
+            preset=options.preset,
+            release=options.release,
+            tokenizer=options.tokenizer,
+            merge=options.merge,
+        )
+    )
+    print(f"written to {options.out}; load it with rrsis_zoo.load_model({f'local:{options.out}'!r})")
+    return 0

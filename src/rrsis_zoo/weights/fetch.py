@@ -1,0 +1,203 @@
+"""Downloads, when somebody asks for them: the files that a preset or a config needs. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rrsis_zoo.cards.card import ModelCard
+from rrsis_zoo.errors import ConfigError, MissingWeightsError, unknown_name
+from rrsis_zoo.registry import MODELS
+from rrsis_zoo.weights.catalogue import REPOSITORIES
+from rrsis_zoo.weights.sources import (
+    INDEX_SUFFIX,
+    HubSource,
+    LocalSource,
+    NoSource,
+    missing_shards,
+    parse_source,
+    resolve,
+)
+
+
+class Absent(Exception):
+    """A downloader's answer for a file that the repository does not have."""
+
+
+class Download(Protocol):
+    """Brings one file into the local cache."""
+
+    def __call__(self, source: HubSource, file: str) -> Path:
+        """Return where the file lies; raise `Absent` if the repository has no such file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Files that are needed of one place.
+
+    Attributes:
+        source: a repository, or a place on this machine that somebody has to fill.
+        what: what they are.
+        files: for each file, the names that it may have, the preferred one first.
+    """
+
+    source: HubSource | LocalSource
+    what: str
+    files: tuple[tuple[str, ...], ...]
+
+    @property
+    def place(self) -> str:
+        """The web page or the path."""
+        return self.source.page if isinstance(self.source, HubSource) else str(self.source)
+
+    @property
+    def bytes(self) -> int | None:
+        """About how much that is; None where it is not known."""
+        known = REPOSITORIES.get(self.source.repo) if isinstance(self.source, HubSource) else None
+        return known.bytes if known else None
+
+
+def wanted(name: str, preset: str | None = None) -> list[Wanted]:
+    """Return what a name needs.
+
+    Args:
+        name: a method, ``METHOD/RELEASE`` for the authors' trained weights, or the path of a config (YAML).
+        preset: with a method: which sizes; by default the first one, the paper's.
+
+    Raises:
+        ConfigError: unknown name or preset, or a config without weights.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _of_config(Path(name))
+    method, slash, release = name.partition("/")
+    if method not in MODELS:
+        raise unknown_name("model", method, MODELS)
+    card = MODELS[method]
+    if slash:
+        return _of_release(card, release)
+    if preset is not None and preset not in card.presets:
+        raise unknown_name(f"preset of {method}", preset, card.presets)
+    return _of_weights(card, card.presets[preset or next(iter(card.presets))].weights)
+
+
+def _of_weights(card: ModelCard, weights: Mapping[str, str]) -> list[Wanted]:
+    found = []
+    for role, text in weights.items():
+        source = parse_source(text)
+        if not isinstance(source, NoSource):
+            role_of = card.roles[role]
+            found.append(Wanted(source, role_of.what, _files(source, role_of.files)))
+    return sorted(found, key=lambda need: isinstance(need.source, LocalSource))  # what can be fetched first
+
+
+def _files(source: HubSource | LocalSource, usual: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    return ((source.file,),) if isinstance(source, HubSource) and source.file else usual
+
+
+def _of_release(card: ModelCard, name: str) -> list[Wanted]:
+    release = next((r for r in card.releases if r.name == name), None)
+    if release is None:
+        if not card.releases:
+            raise ConfigError(f"the authors of {card.name} publish no trained weights")
+        raise unknown_name(f"release of {card.name}", name, [r.name for r in card.releases])
+    source = parse_source(release.source)
+    assert isinstance(source, HubSource)
+    assert source.file is not None
+    assert card.official is not None
+    found = [Wanted(source, f"{card.name} {name}", ((source.file,),))]
+    role = card.official.tokenizer
+    tokenizer = parse_source(card.presets[release.preset].weights[role])
+    assert not isinstance(tokenizer, NoSource)
+    return [*found, Wanted(tokenizer, f"tokenizer of {card.roles[role].what}", (card.roles[role].tokenizer,))]
+
+
+def _of_config(path: Path) -> list[Wanted]:
+    model = _section(path, "model")
+    arguments = model.get("init_args", {})
+    card = next((c for c in MODELS.values() if c.lightning_class.replace(":", ".") == model.get("class_path")), None)
+    if card is None:
+        raise ConfigError(f"{path} names no model of rrsis-zoo under model.class_path")
+    weights = arguments.get("weights") or {}
+    if isinstance(weights, str):
+        source = parse_source(weights)
+        if not isinstance(source, HubSource):
+            return []
+        if source.file is None:
+            raise ConfigError(f"{source} is a whole repository: fetch it with: {source.command([])}")
+        return [Wanted(source, "the whole model", ((source.file,),))]
+    return _of_weights(card, weights)
+
+
+def _section(path: Path, key: str) -> dict[str, Any]:
+    """Return a section of a config; one that is a path is read from there."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as a config: {error}") from error
+    section = content.get(key) if isinstance(content, dict) else None
+    if isinstance(section, str):
+        path = path.parent / section
+        try:
+            section = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path} cannot be read as a config: {error}") from error
+    if not isinstance(section, dict):
+        raise ConfigError(f"{path} has no section {key!r}")
+    return section
+
+
+def fetch(needs: Iterable[Wanted], download: Download) -> list[Path]:
+    """Bring files into the local cache, the first of each file's names that the repository has.
+
+    Returns:
+        Where they lie, shards of a file after their index.
+
+    Raises:
+        MissingWeightsError: a repository has none of the names, or cannot be reached; or what has to be fetched by
+            hand is not there.
+    """
+    return [path for need in needs for names in need.files for path in _first(need, names, download)]
+
+
+def _first(need: Wanted, names: tuple[str, ...], download: Download) -> list[Path]:
+    if isinstance(need.source, LocalSource):
+        return [resolve(need.source, names, need.what)]
+    for name in names:
+        for form in (name, name + INDEX_SUFFIX):
+            try:
+                path = download(need.source, form)
+            except Absent:
+                continue
+            if not form.endswith(INDEX_SUFFIX):
+                return [path]
+            folder = form.removesuffix(path.name)
+            return [path, *(download(need.source, folder + shard) for shard in missing_shards(path))]
+    raise MissingWeightsError(f"{need.what}: {need.source.page} has no {' or '.join(names)}")
+
+
+def hub_download(source: HubSource, file: str) -> Path:
+    """Download through huggingface_hub: what is there already is not fetched again, what broke off is resumed.
+
+    Raises:
+        Absent: the repository has no such file.
+        MissingWeightsError: the hub cannot be reached, or does not give the file.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(hf_hub_download(source.repo, file, revision=source.revision))
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:  # the second is an EntryNotFoundError too
+        raise MissingWeightsError(
+            f"{source.place} cannot be reached, or HF_HUB_OFFLINE is set; on a machine with a network run "
+            f"{source.command([file])} and copy its cache, or give the file as local:PATH"
+        ) from error
+    except EntryNotFoundError as error:
+        raise Absent(file) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise MissingWeightsError(f"{source.page} does not give {file}: {error}") from error

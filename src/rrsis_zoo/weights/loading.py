@@ -1,0 +1,192 @@
+"""`rrsis_zoo.load_model`: a model from one source string."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.registry import MODELS, card
+from rrsis_zoo.weights.checkpoints import Saved, is_checkpoint, load_saved, meta, read_checkpoint
+from rrsis_zoo.weights.folders import CONFIG, WEIGHTS, is_folder, open_folder
+from rrsis_zoo.weights.load import load_into
+from rrsis_zoo.weights.official import load_official, skeleton
+from rrsis_zoo.weights.pretrained import find_pretrained, load_pretrained, load_tokenizer
+from rrsis_zoo.weights.sources import HubSource, LocalSource, parse_source, resolve
+
+
+def load_model(
+    name_or_path: str | Path, weights: str | Mapping[str, str] | None = None, preset: str | None = None
+) -> ReferringSegmenter:
+    """Return a torch model in evaluation mode. Nothing is downloaded.
+
+    Args:
+        name_or_path: a model that needs nothing else: a checkpoint of ``rrsis fit``, a folder of ``save_pretrained``
+            or ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder; or a
+            method's name.
+        weights: with a name: a source of a whole model (as above, or the authors' own file), or one for each of the
+            method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); None for random weights.
+        preset: with a name: which sizes; the paper's first preset by default.
+
+    Raises:
+        ConfigError: unknown name or preset, or settings that exclude each other.
+        MissingWeightsError, WeightsMismatchError: as the sources.
+    """
+    if str(name_or_path) not in MODELS:
+        if weights is not None or preset is not None:
+            raise ConfigError(f"{name_or_path} is a whole model: it says its own preset and weights")
+        return load_saved(_open_ours(name_or_path))
+    method = str(name_or_path)
+    kind = card(method).model()
+    if preset is not None and preset not in kind.presets:
+        raise unknown_name(f"preset of {method}", preset, kind.presets)
+    if isinstance(weights, str):
+        return _load_whole(method, weights, preset)
+    model = kind.from_preset(preset or next(iter(kind.presets)))
+    if weights is not None:
+        load_pretrained(model, weights)
+    return model.eval()
+
+
+def _open_ours(name_or_path: str | Path) -> Saved:
+    text = str(name_or_path)
+    if text.startswith(("local:", "hub:")):
+        path = find_whole(text)
+        saved = ours_at(path)
+        if saved is None:
+            raise ConfigError(f"{text} is no model of rrsis-zoo ({path}): say which method it is, load_model(NAME, …)")
+        return saved
+    path = Path(name_or_path)
+    if not path.suffix and not path.exists():
+        card(text)  # a misspelt name gets the answer for names
+    return open_folder(path) if path.is_dir() else read_checkpoint(path)
+
+
+def ours_at(path: Path) -> Saved | None:
+    """Return the model of ours at a path; None for anything else."""
+    if path.is_dir():
+        return open_folder(path) if is_folder(path) else None
+    if path.name == WEIGHTS and is_folder(path.parent):
+        return open_folder(path.parent)
+    return read_checkpoint(path) if is_checkpoint(path) else None
+
+
+def find_whole(source: str, method: str | None = None) -> Path:
+    """Find the file or folder of a whole model on this machine.
+
+    Args:
+        source: ``local:PATH`` or ``hub:ORG/REPO[@REVISION][:FILE]``.
+        method: whose files the authors' are looked for too; None for our own folders only.
+
+    Raises:
+        ConfigError: ``none``, or a malformed source.
+        MissingWeightsError: it is not here.
+    """
+    parsed, what = parse_source(source), f"weights of {method or 'a whole model'}"
+    official = card(method).official if method else None
+    theirs = official.files if official else ()
+    if isinstance(parsed, LocalSource):
+        path = parsed.path.expanduser()
+        return path if is_folder(path) else resolve(parsed, theirs or (CONFIG,), what)
+    if not isinstance(parsed, HubSource):
+        raise ConfigError(f"{what} must be local:PATH or hub:ORG/REPO, got {source!r}")
+    if parsed.file is not None:
+        return resolve(parsed, (parsed.file,), what)
+    for name in (CONFIG, *theirs):
+        try:
+            path = resolve(parsed, (name,), what)
+        except MissingWeightsError:
+            continue
+        if name != CONFIG:
+            return path
+        if is_folder(path.parent):
+            return path.parent
+    raise MissingWeightsError(f"{what}: {parsed.place} is not in the local cache; fetch it with: {parsed.command([])}")
+
+
+def _load_whole(method: str, source: str, preset: str | None) -> ReferringSegmenter:
+    path = find_whole(source, method)
+    saved = ours_at(path)
+    kind = card(method).model()
+    if saved is not None:
+        _check_method(saved, source, method)
+        model = load_saved(saved)
+        if preset is not None and model.config != kind.presets[preset]:
+            raise ConfigError(f"{source} is not of preset {preset!r}: leave the preset out")
+        return model
+    model = skeleton(method, preset)
+    _fill_official(model, path, source)
+    return model.eval()
+
+
+def load_weights(model: ReferringSegmenter, weights: str | Mapping[str, str]) -> None:
+    """Fill a built model: from a source of a whole model, or from one for each of its foundation models.
+
+    Raises:
+        ConfigError: weights of another method or configuration.
+        MissingWeightsError, WeightsMismatchError: as the sources.
+    """
+    if not isinstance(weights, str):
+        load_pretrained(model, weights)
+        return
+    path = find_whole(weights, model.name)
+    saved = ours_at(path)
+    if saved is None:
+        _fill_official(model, path, weights)
+        return
+    _check_method(saved, weights, model.name)
+    ours = meta(model)["config"]
+    if differing := _differences(ours, saved.meta["config"]):
+        raise ConfigError(f"{weights} has other settings than this {model.name}: {', '.join(differing)}")
+    load_into(model, saved.open, what=saved.what)
+    if saved.meta["tokenizer"] is not None:
+        model.load_tokenizer_state(saved.meta["tokenizer"])
+
+
+def find_weights(method: str, weights: str | Mapping[str, str]) -> None:
+    """Look for every file that ``load_weights`` would read, before anything large is built.
+
+    Raises:
+        ConfigError, MissingWeightsError: as there.
+    """
+    if isinstance(weights, str):
+        find_whole(weights, method)
+    else:
+        find_pretrained(method, weights)
+
+
+def _fill_official(model: ReferringSegmenter, path: Path, source: str) -> None:
+    if card(model.name).official is None:
+        raise WeightsMismatchError(f"{source} is no model of rrsis-zoo, and {model.name} has no other authors")
+    load_official(model, path)
+    if not model.tokenizer_ready:
+        load_tokenizer(model, default_tokenizer(model.name))
+
+
+def default_tokenizer(method: str) -> str:
+    """Return the source of the tokenizer that a method was published with.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    said = card(method)
+    if said.official is None:
+        raise ConfigError(f"{method} has no published tokenizer: it learns its vocabulary")
+    role = said.official.tokenizer
+    return next(p.weights[role] for p in said.presets.values() if p.weights)
+
+
+def _check_method(saved: Saved, source: str, method: str) -> None:
+    if saved.meta["model"] != method:
+        raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
+
+
+def _differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
+    """Return the settings that differ, by their dotted names; lists and tuples are alike (JSON has lists only)."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        names = [*ours, *(name for name in theirs if name not in ours)]
+        return [d for n in names for d in _differences(ours.get(n), theirs.get(n), f"{where}.{n}" if where else n)]
+    same = list(ours) == list(theirs) if isinstance(ours, tuple | list) and theirs is not None else ours == theirs
+    return [] if same else [f"{where} is {theirs!r}, here {ours!r}"]

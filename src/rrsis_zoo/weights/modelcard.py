@@ -1,0 +1,71 @@
+"""The card of a saved model: what it is, whose it is, where its weights come from, what was published of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from rrsis_zoo.cards.card import Score
+from rrsis_zoo.registry import card
+
+_COLUMNS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
+_TITLES = ("Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9", "oIoU", "mIoU")
+
+
+def model_card(method: str, provenance: Mapping[str, Any] | None) -> str:
+    """Return the card as Markdown with the hub's metadata.
+
+    Args:
+        method: public name.
+        provenance: what a conversion wrote down (`rrsis_zoo.weights.official.convert`); None for weights of one's own.
+    """
+    said = card(method)
+    data = ModelCardData(
+        library_name="rrsis-zoo",
+        pipeline_tag="image-segmentation",
+        tags=["referring-segmentation", "remote-sensing", method],
+        language="en",
+    )
+    release = next((r for r in said.releases if provenance and r.name == provenance.get("release")), None)
+    scores = [s for s in said.published if release is None or s.dataset == release.dataset]
+    lines = [
+        f"---\n{data.to_yaml()}\n---",
+        f"# {said.title}",
+        f"Method `{method}` of [rrsis-zoo](https://github.com/rrsis-zoo/rrsis-zoo). Published in: {said.paper}.",
+        "```python\nimport rrsis_zoo\n\n"
+        'model = rrsis_zoo.load_model("local:PATH_OF_THIS_FOLDER")  # or hub:ORG/REPO\n```',
+        "## Licences",
+        f"* code of the authors: {said.code_licence}{f' ({said.code})' if said.code else ''}\n"
+        f"* weights: {said.weights_licence}",
+        "## Weights",
+        _origin(provenance),
+    ]
+    if release is not None:
+        lines.append(
+            f"The authors' release `{release.name}`, trained on {release.dataset}; licence: {release.licence}."
+        )
+    if scores:
+        lines += ["## Published results", _table(scores)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _origin(provenance: Mapping[str, Any] | None) -> str:
+    if provenance is None:
+        return "Trained or adapted by whoever shares them, with rrsis-zoo."
+    hashes = "\n".join(f"* `{name}`: sha256 `{digest}`" for name, digest in provenance["sha256"].items())
+    return (
+        f"Converted by {provenance['converted_by']} from the authors' file `{provenance['source']}`, "
+        f"bit for bit ({', '.join(provenance['dtypes'])}).\n\n{hashes}\n\n```\n{provenance['report']}\n```"
+    )
+
+
+def _table(scores: list[Score]) -> str:
+    head = f"| data set | split | {' | '.join(_TITLES)} |\n|---|---|{'---:|' * len(_TITLES)}"
+    rows, notes = [], []
+    for score in scores:
+        values = (f"{score.values[name]:.2f}" if name in score.values else "–" for name in _COLUMNS)
+        rows.append(f"| {score.dataset} | {score.split} | {' | '.join(values)} |")
+        notes.append(f"* {score.dataset}, {score.split}: {score.source}. Protocol: {score.protocol}.")
+    return "\n".join([head, *rows, "", *notes, "", "Printed elsewhere, not measured with this folder."])

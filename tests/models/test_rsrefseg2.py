@@ -1,0 +1,248 @@
+"""What is RSRefSeg 2's own; the contract's promises are tested for all methods in test_contract.py."""
+
+import contract
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.base import Batch, Prediction, count_parameters
+from rrsis_zoo.models.layers.lora import is_lora
+from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+
+SMALL = {
+    "sam2": {"image_size": 64, "width": 8, "windows": [4, 4, 4, 4], "prompt_width": 16, "decoder_mlp_width": 16},
+    "siglip": {"image_size": 32, "width": 16, "vision_mlp_width": 16, "text_mlp_width": 16},
+    "prompter": {"image_code_cells": 4, "attention_width": 16, "mlp_width": 16},
+}
+SAM1 = {
+    "backbone": "sam1",
+    "sam1": {
+        "image_size": 64, "patch_size": 16, "width": 16, "depth": 1, "heads": 2, "mlp_width": 16, "window": 2,
+        "global_blocks": [], "prompt_width": 16, "decoder_mlp_width": 16, "decoder_heads": 2, "iou_width": 8,
+    },
+}  # fmt: skip
+
+
+def small(**changes):
+    """A model of the tiny preset with still smaller parts; mappings are merged."""
+    merged = {**SMALL}
+    for name, value in changes.items():
+        merged[name] = {**merged.get(name, {}), **value} if isinstance(value, dict) else value
+    return lambda: RSRefSeg2.from_preset("tiny", **merged)
+
+
+VARIANTS = {
+    "lora": {"adapt": "lora", "loss": {"heatmap": 0.0}},
+    "sam1": {**SAM1, "adapt": "lora", "loss": {"padding": "published"}},
+    "no_dense": {"prompter": {"dense_from": "none", "decomposition_depth": 0}, "loss": {"heatmap": 0.0}},
+    "prompt": {"prompter": {"dense_from": "prompt", "dense_projection": True}, "loss": {"contrastive": 0.0}},
+    "all_losses": {"loss": {"dense": 1.0, "mil": 0.5, "mil_text": "sentence", "map": "refined"}},
+    "queries": {"prompter": {"dense_from": "refined_queries"}, "stability_fallback": True},
+}
+# what the switches touch; the rest is the same code as in the tiny preset, for which all promises are tested
+PROMISES = (contract.shapes, contract.restore, contract.independent, contract.partition, contract.inert, contract.loss)
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_contract_of_the_variants(variant, promise):
+    promise(small(**VARIANTS[variant]))
+
+
+def test_published_text_depends_on_batch_mates():
+    contract.published_depends_on_mates(small())
+
+
+# spec rsrefseg2 §2
+SIZES = {
+    "l": (1_447_126_199, 97_867_223),
+    "b_plus": (1_301_931_271, 96_268_759),
+    "s": (1_266_706_247, 95_833_559),
+    "t": (1_259_460_935, 95_686_103),
+}
+
+
+@pytest.mark.parametrize("preset", SIZES)
+def test_published_sizes(preset):
+    with torch.device("meta"):
+        model = RSRefSeg2.from_preset(preset)
+    counted = count_parameters(model)
+    assert (counted.total, counted.trainable) == SIZES[preset]
+    groups = {name: sum(p.numel() for p in group) for name, group in model.parameter_groups().items()}
+    assert sum(groups.values()) == counted.trained
+    if preset == "l":  # §2, trainable split
+        lora = {name: p.numel() for name, p in model.named_parameters() if is_lora(name)}
+        assert sum(n for name, n in lora.items() if name.startswith("siglip.vision_model")) == 4_192_768
+        assert sum(n for name, n in lora.items() if name.startswith("siglip.text_model")) == 4_018_176
+        assert sum(n for name, n in lora.items() if name.startswith("sam.image_encoder")) == 2_661_376
+        assert sum(p.numel() for p in model.prompter.parameters()) == 82_773_312
+        # §8, last paragraph
+        inert = {name.split(".lora_")[0].rsplit(".layers", 1)[0] for name in model.inert_parameters()}
+        assert inert == {
+            "siglip.vision_model.head.attention.out_proj",
+            "siglip.vision_model.head.mlp.fc1",
+            "siglip.vision_model.head.mlp.fc2",
+            "sam.sam_prompt_encoder.no_mask_embed.weight",
+            "sam.sam_prompt_encoder.not_a_point_embed.weight",
+            *(f"sam.sam_prompt_encoder.point_embeddings.{i}.weight" for i in range(4)),
+            "sam.sam_mask_decoder.iou_prediction_head",
+            "sam.sam_mask_decoder.pred_obj_score_head",
+            "logit_scale1",
+            "logit_bias1",
+        }
+
+
+def test_adapters_are_where_the_paper_has_them():
+    """§8: every attention and the neck's four convolutions; no MLP, no projection that changes the width."""
+    model = small(adapt="lora")()
+    sites = {name.split(".lora_")[0] for name, _ in model.named_parameters() if is_lora(name)}
+    blocks = len(model.sam.image_encoder.trunk.blocks)
+    expected = {f"sam.image_encoder.trunk.blocks.{i}.attn.{part}" for i in range(blocks) for part in ("qkv", "proj")}
+    expected |= {f"sam.image_encoder.neck.convs.{i}.conv" for i in range(4)}
+    expected |= {f"siglip.vision_model.head.{part}" for part in ("attention.out_proj", "mlp.fc1", "mlp.fc2")}
+    expected.add("siglip.text_model.head")
+    for tower, depth in (("vision", 2), ("text", 1)):
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            expected |= {f"siglip.{tower}_model.encoder.layers.{i}.self_attn.{part}" for i in range(depth)}
+    assert sites == expected
+
+
+def test_mask_tokens_beside_the_first_get_no_signal():
+    """§8: their gradient is zero, so the fallback returns what was never trained (Q1)."""
+    model, b = contract.build(small()).train(), contract.batch()
+    model.loss(model(b, "published"), b)["loss"].backward()
+    decoder = model.sam.sam_mask_decoder
+    for i, mlp in enumerate(decoder.output_hypernetworks_mlps):
+        total = sum(p.grad.abs().sum() for p in mlp.parameters())
+        assert (total > 0) == (i == 0)
+
+
+def test_the_fallback_is_a_switch_of_evaluation():
+    """Off: the first mask. On: in evaluation one of the others where the first is unstable, in training the first."""
+    off, on = contract.build(small()), contract.build(small(stability_fallback=True))
+    on.load_state_dict(off.state_dict())
+    b = contract.batch()
+    with torch.no_grad():
+        state = on.eval().encode_image(b.images)
+        prompts = on.localise(state, on.tokenize(b.expressions, "independent"), b.image_index)
+        decoded = on.decode(state, prompts, b.image_index)
+        # made unstable: logits between the two thresholds
+        first = torch.zeros_like(decoded.masks[:, :1])
+        first[3] = decoded.masks[3, :1].abs() + 1  # stable
+        changed = decoded._replace(masks=torch.cat([first, decoded.masks[:, 1:]], 1))
+        got = on.stable(changed)
+        best = 1 + decoded.iou[:, 1:].argmax(1)
+        for n in range(len(b)):
+            assert got[n, 0].equal(changed.masks[n, 0 if n == 3 else best[n]])
+        assert on.segment(state, prompts, b.image_index).equal(on.stable(decoded))
+        assert off.eval().segment(state, prompts, b.image_index).equal(decoded.masks[:, :1])
+        on.sam.train(False)
+        on.training = True
+        assert on.segment(state, prompts, b.image_index).equal(decoded.masks[:, :1])
+    with pytest.raises(ConfigError, match="stability_fallback is SAM 2's"):
+        small(**SAM1, stability_fallback=True)()
+
+
+def test_sixteen_expressions_are_sixteen_single_calls(monkeypatch):
+    """One image, text mode `independent`: both encoders run once, and the answers are those of sixteen calls."""
+    model = contract.build(lambda: RSRefSeg2.from_preset("tiny")).eval()
+    image = contract.batch().images[1]
+    sentences = [f"{size} {thing}" for size in ("the", "a large red", "some") for thing in contract.EXPRESSIONS]
+    sentences = [*sentences, "ship"]
+    assert len(set(sentences)) == 16
+    calls = []
+    for part in (model.siglip.vision_model.encoder, model.sam.image_encoder):
+        part.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0] if inputs else [0])))
+    with torch.no_grad():
+        together = model(Batch([image], sentences, torch.zeros(16, dtype=torch.int64)))
+        assert len(calls) == 2
+        native = model.restore(together)
+        for n, sentence in enumerate(sentences):
+            alone = model(Batch([image], [sentence], torch.tensor([0])))
+            # other sizes of the same matrix products: float32 rounding
+            torch.testing.assert_close(together.mask_logits[n], alone.mask_logits[0], rtol=1e-4, atol=1e-4)
+            assert (native[n] > 0).equal(model.restore(alone)[0] > 0) or (native[n].abs().min() < 1e-4)
+
+
+def test_padding_of_an_image_that_is_not_square():
+    """Black to the right and below; 255 in the target; cut off before the result is brought to native size."""
+    model = contract.build(small()).eval()
+    image = torch.full((3, 40, 80), 200, dtype=torch.uint8)
+    view = model.prepare([image])["image"]
+    assert view[0, :, :32].eq(200 / 255).all()
+    assert not view[0, :, 32:].any()
+    target = model.target([torch.ones(40, 80, dtype=torch.bool)])
+    assert target[0, 0, :32].eq(1).all()
+    assert target[0, 0, 32:].eq(255).all()
+    state = model.encode_image([image])
+    assert state.fitted.tolist() == [[32, 64]]
+    logits = torch.full((1, 1, 16, 16), 4.0)
+    logits[..., 9:, :] = -4.0
+    prompts = model.localise(state, model.tokenize(["ship"], "independent"), torch.tensor([0]))
+    (native,) = model.restore(Prediction(logits, prompts, state, torch.tensor([0])))
+    assert native.shape == (40, 80)
+    assert (native > 0).all()
+
+
+def test_two_faces_of_padding_in_the_losses():
+    """Q6: `published` takes padding for foreground in the contrastive label; `ignored` does not. Square: the same."""
+    published, ignored = (small(loss={"padding": p})() for p in ("published", "ignored"))
+    target = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
+    target[..., 32:, :] = 255
+    assert published.referent_cells(target, (4, 4))[0, 0].tolist() == [[False] * 4] * 2 + [[True] * 4] * 2
+    assert not ignored.referent_cells(target, (4, 4)).any()
+    square = contract.batch()
+    square.images, square.masks = [square.images[0]] * 3, [square.masks[0]] * 5
+    first, second = contract.build(lambda: published), contract.build(lambda: ignored)
+    second.load_state_dict(first.state_dict())
+    terms = [m.eval().loss(m(square, "published"), square) for m in (first, second)]
+    for name, value in terms[0].items():
+        torch.testing.assert_close(value, terms[1][name])
+
+
+def test_contrastive_reads_the_original_features():
+    """Q5: SigLIP's own map, as the published program does; `refined` reads I2."""
+    model, b = contract.build(small()).eval(), contract.batch()
+    prediction = model(b, "published")
+    V = prediction.state.features["siglip"][b.image_index]
+    inside = model.referent_cells(model.target(b.masks), (4, 4)).float()
+    v = F.normalize((V * inside).mean((2, 3)))
+    t = F.normalize(prediction.prompts.aux["q2"])
+    logits = model.logit_scale2.exp() * v @ t.T + model.logit_bias2
+    own = torch.arange(5)
+    expected = 0.25 * (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))
+    torch.testing.assert_close(model.loss(prediction, b)["loss_contrastive"], expected)
+    assert "refined" not in prediction.prompts.aux
+    refined = contract.build(small(loss={"map": "refined"})).eval()
+    refined.load_state_dict(model.state_dict())
+    terms = refined.loss(refined(b, "published"), b)
+    assert not torch.isclose(terms["loss_contrastive"], expected)
+
+
+def test_named_losses_of_the_paper():
+    model, b = contract.build(small(loss={"heatmap": 0.0})), contract.batch()
+    terms = model.loss(model(b, "published"), b)
+    assert set(terms) == {"loss_ce", "loss_dice", "loss_orthogonal", "loss_contrastive", "loss"}
+
+
+def test_bf16_is_close():
+    model, b = contract.build(lambda: RSRefSeg2.from_preset("tiny")).eval(), contract.batch()
+    full = contract.logits(model, b)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = contract.logits(model, b).float()
+    # 8 bits of mantissa through some thirty layers: a few per cent of the spread
+    assert (half - full).abs().max() < 0.1 * full.std() + 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"backbone": "sam3"}, "must be sam2 or sam1"),
+        ({"loss": {"gather": "some"}}, "gather must be one of published, exact"),
+        ({"loss": {"map": "both"}}, "map must be one of"),
+    ],
+)
+def test_unknown_choices_are_named(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        small(**changes)()

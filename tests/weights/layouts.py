@@ -1,0 +1,74 @@
+"""Files as the authors' programs leave them, made from golden cases."""
+
+import json
+import re
+
+import torch
+from safetensors.torch import save_file
+
+from rrsis_zoo.parity.case import Case
+from rrsis_zoo.parity.run import _adapters
+from rrsis_zoo.weights.skeleton import without_weights
+
+
+def key_list(folder):
+    """Shapes and dtypes of a case, without values: every tensor is one number, repeated by strides of 0."""
+    case = Case(folder)
+    return {
+        name: torch.zeros((), dtype=getattr(torch, record["dtype"])).expand(record["shape"])
+        for name, record in case.keys.items()
+    }
+
+
+def empty_model(case):
+    with without_weights():
+        return _adapters()[case.model].build(case).eval()
+
+
+def golden_model(golden, method, name="tiny"):
+    case = Case(golden / method / name)
+    return case, empty_model(case), dict(case.weights(lambda name: True))
+
+
+def bf16(state):
+    return {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in state.items()}
+
+
+def prefixed(prefix):
+    return lambda state: {prefix + name: tensor for name, tensor in state.items()}
+
+
+WRAPPERS = {
+    "bare": lambda state: state,
+    "mmengine": lambda state: {"meta": {"epoch": 3, "cfg": "model = dict()"}, "state_dict": state},
+    "deepspeed": lambda state: {"module": state, "dp_world_size": 8, "global_steps": 7},
+    "data parallel": prefixed("module."),
+    "data parallel in mmengine": lambda state: {"state_dict": prefixed("module.")(state)},
+    "bf16 in mmengine": lambda state: {"state_dict": bf16(state)},
+}
+"""Wrappers that every method's files may come in."""
+
+PEFT = {
+    "adapters without their name": lambda n: re.sub(r"\.lora_([AB])\.default\.", r".lora_\1.", n),
+    "no base_layer": lambda n: n.replace(".base_layer.", "."),
+}
+"""Names of adapters as other versions of peft write them."""
+
+OF_METHOD = {"rs2sam2": {"zero": prefixed("module.evf_model."), "evf": prefixed("evf_model.")}}
+"""Wrappers of one method only."""
+
+
+def wrappers(method):
+    return WRAPPERS | OF_METHOD.get(method, {})
+
+
+def write(content, path):
+    if path.suffix == ".safetensors":
+        save_file({k: v.contiguous() for k, v in content.items()}, path)
+    else:
+        torch.save(content, path)
+    return path
+
+
+def config_of(folder):
+    return json.loads((folder / "config.json").read_text())

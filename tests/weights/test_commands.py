@@ -1,0 +1,115 @@
+"""`rrsis models` and `rrsis convert`, through the command."""
+
+import json
+import subprocess
+import sys
+
+import layouts
+import pytest
+import torch
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.rsrefseg import RSRefSeg
+from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.weights import cli
+from rrsis_zoo.weights.checkpoints import META, meta, weights_hash
+from rrsis_zoo.weights.files import load_state_dict
+from rrsis_zoo.weights.loading import load_model
+
+EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
+
+
+def test_models(capsys):
+    assert cli.run_models([]) == 0
+    said = capsys.readouterr().out
+    for name in list_models():
+        assert f"{name}\n  {card(name).title}" in said
+        assert all(f"preset {preset}: " in said for preset in card(name).presets)
+    assert "preset l: 1,206.8 M parameters (20.4 M trained)" in said
+    assert "sam: hub:facebook/sam-vit-large (SAM ViT-L, 1.2 GB, Apache-2.0)" in said
+    assert cli.run_models(["--json"]) == 0
+    cards = json.loads(capsys.readouterr().out)
+    assert cards["rsrefseg"]["presets"]["b"]["weights"]["sam"] == "hub:facebook/sam-vit-base"
+
+
+def test_models_is_light():
+    code = (
+        "import sys; from rrsis_zoo import cli; cli.run(['models']); "
+        "print([m for m in ('torch', 'huggingface_hub', 'numpy', 'yaml') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.fixture
+def authors(golden, tmp_path, monkeypatch):
+    """A file of the authors for a preset, and a tokenizer for it."""
+    case, _, weights = layouts.golden_model(golden, "rsrefseg")
+    monkeypatch.setitem(RSRefSeg.presets, "golden", layouts.empty_model(case).config)
+    path = layouts.write({"module": layouts.bf16(weights)}, tmp_path / "mp_rank_00_model_states.pt")
+    pieces = tmp_path / "pieces" / "spiece.model"
+    pieces.parent.mkdir()
+    pieces.write_bytes(RSRefSeg.tokenizer_kind.from_expressions(EXPRESSIONS, 60, 16).model)
+    return path, pieces, layouts.bf16(weights)
+
+
+def test_convert_there_and_back(authors, tmp_path, capsys):
+    path, pieces, weights = authors
+    to = ["--model", "rsrefseg", "--preset", "golden"]
+    assert cli.run_convert([f"local:{path}", str(tmp_path / "ours"), *to, "--tokenizer", f"local:{pieces.parent}"]) == 0
+    said = capsys.readouterr().out
+    assert f"mapped: {len(weights)} entries" in said
+    assert "left over: 0" in said
+    model = load_model(tmp_path / "ours")
+    assert model.tokenize(["the red ship"], "independent").ids.shape[0] == 1
+
+    out = tmp_path / "back.pth"
+    back = ["--model", "rsrefseg", "--to-official"]
+    assert cli.run_convert([f"local:{tmp_path / 'ours'}", str(out), *back]) == 0
+    assert f"{len(weights)} entries" in capsys.readouterr().out
+    assert list(torch.load(out, weights_only=True)) == ["state_dict"]
+    state = load_state_dict(out)
+    assert state.keys() == weights.keys()
+    assert all(state[k].dtype == v.dtype and state[k].equal(v) for k, v in weights.items())
+
+
+def test_convert_without_tokenizer_and_merged(authors, tmp_path):
+    path, _, _ = authors
+    to = ["--model", "rsrefseg", "--preset", "golden", "--tokenizer", "none"]
+    cli.run_convert([f"local:{path}", str(tmp_path / "ours"), *to])
+    assert not load_model(tmp_path / "ours").tokenizer_ready
+    cli.run_convert([f"local:{path}", str(tmp_path / "merged"), *to, "--merge"])
+    assert load_model(tmp_path / "merged").config.adapt == "full"
+    assert not any("lora" in name for name in load_state_dict(tmp_path / "merged" / "model.safetensors"))
+
+
+def test_convert_a_checkpoint_of_fit(tmp_path):
+    model = RSRefSeg.from_preset("tiny")
+    model.fit_tokenizer(EXPRESSIONS)
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": state, META: meta(model)}, tmp_path / "a.ckpt")
+    to = ["--model", "rsrefseg"]
+    cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "ours"), *to])
+    assert weights_hash(load_model(tmp_path / "ours")) == weights_hash(model)
+    cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "official.safetensors"), *to, "--to-official"])
+    names = load_state_dict(tmp_path / "official.safetensors")
+    assert "prompter_down_channel.conv.weight" in names
+    with pytest.raises(ConfigError, match="says its own preset"):
+        cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), *to, "--preset", "tiny"])
+    with pytest.raises(ConfigError, match="holds rsrefseg, not control"):
+        cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), "--model", "control"])
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--to-official"], "is no model of rrsis-zoo"),
+        (["--to-official", "--merge"], "takes no --preset"),
+        (["--release", "rrsisd"], "unknown release of rsrefseg 'rrsisd'"),
+        (["--preset", "gloden"], "did you mean 'golden'"),
+    ],
+)
+def test_convert_refuses(authors, tmp_path, more, words):
+    with pytest.raises(ConfigError, match=words):
+        cli.run_convert([f"local:{authors[0]}", str(tmp_path / "out"), "--model", "rsrefseg", *more])
+    assert not (tmp_path / "out").exists()

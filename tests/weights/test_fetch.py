@@ -1,0 +1,174 @@
+"""What is fetched, in which order and from where; no network, a downloader that takes notes."""
+
+import json
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+from rrsis_zoo.errors import ConfigError, MissingWeightsError
+from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.weights.cli import run_models
+from rrsis_zoo.weights.fetch import Absent, fetch, hub_download, wanted
+from rrsis_zoo.weights.sources import HubSource
+
+
+class Hub:
+    """Repositories as name -> file -> content; brings files into a folder."""
+
+    def __init__(self, folder, **repositories):
+        self.folder, self.asked = folder, []
+        self.repositories = repositories
+
+    def __call__(self, source, file):
+        self.asked.append((source.repo, source.revision, file))
+        files = self.repositories.get(source.repo.split("/")[1].replace("-", "_"), {})
+        if file not in files:
+            raise Absent(file)
+        path = self.folder / source.repo / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(files[file])
+        return path
+
+
+def repos(needs):
+    return [(str(need.source), need.files) for need in needs]
+
+
+def test_what_a_method_needs():
+    needs = wanted("rsrefseg")
+    assert [need.source.repo for need in needs] == ["facebook/sam-vit-large", "google/siglip-so400m-patch14-384"]
+    assert needs[1].files == (("model.safetensors", "pytorch_model.bin"), ("spiece.model",))
+    assert needs[0].bytes == pytest.approx(1.25e9, rel=0.01)
+    assert wanted("rsrefseg", "b")[0].source.repo == "facebook/sam-vit-base"
+    assert wanted("rsrefseg", "tiny") == []
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_paper_configs_need_what_the_cards_say(name, root):
+    found = wanted(str(root / "configs" / f"{name}.yaml"))
+    assert found
+    assert repos(found) == repos(wanted(name))
+
+
+def test_releases_need_their_tokenizer():
+    for name in list_models():
+        for release in card(name).releases:
+            needs = wanted(f"{name}/{release.name}")
+            assert str(needs[0].source) == release.source
+            assert needs[1].files == (card(name).roles[card(name).official.tokenizer].tokenizer,)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("rsrefsge", "did you mean 'rsrefseg'"),
+        ("rsrefseg/rrsisd", "publish no trained weights"),
+        ("nowhere.yaml", "nowhere.yaml cannot be read"),
+    ],
+)
+def test_unknown_names(name, words):
+    with pytest.raises(ConfigError, match=words):
+        wanted(name)
+    with pytest.raises(ConfigError, match="unknown preset of rsrefseg"):
+        wanted("rsrefseg", "huge")
+
+
+def test_configs_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+
+    def config(**arguments):
+        model = {"class_path": "rrsis_zoo.training.rsrefseg.RSRefSegModule", "init_args": arguments}
+        path.write_text(json.dumps({"model": model}))
+        return wanted(str(path))
+
+    assert config() == []
+    assert config(weights=None) == []
+    assert config(weights={"sam": "none", "siglip": "local:/x"}) == []
+    own = config(weights={"sam": "hub:me/sam@v2:sam.pth", "siglip": "none"})
+    assert repos(own) == [("hub:me/sam@v2:sam.pth", (("sam.pth",),))]
+    assert repos(config(weights="hub:me/all:w.pth")) == [("hub:me/all:w.pth", (("w.pth",),))]
+    with pytest.raises(ConfigError, match=r"hf download me/all$"):
+        config(weights="hub:me/all")
+    path.write_text("model: {class_path: somebody.else}")
+    with pytest.raises(ConfigError, match="names no model of rrsis-zoo"):
+        wanted(str(path))
+    path.write_text("data: {}")
+    with pytest.raises(ConfigError, match="has no section 'model'"):
+        wanted(str(path))
+
+
+def test_the_first_name_that_is_there(tmp_path):
+    hub = Hub(tmp_path, siglip_so400m_patch14_384={"pytorch_model.bin": "w", "spiece.model": "t"})
+    paths = fetch(wanted("rsrefseg")[1:], hub)
+    assert [p.name for p in paths] == ["pytorch_model.bin", "spiece.model"]
+    assert [file for *_, file in hub.asked] == [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "spiece.model",
+    ]
+
+
+def test_shards_follow_their_index(tmp_path):
+    index = json.dumps({"weight_map": {"a": "s-1.safetensors", "b": "s-2.safetensors"}})
+    shards = {"s-1.safetensors": "1", "s-2.safetensors": "2"}
+    hub = Hub(tmp_path, sam_vit_large={"model.safetensors.index.json": index, **shards})
+    assert [p.name for p in fetch(wanted("rsrefseg")[:1], hub)] == ["model.safetensors.index.json", *shards]
+
+
+def test_a_repository_without_the_file(tmp_path):
+    with pytest.raises(MissingWeightsError, match=r"huggingface\.co/facebook/sam-vit-large has no model\.safetensors"):
+        fetch(wanted("rsrefseg"), Hub(tmp_path))
+
+
+def test_the_command(tmp_path, capsys):
+    files = {"model.safetensors": "w", "spiece.model": "t"}
+    hub = Hub(tmp_path, sam_vit_base=files, siglip_so400m_patch14_384=files)
+    assert run_models(["fetch", "rsrefseg", "--preset", "b"], hub) == 0
+    said = capsys.readouterr().out
+    assert "SAM: https://huggingface.co/facebook/sam-vit-base (375 MB)" in said
+    assert str(tmp_path / "google" / "siglip-so400m-patch14-384" / "spiece.model") in said
+    assert run_models(["fetch", "control", "--preset", "tiny"], hub) == 0
+    assert "needs nothing" in capsys.readouterr().out
+
+
+def test_the_downloader_is_the_hubs_own(monkeypatch, tmp_path):
+    source = HubSource("facebook/sam-vit-base", "v1")
+    asked = []
+
+    def download(repo, file, revision):
+        asked.append((repo, file, revision))
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert hub_download(source, "w.pth") == tmp_path / "w.pth"
+    assert asked == [("facebook/sam-vit-base", "w.pth", "v1")]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "words"),
+    [
+        (
+            OfflineModeIsEnabled("offline"),
+            MissingWeightsError,
+            "HF_HUB_OFFLINE.*hf download facebook/sam-vit-base w.pth",
+        ),
+        (LocalEntryNotFoundError("no network"), MissingWeightsError, "cannot be reached"),
+        (EntryNotFoundError("404"), Absent, "w.pth"),
+        (OSError("disk full"), MissingWeightsError, "does not give w.pth: disk full"),
+    ],
+)
+def test_what_goes_wrong_while_fetching(monkeypatch, error, expected, words):
+    def download(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(expected, match=words):
+        hub_download(HubSource("facebook/sam-vit-base"), "w.pth")
+
+
+def test_offline_is_quick():
+    """The test run is offline: the real client says so at once, without a try."""
+    with pytest.raises(MissingWeightsError, match=r"SAM ViT-B, 375 MB.*cannot be reached"):
+        hub_download(HubSource("facebook/sam-vit-base"), "model.safetensors")
