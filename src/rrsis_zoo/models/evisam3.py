@@ -219,7 +219,7 @@ class EviSAM3(ReferringSegmenter):
         self.no_mask_embed = nn.Embedding(1, P)
         with torch.no_grad():
             self.prior.mask_product.bias.add_(config.prior)
-            self.sam.mask_decoder.output_hypernetworks_mlps[0].get_submodule("proj_out").bias.add_(config.prior)
+            self.sam.mask_decoder.get_parameter("output_hypernetworks_mlps.0.proj_out.bias").add_(config.prior)
         if config.adapt == "adapters":
             self.sam.trunk.requires_grad_(False)
             self.sam.neck.requires_grad_(False)
