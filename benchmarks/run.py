@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rrsis_zoo.bench.baselines import best_constant
 from rrsis_zoo.bench.jobs import read_suite, run_all
-from rrsis_zoo.bench.tables import Row, comparison, read_samples
+from rrsis_zoo.bench.tables import Row, comparison, read_counts
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import RRSISError
 
@@ -41,7 +41,7 @@ def main() -> int:
     for job in jobs:
         folder = options.runs / job["name"] / "test" / "version_0"
         said = job["result"]["parameters"]
-        counts = read_samples(folder / "test_samples.jsonl.gz", records)
+        counts = read_counts(folder / "test_samples.jsonl.gz", records)
         rows[job["name"]] = Row(job["title"], counts, (said["total"], said["trained"]), job["fit"]["cpu_s"])
         if not job["name"].endswith("-shuffled"):  # a method that learned nothing from words shows nothing
             shutil.copy(folder / "predictions.png", options.results / f"{job['name']}.png")

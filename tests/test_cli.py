@@ -17,6 +17,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
+from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.registry import list_models
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -77,7 +80,7 @@ def test_version_and_unknown_command(rrsis):
     assert run(rrsis, "--version").stdout.startswith("rrsis-zoo ")
     wrong = run(rrsis, "fti")
     assert wrong.returncode == 2
-    known = "convert, fit, models, parity, predict, test, validate"
+    known = "convert, fit, models, parity, predict, score, test, validate"
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 
@@ -183,6 +186,12 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     with gzip.open(folder / "test_samples.jsonl.gz", "rt") as file:
         samples = [json.loads(line) for line in file]
     assert [s["sample_id"] for s in samples] == [f"rrsis-d/test/{r:05d}/{k}" for r in (4, 5) for k in (0, 1)]
+    again, protocol = read_samples(folder / "test_samples.jsonl.gz"), get_protocol("canonical")
+    assert without_nan(evaluate(again, protocol)) == record["metrics"]
+    assert without_nan(breakdown(again, protocol)) == record["breakdown"]
+    assert record["breakdown"]["per_category_n"] == {"ship": 4}
+    assert record["breakdown"]["per_words_n"] == {"relation": 2, "size": 2}
+    assert record["empty_kept"]
     iou = [s["intersection"] / s["union"] if s["union"] else 0.0 for s in samples]
     assert record["metrics"]["miou"] == pytest.approx(100 * np.mean(iou))
     assert np.array(Image.open(folder / "predictions.png")).std() > 10

@@ -17,6 +17,7 @@ _OTHER = {
     "parity": "compare a method with a golden case of its authors' program",
     "models": "list methods, sizes, licences and weight sources; fetch what one needs",
     "convert": "convert the authors' weights into ours, and back",
+    "score": "score saved masks of any program under one protocol, or under all",
 }
 
 _USAGE = "usage: rrsis [-h] [--version] COMMAND …"
@@ -61,6 +62,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.weights.cli import run_convert
 
         return run_convert(rest)
+    if command == "score":
+        from rrsis_zoo.metrics.cli import run_score
+
+        return run_score(rest)
     raise unknown_name("command", command, _LIGHTNING | _OTHER)
 
 

@@ -1,16 +1,15 @@
 import csv
-import gzip
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rrsis_zoo.bench.baselines import best_constant
-from rrsis_zoo.bench.tables import Row, comparison, read_samples
+from rrsis_zoo.bench.tables import Row, comparison, read_counts
 from rrsis_zoo.data.masks import RunLengths, encode_mask
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.metrics.samples import Counts, Samples, Subject, write_samples
 
 
 def record(n, mask, kind="category"):
@@ -60,12 +59,11 @@ def test_samples_must_be_of_the_dataset(tmp_path):
     path = tmp_path / "s.jsonl.gz"
 
     def write(ids):
-        with gzip.open(path, "wt") as file:
-            for i, name in enumerate(ids):
-                file.write(json.dumps({"sample_id": name, "intersection": i, "union": 5}) + "\n")
+        rows = [[i, 5, 5, 20, 20] for i in range(len(ids))]
+        write_samples(path, Samples([Subject(name, "scene") for name in ids], Counts.from_rows(np.array(rows))))
 
     write([records[1].sample_id, records[0].sample_id])
-    assert read_samples(path, records).tolist() == [[1, 5], [0, 5]]
+    assert read_counts(path, records).tolist() == [[1, 5], [0, 5]]
     write(["x/test/0/0"])
     with pytest.raises(DataFormatError, match="other samples"):
-        read_samples(path, records)
+        read_counts(path, records)

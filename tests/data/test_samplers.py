@@ -64,7 +64,8 @@ def test_evaluation_takes_every_sample_once_in_whole_scenes(seed, world_size):
         for scene in here:
             assert place.setdefault(scene, number) == number
     loads = [sum(map(len, sampler)) for sampler in samplers]
-    assert max(loads) - min(loads) <= max(Counter(ids).values())
+    assert max(loads) - min(loads) <= max(limit, *Counter(ids).values())
+    assert sorted(batches) == sorted(SceneBatchSampler(ids, limit))  # the same batches as one process has
     assert [len(s) for s in samplers] == [len(list(s)) for s in samplers]
 
 

@@ -88,6 +88,24 @@ def test_empty_pairs():
     assert (one["oiou"], one["miou"], one["pr@0.9"]) == (50.0, 75.0, 50.0)
 
 
+def test_samples_without_an_iou_make_the_mean_nan_or_are_left_out_of_it():
+    rsrefseg = get_protocol("rsrefseg")
+    kept, left_out = (score([0, 5, 10], [0, 10, 10], rsrefseg, nan_policy=p) for p in ("propagate", "omit"))
+    assert math.isnan(kept.pop("miou"))
+    assert left_out.pop("miou") == 75.0
+    assert kept == left_out == pytest.approx(
+        {"n": 3, "oiou": 75.0, "pr@0.5": 100 / 3, "pr@0.6": 100 / 3, "pr@0.7": 100 / 3, "pr@0.8": 100 / 3,
+         "pr@0.9": 100 / 3}
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="oIoU is undefined"):
+        assert math.isnan(score([0], [0], rsrefseg, nan_policy="omit")["miou"])
+
+
+def test_the_epsilon_of_evisam3():
+    assert sample_iou([1, 10], [3, 10], get_protocol("evisam3")).tolist() == [1 / (3 + 1e-8), 10 / (10 + 1e-8)]
+    assert sample_iou([0], [0], get_protocol("evisam3")).tolist() == [0.0]
+
+
 def test_all_masks_empty_leaves_oiou_undefined():
     with pytest.warns(UserWarning, match="oIoU is undefined"):
         result = score([0, 0], [0, 0], CANONICAL)

@@ -107,6 +107,19 @@ def test_metrics(golden, tmp_path):
         check(case)
 
 
+def test_evisam3_evaluators(golden, tmp_path):
+    """The evaluator of its tables, which is our protocol, and its standalone one, which is not comparable."""
+    report = check(golden / "evisam3" / "protocol")
+    assert report.passed, report.text()
+    assert {row.name for row in report.rows} >= {
+        "out.iou_at_0.5", "expected.fixed_threshold.oIoU", "expected.threshold_sweep.mIoU"
+    }  # fmt: skip
+    case = tmp_path / "protocol"
+    shutil.copytree(golden / "evisam3" / "protocol", case)
+    edit(case, lambda meta: meta["expected"]["threshold_sweep"].update({"P@0.7": 0.6}))
+    assert failed(case) == {"expected.threshold_sweep.P@0.7"}
+
+
 def test_losses(golden, tmp_path):
     """A case of the loss alone: every `in.target<suffix>` gives `loss_ce<suffix>`."""
     logits, target = torch.randn(2, 1, 8, 8), torch.randint(0, 2, (2, 1, 32, 32), dtype=torch.uint8)

@@ -52,4 +52,4 @@ def mean_iou(model: ReferringSegmenter, batch: Batch) -> float:
     model.eval()
     native = model.restore(model(batch, "independent"))
     counts = [mask_counts(logits > 0, mask).tolist() for logits, mask in zip(native, batch.masks, strict=True)]
-    return math.fsum(i / u if u else 0.0 for i, u in counts) / len(counts)
+    return math.fsum(i / u if u else 0.0 for i, u, _ in counts) / len(counts)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.metrics.scores import THRESHOLDS, sample_iou, score
 from rrsis_zoo.metrics.statistics import Interval, scene_interval
 
@@ -36,18 +35,19 @@ class Row:
     train_cpu_s: float | None = None
 
 
-def read_samples(path: Path, records: Sequence[Record]) -> NDArray[np.int64]:
-    """Read ``test_samples.jsonl.gz`` as int64 (N, 2) in the order of the records.
+def read_counts(path: Path, records: Sequence[Record]) -> NDArray[np.int64]:
+    """Read ``test_samples.jsonl.gz`` as int64 (N, 2), intersection and union in the order of the records.
 
     Raises:
-        DataFormatError: it is not about these samples.
+        MissingDataError, DataFormatError: it is not there, damaged, or not about these samples.
     """
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        lines = {line["sample_id"]: line for line in map(json.loads, file)}
+    samples = read_samples(path)
+    place = {subject.sample_id: i for i, subject in enumerate(samples.subjects)}
     wanted = [record.sample_id for record in records]
-    if set(lines) != set(wanted):
+    if set(place) != set(wanted):
         raise DataFormatError(f"{path} is about other samples than the dataset has: run the job again")
-    return np.array([[lines[name]["intersection"], lines[name]["union"]] for name in wanted], dtype=np.int64)
+    counts = samples.counts[[place[name] for name in wanted]]
+    return np.stack([counts.intersection, counts.union], axis=1)
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,9 @@ class TrainingSampler(DistributedSampler[int]):
 class SceneBatchSampler(Sampler[list[int]]):
     """Batches of whole scenes, every sample exactly once over all processes, nothing padded.
 
-    Scenes go to the processes from the largest to the smallest, each to the process that has the fewest expressions so
-    far. A process may have no scene at all; it then has no batch.
+    The batches are the same for any number of processes, so that a model whose answer depends on batch mates (text mode
+    ``published``), or on the batch size by its last bit, gives the same numbers. They go to the processes from the
+    largest to the smallest, each to the process that has the fewest expressions so far. A process may have none.
 
     Args:
         scene_ids: the scene of each of the N samples.
@@ -72,7 +73,7 @@ class SceneBatchSampler(Sampler[list[int]]):
         scenes: dict[str, list[int]] = {}
         for index, scene_id in enumerate(scene_ids):
             scenes.setdefault(scene_id, []).append(index)
-        self.batches = _pack(_share(list(scenes.values()), rank, world_size), max_expressions)
+        self.batches = _share(_pack(list(scenes.values()), max_expressions), rank, world_size)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -81,16 +82,16 @@ class SceneBatchSampler(Sampler[list[int]]):
         return iter(self.batches)
 
 
-def _share(scenes: list[list[int]], rank: int, world_size: int) -> list[list[int]]:
-    """Return the scenes of one process, in the order of the dataset."""
+def _share(batches: list[list[int]], rank: int, world_size: int) -> list[list[int]]:
+    """Return the batches of one process, in the order of the dataset."""
     load = [0] * world_size
     mine: list[int] = []
-    for position in sorted(range(len(scenes)), key=lambda p: -len(scenes[p])):
+    for position in sorted(range(len(batches)), key=lambda p: -len(batches[p])):
         lightest = load.index(min(load))
-        load[lightest] += len(scenes[position])
+        load[lightest] += len(batches[position])
         if lightest == rank:
             mine.append(position)
-    return [scenes[position] for position in sorted(mine)]
+    return [batches[position] for position in sorted(mine)]
 
 
 def _pack(scenes: list[list[int]], max_expressions: int) -> list[list[int]]:

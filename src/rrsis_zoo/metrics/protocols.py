@@ -1,14 +1,19 @@
 """Evaluation protocols: what has to be fixed before two numbers may be compared. No torch.
 
-Published programs differ in the comparison of Pr@t, in what an empty pair of masks scores, and in the pixel grid on
-which masks meet; a protocol is one choice of all of these under one name, and every number leaves with that name.
+Published programs differ in the comparison of Pr@t, in what an empty pair of masks scores, in the pixel grid on which
+masks meet and in the sentences they ask; a protocol is one choice of all of these under one name, and every number
+leaves with that name. ``docs/metrics.md`` says which paper used which.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rrsis_zoo.errors import unknown_name
+
+EvalSize = int | Literal["native"]
+"""Pixel grid on which masks meet: that of the annotation file, or s x s pixels."""
 
 
 @dataclass(frozen=True)
@@ -22,31 +27,58 @@ class Protocol:
             0.7 is below the float64 nearest to 0.7.
         both_empty: IoU of a sample whose predicted and true masks are both empty; nan makes mIoU nan and counts as a
             miss of every Pr@t. Such a sample adds nothing to oIoU under any protocol.
-        eval_size: ``"native"``: the prediction is brought to the size of the annotation file; an int s: masks meet at
-            s x s pixels, the target resized with nearest neighbour regardless of aspect.
+        eval_size: ``"native"``: log-odds are brought to the size of the annotation file; an int s: masks meet at s x s
+            pixels regardless of aspect, the target resized with PIL's nearest.
         text_mode: how expressions of one batch share a tensor, see ``rrsis_zoo.models.base.TextMode``.
+        sentences: ``"all"``: every sentence is a sample; ``"first"``: only the first of each reference.
+        union_epsilon: added to the union of a sample (not to the sum of unions).
     """
 
     name: str
     comparison: Literal[">=", ">"]
     comparison_dtype: Literal["float64", "float32"]
     both_empty: float
-    eval_size: int | Literal["native"]
+    eval_size: EvalSize
     text_mode: Literal["published", "independent"]
+    sentences: Literal["all", "first"] = "all"
+    union_epsilon: float = 0.0
 
+    def counted(self, sample_ids: Sequence[str]) -> list[bool]:
+        """Return which samples, given in dataset order, the protocol asks.
+
+        A reference is what an id says before its last ``/``, as in ``rrsis-d/test/00413/0`` (dataset, split, reference,
+        sentence); ids of another form are taken for a reference each.
+        """
+        if self.sentences == "all":
+            return [True] * len(sample_ids)
+        seen: set[str] = set()
+        first = []
+        for name in sample_ids:
+            reference = name.rpartition("/")[0] if name.count("/") == 3 else name
+            first.append(reference not in seen)
+            seen.add(reference)
+        return first
+
+
+_CANONICAL = Protocol(
+    name="canonical",
+    comparison=">=",
+    comparison_dtype="float64",
+    both_empty=0.0,
+    eval_size="native",
+    text_mode="independent",
+)
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
+        _CANONICAL,
+        # test.py of RMSIN and FIANet, one sentence at a time; LGCE's train.py
+        replace(_CANONICAL, name="lavt480", eval_size=480),
+        # RS2-SAM2's test.py: the same loop at the size of its SAM 2
+        replace(_CANONICAL, name="rs2sam2", eval_size=1024),
+        # the metric of RSRefSeg and RSRefSeg 2
         Protocol(
-            name="canonical",
-            comparison=">=",
-            comparison_dtype="float64",
-            both_empty=0.0,
-            eval_size="native",
-            text_mode="independent",
-        ),
-        Protocol(  # spec metrics §4: the metric of RSRefSeg and RSRefSeg 2
             name="rsrefseg",
             comparison=">",
             comparison_dtype="float32",
@@ -54,6 +86,19 @@ PROTOCOLS: dict[str, Protocol] = {
             eval_size="native",
             text_mode="published",
         ),
+        # EviSAM3's evaluator in training, which its tables come from; its standalone script is another one
+        Protocol(
+            name="evisam3",
+            comparison=">",
+            comparison_dtype="float32",
+            both_empty=0.0,
+            eval_size=1008,
+            text_mode="published",
+            sentences="first",
+            union_epsilon=1e-8,
+        ),
+        # LISA, EVF-SAM, gRefCOCO: expressions may refer to nothing, and saying so is right
+        replace(_CANONICAL, name="generalized", both_empty=1.0),
     )
 }
 """All protocols by name."""

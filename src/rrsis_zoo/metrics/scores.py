@@ -10,6 +10,7 @@ One sample is one (image, expression) pair with intersection I and union U of th
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,9 @@ from rrsis_zoo.metrics.protocols import Protocol
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """IoU thresholds t of Pr@t."""
+
+NanPolicy = Literal["propagate", "omit"]
+"""What a sample without an IoU (empty pair, protocol ``rsrefseg``) does to the mean: make it nan, or be left out."""
 
 
 def sample_iou(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) -> NDArray[np.float64]:
@@ -45,11 +49,16 @@ def sample_iou(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) ->
             f"sample {at} has intersection {i[at]} and union {u[at]}; 0 <= intersection <= union is needed"
         )
     # One correctly rounded float64 division of exact integers: 7/10 becomes the very double that 0.7 is written as.
-    return np.divide(i, u, out=np.full(i.shape, protocol.both_empty, dtype=np.float64), where=u > 0)
+    empty = np.full(i.shape, protocol.both_empty, dtype=np.float64)
+    return np.divide(i, u + protocol.union_epsilon, out=empty, where=u > 0)
 
 
 def score(
-    intersection: ArrayLike, union: ArrayLike, protocol: Protocol, thresholds: Sequence[float] = THRESHOLDS
+    intersection: ArrayLike,
+    union: ArrayLike,
+    protocol: Protocol,
+    thresholds: Sequence[float] = THRESHOLDS,
+    nan_policy: NanPolicy = "propagate",
 ) -> dict[str, float]:
     """Return oIoU, mIoU and Pr@t of a set of samples under a protocol.
 
@@ -61,6 +70,8 @@ def score(
         union: (N,) integers, pixels.
         protocol: the conventions to follow.
         thresholds: t of Pr@t.
+        nan_policy: ``omit`` leaves samples without an IoU out of mIoU. They stay in n and are misses of every Pr@t, as
+            under ``propagate``.
 
     Returns:
         ``n`` (number of samples) and, in percent, ``oiou``, ``miou``, ``pr@0.5`` ... ``pr@0.9``. oIoU is nan, with a
@@ -79,11 +90,17 @@ def score(
     result = {
         "n": n,
         "oiou": 100.0 * i_sum / u_sum if u_sum else math.nan,
-        "miou": 100.0 * math.fsum(iou) / n,
+        "miou": 100.0 * mean(iou, nan_policy),
     }
     for t in thresholds:
         result[f"pr@{t}"] = 100.0 * int(np.count_nonzero(_reaches(iou, t, protocol))) / n
     return result
+
+
+def mean(values: NDArray[np.float64], nan_policy: NanPolicy = "propagate") -> float:
+    """Return the exactly summed mean; nan where there is nothing to average."""
+    kept = values[~np.isnan(values)] if nan_policy == "omit" else values
+    return math.fsum(kept) / len(kept) if len(kept) else math.nan
 
 
 def _reaches(iou: NDArray[np.float64], t: float, protocol: Protocol) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.metrics.protocols import get_protocol
-from rrsis_zoo.metrics.scores import sample_iou, score
+from rrsis_zoo.metrics.scores import THRESHOLDS, mean, sample_iou, score
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.report import Row, compare_number, compare_tensor
 
@@ -39,11 +39,12 @@ def _rsrefseg(case: Case) -> list[Row]:
         for name in case.names("output")
         if name in counts
     ]
-    rows += _compare(case, "expected", rsrefseg_metrics(pred, label, *options))
-    if "expected_with_empty_sample0" in case.meta:
+    rows += _compare_numbers(case, "expected", case.meta["expected"], rsrefseg_metrics(pred, label, *options))
+    if expected := case.meta.get("expected_with_empty_sample0"):
         pred, label = pred.copy(), label.copy()
         pred[0], label[0] = 0, 0
-        rows += _compare(case, "expected_with_empty_sample0", rsrefseg_metrics(pred, label, *options))
+        ours = rsrefseg_metrics(pred, label, *options)
+        rows += _compare_numbers(case, "expected_with_empty_sample0", expected, ours)
     return rows
 
 
@@ -81,21 +82,54 @@ def rsrefseg_metrics(
         out |= {f"seg_acc_{t}_{k}": numbers[f"pr@{t}"] for t in thresholds}
     iou, names = sample_iou(intersection[:, 1], union[:, 1], protocol), np.array(categories)
     for name in dict.fromkeys(categories):
-        scored = iou[(names == name) & ~np.isnan(iou)]
-        if scored.size:
-            out[name] = 100 * math.fsum(scored) / len(scored)
+        scored = mean(iou[names == name], "omit")
+        if not math.isnan(scored):
+            out[name] = 100 * scored
     if categories:
         out["mean_iou"] = float(np.mean([out[name] for name in dict.fromkeys(categories) if name in out]))
     return out
 
 
-def _compare(case: Case, key: str, ours: dict[str, float]) -> list[Row]:
-    t, rows = case.tolerance, []
-    for name, expected in case.meta[key].items():
-        value = ours.get(name)
-        value = None if value is not None and math.isnan(value) else value  # JSON has null for NaN
-        rows.append(compare_number("metric", f"{key}.{name}", value, expected, t.rtol, t.atol))
+def _evisam3(case: Case) -> list[Row]:
+    """EviSAM3's two evaluators (spec evisam3 §13), as ratios.
+
+    ``fixed_threshold`` is the one of its tables, our protocol ``evisam3``. ``threshold_sweep``, its standalone script,
+    cuts the probabilities at t = 0.5 ... 0.9, takes P@t from the masks cut at that t and averages mIoU and oIoU over
+    the five; it is here to show that its numbers are understood, and is no protocol.
+    """
+    protocol = get_protocol("evisam3")
+    probability = case.input("in.logits_i8")[:, 0].sigmoid().numpy()
+    label = case.input("in.gt").numpy()
+    counts = {t: class_counts((probability > t).astype(np.uint8), label, ignore_index=255) for t in THRESHOLDS}
+    numbers = {
+        t: {name: value / 100 for name, value in score(i[:, 1], u[:, 1], protocol).items()}
+        for t, (i, u) in counts.items()
+    }
+    half = numbers[0.5]
+    fixed = {f"Pr@{t}": half[f"pr@{t}"] for t in THRESHOLDS} | {"mIoU": half["miou"], "oIoU": half["oiou"]}
+    sweep = {}
+    for t in THRESHOLDS:
+        at = numbers[t]
+        sweep |= {f"P@{t}": at[f"pr@{t}"], f"mIoU@{t}": at["miou"], f"oIoU@{t}": at["oiou"]}
+    sweep |= {name: math.fsum(sweep[f"{name}@{t}"] for t in THRESHOLDS) / len(THRESHOLDS) for name in ("mIoU", "oIoU")}
+    iou = sample_iou(counts[0.5][0][:, 1], counts[0.5][1][:, 1], protocol)
+    rows = [compare_tensor(case, "out.iou_at_0.5", torch.from_numpy(iou.astype(np.float32)))]
+    for key, ours in (("fixed_threshold", fixed), ("threshold_sweep", sweep)):
+        rows += _compare_numbers(case, f"expected.{key}", case.meta["expected"][key], ours)
     return rows
 
 
-_METRICS: dict[str, Callable[[Case], list[Row]]] = {"rsrefseg": _rsrefseg, "rsrefseg2": _rsrefseg}
+def _compare_numbers(case: Case, key: str, expected: dict[str, float | None], ours: dict[str, float]) -> list[Row]:
+    t, rows = case.tolerance, []
+    for name, wanted in expected.items():
+        value = ours.get(name)
+        value = None if value is not None and math.isnan(value) else value  # JSON has null for NaN
+        rows.append(compare_number("metric", f"{key}.{name}", value, wanted, t.rtol, t.atol))
+    return rows
+
+
+_METRICS: dict[str, Callable[[Case], list[Row]]] = {
+    "rsrefseg": _rsrefseg,
+    "rsrefseg2": _rsrefseg,
+    "evisam3": _evisam3,
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,10 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pycocotools import mask as coco
 
+from rrsis_zoo.data.records import Record
 from rrsis_zoo.figures import Shown, prediction_figure
+from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
+from rrsis_zoo.metrics.samples import Samples, Subject, write_samples
 from rrsis_zoo.models.base import Batch, count_parameters
 from rrsis_zoo.provenance import annotations_hash, code_version
 from rrsis_zoo.training.module import Answer, RRSISModule
@@ -28,7 +30,8 @@ def _folder(trainer: Trainer) -> Path:
 class TestRecord(Callback):
     """Writes ``test.json`` (the numbers and all that they depend on) and ``test_samples.jsonl.gz`` (a line a sample).
 
-    A line: ``sample_id``, ``intersection`` and ``union`` in pixels; every number can be computed again from them.
+    A line says what the sample is about and what was counted, see ``rrsis_zoo.metrics.samples``; every number can be
+    computed again from the lines.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of the name
@@ -36,12 +39,15 @@ class TestRecord(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning hook; every rank takes part in gathering, rank 0 writes."""
         module, data = cast(RRSISModule, pl_module), cast(Any, trainer).datamodule
-        samples = module.metrics.per_sample()
+        names, counts = module.metrics.results()
         folder = _folder(trainer)
         if not trainer.is_global_zero:
             return
         records = data.records(data.test_split)
+        by_id = {record.sample_id: record for record in records}
+        samples = Samples([_subject(by_id[name]) for name in names], counts)
         protocol = module.protocol
+        metrics = evaluate(samples, protocol)
         record = {
             "model": module.method,
             "preset": module.hparams["preset"],
@@ -50,9 +56,11 @@ class TestRecord(Callback):
             "text_mode": protocol.text_mode,
             "dataset": data.dataset,
             "split": data.test_split,
-            "n": len(samples),
+            "n": metrics["n"],
             "n_empty": sum(r.is_empty for r in records),
-            "metrics": module.metrics_of(samples),
+            "empty_kept": not data.drop_empty,
+            "metrics": without_nan(metrics),
+            "breakdown": without_nan(breakdown(samples, protocol)),
             "parameters": asdict(count_parameters(module.model)),
             "weights_sha256": weights_hash(module.model),
             "annotations_sha256": annotations_hash(records),
@@ -60,11 +68,19 @@ class TestRecord(Callback):
             "code": code_version(),
         }
         (folder / "test.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        with gzip.open(folder / "test_samples.jsonl.gz", "wt", encoding="utf-8") as file:
-            for index, intersection, union in samples:
-                line = {"sample_id": records[index].sample_id, "intersection": intersection, "union": union}
-                file.write(json.dumps(line) + "\n")
+        write_samples(folder / "test_samples.jsonl.gz", samples)
         print(f"wrote {folder / 'test.json'} and test_samples.jsonl.gz")
+
+
+def _subject(record: Record) -> Subject:
+    return Subject(
+        sample_id=record.sample_id,
+        scene_id=record.scene_id,
+        expression=record.expression,
+        category=record.category,
+        category_source=record.category_source,
+        kind=record.kind,
+    )
 
 
 class PredictionFigure(Callback):

@@ -6,8 +6,8 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 import lightning
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.metrics.protocols import get_protocol
-from rrsis_zoo.metrics.scores import score
+from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
 from rrsis_zoo.registry import card
@@ -90,7 +89,6 @@ class RRSISModule(lightning.LightningModule):
             self.model.use_checkpointing(True)
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
-        self._index: dict[str, int] = {}
         self._ready = False
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
@@ -177,11 +175,11 @@ class RRSISModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Lightning hook."""
-        self._start_metrics(self._data().fit_eval_split, self.trainer.limit_val_batches)
+        self._start_metrics(self._data().fit_eval_split, self.trainer.limit_val_batches, details=False)
 
     def on_test_epoch_start(self) -> None:
         """Lightning hook."""
-        self._start_metrics(self._data().test_split, self.trainer.limit_test_batches)
+        self._start_metrics(self._data().test_split, self.trainer.limit_test_batches, details=True)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score a batch of whole scenes."""
@@ -204,23 +202,18 @@ class RRSISModule(lightning.LightningModule):
         """Log ``test/…``."""
         self._log_metrics("test")
 
-    def metrics_of(self, samples: Sequence[tuple[int, int, int]]) -> dict[str, float]:
-        """Return the numbers of samples (index, intersection, union) under this run's protocol."""
-        return score([i for _, i, _ in samples], [u for _, _, u in samples], self.protocol)
-
-    def _start_metrics(self, split: Any, limit: float | int) -> None:
-        ids = self._data().sample_ids(split)
-        self._index = {name: i for i, name in enumerate(ids)}
+    def _start_metrics(self, split: Any, limit: float | int, details: bool) -> None:
         partial = self.trainer.sanity_checking or limit != 1.0
-        self.metrics.reset()
-        self.metrics.expected_n = None if partial else len(ids)
+        self.metrics.start(self._data().sample_ids(split), complete=not partial, details=details)
 
     def _score(self, batch: Batch) -> Answer:
         if batch.masks is None:
             raise ConfigError("evaluation needs masks, the batch has none")
         answer = self.predict_step(batch, 0)
-        index = torch.tensor([self._index[name] for name in batch.sample_ids], dtype=torch.int64)
-        self.metrics.update([logits > 0 for logits in answer.native], batch.masks, index)
+        scored = answer.native
+        if self.protocol.eval_size != "native":
+            scored = log_odds_at(self.model, answer.prediction, self.protocol.eval_size)
+        self.metrics.update(scored, batch.masks, batch.sample_ids)
         return answer
 
     def _log_metrics(self, stage: str) -> None:
@@ -232,6 +225,18 @@ class RRSISModule(lightning.LightningModule):
         if data is None:
             raise ConfigError("train and test with trainer.fit(module, datamodule=RRSISDataModule(…))")
         return data
+
+
+def log_odds_at(model: ReferringSegmenter, prediction: Prediction, size: EvalSize) -> list[Tensor]:
+    """Return N log-odds maps on a protocol's grid, by the method's own steps.
+
+    At s x s pixels that is what the method would restore for images of that size: nothing is resized twice for a method
+    whose own output is s x s, and padding of methods that keep the aspect ratio is left out.
+    """
+    if size == "native":
+        return model.restore(prediction)
+    state = replace(prediction.state, sizes=torch.full_like(prediction.state.sizes, size))
+    return model.restore(replace(prediction, state=state))
 
 
 def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -1,0 +1,159 @@
+"""What the total hides: numbers by category, size and sentence, and *where* told apart from *how exactly*. No torch.
+
+All of it is computed from per-sample results, under the protocol of the run; every value is in percent except counts.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.metrics.expressions import KINDS, LENGTHS, length_class, word_kinds
+from rrsis_zoo.metrics.protocols import Protocol
+from rrsis_zoo.metrics.samples import Samples
+from rrsis_zoo.metrics.scores import NanPolicy, mean, sample_iou, score
+
+NO_CATEGORY = "none"
+"""Category of the samples that have none."""
+
+SIZES = (("0.1 % or less", 0.001), ("0.1-1 %", 0.01), ("1-5 %", 0.05), ("5-20 %", 0.2), ("more than 20 %", 1.0))
+"""Classes of target size: name, and the largest share of the image that it takes. Empty targets are a class apart."""
+
+_EMPTY, _PLAIN = "empty", "no such word"
+
+
+def evaluate(samples: Samples, protocol: Protocol, nan_policy: NanPolicy = "propagate") -> dict[str, float]:
+    """Return ``n``, ``oiou``, ``miou`` and ``pr@t`` of an evaluation; see ``rrsis_zoo.metrics.scores.score``.
+
+    Raises:
+        ConfigError: no samples.
+    """
+    counts = samples.counted(protocol).counts
+    return score(counts.intersection, counts.union, protocol, nan_policy=nan_policy)
+
+
+def breakdown(samples: Samples, protocol: Protocol) -> dict[str, Any]:
+    """Return everything that is known of an evaluation beside its total.
+
+    Args:
+        samples: of the whole split.
+        protocol: the conventions to follow. Classes leave out samples that the protocol gives no IoU.
+
+    Returns:
+        * ``per_category_n``, ``per_category_oiou``, ``per_category_miou``, ``per_category_pr@t``: class -> value; the
+          like for ``per_size`` (share of the image that the target covers), where there are expressions ``per_words``
+          (kinds of word, overlapping) and ``per_length`` (number of words), and where the dataset names kinds of
+          expression ``per_kind``.
+        * ``macro_miou``: plain mean of the categories' mIoU. ``category_source``: ``label``, ``text`` (guessed from the
+          sentence), ``mixed``, or None without categories.
+        * ``n_empty``, ``no_target_acc`` (empty targets left empty), ``target_acc`` (other targets not left empty).
+        * with details: ``boundary_miou``; and over the ``n_target`` samples with a referent ``centre_hit`` (centre of
+          the prediction inside the referent), ``box_miou``, ``box_pr@0.5``, and, over those whose centre hits,
+          ``hit_miou`` and ``hit_boundary_miou``: how exactly, where the place was right.
+
+        What there is no sample for is nan.
+
+    Raises:
+        ConfigError: no samples.
+    """
+    asked = samples.counted(protocol)
+    if not len(asked):
+        raise ConfigError("no samples to break down: the metrics of an empty set are undefined")
+    subjects = asked.subjects
+    result = _categories(asked, protocol)
+    sizes = [[name] for name in size_classes(asked)]
+    result |= _by("size", sizes, [_EMPTY, *(name for name, _ in SIZES)], asked, protocol)
+    if any(s.expression for s in subjects):
+        words = [sorted(word_kinds(s.expression)) or [_PLAIN] for s in subjects]
+        result |= _by("words", words, [*KINDS, _PLAIN], asked, protocol)
+        lengths = [[length_class(s.expression)] for s in subjects]
+        result |= _by("length", lengths, [name for name, _ in LENGTHS], asked, protocol)
+    if any(s.kind for s in subjects):
+        result |= _by("kind", [[s.kind] if s.kind else [] for s in subjects], [], asked, protocol)
+    result |= _no_target(asked)
+    if asked.counts.details is not None:
+        result |= _localisation(asked, protocol)
+    return result
+
+
+def size_classes(samples: Samples) -> list[str]:
+    """Return the class of ``SIZES`` of each sample's target, ``empty`` for those without foreground."""
+    return [
+        _EMPTY if not share else next(name for name, most in SIZES if share <= most)
+        for share in samples.counts.target_share.tolist()
+    ]
+
+
+def _categories(samples: Samples, protocol: Protocol) -> dict[str, Any]:
+    names = [s.category or NO_CATEGORY for s in samples.subjects]
+    result = _by("category", [[name] for name in names], [], samples, protocol)
+    per_class = result["per_category_miou"]
+    known = [value for name, value in per_class.items() if name != NO_CATEGORY] or list(per_class.values())
+    sources = {s.category_source for s in samples.subjects if s.category}
+    return {
+        **result,
+        "macro_miou": mean(np.array(known), "omit"),
+        "category_source": None if not sources else "mixed" if len(sources) > 1 else sources.pop(),
+    }
+
+
+def _by(
+    name: str, classes: Sequence[Sequence[str]], order: Sequence[str], samples: Samples, protocol: Protocol
+) -> dict[str, dict[str, float]]:
+    """Return ``per_NAME_METRIC`` -> class -> value, classes in the order given, others by name after them."""
+    present = {c for mine in classes for c in mine}
+    listed = [c for c in order if c in present] + sorted(present - set(order))
+    result: dict[str, dict[str, float]] = {}
+    counts = samples.counts
+    for c in listed:
+        rows = np.array([c in mine for mine in classes])
+        with warnings.catch_warnings():  # a class of nothing but empty masks has no oIoU, which nan says
+            warnings.simplefilter("ignore", UserWarning)
+            numbers = score(counts.intersection[rows], counts.union[rows], protocol, nan_policy="omit")
+        for metric, value in numbers.items():
+            result.setdefault(f"per_{name}_{metric}", {})[c] = value
+    return result
+
+
+def _no_target(samples: Samples) -> dict[str, float]:
+    empty, silent = samples.counts.target == 0, samples.counts.predicted == 0
+    return {
+        "n_empty": int(empty.sum()),
+        "no_target_acc": _share(silent[empty]),
+        "target_acc": _share(~silent[~empty]),
+    }
+
+
+def _localisation(samples: Samples, protocol: Protocol) -> dict[str, float]:
+    counts, details = samples.counts, samples.counts.details
+    assert details is not None
+    iou = sample_iou(counts.intersection, counts.union, protocol)
+    edge = sample_iou(details.boundary_intersection, details.boundary_union, protocol)
+    there = counts.target > 0
+    hit, box = there & details.centre_inside, details.box_iou()[there]
+    return {
+        "boundary_miou": 100 * mean(edge),
+        "n_target": int(there.sum()),
+        "centre_hit": _share(hit[there]),
+        "box_miou": 100 * mean(box),
+        "box_pr@0.5": _share(box >= 0.5),
+        "hit_miou": 100 * mean(iou[hit]),
+        "hit_boundary_miou": 100 * mean(edge[hit]),
+    }
+
+
+def _share(found: NDArray[np.bool_]) -> float:
+    return 100.0 * int(np.count_nonzero(found)) / len(found) if len(found) else math.nan
+
+
+def without_nan(value: Any) -> Any:
+    """Return numbers, nested as they are, with None for nan: JSON has no nan."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,69 @@
+"""What the LightningModule hands to the metrics, under protocols with a grid of their own."""
+
+import lightning
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.samples import read_samples
+from rrsis_zoo.metrics.scores import score
+from rrsis_zoo.registry import card
+from rrsis_zoo.training.callbacks import TestRecord
+from rrsis_zoo.training.module import log_odds_at
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return lambda **options: card("control").module()(preset="tiny", **options)
+
+
+@pytest.mark.parametrize("protocol", ["lavt480", "rs2sam2", "evisam3"])
+def test_masks_meet_on_the_protocols_grid(tree, tmp_path, module, protocol):
+    """Low resolution -> the method's square -> the grid; the target by PIL's nearest; nothing goes through native."""
+    rules, model = get_protocol(protocol), module(protocol=protocol)
+    data = RRSISDataModule(root=str(tree), eval_batch_size=4, num_workers=0)
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, default_root_dir=tmp_path, callbacks=[TestRecord()],
+    )  # fmt: skip
+    numbers = trainer.test(model, datamodule=data, verbose=False)[0]
+
+    net, grid, counts = model.model.eval(), rules.eval_size, {}
+    with torch.inference_mode():
+        for batch in data.test_dataloader():
+            square = F.interpolate(net(batch, rules.text_mode).mask_logits, size=(net.config.image_size,) * 2,
+                                   mode="bilinear", align_corners=False)  # fmt: skip
+            at_grid = F.interpolate(square, size=(grid, grid), mode="bilinear", align_corners=False)[:, 0] > 0
+            for name, pred, mask in zip(batch.sample_ids, at_grid.numpy(), batch.masks, strict=True):
+                image = Image.fromarray(mask.numpy().astype(np.uint8)).resize((grid, grid), Image.NEAREST)
+                target = np.array(image) > 0
+                counts[name] = ((pred & target).sum(), (pred | target).sum())
+    ids = data.sample_ids("test")
+    expected = score([counts[i][0] for i in ids], [counts[i][1] for i in ids], rules)
+    assert {k.removeprefix("test/"): v for k, v in numbers.items()} == pytest.approx(expected, rel=1e-5)
+    saved = read_samples(tmp_path / "test_samples.jsonl.gz")
+    assert [(i, u) for i, u in zip(saved.counts.intersection, saved.counts.union, strict=True)] == [
+        counts[name] for name in ids
+    ]
+    assert set(saved.counts.height.tolist()) == {grid}
+
+
+def test_the_grid_of_the_method_is_not_resized_again(tree, module):
+    """At the size of its own square a method's answer is only brought up to it, whatever the image's size."""
+    model = module().model.eval()
+    data = RRSISDataModule(root=str(tree), eval_batch_size=4, num_workers=0)
+    data.setup("test")
+    model.fit_tokenizer(data.train_expressions())
+    batch = next(iter(data.test_dataloader()))
+    side = model.config.image_size
+    with torch.inference_mode():
+        prediction = model(batch)
+        native, square = log_odds_at(model, prediction, "native"), log_odds_at(model, prediction, side)
+        expected = F.interpolate(prediction.mask_logits, size=(side, side), mode="bilinear", align_corners=False)
+    assert [tuple(n.shape) for n in native] == [tuple(mask.shape) for mask in batch.masks]
+    assert torch.equal(torch.stack(square), expected[:, 0])
