@@ -31,8 +31,8 @@ CARD = ModelCard(
     torch_class="rrsis_zoo.models.evisam3:EviSAM3",
     lightning_class="rrsis_zoo.training.evisam3:EviSAM3Module",
     presets={
-        "large": Preset(0, 0, {"sam": "hub:facebook/sam3", "beit3": "local:weights/beit3"}),
-        "tiny": Preset(0, 0),
+        "large": Preset(1_248_467_505, 793_698_476, {"sam": "hub:facebook/sam3", "beit3": "local:weights/beit3"}),
+        "tiny": Preset(929_345, 891_196),
     },
     roles={
         "sam": Role("SAM 3 (gated, SAM License)", SAM3_FILES, "rrsis_zoo.weights.pretrained:load_evisam3_sam"),
