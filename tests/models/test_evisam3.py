@@ -85,8 +85,10 @@ def test_pads_are_read_as_published(padding, same):
     longer = contract.build(tiny(padding=padding, text_length=40)).eval()
     longer.load_state_dict(short.state_dict())
     b = contract.batch()
-    a, c = contract.logits(short, b), contract.logits(longer, b)
-    assert torch.allclose(a, c, atol=1e-4) == same
+    fits = short.tokenize(b.expressions, "independent").length < 24  # a sentence that is cut is another one
+    assert fits.any()
+    a, c = contract.logits(short, b)[fits], contract.logits(longer, b)[fits]
+    assert torch.allclose(a, c, atol=1e-5) == same
 
 
 def test_more_expressions_than_evidence_tokens():

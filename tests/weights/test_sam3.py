@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import Sam3TrackerPromptEncoderConfig
-from transformers.models.sam3.modeling_sam3 import Sam3ViTModel, Sam3VisionNeck
+from transformers.models.sam3.modeling_sam3 import Sam3VisionNeck, Sam3ViTModel
 from transformers.models.sam3_tracker.modeling_sam3_tracker import (
     Sam3TrackerMaskDecoder,
     Sam3TrackerMaskDecoderConfig,

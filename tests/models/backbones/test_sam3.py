@@ -8,8 +8,8 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones.sam3 import SAM3, DropPath, SAM3Config, _vit_config
 
 SMALL = SAM3Config(
-    image_size=40, patch_size=4, width=16, depth=3, heads=2, mlp_width=24, window=4, global_blocks=(1,), position_size=16,
-    prompt_width=16, decoder_mlp_width=24, decoder_heads=2, iou_width=16, drop_path=0.5,
+    image_size=40, patch_size=4, width=16, depth=3, heads=2, mlp_width=24, window=4, global_blocks=(1,),
+    position_size=16, prompt_width=16, decoder_mlp_width=24, decoder_heads=2, iou_width=16, drop_path=0.5,
 )  # fmt: skip
 
 
