@@ -431,7 +431,7 @@ def _tap_trunk(taps: Taps, model: EviSAM3, wanted: set[str]) -> None:
     model.prompt_generator.register_forward_pre_hook(keep_entering, with_kwargs=True)
     for i, block in enumerate(model.sam.trunk.layers):
         name, adapter = f"trunk.block{i}", model.evidence_adapters[i]
-        if f"{name}.blk_out" not in wanted:
+        if not any(other.startswith(f"{name}.") for other in wanted):
             continue
         taps.input(block, f"{name}.prompted_in")
         taps.output(block, f"{name}.blk_out")
