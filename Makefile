@@ -64,6 +64,10 @@ dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at real size: the published w
 many-expressions: $(READY) ## one image with 16 expressions: encoded once beside once for each
 	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
 
+.PHONY: experts
+experts: $(READY) ## do EviSAM3's experts do anything? (six trainings of two minutes)
+	$(BIN)/python benchmarks/experts.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .
