@@ -14,7 +14,9 @@ def tiny(**changes):
     return lambda: EviSAM3.from_preset("tiny", **changes)
 
 
-PUBLISHED = {"adapt": "adapters", "heatmap_weight": 0.0, "prior": 0.0, "sam": {"drop_path": 0.1}}
+PUBLISHED = {
+    "adapt": "adapters", "heatmap_weight": 0.0, "prior": 0.0, "router_dropout": 0.2, "sam": {"drop_path": 0.1},
+}  # fmt: skip
 VARIANTS = {
     "published": PUBLISHED,
     "recommended": {"text_ids": "beit3", "padding": "hidden", "high_pass_layout": "map", "expert_start": "open"},

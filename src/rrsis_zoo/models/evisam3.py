@@ -12,7 +12,7 @@ s text sequence, e evidence memory, m fused mask token, z prompt logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -82,6 +82,7 @@ class EviSAM3Config:
         temperature: of the router's softmax.
         groups: of the clutter expert's group norm.
         max_angle: bound of the rotated convolution's angle in degrees.
+        router_dropout: of the rotated convolution's router, in training mode.
         expert_start: ``published`` starts gate and factors of the experts so near to 0 (2.5e-6) that they may never
             act; ``open`` starts the factors at 1 and the gate at 1/2 (quirk 6). The heads start at 0 either way.
         balance_weight: weight of the experts' balance value in the loss; computed and not used as published (quirk 7).
@@ -121,6 +122,7 @@ class EviSAM3Config:
     temperature: float = 1.5
     groups: int = 32
     max_angle: float = 40.0
+    router_dropout: float = 0.2
     expert_start: ExpertStart = "published"
     balance_weight: float = 0.0
     prior: float = 0.0
@@ -185,9 +187,17 @@ TINY = EviSAM3Config(
     pool=4,
     generator_ratio=8,
     groups=8,
+    router_dropout=0.0,
     prior=-2.0,
     heatmap_weight=2.0,
     adapt="full",
+)
+
+TINY_256 = replace(
+    TINY,
+    sam=replace(TINY.sam, image_size=256, position_size=256, window=8),
+    union=replace(TINY.union, image_size=256),
+    text_length=48,
 )
 
 
@@ -200,7 +210,7 @@ class EviSAM3(ReferringSegmenter):
 
     name: ClassVar[str] = "evisam3"
     tokenizer_kind: ClassVar[type[Tokenizer]] = PieceTokenizer
-    presets: ClassVar[dict[str, EviSAM3Config]] = {"large": EviSAM3Config(), "tiny": TINY}
+    presets: ClassVar[dict[str, EviSAM3Config]] = {"large": EviSAM3Config(), "tiny": TINY, "tiny256": TINY_256}
 
     def __init__(self, config: EviSAM3Config) -> None:
         super().__init__()
@@ -692,7 +702,11 @@ class ExpertPrompting(nn.Module):
         self.gamma, self.gamma_tok = nn.Parameter(torch.tensor(1e-3)), nn.Parameter(torch.tensor(1e-3))
         detail = nn.Sequential(nn.Conv2d(C, C, 3, padding=1, groups=C), nn.GELU(), nn.Conv2d(C, C, 1), nn.GELU())
         self.experts = nn.ModuleList(
-            [detail, ElongatedExpert(C, config.max_angle), nn.Sequential(nn.Conv2d(C, C, 1), nn.GELU())]
+            [
+                detail,
+                ElongatedExpert(C, config.max_angle, config.router_dropout),
+                nn.Sequential(nn.Conv2d(C, C, 1), nn.GELU()),
+            ]
         )
         self.clutter_norm = nn.GroupNorm(config.groups, C)
         self.dense_heads = nn.ModuleList(nn.Conv2d(C, 1, 1) for _ in self.experts)
@@ -725,11 +739,11 @@ class ElongatedExpert(nn.Module):
 
     step = 0.1
 
-    def __init__(self, width: int, max_angle: float) -> None:
+    def __init__(self, width: int, max_angle: float, dropout: float) -> None:
         super().__init__()
         self.pre = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.GELU())
-        self.arc1 = RotatedConv(width, width, max_angle=max_angle)
-        self.arc2 = RotatedConv(width, width, max_angle=max_angle)
+        self.arc1 = RotatedConv(width, width, max_angle=max_angle, dropout=dropout)
+        self.arc2 = RotatedConv(width, width, max_angle=max_angle, dropout=dropout)
         self.post = nn.Sequential(nn.GELU(), nn.Conv2d(width, width, 1, bias=False), nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:
