@@ -56,6 +56,7 @@ real-step: $(READY) ## one training step of a published configuration at full si
 .PHONY: loading-weights
 loading-weights: $(READY) ## memory and time of loading a published size, from files of noise (10 GB of disk)
 	$(BIN)/python benchmarks/loading_weights.py $(ARGS)
+
 .PHONY: dense-prompt
 dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at real size: the published way beside ours
 	$(BIN)/python benchmarks/dense_prompt.py $(ARGS)
@@ -67,6 +68,10 @@ many-expressions: $(READY) ## one image with 16 expressions: encoded once beside
 .PHONY: experts
 experts: $(READY) ## do EviSAM3's experts do anything? (six trainings of two minutes)
 	$(BIN)/python benchmarks/experts.py $(ARGS)
+
+.PHONY: rs2sam2-forward
+rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass beside the published way: time and memory by part (4.5 GB)
+	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
 
 .PHONY: check
 check: $(READY) ## formatting, lint and types

@@ -1,12 +1,13 @@
-"""One real training step of a published configuration at full size, from files in the released layout.
+"""One real training step of a published configuration at full size, from files in the released layouts, and a second.
 
-    make real-step                             # rsrefseg_b on a CPU, made images
-    make real-step ARGS="--config configs/rsrefseg.yaml"
+    make real-step                                        # rsrefseg_b on a CPU, made images
+    make real-step ARGS="--config configs/rs2sam2.yaml"
+    make real-step ARGS="--config configs/rsrefseg2.yaml --model.init_args.gradient_checkpointing true"
 
-No weights can be downloaded in a test, so the files hold noise; names, shapes, dtypes and formats are those of
-facebook/sam-vit-* and google/siglip-so400m-patch14-384. Everything else is the real thing: the published config through
-`rrsis fit`, base weights through their sources, one step of batch 1 at 1024 px, a checkpoint at the end; then a second
-step by a new process that resumes from it. Prints the times and the peak resident memory of the first process.
+No weights can be downloaded in a test, so the files hold noise; names, shapes, dtypes and formats are those of the
+releases that the config starts from. Everything else is the real thing: the published config through `rrsis fit`, base
+weights through their sources, one step of batch 1 at 1024 px, a checkpoint at the end; then a second step by a new
+process that resumes from it. Prints the times and the peak resident memory of the first process.
 """
 
 import argparse
@@ -21,38 +22,73 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
-from rrsis_zoo.models.backbones.sam import SAM, SAM_B, SAM_L
-from rrsis_zoo.models.backbones.siglip import SigLIP, SigLIPConfig
-from rrsis_zoo.models.tokenizers import SigLIPTokenizer
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.layers.lora import is_lora
+from rrsis_zoo.registry import MODELS, card
+from rrsis_zoo.weights.fetch import model_section
 from rrsis_zoo.weights.names import sam_to_transformers
+from rrsis_zoo.weights.official import skeleton
 
 EXPRESSIONS = ["the ship left of the pier", "a large storage tank in the upper right corner of the image"]
 
 
-def noise(shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+def noise(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Small noise; norm scales around 1, so that a forward pass stays finite."""
     torch.manual_seed(0)
     out = {}
-    for name, shape in shapes.items():
-        values = 0.02 * torch.randn(shape)
-        out[name] = values + 1 if len(shape) == 1 and name.endswith("weight") else values
+    for name, tensor in state.items():
+        values = 0.02 * torch.randn(tensor.shape)
+        out[name] = values + 1 if tensor.ndim == 1 and name.endswith("weight") else values
     return out
 
 
-def write_weights(folder: Path, sam: str) -> None:
-    with torch.device("meta"):
-        sam_shapes = {k: v.shape for k, v in SAM({"b": SAM_B, "l": SAM_L}[sam]).state_dict().items()}
-        siglip_shapes = {k: v.shape for k, v in SigLIP(SigLIPConfig()).state_dict().items()}
-    names = sam_to_transformers(sam_shapes)
-    hf = {names[k]: shape for k, shape in sam_shapes.items() if not k.startswith("prompt_encoder.pe_layer")}
-    (folder / "sam").mkdir(parents=True)
-    (folder / "siglip").mkdir()
-    save_file(noise(hf), folder / "sam" / "model.safetensors")
-    save_file(noise(siglip_shapes), folder / "siglip" / "model.safetensors")
-    tokenizer = SigLIPTokenizer.from_expressions(EXPRESSIONS * 20, 32000, 64)
-    (folder / "siglip" / "spiece.model").write_bytes(tokenizer.model)
+def unadapted(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries that a foundation model had before a method added to it."""
+    return {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in state.items()
+        if not (is_lora(name) or ".fusion." in name or ".adapter." in name)
+    }
+
+
+def write_sam(model: ReferringSegmenter, path: Path) -> None:
+    """SAM in transformers' form, SAM 2 in Meta's."""
+    state = unadapted(model.get_submodule("sam").state_dict())
+    if path.suffix == ".pt":
+        torch.save({"model": noise(state)}, path)
+        return
+    names = sam_to_transformers(state)
+    save_file(noise({names[k]: t for k, t in state.items() if not k.startswith("prompt_encoder.pe_layer")}), path)
+
+
+def write_siglip(model: ReferringSegmenter, path: Path) -> None:
+    """SigLIP and SigLIP 2 in transformers' form."""
+    save_file(noise(unadapted(model.get_submodule("siglip").state_dict())), path)
+
+
+def write_beit3(model: ReferringSegmenter, path: Path) -> None:
+    """BEiT-3 in Microsoft's."""
+    state = noise(dict(model.get_submodule("union").state_dict()))
+    torch.save({"model": {f"beit3.{name}": tensor for name, tensor in state.items()}}, path)
+
+
+WRITERS = {"sam": write_sam, "siglip": write_siglip, "beit3": write_beit3}
+
+
+def write_weights(folder: Path, method: str, preset: str) -> dict[str, str]:
+    """Write the files of every role and return the sources."""
+    model = skeleton(method, preset)
+    for name, role in card(method).roles.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        WRITERS[name](model, folder / name / role.weights[0])
+        if role.tokenizer:
+            pieces = model.tokenizer_kind.from_expressions(EXPRESSIONS * 20, *model.text_limits)
+            content = pieces.state()["model"].numpy().tobytes()
+            (folder / name / role.tokenizer[0]).write_bytes(content)
+    return {name: f"local:{folder / name}" for name in card(method).roles}
 
 
 def write_data(folder: Path) -> None:
@@ -101,20 +137,25 @@ def state_of(path: Path) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/rsrefseg_b.yaml")
-    parser.add_argument("--folder", type=Path, default=None, help="where the files go (about 4 GB); default: temporary")
-    options = parser.parse_args()
-    sam = "b" if "rsrefseg_b" in options.config else "l"
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        if not (folder / "siglip" / "spiece.model").is_file():
-            write_weights(folder, sam)
-            write_data(folder / "data")
-        command = [sys.executable, "-m", "rrsis_zoo.cli", "fit", "--config", options.config]
+    parser.add_argument("--overlay", action="append", default=[], help="further configs, such as the tiny preset's")
+    parser.add_argument("--folder", type=Path, help="where the files go (4 GB and more); default: temporary")
+    options, more = parser.parse_known_args()  # what is left is for `rrsis fit`
+    configs = [options.config, *options.overlay]
+    model = model_section(Path(options.config))
+    method = next(c.name for c in MODELS.values() if c.lightning_class.replace(":", ".") == model["class_path"])
+    presets = [model_section(Path(config))["init_args"].get("preset") for config in configs]
+    preset = [name for name in presets if name][-1]
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        folder = Path(temporary)
+        sources = write_weights(folder, method, preset)
+        write_data(folder / "data")
+        command = [sys.executable, "-m", "rrsis_zoo.cli", "fit", *(a for c in configs for a in ("--config", c))]
         command += ["--config", "configs/overlays/cpu.yaml"] if not torch.cuda.is_available() else []
         command += ["--data.root", str(folder / "data"), "--data.batch_size", "1", "--data.num_workers", "0"]
-        sources = {"sam": f"local:{folder / 'sam'}", "siglip": f"local:{folder / 'siglip'}"}
-        command += ["--model.init_args.weights", json.dumps(sources), "--trainer.max_epochs", "2"]
-        command += ["--trainer.accumulate_grad_batches", "1", "--trainer.limit_val_batches", "0"]
+        command += ["--model.init_args.weights", json.dumps(sources)]
+        command += ["--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0"]
+        command += ["--trainer.accumulate_grad_batches", "1"]
+        command += more
         runs = folder / "runs"
         command += ["--trainer.logger", json.dumps(logger(runs)), "--trainer.callbacks", json.dumps(checkpoints(runs))]
         start = time.perf_counter()
@@ -124,6 +165,7 @@ def main() -> None:
         resumed = resume(command, runs / "last.ckpt")
         result = {
             "config": options.config,
+            "preset": preset,
             "wall_s": round(wall, 1),
             "cpu_s": round(used.ru_utime + used.ru_stime, 1),
             "peak_resident_GB": round(used.ru_maxrss / 2**20, 2),

@@ -63,15 +63,15 @@ def test_catalogue_of_the_foundations():
         for repo, config in (("facebook/sam-vit-base", SAM_B), ("facebook/sam-vit-large", SAM_L)):
             state = SAM(config).state_dict()
             total = sum(t.numel() for name, t in state.items() if not name.startswith("position_code."))
-            assert REPOSITORIES[repo].parameters == total
+            assert REPOSITORIES[repo].bytes == 4 * total
         for repo, config in (
             ("google/siglip-so400m-patch14-384", SigLIPConfig()),
             ("google/siglip2-so400m-patch16-512", SIGLIP2_SO400M_512),
         ):
             total = sum(t.numel() for t in SigLIP(config).state_dict().values())
-            assert REPOSITORIES[repo].parameters == total
+            assert REPOSITORIES[repo].bytes == 4 * total
         total = sum(p.numel() for p in timm.create_model("resnet34").parameters())
-        assert REPOSITORIES["timm/resnet34.a1_in1k"].parameters == total
+        assert REPOSITORIES["timm/resnet34.a1_in1k"].bytes == 4 * total
 
 
 def test_small_things():

@@ -73,6 +73,9 @@ def test_rrsis_commands(rrsis, trained, line):
     """With the paper's model replaced by its tiny preset, which needs no weights."""
     folder, few = trained
     words = shlex.split(line)[1:]
+    if words[0] in ("models", "convert"):
+        weights_command(rrsis, words, folder)
+        return
     if words[0] != "parity":
         words = [str(folder / "data") if word == "/path/to/rrsis-d" else word for word in words]
         if not any("tiny" in word for word in words):
@@ -80,6 +83,22 @@ def test_rrsis_commands(rrsis, trained, line):
         words += ["--data.dataset", "rrsis-d", *map(str, few)]
     done = run(rrsis, *words, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def weights_command(rrsis, words, folder):
+    """Without a network: a listing, or what is missing and how it is fetched."""
+    done = run(rrsis, *words, cwd=folder, HF_HUB_CACHE=folder / "hub", HF_HUB_OFFLINE=1)
+    if words == ["models"]:
+        assert done.returncode == 0
+        assert all(name in done.stdout for name in list_models())
+        return
+    assert done.returncode == 2, done.stderr
+    if "--to-official" in words:
+        assert "rsrefseg2-rrsisd" in done.stderr
+    else:
+        assert re.search(
+            "hf download (KyanChen/RSRefSeg2 rrsisd.pth|facebook/sam-vit-large model.safetensors)", done.stderr
+        )
 
 
 def test_python(trained):

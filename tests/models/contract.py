@@ -3,10 +3,13 @@
 import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.inference import segment
 from rrsis_zoo.models.base import Batch, ReferringSegmenter, TextMode
 
 EXPRESSIONS = [
@@ -183,8 +186,27 @@ def deterministic(factory: Factory) -> None:
     assert logits(model, b).equal(logits(model, b))
 
 
+def odd_images_of_a_user(factory: Factory) -> None:
+    """`segment` reads grey and transparent images as RGB, and refuses what it would have to guess at."""
+    model = build(factory).eval()
+    grey = np.random.default_rng(0).integers(0, 256, (24, 32), dtype=np.uint8)
+    colour = np.repeat(grey[..., None], 3, axis=2)
+    expected = segment(model, colour, "the ship").probabilities
+    assert np.isfinite(expected).all()
+    transparent = Image.fromarray(np.dstack([colour, np.full_like(grey, 9)]))
+    for same in (grey, Image.fromarray(grey), transparent):
+        assert np.array_equal(segment(model, same, "the ship").probabilities, expected)
+    for wrong, said in (
+        (Image.fromarray(grey.astype(np.uint16)), "8 bits a channel"),
+        (np.full((24, 32, 3), np.nan), "float64"),
+        (np.zeros((24, 32, 4), dtype=np.uint8), r"\(24, 32, 4\)"),
+    ):
+        with pytest.raises(RRSISError, match=said):
+            segment(model, wrong, "the ship")
+
+
 def odd_input(factory: Factory) -> None:
-    """Odd sentences and images give a result; what is no RGB image gives an error that says so."""
+    """Odd sentences and images give a result; what is no RGB image gives an error that names its sample."""
     model = build(factory).eval()
     sentences = ["", "ship " * 2000, "🚢", "码头左边的船", "...", " the\tship\n"]
     image = torch.zeros(3, 40, 40, dtype=torch.uint8)
@@ -192,10 +214,15 @@ def odd_input(factory: Factory) -> None:
     assert all(x.shape == (40, 40) and x.isfinite().all() for x in out)
     pixel = Batch([torch.full((3, 1, 1), 7, dtype=torch.uint8)], ["the ship"], torch.tensor([0]))
     assert model.restore(model(pixel))[0].shape == (1, 1)
-    bad = [torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8)]
-    for wrong in bad:
-        with pytest.raises(ConfigError, match="uint8 RGB"):
-            model(Batch([wrong], ["the ship"], torch.tensor([0])))
+    bad = {
+        "grey": torch.zeros(1, 8, 8, dtype=torch.uint8),
+        "with alpha": torch.zeros(4, 8, 8, dtype=torch.uint8),
+        "16 bits": torch.zeros(3, 8, 8, dtype=torch.int16),
+        "not a number": torch.full((3, 8, 8), torch.nan),
+    }
+    for what, wrong in bad.items():
+        with pytest.raises(ConfigError, match=rf"image 1 \(of {what}\) must be uint8 RGB"):
+            model(Batch([image, wrong], ["the ship"] * 2, torch.tensor([0, 1]), sample_ids=["good", what]))
 
 
 PROMISES = (
@@ -211,4 +238,5 @@ PROMISES = (
     save_and_load,
     deterministic,
     odd_input,
+    odd_images_of_a_user,
 )

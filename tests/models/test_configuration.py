@@ -1,9 +1,10 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.configuration import change, from_plain, to_plain
+from rrsis_zoo.models.configuration import change, check_choices, from_plain, to_plain
 from rrsis_zoo.models.rsrefseg import RSRefSeg, RSRefSegConfig
 from rrsis_zoo.registry import card, list_models
 
@@ -42,3 +43,19 @@ def test_what_does_not_fit_is_named(changes, message):
 def test_unknown_preset():
     with pytest.raises(ConfigError, match="known: b, l, tiny"):
         RSRefSeg.from_preset("xl")
+
+
+@dataclass(frozen=True)
+class Choosing:
+    colour: Literal["red", "blue"] = "red"
+    size: int = 3
+
+    def __post_init__(self):
+        check_choices(self, "paint")
+
+
+def test_choices():
+    assert change(Choosing(), {"colour": "blue", "size": 4}, "paint") == Choosing("blue", 4)
+    said = r"unknown choice for paint\.colour 'bleu'.*did you mean 'blue'.*known: blue, red"
+    with pytest.raises(ConfigError, match=said):
+        change(Choosing(), {"colour": "bleu"}, "paint")

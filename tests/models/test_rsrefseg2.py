@@ -238,9 +238,9 @@ def test_bf16_is_close():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"backbone": "sam3"}, "must be sam2 or sam1"),
-        ({"loss": {"gather": "some"}}, "gather must be one of published, exact"),
-        ({"loss": {"map": "both"}}, "map must be one of"),
+        ({"backbone": "sam3"}, "choice for rsrefseg2.backbone .sam3.*sam2"),
+        ({"loss": {"gather": "some"}}, "choice for loss.gather .some.*exact, published"),
+        ({"loss": {"map": "both"}}, "choice for loss.map"),
     ],
 )
 def test_unknown_choices_are_named(changes, said):

@@ -102,7 +102,7 @@ def test_the_image_code_is_resized_to_the_grid():
         ({"prompt_start": "zero", "prompt_code": False}, "needs prompter.prompt_code"),
         ({"dense_from": "queries", "decomposition_depth": 0}, "decomposition_depth of 1"),
         ({"second_order_depth": 0}, "second_order_depth"),
-        ({"dense_from": "text_pool"}, "must be one of sentence"),
+        ({"dense_from": "text_pool"}, "choice for prompter.dense_from .text_pool"),
         ({"attention_width": 15}, "multiple of prompter.heads"),
     ],
 )

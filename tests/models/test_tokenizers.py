@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer, SigLIPTokenizer, canonicalise, pad
+from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, SigLIP2Tokenizer, SigLIPTokenizer, canonicalise, pad
 
 SENTENCES = [
     "The red ship on the left of the pier",
@@ -173,3 +173,37 @@ def test_files_that_are_not_siglip2s(second):
     other = second.model.replace(b"<eos>", b"<end>")
     with pytest.raises(ConfigError, match="<eos> has id None, expected 1"):
         SigLIP2Tokenizer(other, 64)
+
+
+# -- BEiT-3 ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def beit3():
+    return BEiT3Tokenizer.from_expressions(SENTENCES, 200, 64)
+
+
+@pytest.mark.parametrize("sentence", [*SENTENCES[:4], "  two  blanks ", "", "Ünïcödé", "码头", "🚢", "tank\n"])
+def test_beit3_ids_are_xlm_robertas(beit3, tmp_path, sentence):
+    """As transformers' tokenizer of that convention reads the same file."""
+    from transformers import XLMRobertaTokenizer
+
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(beit3.model)
+    theirs = XLMRobertaTokenizer.from_pretrained(tmp_path)(sentence)["input_ids"]
+    assert beit3.encode(sentence) == theirs
+
+
+def test_beit3_cuts_pads_and_travels(beit3):
+    long = beit3.encode("ship " * 2000)
+    assert len(long) == 64
+    assert (long[0], long[-1]) == (0, 2)
+    tokens = beit3(["the red ship", "ship"], "independent")
+    assert tokens.ids[1, tokens.length[1] :].tolist() == [3] * (tokens.ids.shape[1] - int(tokens.length[1]))
+    assert beit3(["the red ship", "ship"], "published").length.unique().tolist() == [tokens.ids.shape[1]]
+    again = BEiT3Tokenizer.from_state(beit3.state())
+    assert again.encode(SENTENCES[0]) == beit3.encode(SENTENCES[0])
+    assert max(max(beit3.encode(s)) for s in SENTENCES) < beit3.vocabulary_size <= 200
+    with pytest.raises(ConfigError, match="no sentencepiece model"):
+        BEiT3Tokenizer(b"nothing", 30)
+    with pytest.raises(ConfigError, match="there are none"):
+        BEiT3Tokenizer.from_expressions(["", " "], 200, 30)

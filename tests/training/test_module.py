@@ -100,6 +100,22 @@ def test_a_checkpoint_of_another_configuration_is_refused(trained, tree):
         trainer(path.parent).test(wrong, datamodule=data(tree), ckpt_path=path)
 
 
+def test_an_evaluation_setting_is_free(trained, tree):
+    """RSRefSeg 2's fallback: one checkpoint is tested with and without it; what is trained must still be the same."""
+    method, path, numbers, model = trained
+    if method != "rsrefseg2":
+        assert not card(method).model().evaluation_settings
+        return
+    other = module(method, settings={"stability_fallback": True})
+    tested = trainer(path.parent).test(other, datamodule=data(tree), ckpt_path=path, verbose=False)[0]
+    assert other.model.config.stability_fallback
+    assert tested["test/n"] == numbers["test/n"]
+    assert weights_hash(other.model) == weights_hash(model.model)
+    wrong = module(method, settings={"stability_fallback": True, "loss": {"bce": 1.0}})
+    with pytest.raises(ConfigError, match="config is"):
+        trainer(path.parent).test(wrong, datamodule=data(tree), ckpt_path=path)
+
+
 def test_files_that_are_no_checkpoint(tmp_path):
     with pytest.raises(MissingWeightsError, match=r"no checkpoint .*gone\.ckpt"):
         rrsis_zoo.load_model(tmp_path / "gone.ckpt")

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import yaml
 
 from rrsis_zoo.training.schedules import WarmupCosine
 
@@ -25,8 +26,46 @@ def test_rsrefseg2_recipe():
     assert factor(7 * 299) == pytest.approx(0.58, abs=0.005)
 
 
+def test_rs2sam2_recipe():
+    """Constant, a tenth in the last 10 of 40 epochs; the script's drop after epoch 49 never comes in 40."""
+    factor = WarmupCosine(5, drop_epoch=30, drop_factor=0.1)
+    assert {factor(step) for step in range(5 * 30)} == {1.0}
+    assert {factor(step) for step in range(5 * 30, 5 * 40)} == {0.1}
+    assert {WarmupCosine(5, drop_epoch=50)(step) for step in range(5 * 40)} == {1.0}
+
+
 def test_floor_and_no_schedule():
     factor = WarmupCosine(3, cosine_epochs=4, floor=0.1)
     assert factor(3 * 4) == pytest.approx(0.1)
     assert factor(3 * 40) == pytest.approx(0.1)
     assert {WarmupCosine(3)(step) for step in range(20)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("overlays", "epochs", "end"),
+    [
+        ([], 300, 5.8e-5),
+        (["revision_b"], 300, 2.2e-5),
+        (["refsegrs"], 600, 1.16e-4),
+        (["refsegrs", "refsegrs_revision_b"], 600, 1.01e-4),
+    ],
+)
+def test_rsrefseg2_configs_end_at_the_published_rates(root, overlays, epochs, end):
+    """Spec rsrefseg2 §8, last row of the table, of both revisions of the authors' files."""
+
+    def read(path):
+        return yaml.safe_load((root / "configs" / path).read_text(encoding="utf-8"))
+
+    settings, trainer = read("model/rsrefseg2_l.yaml")["init_args"], read("trainer/rsrefseg2.yaml")
+    for name in overlays:
+        overlay = read(f"overlays/rsrefseg2_{name}.yaml")
+        settings |= overlay["model"]["init_args"]
+        trainer |= overlay.get("trainer", {})
+    assert trainer["max_epochs"] == epochs
+    (rate,) = set(settings["learning_rates"].values())
+    names = ("warmup_epochs", "warmup_start", "cosine_start", "cosine_epochs", "floor")
+    factor = WarmupCosine(10, **{name: settings[name] for name in names})
+    assert rate * factor(epochs * 10 - 1) == pytest.approx(end, rel=0.02)
+    constant = settings["cosine_start"]
+    assert {factor(step) for step in range(50, constant * 10)} == {1.0}
+    assert factor(0) == 0.01

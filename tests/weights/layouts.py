@@ -39,10 +39,8 @@ def prefixed(prefix):
 
 
 WRAPPERS = {
-    "bare": lambda state: state,
     "mmengine": lambda state: {"meta": {"epoch": 3, "cfg": "model = dict()"}, "state_dict": state},
     "deepspeed": lambda state: {"module": state, "dp_world_size": 8, "global_steps": 7},
-    "data parallel": prefixed("module."),
     "data parallel in mmengine": lambda state: {"state_dict": prefixed("module.")(state)},
     "bf16 in mmengine": lambda state: {"state_dict": bf16(state)},
 }

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import layouts
+import numpy as np
 import pytest
 import torch
 
+from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.rsrefseg import RSRefSeg
 from rrsis_zoo.registry import card, list_models
@@ -113,3 +115,24 @@ def test_convert_refuses(authors, tmp_path, more, words):
     with pytest.raises(ConfigError, match=words):
         cli.run_convert([f"local:{authors[0]}", str(tmp_path / "out"), "--model", "rsrefseg", *more])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_whole_model_in_a_config(rrsis, root, tmp_path):
+    """`rrsis test` of a shared folder: one source string instead of a checkpoint."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((64, 64), dtype=np.bool_)
+    mask[20:40, 20:50] = True
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    scenes = [Scene(image, [Referent(mask, ["the ship"], "ship")], split) for split in ("train", "val", "test")]
+    write_rrsisd(tmp_path / "data", scenes)
+    model = RSRefSeg.from_preset("tiny")
+    model.fit_tokenizer(EXPRESSIONS)
+    model.save_pretrained(tmp_path / "model")
+    configs = [root / "configs" / "rsrefseg.yaml", root / "configs" / "overlays" / "rsrefseg_tiny.yaml"]
+    command = [*rrsis, "test", *(a for c in configs for a in ("--config", c)), "--data.root", tmp_path / "data"]
+    command += ["--model.init_args.weights", f"local:{tmp_path / 'model'}"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(next(tmp_path.glob("runs/**/test.json")).read_text())
+    assert record["weights_sha256"] == weights_hash(model)

@@ -84,7 +84,13 @@ def test_configs_of_ones_own(tmp_path):
 
     assert config() == []
     assert config(weights=None) == []
-    assert config(weights={"sam": "none", "siglip": "local:/x"}) == []
+    by_hand = config(weights={"sam": "none", "siglip": f"local:{tmp_path / 'siglip'}"})
+    with pytest.raises(MissingWeightsError, match=r"SigLIP: there is no file or folder .*siglip"):
+        fetch(by_hand, Hub(tmp_path))
+    (tmp_path / "siglip").mkdir()
+    for name in ("model.safetensors", "spiece.model"):
+        (tmp_path / "siglip" / name).touch()
+    assert [p.name for p in fetch(by_hand, Hub(tmp_path))] == ["model.safetensors", "spiece.model"]
     own = config(weights={"sam": "hub:me/sam@v2:sam.pth", "siglip": "none"})
     assert repos(own) == [("hub:me/sam@v2:sam.pth", (("sam.pth",),))]
     assert repos(config(weights="hub:me/all:w.pth")) == [("hub:me/all:w.pth", (("w.pth",),))]

@@ -90,19 +90,19 @@ class Release:
 
     Attributes:
         name: short name.
-        source: where they are.
+        source: the repository that they are in.
+        files: names that their file may have there, the likeliest first.
         preset: the sizes that they fit.
         dataset: what they were trained on.
         licence: what the place where they lie says.
-        gigabytes: size of the download; None where it is not known.
     """
 
     name: str
     source: str
+    files: tuple[str, ...]
     preset: str
     dataset: str
     licence: str
-    gigabytes: float | None = None
 
 
 @dataclass(frozen=True)

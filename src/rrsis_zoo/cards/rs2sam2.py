@@ -1,7 +1,7 @@
 """RS2-SAM2's card."""
 
 from rrsis_zoo.cards.card import ModelCard, Official, Preset, Release, Role, Score, scores
-from rrsis_zoo.weights.catalogue import BEIT3_FILES, BEIT3_PAGE, SAM2_FILES, TRANSFORMERS_FILES
+from rrsis_zoo.weights.catalogue import BEIT3_FILES, BEIT3_PAGE, SAM2_FILES, TRANSFORMERS_FILES, UNSTATED
 
 SKIPPED: dict[str, str] = dict.fromkeys(
     (
@@ -20,20 +20,27 @@ SKIPPED: dict[str, str] = dict.fromkeys(
 """Entries of the published checkpoints that have no place here, and why."""
 
 _PROTOCOL = "1024 x 1024, Pr@t with IoU >= t, an empty union scores 0"
-_LICENCE = "none stated"
+
+
+def _release(folder: str, dataset: str) -> Release:
+    """Written by transformers' ``save_pretrained``: one of its file names, perhaps in shards."""
+    files = tuple(f"{folder}/{name}" for name in TRANSFORMERS_FILES)
+    return Release(folder, "hub:ReeF2025/RS2-SAM2", files, "l", dataset, UNSTATED)
+
 
 CARD = ModelCard(
     name="rs2sam2",
     title="RS2-SAM2: a SAM 2 that reads the sentence in every block",
     paper="Rong et al., AAAI 2026, arXiv 2503.07266",
-    code="",
+    code="https://github.com/rongfu-dsb/RS2-SAM2",
     code_licence="none stated",
     weights_licence="SAM 2: Apache-2.0; BEiT-3: MIT; the authors' own weights: none stated",
     torch_class="rrsis_zoo.models.rs2sam2:RS2SAM2",
     lightning_class="rrsis_zoo.training.rs2sam2:RS2SAM2Module",
     presets={
         "l": Preset(927_044_715, 713_668_534, {"sam": "hub:facebook/sam2-hiera-large", "beit3": "local:weights/beit3"}),
-        "tiny": Preset(1_796_651, 1_763_814),
+        "tiny": Preset(1_789_483, 1_756_646),
+        "tiny256": Preset(1_829_675, 1_796_838),
     },
     roles={
         "sam": Role("SAM 2", (*SAM2_FILES, *TRANSFORMERS_FILES), "rrsis_zoo.weights.pretrained:load_rs2sam2_sam"),
@@ -53,8 +60,8 @@ CARD = ModelCard(
         skipped=SKIPPED,
     ),
     releases=(
-        Release("rrsisd", "hub:ReeF2025/RS2-SAM2:rrsisd/model.safetensors", "l", "RRSIS-D", _LICENCE),
-        Release("refseg", "hub:ReeF2025/RS2-SAM2:refseg/model.safetensors", "l", "RefSegRS", _LICENCE),
+        _release("rrsisd", "RRSIS-D"),
+        _release("refseg", "RefSegRS"),
     ),
     published=(
         Score("RefSegRS", "val", scores("95.36 94.90 92.58 83.76 36.66 88.03 85.21"), _PROTOCOL, "the paper, Table 1"),

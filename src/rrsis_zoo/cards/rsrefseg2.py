@@ -1,10 +1,9 @@
 """RSRefSeg 2's card."""
 
 from rrsis_zoo.cards.card import ModelCard, Official, Preset, Release, Role, Score, scores
-from rrsis_zoo.weights.catalogue import SAM21_FILES, SAM_FILES, TRANSFORMERS_FILES
+from rrsis_zoo.weights.catalogue import SAM21_FILES, SAM_FILES, TRANSFORMERS_FILES, UNSTATED
 
 _SIGLIP2 = "hub:google/siglip2-so400m-patch16-512"
-_LICENCE = "none stated that we know of"
 
 
 def _sources(repository: str, size: str) -> dict[str, str]:
@@ -12,7 +11,7 @@ def _sources(repository: str, size: str) -> dict[str, str]:
 
 
 def _release(name: str, dataset: str) -> Release:
-    return Release(name, f"hub:KyanChen/RSRefSeg2:{name}.pth", "l", dataset, _LICENCE, gigabytes=2.9)
+    return Release(name, "hub:KyanChen/RSRefSeg2", (f"{name}.pth",), "l", dataset, UNSTATED)
 
 
 CARD = ModelCard(

@@ -61,6 +61,11 @@ class Batch:
         """(M, 2) int64 native sizes."""
         return torch.tensor([image.shape[-2:] for image in self.images], dtype=torch.int64).reshape(-1, 2)
 
+    def samples_of(self, image: int) -> list[str]:
+        """Return the names of the samples that speak of an image."""
+        used = zip(self.sample_ids, self.image_index.tolist(), strict=False)  # names are optional
+        return [name for name, i in used if i == image]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return a copy with every tensor on the device."""
 
@@ -208,6 +213,8 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         name: public name, as in configs and tables.
         presets: preset name -> configuration.
         tokenizer_kind: class of its tokenizer.
+        evaluation_settings: fields of the configuration that change nothing but the evaluation; a checkpoint may be
+            tested with others than it was trained with.
         config: this model's configuration.
         max_expressions: how many expressions ``segment`` takes at once in evaluation; None for all.
     """
@@ -215,6 +222,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     name: ClassVar[str]
     presets: ClassVar[dict[str, Any]]
     tokenizer_kind: ClassVar[type[Tokenizer]]
+    evaluation_settings: ClassVar[frozenset[str]] = frozenset()
     config: Any
     _tokenizer: Tokenizer | None = None
     max_expressions: int | None = None
@@ -321,7 +329,12 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         return Prediction(logits, prompts, state, image_index)
 
     def forward(self, batch: Batch, text_mode: TextMode = "independent") -> Prediction:
-        """Answer every expression of the batch."""
+        """Answer every expression of the batch.
+
+        Raises:
+            ConfigError: an image that is not native RGB; it names the image's samples.
+        """
+        check_images(batch.images, [", ".join(batch.samples_of(i)) for i in range(len(batch.images))])
         state = self.encode_image(batch.images)
         return self.refer(state, self.tokenize(batch.expressions, text_mode), batch.image_index)
 
@@ -411,8 +424,12 @@ def count_parameters(model: ReferringSegmenter) -> ParameterCount:
     return ParameterCount(total, trained + dead, trained)
 
 
-def check_images(images: Sequence[Tensor]) -> None:
+def check_images(images: Sequence[Tensor], samples: Sequence[str] = ()) -> None:
     """Refuse what is no native RGB image.
+
+    Args:
+        images: to be checked.
+        samples: what each is called in an error besides its number.
 
     Raises:
         ConfigError: an image that is not uint8 (3, H, W) with at least one pixel.
@@ -420,4 +437,5 @@ def check_images(images: Sequence[Tensor]) -> None:
     for i, image in enumerate(images):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
             given = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
-            raise ConfigError(f"image {i} must be uint8 RGB of shape (3, H, W), got {given}")
+            name = f" (of {samples[i]})" if i < len(samples) and samples[i] else ""
+            raise ConfigError(f"image {i}{name} must be uint8 RGB of shape (3, H, W), got {given}")

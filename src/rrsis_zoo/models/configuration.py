@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rrsis_zoo.errors import ConfigError, unknown_name
 
@@ -33,6 +33,21 @@ def change(config: C, changes: Mapping[str, Any], where: str) -> C:
         else:
             new[name] = _like(present, value, f"{where}.{name}")
     return replace(config, **new)  # type: ignore[type-var]
+
+
+def check_choices(config: Any, where: str) -> None:
+    """Refuse a value that is none of its field's ``Literal`` choices; for a configuration's ``__post_init__``.
+
+    Args:
+        config: a dataclass instance.
+        where: what is configured, as an error says it.
+
+    Raises:
+        ConfigError: see there.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            raise unknown_name(f"choice for {where}.{name}", getattr(config, name), get_args(hint))
 
 
 def _like(present: Any, value: Any, where: str) -> Any:

@@ -18,7 +18,7 @@ the boundary loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -82,7 +82,7 @@ class RS2SAM2Config:
 
 TINY = RS2SAM2Config(
     union=BEiT3Config(
-        image_size=128, patch_size=8, width=64, depth=2, heads=4, mlp_width=128, vocabulary=512, text_positions=66
+        image_size=96, patch_size=8, width=64, depth=2, heads=4, mlp_width=128, vocabulary=512, text_positions=66
     ),
     sam=SAM2Config(
         image_size=128,
@@ -99,8 +99,15 @@ TINY = RS2SAM2Config(
     adapt="full",
     boundary_pairs="own",
     dice_over="mean",
-    pseudo_mask_weight=2.0,
+    dice_weight=0.5,
+    pseudo_mask_weight=5.0,
     prior=-3.0,
+)
+
+TINY_256 = replace(
+    TINY,
+    union=replace(TINY.union, image_size=224, patch_size=16),
+    sam=replace(TINY.sam, image_size=256, windows=(8, 4, 16, 8)),
 )
 
 
@@ -109,7 +116,7 @@ class RS2SAM2(ReferringSegmenter):
 
     name: ClassVar[str] = "rs2sam2"
     tokenizer_kind = BEiT3Tokenizer
-    presets: ClassVar[dict[str, RS2SAM2Config]] = {"l": RS2SAM2Config(), "tiny": TINY}
+    presets: ClassVar[dict[str, RS2SAM2Config]] = {"l": RS2SAM2Config(), "tiny": TINY, "tiny256": TINY_256}
 
     def __init__(self, config: RS2SAM2Config) -> None:
         super().__init__()

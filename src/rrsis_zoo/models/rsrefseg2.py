@@ -42,6 +42,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
 from rrsis_zoo.models.losses import (
@@ -105,15 +106,7 @@ class LossConfig:
         Raises:
             ConfigError: see there.
         """
-        known = {
-            "gather": ("published", "exact"),
-            "mil_text": ("sentence", "queries"),
-            "map": ("original", "refined"),
-            "padding": ("published", "ignored"),
-        }
-        for name, choices in known.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"loss.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        check_choices(self, "loss")
 
 
 @dataclass(frozen=True)
@@ -128,7 +121,7 @@ class RSRefSeg2Config:
         loss: weights and switches.
         stability_fallback: in evaluation, return one of SAM 2's other three masks where the first is unstable (Q1).
             The published numbers have it. Those masks have never been trained: it is for the authors' checkpoints, and
-            off for one's own.
+            off for one's own. A checkpoint can be tested with either.
         adapt: ``lora`` trains adapters on frozen encoders (published); ``full`` trains everything, for random weights.
         lora_rank, lora_alpha, lora_dropout: of all adapters.
     """
@@ -149,10 +142,9 @@ class RSRefSeg2Config:
         """Refuse what does not go together.
 
         Raises:
-            ConfigError: an unknown backbone, or SAM 2's fallback without SAM 2.
+            ConfigError: an unknown choice, or SAM 2's fallback without SAM 2.
         """
-        if self.backbone not in ("sam2", "sam1"):
-            raise ConfigError(f"rsrefseg2.backbone must be sam2 or sam1, got {self.backbone!r}")
+        check_choices(self, "rsrefseg2")
         if self.stability_fallback and self.backbone == "sam1":
             raise ConfigError("rsrefseg2.stability_fallback is SAM 2's: with backbone sam1 it must be false")
 
@@ -230,6 +222,7 @@ class RSRefSeg2(ReferringSegmenter):
 
     name: ClassVar[str] = "rsrefseg2"
     tokenizer_kind = SigLIP2Tokenizer
+    evaluation_settings: ClassVar[frozenset[str]] = frozenset({"stability_fallback"})
     presets: ClassVar[dict[str, RSRefSeg2Config]] = {
         "l": RSRefSeg2Config(),
         "b_plus": RSRefSeg2Config(sam2=SAM2_B_PLUS),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones.siglip import TextFeatures
+from rrsis_zoo.models.configuration import check_choices
 from rrsis_zoo.models.layers.correlation import correlate, correlate_enlarged
 
 
@@ -76,17 +77,7 @@ class PrompterConfig:
             ConfigError: an unknown choice; tokens that start at zero and have no code; queries pooled to one vector
                 that are words, whose number changes; no second order; a width that the heads cannot share.
         """
-        known = {
-            "query_start": ("text_pool", "learned", "zero"),
-            "prompt_start": ("learned", "zero"),
-            "image_code": ("learned", "fourier", "none"),
-            "dense_from": ("sentence", "prompt", "queries", "refined_queries", "none"),
-            "dense_map": ("refined", "original"),
-            "dense_enlarge": ("before", "after"),
-        }
-        for name, choices in known.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"prompter.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        check_choices(self, "prompter")
         for kind in ("query", "prompt"):  # Q9
             if getattr(self, f"{kind}_start") == "zero" and not getattr(self, f"{kind}_code"):
                 raise ConfigError(f"prompter.{kind}_start zero needs prompter.{kind}_code: equal tokens stay equal")

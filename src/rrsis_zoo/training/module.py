@@ -117,6 +117,9 @@ class RRSISModule(lightning.LightningModule):
         if said is None:
             raise ConfigError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
         ours = meta(self.model)
+        free = {name: ours["config"][name] for name in self.model.evaluation_settings}
+        if said["model"] == ours["model"]:
+            said = {**said, "config": {**said["config"], **free}}
         for key in ("model", "config"):
             if said[key] != ours[key]:
                 raise ConfigError(f"the checkpoint's {key} is {said[key]}, this run's is {ours[key]}")

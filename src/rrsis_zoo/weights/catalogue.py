@@ -23,40 +23,39 @@ BEIT3_FILES = ("beit3_large_patch16_224.pth",)
 BEIT3_PAGE = "https://github.com/microsoft/unilm/tree/master/beit3"
 
 
+UNSTATED = "none stated that we know of"
+
+
 @dataclass(frozen=True)
 class Repository:
-    """A repository of foundation weights.
+    """A repository of weights.
 
     Attributes:
         what: the model.
         licence: of its weights.
-        parameters: scalars in it; the files hold 4 bytes for each.
+        bytes: size of one weight file: 4 bytes for each scalar, to a few kilobytes, or as its page says.
     """
 
     what: str
     licence: str
-    parameters: int
-
-    @property
-    def bytes(self) -> int:
-        """Size of the weight file, to a few kilobytes."""
-        return 4 * self.parameters
+    bytes: int
 
 
 REPOSITORIES: dict[str, Repository] = {
-    "facebook/sam-vit-base": Repository("SAM ViT-B", "Apache-2.0", 93_735_728),
-    "facebook/sam-vit-large": Repository("SAM ViT-L", "Apache-2.0", 312_343_088),
-    "google/siglip-so400m-patch14-384": Repository("SigLIP so400m, 384 px", "Apache-2.0", 877_960_498),
-    "google/siglip2-so400m-patch16-512": Repository("SigLIP 2 so400m, 512 px", "Apache-2.0", 1_136_555_698),
+    "facebook/sam-vit-base": Repository("SAM ViT-B", "Apache-2.0", 4 * 93_735_728),
+    "facebook/sam-vit-large": Repository("SAM ViT-L", "Apache-2.0", 4 * 312_343_088),
+    "google/siglip-so400m-patch14-384": Repository("SigLIP so400m, 384 px", "Apache-2.0", 4 * 877_960_498),
+    "google/siglip2-so400m-patch16-512": Repository("SigLIP 2 so400m, 512 px", "Apache-2.0", 4 * 1_136_555_698),
     # with the parts for video, as the table of the sam2 repository's README has them
-    "facebook/sam2-hiera-large": Repository("SAM 2 Hiera-L", "Apache-2.0", 224_400_000),
-    "facebook/sam2.1-hiera-large": Repository("SAM 2.1 Hiera-L", "Apache-2.0", 224_400_000),
-    "facebook/sam2.1-hiera-base-plus": Repository("SAM 2.1 Hiera-B+", "Apache-2.0", 80_800_000),
-    "facebook/sam2.1-hiera-small": Repository("SAM 2.1 Hiera-S", "Apache-2.0", 46_000_000),
-    "facebook/sam2.1-hiera-tiny": Repository("SAM 2.1 Hiera-T", "Apache-2.0", 38_900_000),
+    "facebook/sam2-hiera-large": Repository("SAM 2 Hiera-L", "Apache-2.0", 4 * 224_400_000),
+    "facebook/sam2.1-hiera-large": Repository("SAM 2.1 Hiera-L", "Apache-2.0", 4 * 224_400_000),
+    "facebook/sam2.1-hiera-base-plus": Repository("SAM 2.1 Hiera-B+", "Apache-2.0", 4 * 80_800_000),
+    "facebook/sam2.1-hiera-small": Repository("SAM 2.1 Hiera-S", "Apache-2.0", 4 * 46_000_000),
+    "facebook/sam2.1-hiera-tiny": Repository("SAM 2.1 Hiera-T", "Apache-2.0", 4 * 38_900_000),
+    "KyanChen/RSRefSeg2": Repository("RSRefSeg 2, a file for each data set", UNSTATED, 2_900_000_000),
     # of transformers' Sam3VideoModel, which the repository is for
-    "facebook/sam3": Repository("SAM 3", "SAM License", 859_922_360),
-    "timm/resnet34.a1_in1k": Repository("ResNet-34", "Apache-2.0", 21_797_672),
+    "facebook/sam3": Repository("SAM 3", "SAM License", 4 * 859_922_360),
+    "timm/resnet34.a1_in1k": Repository("ResNet-34", "Apache-2.0", 4 * 21_797_672),
 }
 """Those that the cards name."""
 

@@ -49,9 +49,12 @@ def card_text(card: ModelCard) -> str:
             f"preset {name}: {preset.parameters / 1e6:,.1f} M parameters{trained}{_starts_from(preset.weights)}"
         )
     for release in card.releases:
-        size = f", {release.gigabytes} GB" if release.gigabytes else ""
+        source = parse_source(release.source)
+        known = REPOSITORIES.get(source.repo) if isinstance(source, HubSource) else None
+        size = f", {size_text(known.bytes)}" if known else ""
+        place = f"{release.source}:{release.files[0]}"
         lines.append(
-            f"release {release.name}: {release.dataset}, preset {release.preset}{size}, {release.source}, "
+            f"release {release.name}: {release.dataset}, preset {release.preset}{size}, {place}, "
             f"licence: {release.licence}"
         )
     return "\n".join([card.name, *(textwrap.indent(line, "  ") for line in lines)])

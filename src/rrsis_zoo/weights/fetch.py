@@ -105,9 +105,8 @@ def _of_release(card: ModelCard, name: str) -> list[Wanted]:
         raise unknown_name(f"release of {card.name}", name, [r.name for r in card.releases])
     source = parse_source(release.source)
     assert isinstance(source, HubSource)
-    assert source.file is not None
     assert card.official is not None
-    found = [Wanted(source, f"{card.name} {name}", ((source.file,),))]
+    found = [Wanted(source, f"{card.name} {name}", (release.files,))]
     role = card.official.tokenizer
     tokenizer = parse_source(card.presets[release.preset].weights[role])
     assert not isinstance(tokenizer, NoSource)
@@ -115,7 +114,7 @@ def _of_release(card: ModelCard, name: str) -> list[Wanted]:
 
 
 def _of_config(path: Path) -> list[Wanted]:
-    model = _section(path, "model")
+    model = model_section(path)
     arguments = model.get("init_args", {})
     card = next((c for c in MODELS.values() if c.lightning_class.replace(":", ".") == model.get("class_path")), None)
     if card is None:
@@ -131,24 +130,30 @@ def _of_config(path: Path) -> list[Wanted]:
     return _of_weights(card, weights)
 
 
-def _section(path: Path, key: str) -> dict[str, Any]:
-    """Return a section of a config; one that is a path is read from there."""
+def model_section(path: Path) -> dict[str, Any]:
+    """Return the section ``model`` of a config; one that is a path is read from there.
+
+    Raises:
+        ConfigError: the file cannot be read, or has no such section.
+    """
+    section = _read(path).get("model")
+    if isinstance(section, str):
+        section = _read(path.parent / section)
+    if not isinstance(section, dict):
+        raise ConfigError(f"{path} has no section 'model'")
+    return section
+
+
+def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as a config: {error}") from error
-    section = content.get(key) if isinstance(content, dict) else None
-    if isinstance(section, str):
-        path = path.parent / section
-        try:
-            section = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path} cannot be read as a config: {error}") from error
-    if not isinstance(section, dict):
-        raise ConfigError(f"{path} has no section {key!r}")
-    return section
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} cannot be read as a config: it holds no settings")
+    return content
 
 
 def fetch(needs: Iterable[Wanted], download: Download) -> list[Path]:

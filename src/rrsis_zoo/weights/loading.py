@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ def load_weights(model: ReferringSegmenter, weights: str | Mapping[str, str]) ->
     path = find_whole(weights, model.name)
     saved = ours_at(path)
     if saved is None:
+        _warn_of_settings(model)
         _fill_official(model, path, weights)
         return
     _check_method(saved, weights, model.name)
@@ -163,6 +165,18 @@ def _fill_official(model: ReferringSegmenter, path: Path, source: str) -> None:
     load_official(model, path)
     if not model.tokenizer_ready:
         load_tokenizer(model, default_tokenizer(model.name))
+
+
+def _warn_of_settings(model: ReferringSegmenter) -> None:
+    """Say which settings the authors' numbers were made with, where the model has others."""
+    official = card(model.name).official
+    for name, value in official.settings.items() if official else ():
+        if getattr(model.config, name) != value:
+            warnings.warn(
+                f"the published numbers of {model.name} were made with {name}={value}, this model has "
+                f"{getattr(model.config, name)}: set model.init_args.settings.{name} to reproduce them",
+                stacklevel=3,
+            )
 
 
 def default_tokenizer(method: str) -> str:

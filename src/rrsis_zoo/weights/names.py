@@ -298,6 +298,25 @@ def rs2sam2(name: str) -> str:
     return rename(name, _RS2SAM2)
 
 
+def rsrefseg2(name: str) -> str:
+    """Return the name of one of RSRefSeg 2's tensors in the authors' checkpoints."""
+    if name.startswith("prompter."):
+        return _rsrefseg2_prompter(name)
+    if re.match(r"sam\.(image_encoder\.(blocks|neck\.\d|patch|pos)|prompt_encoder|mask_decoder|position_code)", name):
+        name = f"sam.{rename(name.removeprefix('sam.'), SAM_TO_TRANSFORMERS)}"  # SAM 1 in transformers' names
+    return rename(name, _RSREFSEG2)
+
+
+def _rsrefseg2_prompter(name: str) -> str:
+    found = re.fullmatch(r"prompter\.(\w+)\.(\d+)\.(\w+)\.(attention|norm|mlp|mlp_norm)\.(.+)", name)
+    if not found or found[1] not in _CASCADE:
+        return rename(name, _RSREFSEG2_PROMPTER)
+    stage, block, read, part, rest = found.groups()
+    theirs, reads = _CASCADE[stage]
+    operation = reads[read][("attention", "norm", "mlp", "mlp_norm").index(part)]
+    return f"prompter.{theirs}.{block}.{operation}.{rest}"
+
+
 def evisam3(name: str) -> str:
     """Return the name of one of EviSAM3's tensors in the checkpoints of the authors' program."""
     return rename(name, _EVISAM3)
