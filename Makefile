@@ -80,6 +80,10 @@ dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at real size: the published w
 many-expressions: $(READY) ## one image with 16 expressions: encoded once beside once for each
 	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
 
+.PHONY: experts
+experts: $(READY) ## do EviSAM3's experts do anything? (six trainings of two minutes)
+	$(BIN)/python benchmarks/experts.py $(ARGS)
+
 .PHONY: rs2sam2-forward
 rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass beside the published way: time and memory by part (4.5 GB)
 	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from rrsis_zoo.cards import control, rs2sam2, rsrefseg, rsrefseg2
+from rrsis_zoo.cards import control, evisam3, rs2sam2, rsrefseg, rsrefseg2
 from rrsis_zoo.cards.card import ModelCard
 from rrsis_zoo.errors import unknown_name
 
-MODELS: dict[str, ModelCard] = {card.name: card for card in (rsrefseg.CARD, rs2sam2.CARD, rsrefseg2.CARD, control.CARD)}
+MODELS: dict[str, ModelCard] = {
+    card.name: card for card in (rsrefseg.CARD, rs2sam2.CARD, rsrefseg2.CARD, evisam3.CARD, control.CARD)
+}
 
 
 def list_models() -> list[str]:

@@ -352,6 +352,10 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return the named loss terms, each times its weight, and ``"loss"``, their sum, which is minimised."""
 
+    def readings(self, prediction: Prediction) -> dict[str, Tensor]:
+        """Return named scalars that are worth watching in training and are no losses; none by default."""
+        return {}
+
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return a named partition of everything that trains; learning rates for the names live in the config."""

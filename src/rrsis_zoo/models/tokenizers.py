@@ -221,6 +221,61 @@ class BEiT3Tokenizer:
         return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
 
 
+class PieceTokenizer:
+    """EviSAM3's text convention (spec evisam3 §3): the ids of ``beit3.spm`` as they are, no marks, pads of id 0.
+
+    Id 0 is the unknown piece too. Case and punctuation are kept. BEiT-3 itself keeps piece k in row k + 1 of its table.
+
+    Args:
+        model: the sentencepiece model file's bytes.
+        max_length: longer sentences are cut.
+    """
+
+    pad_id = 0
+
+    def __init__(self, model: bytes, max_length: int) -> None:
+        self._pieces = read_pieces(model)
+        self.model = model
+        self.max_length = max_length
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Read the published ``beit3.spm``."""
+        return cls(path.read_bytes(), max_length)
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Learn at most ``max_pieces`` pieces from sentences, with the special ids of ``beit3.spm``.
+
+        Raises:
+            ConfigError: there is nothing to learn from.
+        """
+        sentences = [clean for e in expressions if (clean := e.strip())]
+        return cls(learn(sentences, max_pieces, unk_id=0, bos_id=1, eos_id=2, pad_id=-1), max_length)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of pieces, special ones included."""
+        return self._pieces.get_piece_size()
+
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, at most ``max_length`` of them."""
+        return self._pieces.encode(expression)[: self.max_length]
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
+        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values and tensors that ``from_state`` reads."""
+        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make the tokenizer of ``state()``."""
+        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
+
+
 def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:
     """Read a sentencepiece model.
 

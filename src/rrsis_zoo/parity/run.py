@@ -28,11 +28,35 @@ class Computed:
         tensors: by the case's names; losses that the case records as tensors too.
         losses: by the case's names.
         objective: the scalar whose gradients the case records, or None.
+        leaves: inputs whose gradients the case records as tensors, by the gradients' names.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     losses: dict[str, float | None] = field(default_factory=dict)
     objective: Tensor | None = None
+    leaves: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Part(nn.Module):
+    """A piece of a method that is run without the rest: as much of a model as a case needs.
+
+    Args:
+        modules: by the first part of their parameters' names.
+        official: maps a parameter's name to the case's.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], official: Callable[[str], str]) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.official = official
+
+    def inert_parameters(self) -> dict[str, str]:
+        """Return none."""
+        return {}
+
+
+Runnable = ReferringSegmenter | Part
 
 
 @dataclass(frozen=True)
@@ -40,28 +64,45 @@ class Adapter:
     """How the cases of one method are run.
 
     Attributes:
-        build: makes the method's model of a case's configuration (for a part too: unused towers may be empty).
+        build: makes the method's model of a case's configuration (for a part too: unused towers may be empty), or a
+            `Part` of it.
         parts: part -> function that runs the filled model on the case's inputs.
         buffers: official names that are buffers of ours and parameters of the program that made the cases, and whether
             it flagged them as trainable; they are left out of parameter counts and lists, nowhere else.
         skipped: ``fnmatch`` pattern of official entries that ours does not have -> reason. The program flags them as
             trainable and never uses them.
+        aliases: the like for official entries that are a second name of a tensor; no parameters of their own.
     """
 
-    build: Callable[[Case], ReferringSegmenter]
-    parts: dict[str, Callable[[ReferringSegmenter, Case], Computed]]
+    build: Callable[[Case], Runnable]
+    parts: dict[str, Callable[[Any, Case], Computed]]
     buffers: dict[str, bool] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def is_skipped(self, name: str) -> bool:
         """Whether an official entry has no place in ours on purpose."""
-        return any(fnmatchcase(name, pattern) for pattern in self.skipped)
+        return self.why_skipped(name) is not None
+
+    def why_skipped(self, name: str) -> str | None:
+        """Return why an official entry has no place in ours; None if it has to have one."""
+        reasons = {**self.skipped, **self.aliases}
+        return next((reason for pattern, reason in reasons.items() if fnmatchcase(name, pattern)), None)
+
+    def is_alias(self, name: str) -> bool:
+        """Whether an official entry is a second name of a tensor."""
+        return any(fnmatchcase(name, pattern) for pattern in self.aliases)
 
 
 def _adapters() -> dict[str, Adapter]:
-    from rrsis_zoo.parity import rs2sam2, rsrefseg, rsrefseg2
+    from rrsis_zoo.parity import evisam3, rs2sam2, rsrefseg, rsrefseg2
 
-    return {"rsrefseg": rsrefseg.ADAPTER, "rs2sam2": rs2sam2.ADAPTER, "rsrefseg2": rsrefseg2.ADAPTER}
+    return {
+        "rsrefseg": rsrefseg.ADAPTER,
+        "rs2sam2": rs2sam2.ADAPTER,
+        "rsrefseg2": rsrefseg2.ADAPTER,
+        "evisam3": evisam3.ADAPTER,
+    }
 
 
 def check(folder: str | Path) -> Report:
@@ -91,7 +132,10 @@ def check(folder: str | Path) -> Report:
 def _check_names(case: Case, adapter: Adapter) -> list[Row]:
     with torch.device("meta"):  # names and shapes need no memory
         model = adapter.build(case)
-    rows = compare_names(_shapes(model), case)
+    assert isinstance(model, ReferringSegmenter)
+    skipped = _skipped_rows(case, adapter)
+    left_out = {row.name for row in skipped}
+    rows = skipped + [row for row in compare_names(_shapes(model), case) if row.name not in left_out]
     return rows + _check_counts(case, adapter, count_parameters(model))
 
 
@@ -101,7 +145,7 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     rows = fill_model(model, case, adapter)
     if not all(row.passed for row in rows):
         return rows  # a model that is not filled computes nothing worth comparing
-    counted = count_parameters(model)
+    counted = None if isinstance(model, Part) else count_parameters(model)
     for name in model.inert_parameters():  # whether they really get no gradient is to be seen
         model.get_parameter(name).requires_grad_(True)
     has_gradients = bool(case.meta.get("gradients"))
@@ -109,10 +153,13 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     differentiable = {n: b for n, b in _official_buffers(model).items() if n in adapter.buffers and n in recorded}
     for buffer in differentiable.values():
         buffer.requires_grad_(True)
-    with torch.set_grad_enabled(has_gradients):
+    with torch.set_grad_enabled(has_gradients or bool(case.names("gradient"))):
         computed = adapter.parts[case.part](model, case)
+    if computed.objective is not None and computed.objective.requires_grad:
+        computed.objective.backward()
+    tensors = computed.tensors | {name: leaf.grad for name, leaf in computed.leaves.items()}
     rows = [row for row in rows if row.kind == "skipped"] + [
-        compare_tensor(case, name, computed.tensors.get(name))
+        compare_tensor(case, name, tensors.get(name))
         for role in ("output", "loss", "gradient")
         for name in case.names(role)
     ]
@@ -120,21 +167,20 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     for name, expected in _flat(case.meta.get("losses", {})).items():
         rows.append(compare_number("loss", name, computed.losses.get(name), expected, t.rtol, t.atol))
     if has_gradients and computed.objective is not None:
-        computed.objective.backward()
         rows += _check_gradients(case, adapter, _official_parameters(model) | differentiable)
     elif has_gradients:
         rows.append(Row("gradient", "all", None, None, None, False, "the part has no objective"))
-    return rows + _check_counts(case, adapter, counted)
+    return rows if counted is None else rows + _check_counts(case, adapter, counted)
 
 
-def fill_model(model: ReferringSegmenter, case: Case, adapter: Adapter) -> list[Row]:
+def fill_model(model: Runnable, case: Case, adapter: Adapter) -> list[Row]:
     """Set the model's tensors from the case's official entries; return a row for every name that has no place.
 
     Entries are made one at a time: a full-size case has gigabytes of them.
 
     A case of a part may lack entries of the rest of the model; a case of the whole may not.
     """
-    names = official_names(model)
+    names = _names(model)
     state = model.state_dict()
     rows = []
     by_official = {official: ours for ours, official in names.items()}
@@ -153,12 +199,15 @@ def fill_model(model: ReferringSegmenter, case: Case, adapter: Adapter) -> list[
         for ours, official in names.items():
             if official not in given:
                 rows.append(Row("name", official, tuple(state[ours].shape), None, None, False, "not in the case"))
-    rows += [
-        Row("skipped", name, tuple(record["shape"]), None, None, True, "has no place in ours")
+    return rows + _skipped_rows(case, adapter)
+
+
+def _skipped_rows(case: Case, adapter: Adapter) -> list[Row]:
+    return [
+        Row("skipped", name, tuple(record["shape"]), None, None, True, f"has no place in ours: {reason}")
         for name, record in case.keys.items()
-        if adapter.is_skipped(name)
+        if (reason := adapter.why_skipped(name)) is not None
     ]
-    return rows
 
 
 def _check_gradients(case: Case, adapter: Adapter, tensors: Mapping[str, Tensor]) -> list[Row]:
@@ -194,7 +243,11 @@ def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list
     ]
     sizes = {name: int(torch.Size(case.keys[name]["shape"]).numel()) for name in listed}
     trainable = sum(n for name, n in sizes.items() if adapter.buffers[name])
-    unused = sum(math.prod(record["shape"]) for name, record in case.keys.items() if adapter.is_skipped(name))
+    unused = sum(
+        math.prod(record["shape"])
+        for name, record in case.keys.items()
+        if adapter.is_skipped(name) and not adapter.is_alias(name)
+    )
     for name, ours, less in (
         ("total", counted.total, sum(sizes.values()) + unused),
         ("trainable", counted.trainable, trainable + unused),
@@ -204,18 +257,25 @@ def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list
     return rows
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+def _names(model: Runnable) -> dict[str, str]:
+    """Ours -> official."""
+    if isinstance(model, Part):
+        return {name: model.official(name) for name in model.state_dict()}
+    return official_names(model)
+
+
+def _shapes(model: Runnable) -> dict[str, tuple[int, ...]]:
     state = model.state_dict()
-    return {official: tuple(state[ours].shape) for ours, official in official_names(model).items()}  # type: ignore[arg-type]
+    return {official: tuple(state[ours].shape) for ours, official in _names(model).items()}
 
 
-def _official_parameters(model: ReferringSegmenter) -> dict[str, nn.Parameter]:
-    names = official_names(model)
+def _official_parameters(model: Runnable) -> dict[str, nn.Parameter]:
+    names = _names(model)
     return {names[name]: parameter for name, parameter in model.named_parameters()}
 
 
-def _official_buffers(model: ReferringSegmenter) -> dict[str, Tensor]:
-    names = official_names(model)
+def _official_buffers(model: Runnable) -> dict[str, Tensor]:
+    names = _names(model)
     return {names[name]: buffer for name, buffer in model.named_buffers() if name in names}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import lightning
 import torch
@@ -46,7 +46,9 @@ class RRSISModule(lightning.LightningModule):
         weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``), or one of a
             whole model: ours or the authors'.
         learning_rates: one for each of the method's parameter groups.
-        weight_decay: AdamW's, on everything that trains, as in the published recipes.
+        weight_decay: AdamW's.
+        decay: ``all`` that trains decays, as in the published recipes; ``matrices``: norms, biases, gates and other
+            vectors and scalars do not.
         betas: AdamW's.
         warmup_epochs, warmup_start, cosine_start, cosine_epochs, floor: see `WarmupCosine`.
         drop_epoch, drop_factor: see `WarmupCosine`.
@@ -67,6 +69,7 @@ class RRSISModule(lightning.LightningModule):
         weights: dict[str, str] | str | None = None,
         learning_rates: dict[str, float] | None = None,
         weight_decay: float = 0.05,
+        decay: Literal["all", "matrices"] = "all",
         betas: tuple[float, float] = (0.9, 0.999),
         warmup_epochs: float = 0.0,
         warmup_start: float = 0.01,
@@ -143,11 +146,13 @@ class RRSISModule(lightning.LightningModule):
     # -- training ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Return the loss; log its terms."""
+        """Return the loss; log its terms and the model's readings."""
         prediction = self.model(batch, self.hparams["train_text_mode"])
         terms = self.model.loss(prediction, batch)
         for name, value in terms.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch))
+        for name, value in self.model.readings(prediction).items():
+            self.log(f"train/{name}", value, batch_size=len(batch))
         return terms["loss"]
 
     def configure_optimizers(self) -> Any:
@@ -157,6 +162,8 @@ class RRSISModule(lightning.LightningModule):
             ConfigError: a group without a rate, or a rate without a group.
         """
         groups = check_rates(self.model, self.hparams["learning_rates"] or {})
+        if self.hparams["decay"] == "matrices":
+            groups = [part for group in groups for part in spare_vectors(group)]
         optimiser = torch.optim.AdamW(
             groups, betas=tuple(self.hparams["betas"]), weight_decay=self.hparams["weight_decay"]
         )
@@ -256,3 +263,12 @@ def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[d
             f"learning_rates of {model.name}: {'; '.join(faults)}; there must be one for each of {', '.join(groups)}"
         )
     return [{"params": groups[name], "lr": float(rates[name]), "name": name} for name in groups]
+
+
+def spare_vectors(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """Split one of AdamW's groups into its matrices and, without weight decay, its vectors and scalars."""
+    matrices = [p for p in group["params"] if p.ndim > 1]
+    vectors = [p for p in group["params"] if p.ndim <= 1]
+    parts = [{**group, "params": matrices}]
+    parts.append({**group, "params": vectors, "name": f"{group['name']} (vectors)", "weight_decay": 0.0})
+    return [part for part in parts if part["params"]]

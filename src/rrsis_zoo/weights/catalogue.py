@@ -16,6 +16,9 @@ SAM2_FILES = tuple(f"sam2_hiera_{size}.pt" for size in ("large", "base_plus", "s
 SAM21_FILES = tuple(f"sam2.1_hiera_{size}.pt" for size in ("large", "base_plus", "small", "tiny"))
 """SAM 2.1 in its authors' form."""
 
+SAM3_FILES = ("model.safetensors", "sam3.pt")
+"""SAM 3 in transformers' form, or in its authors'."""
+
 BEIT3_FILES = ("beit3_large_patch16_224.pth",)
 BEIT3_PAGE = "https://github.com/microsoft/unilm/tree/master/beit3"
 
@@ -50,6 +53,8 @@ REPOSITORIES: dict[str, Repository] = {
     "facebook/sam2.1-hiera-small": Repository("SAM 2.1 Hiera-S", "Apache-2.0", 4 * 46_000_000),
     "facebook/sam2.1-hiera-tiny": Repository("SAM 2.1 Hiera-T", "Apache-2.0", 4 * 38_900_000),
     "KyanChen/RSRefSeg2": Repository("RSRefSeg 2, a file for each data set", UNSTATED, 2_900_000_000),
+    # of transformers' Sam3VideoModel, which the repository is for
+    "facebook/sam3": Repository("SAM 3", "SAM License", 4 * 859_922_360),
     "timm/resnet34.a1_in1k": Repository("ResNet-34", "Apache-2.0", 4 * 21_797_672),
 }
 """Those that the cards name."""

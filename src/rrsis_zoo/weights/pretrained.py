@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, unknown_name
@@ -16,7 +18,14 @@ from rrsis_zoo.models.layers.lora import is_lora
 from rrsis_zoo.registry import card
 from rrsis_zoo.weights.files import load_state_dict
 from rrsis_zoo.weights.load import load_into
-from rrsis_zoo.weights.names import sam2_to_transformers, sam_to_transformers
+from rrsis_zoo.weights.names import (
+    evisam3,
+    rename,
+    sam2_to_transformers,
+    sam3_in_meta,
+    sam3_in_transformers,
+    sam_to_transformers,
+)
 from rrsis_zoo.weights.sources import HubSource, NoSource, parse_source, resolve
 
 SAM2_VIDEO_PARTS: dict[str, str] = dict.fromkeys(
@@ -152,6 +161,53 @@ def load_rsrefseg2_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
     """Fill ``model.sam``, a SAM 2.1 or a SAM, whichever is configured."""
     fill = fill_sam2 if model.config.backbone == "sam2" else fill_sam
     fill(model.get_submodule("sam"), paths[0])
+
+
+def load_evisam3_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
+    """Fill ``model.sam`` and the no-mask embedding from SAM 3, in Meta's or in transformers' form.
+
+    As published, the two mask tokens keep their initial values, and so do the heads that nothing reads; with the
+    setting ``sam_mask_tokens`` the tokens are the first two of SAM 3's four (spec evisam3 §16-10).
+    """
+    from rrsis_zoo.models.evisam3 import EviSAM3
+
+    assert isinstance(model, EviSAM3)
+    path, neck = paths[0], model.config.neck
+    fresh = ["sam.mask_decoder.iou_prediction_head.", "sam.mask_decoder.pred_obj_score_head."]
+    fresh += [] if model.config.sam_mask_tokens else ["sam.mask_decoder.mask_tokens."]
+    needed = {
+        name
+        for name in model.state_dict()
+        if name.startswith(("sam.", "no_mask_embed.")) and not name.startswith(tuple(fresh))
+    }
+
+    def read() -> dict[str, Tensor]:
+        state = load_state_dict(path)
+        if any(name.startswith("detector_model.") for name in state):
+            ours = _sam3_from_transformers({rename(n, sam3_in_transformers(neck)): t for n, t in state.items()})
+        else:
+            places = {evisam3(name): name for name in needed}
+            ours = {places.get(rename(n, sam3_in_meta(neck)), n): t for n, t in state.items()}
+        tokens = "sam.mask_decoder.mask_tokens.weight"
+        if tokens in ours:
+            ours[tokens] = ours[tokens][:2]
+        return {name: tensor for name, tensor in ours.items() if name in needed}
+
+    load_into(model, read, what=f"SAM 3 from {path}", may_be_missing=lambda name: name not in needed)
+
+
+def _sam3_from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fuse queries, keys and values, and put the class token's row, which nothing reads, before the positions."""
+    fused: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if ".attention.q_proj." in name and name.startswith("sam.trunk."):
+            parts = [state[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"]
+            fused[name.replace(".q_proj.", ".qkv.")] = torch.cat(parts)
+        elif name == "sam.trunk.embeddings.position_embeddings":
+            fused[name] = F.pad(tensor, (0, 0, 1, 0))
+        else:
+            fused[name] = tensor
+    return fused
 
 
 def load_beit3(model: ReferringSegmenter, paths: list[Path]) -> None:
