@@ -1,6 +1,8 @@
 """``rrsis data``, in this process."""
 
 import json
+import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from rrsis_zoo.cli import run
@@ -16,6 +19,7 @@ from rrsis_zoo.data.ceilings import GRIDS, OutputGrid, through_grid
 from rrsis_zoo.data.synthetic import stride_iou
 from rrsis_zoo.data.verify import verify
 from rrsis_zoo.errors import ConfigError, MissingDataError
+from rrsis_zoo.models.layers.geometry import restore_each, stretch_mask
 
 GOLDEN = Path(__file__).parents[1] / "golden/datasets"
 FOLDERS = {"refsegrs": "refsegrs", "rrsis-d": "rrsisd", "risbench": "risbench"}
@@ -161,6 +165,21 @@ def test_verify_names_every_fault(made, capsys):
     assert "is not UTF-8" in unread
 
 
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_verify_runs_no_code_of_a_pickle(tree, tmp_path, capsys):
+    (tree / "rrsisd/refs(unc).p").write_bytes(pickle.dumps([Hostile(tmp_path / "trap")]))
+    assert data("verify", "--dataset", "rrsis-d", "--root", tree, "--part") == 1
+    assert "only plain Python values are read" in capsys.readouterr().out
+    assert not (tmp_path / "trap").exists()
+
+
 def test_verify_counts_what_the_readers_repair():
     report = verify("refsegrs", GOLDEN / "refsegrs", complete=False)
     counted = {finding.what: (finding.where, finding.repair) for finding in report.findings}
@@ -259,6 +278,15 @@ def test_grid_of_the_masks_own_resolution_is_known_elsewhere():
     copy = through_grid(mask, grid)
     assert (mask & copy).sum() / (mask | copy).sum() == pytest.approx(stride_iou(mask, 4))
     np.testing.assert_array_equal(through_grid(mask, OutputGrid(64, 1, False, "")), mask)
+
+
+def test_grid_of_rsrefseg_is_the_way_of_the_model_itself():
+    """Its own training target, shares of its cells, its own way back to native size."""
+    mask = np.random.default_rng(0).random((30, 50)).repeat(9, 0).repeat(7, 1) < 0.4
+    target = stretch_mask(torch.from_numpy(mask), 1024)[None, None].float()
+    shares = torch.nn.functional.avg_pool2d(target, 4)
+    (native,) = restore_each(shares, torch.tensor([0]), torch.tensor([mask.shape]), 1024)
+    np.testing.assert_array_equal(through_grid(mask, GRIDS["rsrefseg"]), native.numpy() > 0.5)
 
 
 @pytest.mark.parametrize("method", GRIDS)

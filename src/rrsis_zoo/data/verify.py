@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from rrsis_zoo.data.pixels import image_bands, read_grey, read_rgb
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.sources import ReadOptions, source
 from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
+
+_MANY = 2000  # images that take long enough to say so
 
 
 @dataclass
@@ -172,6 +175,8 @@ def _check_pixels(
     records: Sequence[Record], report: Report, card: DatasetCard | None, pool: ThreadPoolExecutor
 ) -> None:
     paths = list(dict.fromkeys(record.image_path for record in records))
+    if len(paths) >= _MANY:
+        print(f"opening {len(paths):,} images and {len(records):,} masks", file=sys.stderr, flush=True)
     images = dict(zip(paths, pool.map(_look_at_image, paths), strict=True))
     masks = list(pool.map(_look_at_mask, (record.mask for record in records)))
     expected = card.known if card is not None else {}
