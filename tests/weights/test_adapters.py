@@ -10,6 +10,7 @@ from rrsis_zoo.models.base import Batch
 from rrsis_zoo.models.control import Control
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora, merged_state
 from rrsis_zoo.models.rsrefseg import RSRefSeg
+from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
 from rrsis_zoo.weights.adapters import load_adapters, merged, save_adapters
 from rrsis_zoo.weights.checkpoints import weights_hash
 from rrsis_zoo.weights.loading import load_model
@@ -17,10 +18,10 @@ from rrsis_zoo.weights.loading import load_model
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
 
-def adapted(seed=0, **settings):
+def adapted(seed=0, kind=RSRefSeg, **settings):
     """A tiny model as training leaves it: no adapter is zero any more, and the norms have seen something."""
     torch.manual_seed(1)
-    model = RSRefSeg.from_preset("tiny", adapt="lora", **settings)
+    model = kind.from_preset("tiny", adapt="lora", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -72,14 +73,15 @@ def _arguments(layer):
     return {name: getattr(layer, name) for name in names} | {"bias": layer.bias is not None}
 
 
-def test_a_merged_model_computes_the_same():
-    model = adapted()
+@pytest.mark.parametrize("kind", [RSRefSeg, RSRefSeg2])
+def test_a_merged_model_computes_the_same(kind):
+    model = adapted(kind=kind)
     before = weights_hash(model)
     plain = merged(model)
     assert not any(is_lora(name) or "base_layer" in name for name in plain.state_dict())
     assert plain.config.adapt == "full"
     assert (logits(plain) - logits(model)).abs().max() < 1e-5
-    bare = adapted()
+    bare = adapted(kind=kind)
     with torch.no_grad():
         for name, parameter in bare.named_parameters():
             if ".lora_B." in name:

@@ -62,6 +62,7 @@ def test_convert_there_and_back(authors, tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"mapped: {len(weights)} entries" in said
     assert "left over: 0" in said
+    assert str(tmp_path) not in (tmp_path / "ours" / "README.md").read_text()  # a card tells of nobody's folders
     model = load_model(tmp_path / "ours")
     assert model.tokenize(["the red ship"], "independent").ids.shape[0] == 1
 

@@ -169,6 +169,7 @@ def test_the_report_and_the_card(golden, tmp_path):
         "77.24",
         "not stated",
         "float32",
+        '"down_spatial_times": 2',
     ):
         assert part in said
     assert said.startswith("---\n")

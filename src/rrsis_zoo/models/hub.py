@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError
+from rrsis_zoo.models.configuration import to_plain
 
 # `rrsis_zoo.weights` builds models, so it is imported where it is used: a model that is not saved needs nothing of it.
 
@@ -114,4 +115,4 @@ class HubModel(
         from rrsis_zoo.weights.modelcard import model_card
 
         assert isinstance(self, ReferringSegmenter)
-        return ModelCard(model_card(self.name, self.provenance))
+        return ModelCard(model_card(self.name, to_plain(self.config), self.provenance))

@@ -63,7 +63,8 @@ def to_folder(
     if tokenizer != "none":
         load_tokenizer(model, tokenizer or default_tokenizer(method))
     if not merge:
-        return convert(model, path, out, source=source, release=release).text()
+        known_as = source if source.startswith("hub:") else path.name  # nobody's folders go into a card
+        return convert(model, path, out, source=known_as, release=release).text()
     report = load_official(model, path)
     merged(model).save_pretrained(out)
     return f"{report.text()}\nadapters merged"

@@ -54,6 +54,8 @@ def write_folder(
     _write_tensors(folder / WEIGHTS, state)
     if skipped:
         _write_tensors(folder / SKIPPED, skipped)
+    else:
+        (folder / SKIPPED).unlink(missing_ok=True)  # of what was here before
     text = json.dumps(config, indent=1) + "\n"
     _replace(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
 

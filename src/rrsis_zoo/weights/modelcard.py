@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +15,12 @@ _COLUMNS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
 _TITLES = ("Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9", "oIoU", "mIoU")
 
 
-def model_card(method: str, provenance: Mapping[str, Any] | None) -> str:
+def model_card(method: str, config: Mapping[str, Any], provenance: Mapping[str, Any] | None) -> str:
     """Return the card as Markdown with the hub's metadata.
 
     Args:
         method: public name.
+        config: its configuration as plain values.
         provenance: what a conversion wrote down (`rrsis_zoo.weights.official.convert`); None for weights of one's own.
     """
     said = card(method)
@@ -46,6 +48,7 @@ def model_card(method: str, provenance: Mapping[str, Any] | None) -> str:
         lines.append(
             f"The authors' release `{release.name}`, trained on {release.dataset}; licence: {release.licence}."
         )
+    lines += ["## Configuration", f"```json\n{json.dumps(config, indent=1)}\n```"]
     if scores:
         lines += ["## Published results", _table(scores)]
     return "\n\n".join(lines) + "\n"

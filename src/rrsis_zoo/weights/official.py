@@ -155,13 +155,14 @@ def convert(
         "converted_by": f"rrsis-zoo {rrsis_zoo.__version__}",
     }
     out.mkdir(parents=True, exist_ok=True)
+    ours = meta(model)
     write_folder(
         out,
-        {**meta(model), "provenance": provenance},
-        {ours: state[theirs] for ours, theirs in found.entries.items()},
+        {**ours, "provenance": provenance},
+        {name: state[theirs] for name, theirs in found.entries.items()},
         {name: state[name] for name in found.skipped},
     )
-    (out / CARD).write_text(model_card(model.name, provenance), encoding="utf-8")
+    (out / CARD).write_text(model_card(model.name, ours["config"], provenance), encoding="utf-8")
     return report
 
 
