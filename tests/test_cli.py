@@ -124,8 +124,9 @@ def test_offline_without_weights(rrsis, config, tmp_path):
         "rsrefseg": ["facebook/sam-vit-", "google/siglip-so400m"],
         "rsrefseg2": ["facebook/sam2.1-hiera-large sam2.1_hiera_large.pt", "google/siglip2-so400m-patch16-512"],
         "rs2sam2": ["facebook/sam2-hiera-large"],
+        "evisam3": ["facebook/sam3 model.safetensors"],
     }
-    if "rs2sam2" in config:
+    if config.startswith(("rs2sam2", "evisam3")):
         assert "github.com/microsoft/unilm" in said
     assert all(f"hf download {name}" in said for name in repositories[Path(config).stem.removesuffix("_b")])
 
