@@ -181,7 +181,7 @@ TINY = EviSAM3Config(
         vocabulary=512,
         text_positions=66,
     ),
-    text_length=24,
+    text_length=36,
     prior_heads=4,
     adapter_ratio=0.5,
     pool=4,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import lightning
 import torch
 from torch import Tensor
 
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
@@ -22,6 +22,9 @@ from rrsis_zoo.registry import card
 from rrsis_zoo.training.schedules import WarmupCosine
 from rrsis_zoo.weights.checkpoints import META, meta
 from rrsis_zoo.weights.loading import load_weights
+
+Decay = Literal["all", "matrices"]
+"""What AdamW's weight decay acts on."""
 
 
 @dataclass  # not frozen: Lightning moves what steps return by setting attributes
@@ -69,7 +72,7 @@ class RRSISModule(lightning.LightningModule):
         weights: dict[str, str] | str | None = None,
         learning_rates: dict[str, float] | None = None,
         weight_decay: float = 0.05,
-        decay: Literal["all", "matrices"] = "all",
+        decay: Decay = "all",
         betas: tuple[float, float] = (0.9, 0.999),
         warmup_epochs: float = 0.0,
         warmup_start: float = 0.01,
@@ -83,6 +86,8 @@ class RRSISModule(lightning.LightningModule):
         protocol: str = "canonical",
     ) -> None:
         super().__init__()
+        if decay not in get_args(Decay):
+            raise unknown_name("decay", decay, get_args(Decay))
         self.save_hyperparameters()
         self.model: ReferringSegmenter = card(self.method).model().from_preset(preset, **(settings or {}))
         if gradient_checkpointing:
