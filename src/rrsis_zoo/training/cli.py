@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
+from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.module import RRSISModule
 from rrsis_zoo.weights.loading import find_weights
 
@@ -45,6 +46,7 @@ class RRSISCLI(LightningCLI):
             others = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
             own = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
             trainer.loggers = [*(own or [CSVLogger("runs", name)]), *others]
+        trainer.strategy.checkpoint_io = DirectCheckpointIO()
         trainer.callbacks.extend(_CALLBACKS.get(self.subcommand or "", list)())  # type: ignore[attr-defined]
         return trainer
 
