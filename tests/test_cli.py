@@ -195,7 +195,13 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     assert without_nan(breakdown(again, protocol)) == record["breakdown"]
     assert record["breakdown"]["per_category_n"] == {"ship": 4}
     assert record["breakdown"]["per_words_n"] == {"relation": 2, "size": 2}
-    assert record["empty_kept"]
+    assert record["reading"] == {
+        "layers": "sum_eq_1",
+        "text": "raw",
+        "threshold": None,
+        "mask_cleanup": "none",
+        "drop_empty": False,
+    }
     iou = [s["intersection"] / s["union"] if s["union"] else 0.0 for s in samples]
     assert record["metrics"]["miou"] == pytest.approx(100 * np.mean(iou))
     assert np.array(Image.open(folder / "predictions.png")).std() > 10

@@ -58,7 +58,7 @@ class TestRecord(Callback):
             "split": data.test_split,
             "n": metrics["n"],
             "n_empty": sum(r.is_empty for r in records),
-            "empty_kept": not data.drop_empty,
+            "reading": asdict(data.reading),
             "metrics": without_nan(metrics),
             "breakdown": without_nan(breakdown(samples, protocol)),
             "parameters": asdict(count_parameters(module.model)),
