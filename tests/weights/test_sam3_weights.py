@@ -3,11 +3,10 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import Sam3TrackerPromptEncoderConfig
+from transformers import Sam3TrackerMaskDecoderConfig, Sam3TrackerPromptEncoderConfig
 from transformers.models.sam3.modeling_sam3 import Sam3VisionNeck, Sam3ViTModel
 from transformers.models.sam3_tracker.modeling_sam3_tracker import (
     Sam3TrackerMaskDecoder,
-    Sam3TrackerMaskDecoderConfig,
     Sam3TrackerPromptEncoder,
 )
 
