@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 
-# Test processes side by side, one thread each. Two fit on a laptop; the largest tests take 9 GB of memory.
+# Test processes side by side, one thread each. The largest tests take 9 GB of memory and wait for each other.
 JOBS ?= 2
 
 VENV := .venv

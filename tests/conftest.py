@@ -10,6 +10,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: further threads only wait for each other
 
 import pytest
+from filelock import FileLock
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -42,3 +43,10 @@ def _seed():
 def _own_cache(tmp_path_factory):
     """Hashes of files are remembered here and not in the user's folder."""
     os.environ["RRSIS_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def large(tmp_path_factory):
+    """Published sizes take up to 9 GB: one such test at a time, also where pytest runs in several processes."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "large.lock"):
+        yield

@@ -112,6 +112,7 @@ def test_rs2sam2(golden, case, rows):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("large")
 def test_rs2sam2_at_full_size(golden, rrsis):
     """934,813,404 parameters at 1024 px, in a process of its own; measured: 5.5 GB, 56 s of processor time."""
     command = [*rrsis, "parity", str(golden / "rs2sam2" / "full"), "--json"]

@@ -35,6 +35,7 @@ def test_case(golden, case):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("large")
 def test_the_published_configuration(golden):
     """1.25 billion parameters at 1008 px, in a process of its own, whose memory is given back."""
     code = (
