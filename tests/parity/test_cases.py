@@ -97,7 +97,7 @@ def test_rsrefseg2_wrong_fixtures_fail(golden, tmp_path):
 @pytest.mark.parametrize(
     ("case", "rows"),
     [
-        ("boundary_loss", {"tensor": 6, "loss": 16}),
+        ("boundary_loss", {"gradient": 6, "loss": 16}),
         ("mask_prompt_generator", {"tensor": 11}),
         ("beit3_encoder", {"tensor": 16, "skipped": 1}),
         ("fusion_module", {"tensor": 10}),
