@@ -121,8 +121,6 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.fit_eval_split: Split = fit_eval_split
         self.test_split: Split = test_split
         self.predict_split: Split = predict_split
-        # A process without a scene is no mistake: scenes are not divided and nothing is repeated.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
         self._records: dict[Split, list[Record]] = {}
 
     # -- what is there -----------------------------------------------------------------------------------------------

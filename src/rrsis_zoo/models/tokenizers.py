@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import re
 import string
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import sentencepiece
 import tokenizers
@@ -24,7 +25,45 @@ from rrsis_zoo.models.base import TextMode, Tokens
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-class SigLIPTokenizer:
+class FileTokenizer(ABC):
+    """A tokenizer that is one published file: what is the same whatever the file holds.
+
+    Args:
+        model: the file's bytes.
+        max_length: tokens at most; longer sentences are cut.
+    """
+
+    pad_id: ClassVar[int]
+
+    def __init__(self, model: bytes, max_length: int) -> None:
+        self.model = model
+        self.max_length = max_length
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Read the published file."""
+        return cls(path.read_bytes(), max_length)
+
+    @abstractmethod
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, at most ``max_length`` of them."""
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
+        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values and tensors that ``from_state`` reads."""
+        # a tensor of bytes: torch.load(weights_only=True) reads it everywhere
+        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make the tokenizer of ``state()``."""
+        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
+
+
+class SigLIPTokenizer(FileTokenizer):
     """SigLIP's text convention (spec rsrefseg §3.3): lower case, no punctuation, pieces, end token 1, pads of id 1.
 
     Args:
@@ -36,14 +75,8 @@ class SigLIPTokenizer:
     pad_id = 1  # the published tokenizer pads with the end token
 
     def __init__(self, model: bytes, max_length: int) -> None:
+        super().__init__(model, max_length)
         self._pieces = read_pieces(model)
-        self.model = model
-        self.max_length = max_length
-
-    @classmethod
-    def from_file(cls, path: Path, max_length: int) -> Self:
-        """Read a published ``spiece.model``."""
-        return cls(path.read_bytes(), max_length)
 
     @classmethod
     def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
@@ -66,22 +99,8 @@ class SigLIPTokenizer:
         ids = self._pieces.encode(canonicalise(expression))
         return [*ids[: self.max_length - 1], self.end_id]
 
-    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
-        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values and tensors that ``from_state`` reads."""
-        # a tensor of bytes: torch.load(weights_only=True) reads it everywhere
-        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``."""
-        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
-
-
-class SigLIP2Tokenizer:
+class SigLIP2Tokenizer(FileTokenizer):
     """SigLIP 2's text convention as RSRefSeg 2 used it (spec rsrefseg2 §3): Gemma's pieces, end token 1, pads of id 0.
 
     Letters keep their case. Newer classes for this vocabulary lower them and pad on the left, hence the file itself
@@ -97,6 +116,7 @@ class SigLIP2Tokenizer:
     _special = ("<pad>", "<eos>", "<bos>", "<unk>")  # ids 0 to 3
 
     def __init__(self, model: bytes, max_length: int) -> None:
+        super().__init__(model, max_length)
         try:
             self._pieces = tokenizers.Tokenizer.from_buffer(model)
         except ValueError as error:
@@ -107,13 +127,6 @@ class SigLIP2Tokenizer:
                 raise ConfigError(f"the tokenizer file is not SigLIP 2's: {piece} has id {given}, expected {index}")
         self._pieces.no_truncation()  # the file may bring both; we cut and pad ourselves
         self._pieces.no_padding()
-        self.model = model
-        self.max_length = max_length
-
-    @classmethod
-    def from_file(cls, path: Path, max_length: int) -> Self:
-        """Read a published ``tokenizer.json``."""
-        return cls(path.read_bytes(), max_length)
 
     @classmethod
     def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
@@ -149,21 +162,8 @@ class SigLIP2Tokenizer:
         ids = self._pieces.encode(expression, add_special_tokens=False).ids
         return [*ids[: self.max_length - 1], self.end_id]
 
-    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
-        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values and tensors that ``from_state`` reads."""
-        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``."""
-        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
-
-
-class BEiT3Tokenizer:
+class BEiT3Tokenizer(FileTokenizer):
     """BEiT-3's text convention: ``<s>`` pieces ``</s>``, case and punctuation kept, ids as XLM-RoBERTa counts them.
 
     Ids 0 to 3 are ``<s>``, ``<pad>``, ``</s>``, ``<unk>``; a piece with id k > 0 in ``beit3.spm`` has id k + 1.
@@ -178,14 +178,8 @@ class BEiT3Tokenizer:
     pad_id = unknown_id
 
     def __init__(self, model: bytes, max_length: int) -> None:
+        super().__init__(model, max_length)
         self._pieces = read_pieces(model)
-        self.model = model
-        self.max_length = max_length
-
-    @classmethod
-    def from_file(cls, path: Path, max_length: int) -> Self:
-        """Read the published ``beit3.spm``."""
-        return cls(path.read_bytes(), max_length)
 
     @classmethod
     def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
@@ -207,21 +201,8 @@ class BEiT3Tokenizer:
         ids = [piece + 1 if piece else self.unknown_id for piece in self._pieces.encode(expression)]
         return [self.begin_id, *ids[: self.max_length - 2], self.end_id]
 
-    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
-        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
 
-    def state(self) -> dict[str, Any]:
-        """Return plain values and tensors that ``from_state`` reads."""
-        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``."""
-        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
-
-
-class PieceTokenizer:
+class PieceTokenizer(FileTokenizer):
     """EviSAM3's text convention (spec evisam3 §3): the ids of ``beit3.spm`` as they are, no marks, pads of id 0.
 
     Id 0 is the unknown piece too. Case and punctuation are kept. BEiT-3 itself keeps piece k in row k + 1 of its table.
@@ -234,14 +215,8 @@ class PieceTokenizer:
     pad_id = 0
 
     def __init__(self, model: bytes, max_length: int) -> None:
+        super().__init__(model, max_length)
         self._pieces = read_pieces(model)
-        self.model = model
-        self.max_length = max_length
-
-    @classmethod
-    def from_file(cls, path: Path, max_length: int) -> Self:
-        """Read the published ``beit3.spm``."""
-        return cls(path.read_bytes(), max_length)
 
     @classmethod
     def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
@@ -261,19 +236,6 @@ class PieceTokenizer:
     def encode(self, expression: str) -> list[int]:
         """Return the ids of one sentence, at most ``max_length`` of them."""
         return self._pieces.encode(expression)[: self.max_length]
-
-    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
-        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
-
-    def state(self) -> dict[str, Any]:
-        """Return plain values and tensors that ``from_state`` reads."""
-        return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``."""
-        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
 
 
 def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:
