@@ -11,6 +11,7 @@ import fnmatch
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    start = time.monotonic()
     options = arguments()
     if options.at_once < 1:
         raise ConfigError(f"--at-once must be at least 1, got {options.at_once}")
@@ -45,10 +47,10 @@ def main() -> int:
     if options.list:
         print("\n".join(job.name for job in jobs))
         return 0
-    return run(options, suite, jobs, roots)
+    return run(options, suite, jobs, roots, start)
 
 
-def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: Mapping[str, str]) -> int:
+def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: Mapping[str, str], start: float) -> int:
     # late: torch and Lightning take some seconds, which a mistake in the suite need not wait for
     from contextlib import nullcontext
 
@@ -57,7 +59,7 @@ def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: M
     from rrsis_zoo.bench.keys import Keys
     from rrsis_zoo.bench.processes import Processes
 
-    say, keys = runner.Clock(), Keys()
+    say, keys = runner.Clock(start), Keys()
     folder = options.runs or Path("runs") / suite.name
     results = options.results or Path("benchmarks/results") / suite.name
     planned = runner.plan(jobs, roots, keys)

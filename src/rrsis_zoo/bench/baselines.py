@@ -104,7 +104,7 @@ def run_constant(
         "model": "constant",
         "preset": None,
         **scored(samples, protocol, data),
-        "parameters": {"total": 0, "trained": 0},
+        "parameters": {"total": 0, "trainable": 0, "trained": 0},
         "weights_sha256": None,
         "precision": None,
     }
@@ -132,7 +132,7 @@ def run_constant(
         "against": [],
         "status": "finished",
         "reason": "",
-        "fit": {"status": 0, "wall_s": 0.0, "cpu_s": 0.0, "end": []},  # nothing is trained
+        "fit": None,  # nothing is trained
         "test": used,
         "result": result,
         "profile": None,

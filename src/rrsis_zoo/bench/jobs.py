@@ -23,6 +23,9 @@ from rrsis_zoo.bench.suites import Job
 SCHEMA = 1
 RECORD, STATE = "job.json", "state.json"
 
+PROGRAM = "rrsis_zoo.cli"
+"""Module of the command that jobs run."""
+
 _CHECKPOINTS = Path("fit/version_0/checkpoints")
 _RESUME = _CHECKPOINTS / "resume.ckpt"
 _CALLBACK = "rrsis_zoo.training.resume.ResumePoint"
@@ -148,6 +151,11 @@ class JobRun:
             return "over"
         return "fit" if self._state["fit"] is None else "test"
 
+    @property
+    def train_cpu_s(self) -> float:
+        """Processor time of the training that has ended, in seconds, without what an interruption lost."""
+        return self._state["fit"]["cpu_s"]
+
     def command(self) -> Command:
         """Return the process that comes next; called when it is about to start."""
         folder = self.folder
@@ -165,7 +173,7 @@ class JobRun:
         else:
             shutil.rmtree(folder / "test", ignore_errors=True)  # of a test that did not end
             arguments += ["--ckpt_path", str(folder / _CHECKPOINTS / "best.ckpt")]
-        return Command("rrsis_zoo.cli", tuple(arguments), folder / f"{self.stage}.log")
+        return Command(PROGRAM, tuple(arguments), folder / f"{self.stage}.log")
 
     def ended(self, usage: Usage) -> None:
         """Take note of how the process ended."""

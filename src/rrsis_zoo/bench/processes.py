@@ -73,10 +73,8 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for process in self._running:
-            os.killpg(process.popen.pid, signal.SIGKILL)  # checkpoints are whole or not there, see DirectCheckpointIO
-            process.popen.wait()
-        self._running.clear()
+        for process in list(self._running):
+            self.end(process)
         os.close(self._write)
         os.close(self._read)
 
@@ -114,6 +112,12 @@ class Processes:
             round(used.ru_utime + used.ru_stime, 1),
             _last_lines(process.log) if process.popen.returncode else [],
         )
+
+    def end(self, process: Process) -> None:
+        """End a process and all that it has started, at once: checkpoints are whole or not there."""
+        os.killpg(process.popen.pid, signal.SIGKILL)
+        process.popen.wait()
+        self._running.remove(process)
 
     def wait(self, process: Process, every: float = 0.2) -> Usage:
         """Wait for one process."""

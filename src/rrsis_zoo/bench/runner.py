@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,23 @@ class Slot:
     """Where one job runs at a time.
 
     Attributes:
-        name: as it is printed.
         environment: what a process there gets.
+        name: of its device, where there are several.
     """
 
-    name: str
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str]
+    name: str = ""
 
 
 class Clock:
-    """Prints lines with the time since the start."""
+    """Prints lines with the time since the start.
 
-    def __init__(self) -> None:
-        self._start = time.monotonic()
+    Args:
+        start: by ``time.monotonic``.
+    """
+
+    def __init__(self, start: float) -> None:
+        self._start = start
 
     def __call__(self, text: str) -> None:
         """Print a line."""
@@ -72,13 +76,15 @@ def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Plan
     Raises:
         ConfigError: a job with an option or value that ``rrsis fit`` refuses: the suite is wrong, nothing is run.
     """
-    planned = []
-    for job in jobs:
+    resolved = []
+    for job in jobs:  # all of them first: nothing is read or made for a suite that is wrong
         arguments = tuple(job.arguments(roots.get(job.dataset)))
         try:
-            config = resolve(arguments)
+            resolved.append((job, arguments, resolve(arguments)))
         except ConfigError as error:
             raise ConfigError(f"{job.name}: {error}") from error
+    planned = []
+    for job, arguments, config in resolved:
         on_gpu = config["trainer"]["accelerator"] != "cpu"
         try:
             parts = keys.parts(config)
@@ -93,8 +99,8 @@ def slots(planned: Sequence[Planned], at_once: int) -> list[Slot]:
     """Return where jobs run: one on each GPU, or ``at_once`` with one thread each where there is none to use."""
     gpus = visible_gpus() if any(p.on_gpu for p in planned) else []
     if gpus:
-        return [Slot(f"GPU {name}", {"CUDA_VISIBLE_DEVICES": name}) for name in gpus]
-    return [Slot(f"core {i}", {"OMP_NUM_THREADS": "1"}) for i in range(at_once)]
+        return [Slot({"CUDA_VISIBLE_DEVICES": name}, f"GPU {name}") for name in gpus]
+    return [Slot({"OMP_NUM_THREADS": "1"})] * at_once  # two trainings of one thread are quicker than one of two
 
 
 def visible_gpus() -> list[str]:
@@ -129,8 +135,8 @@ def announce(
         f"{suite.name}: {len(planned)} jobs ({_counted(len(models), 'model')}, "
         f"{_counted(len(datasets), 'dataset')}, {_counted(len(seeds), 'seed')}): {', '.join(states)}"
     ]
-    threads = "one thread each, " if "OMP_NUM_THREADS" in places[0].environment else ""
-    lines.append(f"{len(places)} at once ({threads}{', '.join(p.name for p in places)}); logs: {folder}/JOB/*.log")
+    where = ", ".join(place.name for place in places if place.name) or "one thread each"
+    lines.append(f"{len(places)} at once, {where}; logs: {folder}/JOB/*.log")
     if left:
         needed, limit = expected_minutes(left, len(places)), suite.minutes
         if needed is None:
@@ -173,7 +179,7 @@ def run_jobs(
                 run, decision, lock = started
                 begun += 1
                 place = free.popleft()
-                say(f"{job.job.name}: {_doing(decision)} ({begun} of {left}, {place.name})")
+                say(f"{job.job.name}: {_doing(decision)} ({begun} of {left}{place.name and f', {place.name}'})")
                 running.append(_Running(run, _start(run, place, processes), place, lock))
             for one in list(running):
                 usage = processes.poll(one.process)
@@ -181,7 +187,7 @@ def run_jobs(
                     continue
                 one.run.ended(usage)
                 if one.run.stage != "over":
-                    say(f"{one.name}: testing (trained in {usage.cpu_s / 60:.1f} min of processor time)")
+                    say(f"{one.name}: testing (training took {one.run.train_cpu_s / 60:.1f} min of processor time)")
                     one.process = _start(one.run, one.place, processes)
                     continue
                 records[one.name] = record = one.run.finish()
@@ -192,6 +198,7 @@ def run_jobs(
             time.sleep(_EVERY)
     finally:
         for one in running:
+            processes.end(one.process)
             one.lock.release()
     return [records[p.job.name] for p in planned]
 
