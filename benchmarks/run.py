@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: M
     # late: torch and Lightning take some seconds, which a mistake in the suite need not wait for
     from contextlib import nullcontext
 
-    from rrsis_zoo.bench import runner
+    from rrsis_zoo.bench import plan, runner
     from rrsis_zoo.bench.jobs import decide
     from rrsis_zoo.bench.keys import Keys
     from rrsis_zoo.bench.processes import Processes
@@ -62,10 +62,10 @@ def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: M
     say, keys = runner.Clock(start), Keys()
     folder = options.runs or Path("runs") / suite.name
     results = options.results or Path("benchmarks/results") / suite.name
-    planned = runner.plan(jobs, roots, keys)
+    planned = plan.plan(jobs, roots, keys)
     decisions = [decide(job, folder / job.job.name, options.retry) for job in planned]
-    places = runner.slots(planned, options.at_once)
-    for line in runner.announce(suite, planned, decisions, places, folder):
+    places = plan.slots(planned, options.at_once)
+    for line in plan.announce(suite, planned, decisions, places, folder):
         say(line)
     if options.plan:
         for job, decision in zip(planned, decisions, strict=True):

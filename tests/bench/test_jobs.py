@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rrsis_zoo.bench.jobs import JobRun, Planned, cannot_start, decide, read_json, write_json
-from rrsis_zoo.bench.keys import key_of
+from rrsis_zoo.bench.parts import key_of
 from rrsis_zoo.bench.processes import Usage
 from rrsis_zoo.bench.suites import Job
 
@@ -78,7 +78,8 @@ def test_from_new_to_finished(tmp_path):
     record = run.finish()
     assert record == json.loads((folder / "job.json").read_text())
     assert not (folder / "state.json").exists()
-    assert {name: record[name] for name in ("schema", "suite", "name", "model", "dataset", "seed", "title", "role")} == {
+    whose = ("schema", "suite", "name", "model", "dataset", "seed", "title", "role")
+    assert {name: record[name] for name in whose} == {
         "schema": 1, "suite": "s", "name": "small--one--seed1", "model": "small", "dataset": "one", "seed": 1,
         "title": "Small", "role": "method",
     }  # fmt: skip

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import rrsis_zoo
-from rrsis_zoo.bench import keys as module
-from rrsis_zoo.bench.keys import PARTS, Keys, changed, configuration_hash, key_of, protocol_hash, weight_files
+from rrsis_zoo.bench.keys import Keys, configuration_hash, protocol_hash, weight_files
+from rrsis_zoo.bench.parts import PARTS, changed, hash_of, key_of
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.errors import MissingDataError, MissingWeightsError
 from rrsis_zoo.training.cli import resolve
@@ -150,4 +150,4 @@ def test_the_key_is_of_all_parts():
     assert len({key_of(parts), *(key_of({**parts, name: "b"}) for name in PARTS)}) == 1 + len(PARTS)
     assert changed(parts, {**parts, "data": "b", "code": "b"}) == ["data", "code"]
     assert changed({}, parts) == list(PARTS)
-    assert module.hash_of({"a": 1, "b": 2}) == module.hash_of({"b": 2, "a": 1})
+    assert hash_of({"a": 1, "b": 2}) == hash_of({"b": 2, "a": 1})

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rrsis_zoo.bench.jobs import RECORD, SCHEMA, read_json, write_json
-from rrsis_zoo.bench.keys import READING, Keys, hash_of, key_of, protocol_hash
+from rrsis_zoo.bench.keys import READING, Keys, protocol_hash
+from rrsis_zoo.bench.parts import hash_of, key_of
 from rrsis_zoo.bench.suites import BASELINES, Dataset, Suite
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.dataset import fit_mask

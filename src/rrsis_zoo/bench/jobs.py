@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rrsis_zoo.bench.keys import changed
+from rrsis_zoo.bench.parts import changed
 from rrsis_zoo.bench.processes import Usage
 from rrsis_zoo.bench.suites import Job
 

@@ -6,7 +6,6 @@ is in no key.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rrsis_zoo
+from rrsis_zoo.bench.parts import hash_of
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.hashes import file_hashes
 from rrsis_zoo.data.sources import locate
@@ -23,8 +23,6 @@ from rrsis_zoo.registry import MODELS
 from rrsis_zoo.weights.loading import find_whole
 from rrsis_zoo.weights.pretrained import find_pretrained
 from rrsis_zoo.weights.sources import INDEX_SUFFIX, read_index
-
-PARTS = ("configuration", "weights", "data", "protocol", "code")
 
 READING = ("dataset", "root", "layers", "text", "threshold", "mask_cleanup", "drop_empty")
 """Settings of the data module that decide which samples there are; the others are the training's."""
@@ -89,16 +87,6 @@ class Keys:
         return self._code[further]
 
 
-def key_of(parts: Mapping[str, str]) -> str:
-    """Return the key: the hash of all parts."""
-    return hash_of({name: parts[name] for name in PARTS})
-
-
-def changed(earlier: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the names of the parts that are not what they were."""
-    return [name for name in PARTS if earlier.get(name) != now[name]]
-
-
 def configuration_hash(config: Mapping[str, Any]) -> str:
     """Return the hash of a resolved configuration, without places and without weights, which are hashed by content."""
     kept = {section: value for section, value in config.items() if not isinstance(value, Mapping)}
@@ -142,8 +130,3 @@ def weight_files(class_path: str, weights: Mapping[str, str] | str | None) -> li
 def files_hash(files: Sequence[Path]) -> str:
     """Return the hash of the files' contents, in order; it is remembered for files that have not changed since."""
     return hash_of([file_hashes(path.parent, [path])[path] for path in files])
-
-
-def hash_of(value: Any) -> str:
-    """Return the hash of plain values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
