@@ -101,7 +101,7 @@ def announce(
     states = [f"{n} {words[action]}" for action, n in count.items() if n] + [f"{len(left)} to run"]
     models, datasets, seeds = ({getattr(p.job, name) for p in planned} for name in ("model", "dataset", "seed"))
     lines = [
-        f"{suite.name}: {len(planned)} jobs ({_counted(len(models), 'model')}, "
+        f"{suite.name}: {_counted(len(planned), 'job')} ({_counted(len(models), 'model')}, "
         f"{_counted(len(datasets), 'dataset')}, {_counted(len(seeds), 'seed')}): {', '.join(states)}"
     ]
     where = ", ".join(place.name for place in places if place.name) or "one thread each"
