@@ -135,12 +135,14 @@ def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, s
 
 def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Make tables, report and figures from what lies in the folder of the runs."""
+    from rrsis_zoo.bench.published import read_published
     from rrsis_zoo.bench.report import write_report
 
     from rrsis_zoo.bench.tables import read_runs, tables_of, write_tables
 
     results.mkdir(parents=True, exist_ok=True)
-    write_tables(tables_of(read_runs(folder)), results)
+    literature = read_published(Path(__file__).parent / "published_results.csv")
+    write_tables(tables_of(read_runs(folder), literature), results)
     write_report(folder, results / "report.html")
     shown = set()
     for record in records:  # the first seed of everything comes first
