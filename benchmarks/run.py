@@ -1,60 +1,157 @@
-"""Run a suite and write its table: `make benchmark`, or `python benchmarks/run.py SUITE`.
+"""Run a suite and make its tables and report: `make benchmark`, or `python benchmarks/run.py SUITE`.
 
-Jobs run in processes of their own, two side by side with one thread each. Their folders (logs, checkpoints, per-sample
-counts) go to runs/benchmark/, the table and the figures to benchmarks/results/. Finished jobs are skipped.
+Every job trains and tests one method in processes of its own: one on each GPU, or two side by side with one thread each
+on a CPU. Jobs leave logs, checkpoints and per-sample counts in runs/SUITE/JOB/; tables, report and figures go to
+benchmarks/results/SUITE/. Finished jobs are skipped while nothing that decides their result has changed. Ctrl-C or a
+kill loses nothing: the same command goes on from the last checkpoints.
 """
 
 import argparse
+import fnmatch
 import shutil
+import signal
 import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from rrsis_zoo.bench.baselines import best_constant
-from rrsis_zoo.bench.jobs import read_suite, run_all
-from rrsis_zoo.bench.tables import Row, comparison, read_counts
-from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.errors import RRSISError
+from rrsis_zoo.bench.suites import Job, Suite, read_suite
+from rrsis_zoo.errors import ConfigError, RRSISError
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", type=Path, nargs="?", default=Path("benchmarks/embedded.yaml"))
+    parser.add_argument("--runs", type=Path, help="folder of the jobs; runs/SUITE by default")
+    parser.add_argument("--results", type=Path, help="folder of tables and report; benchmarks/results/SUITE by default")
+    parser.add_argument("--at-once", type=int, default=2, help="jobs side by side on a CPU, one thread each (2)")
+    parser.add_argument("--only", nargs="+", metavar="JOB", help="run these jobs and make no tables; * and ? stand for")
+    parser.add_argument("--retry", action="store_true", help="try failed jobs again")
+    parser.add_argument(
+        "--root", nargs="+", default=[], metavar="NAME=FOLDER", help="where a dataset of the suite lies"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of all jobs and end")
+    parser.add_argument("--plan", action="store_true", help="print what would run, and why, and end")
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("suite", type=Path, nargs="?", default=Path("benchmarks/embedded.yaml"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"), help="folder of the jobs")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder of tables and figures")
-    parser.add_argument("--at-once", type=int, default=2, help="jobs side by side, one thread each")
-    options = parser.parse_args()
-
+    start = time.monotonic()
+    options = arguments()
+    if options.at_once < 1:
+        raise ConfigError(f"--at-once must be at least 1, got {options.at_once}")
     suite = read_suite(options.suite)
-    data = RRSISDataModule("synthetic", num_workers=0)
-    data.prepare_data()
-    jobs = run_all(suite.jobs, options.runs, options.at_once)
-    failed = [job for job in jobs if job["status"] != "finished"]
-    for job in failed:
-        last = (job.get("test") or job["fit"])["end"]
-        print(f"{job['name']} failed; the end of its log in {options.runs / job['name']}:", *last, sep="\n  ")
-    if failed:
-        return 1
+    roots = read_roots(options.root, suite)
+    jobs = chosen(suite.jobs(), options.only)
+    if options.list:
+        print("\n".join(job.name for job in jobs))
+        return 0
+    return run(options, suite, jobs, roots, start)
 
-    records = data.records("test")
-    rows = {"constant": Row("best constant mask", best_constant(data.records("train"), records))}
-    options.results.mkdir(parents=True, exist_ok=True)
-    for job in jobs:
-        folder = options.runs / job["name"] / "test" / "version_0"
-        said = job["result"]["parameters"]
-        counts = read_counts(folder / "test_samples.jsonl.gz", records)
-        rows[job["name"]] = Row(job["title"], counts, (said["total"], said["trained"]), job["fit"]["cpu_s"])
-        if not job["name"].endswith("-shuffled"):  # a method that learned nothing from words shows nothing
-            shutil.copy(folder / "predictions.png", options.results / f"{job['name']}.png")
-    names = [job["name"] for job in jobs]
-    against = {n: [o for o in ("constant", f"{n}-shuffled", "control") if o in rows and o != n] for n in names}
-    against = {n: others for n, others in against.items() if not n.endswith("-shuffled")}
-    table = comparison(rows, records, "canonical", suite.title, suite.caption.strip(), against)
-    stem = options.results / options.suite.stem
-    stem.with_suffix(".md").write_text(table.markdown(), encoding="utf-8")
-    table.write_csv(stem.with_suffix(".csv"))
-    print(table.markdown())
-    print(f"wrote {stem}.md, {stem}.csv and figures in {options.results}")
-    return 0
+
+def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: Mapping[str, str], start: float) -> int:
+    # late: torch and Lightning take some seconds, which a mistake in the suite need not wait for
+    from contextlib import nullcontext
+
+    from rrsis_zoo.bench import plan, runner
+    from rrsis_zoo.bench.jobs import decide
+    from rrsis_zoo.bench.keys import Keys
+    from rrsis_zoo.bench.processes import Processes
+
+    say, keys = runner.Clock(start), Keys()
+    folder = options.runs or Path("runs") / suite.name
+    results = options.results or Path("benchmarks/results") / suite.name
+    planned = plan.plan(jobs, roots, keys)
+    decisions = [decide(job, folder / job.job.name, options.retry) for job in planned]
+    places = plan.slots(planned, options.at_once)
+    for line in plan.announce(suite, planned, decisions, places, folder):
+        say(line)
+    if options.plan:
+        for job, decision in zip(planned, decisions, strict=True):
+            print(f"  {job.job.name}: {decision.action} ({decision.why})")
+        return 0
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is under way is taken down with us
+    # several runners may share a folder where each runs jobs of its own (an array on a cluster)
+    with nullcontext() if options.only else runner.only_runner(folder), Processes() as processes:
+        runner.write_suite(suite, folder)
+        faults: list[str] = []
+        if not options.only:
+            faults += baselines(suite, roots, keys, folder, say)
+        records = runner.run_jobs(planned, folder, places, options.retry, processes, say)
+        if not options.only:
+            faults += runner.run_profiles(planned, records, folder, places[0], processes, say)
+            if any(record["status"] == "finished" for record in records):
+                say(f"tables and report: {results}")
+                publish(folder, results, records)
+    for line in [*runner.summary(suite, records, say.minutes), *faults]:
+        say(line)
+    return 1 if faults or any(record["status"] != "finished" for record in records) else 0
+
+
+def read_roots(given: Sequence[str], suite: Suite) -> dict[str, str]:
+    """Return dataset -> folder of ``NAME=FOLDER`` arguments."""
+    roots = {}
+    known = [dataset.name for dataset in suite.datasets]
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or not folder or name not in known:
+            raise ConfigError(f"--root {text}: write NAME=FOLDER with a dataset of {suite.name}: {', '.join(known)}")
+        roots[name] = folder
+    return roots
+
+
+def chosen(jobs: Sequence[Job], patterns: Sequence[str] | None) -> list[Job]:
+    """Return the jobs whose names fit one of the patterns; all where there is none."""
+    if patterns is None:
+        return list(jobs)
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(job.name, pattern) for job in jobs):
+            raise ConfigError(f"--only {pattern}: no such job; there are {', '.join(job.name for job in jobs)}")
+    return [job for job in jobs if any(fnmatch.fnmatchcase(job.name, pattern) for pattern in patterns)]
+
+
+def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, say: Any) -> list[str]:
+    """Leave the baselines of every dataset as jobs; return what went wrong."""
+    from rrsis_zoo.bench.baselines import constant_name, run_constant
+    from rrsis_zoo.training.cli import resolve
+
+    faults = []
+    for dataset in suite.datasets if suite.baselines else ():
+        job = next(job for job in suite.jobs() if job.dataset == dataset.name)
+        name = constant_name(dataset)
+        try:
+            settings = resolve(job.arguments(roots.get(dataset.name)))["data"]
+            record, made = run_constant(suite, dataset, settings, keys, folder / name)
+        except RRSISError as error:
+            faults.append(f"{name}: cannot start: {error}")
+            say(faults[-1])
+            continue
+        score = f"mIoU {record['result']['metrics']['miou']:.1f}"
+        say(f"{name}: finished in {record['test']['wall_s']:.0f} s: {score}" if made else f"{name}: finished earlier")
+    return faults
+
+
+def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Make tables, report and figures from what lies in the folder of the runs."""
+    from rrsis_zoo.bench.published import read_published
+    from rrsis_zoo.bench.report import write_report
+
+    from rrsis_zoo.bench.tables import read_runs, tables_of, write_tables
+
+    results.mkdir(parents=True, exist_ok=True)
+    literature = read_published(Path(__file__).parent / "published_results.csv")
+    write_tables(tables_of(read_runs(folder), literature), results)
+    write_report(folder, results / "report.html")
+    shown = set()
+    for record in records:  # the first seed of everything comes first
+        row = (record.get("model"), record.get("dataset"))
+        if record["status"] != "finished" or record["role"] == "ablation" or row in shown:
+            continue
+        shown.add(row)
+        figure = folder / record["name"] / "test" / "version_0" / "predictions.png"
+        shutil.copy(figure, results / f"{record['model']}--{record['dataset']}.png")
 
 
 if __name__ == "__main__":
@@ -63,3 +160,6 @@ if __name__ == "__main__":
     except RRSISError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nbenchmark: stopped; the same command goes on from the last checkpoints", file=sys.stderr)
+        sys.exit(130)

@@ -1,61 +1,231 @@
+"""What is to be done with a job, and what its folder says while it is under way. No process is started here."""
+
+import csv
 import json
+import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from rrsis_zoo.bench.jobs import Job, read_suite, run, run_all
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.bench.jobs import JobRun, Planned, cannot_start, decide, read_json, write_json
+from rrsis_zoo.bench.parts import key_of
+from rrsis_zoo.bench.processes import Usage
+from rrsis_zoo.bench.suites import Job
+
+PARTS = {"configuration": "a", "weights": "b", "data": "c", "protocol": "d", "code": "e"}
+GOOD = Usage(0, 10.0, 8.0)
+BAD = Usage(2, 3.0, 2.0, ["Seed set to 1", "rrsis: there is no file x", "and a last line"])
 
 
-@pytest.fixture(scope="module")
-def job(root, tmp_path_factory):
-    rng = np.random.default_rng(0)
-    mask = np.zeros((64, 64), dtype=np.bool_)
-    mask[20:40, 20:50] = True
-    scenes = [
-        Scene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
-        for split in ("train", "train", "val", "test")
-    ]
-    data = tmp_path_factory.mktemp("jobs") / "data"
-    write_rrsisd(data, scenes)
-    configs = (root / "configs" / "rsrefseg.yaml", root / "configs" / "overlays" / "rsrefseg_tiny.yaml")
-    options = ("--data.root", str(data), "--data.batch_size", "2", "--trainer.max_epochs", "1")
-    return Job("one", "One", tuple(map(str, configs)), (*options, "--trainer.check_val_every_n_epoch", "1"))
+def planned(**parts):
+    job = Job("s", "small", "one", 1, "Small", "method", ("constant",), ("small.yaml",), {"trainer.max_epochs": 5})
+    known = {**PARTS, **parts}
+    return Planned(job, tuple(job.arguments()), known, key_of(known))
 
 
-def test_finished_jobs_are_skipped_and_changed_ones_are_not(job, tmp_path, capsys):
-    first = run_all([job], tmp_path, 1)[0]
-    assert first["status"] == "finished", (tmp_path / "one" / "fit.log").read_text()
-    assert first["result"]["n"] == 1
-    assert first["fit"]["cpu_s"] > 0
-    written = (tmp_path / "one" / "job.json").stat().st_mtime_ns
-    assert run(job, tmp_path / "one") == first
-    assert (tmp_path / "one" / "job.json").stat().st_mtime_ns == written
-    assert "finished earlier" in capsys.readouterr().out
-    assert replace(job, options=(*job.options, "--seed_everything", "5")).key() != job.key()
+def begin(folder, plan=None, retry=False):
+    plan = plan or planned()
+    return JobRun(plan, folder, decide(plan, folder, retry))
 
 
-def test_a_failure_is_recorded_and_tried_again(job, tmp_path):
-    broken = replace(job, options=("--data.root", str(tmp_path / "nowhere")))
-    record = run(broken, tmp_path / "broken")
-    assert record["status"] == "failed"
-    assert "nowhere" in record["fit"]["end"][-1]
-    assert json.loads((tmp_path / "broken" / "job.json").read_text()) == record
-    assert run(broken, tmp_path / "broken")["status"] == "failed"
+def leave_checkpoints(folder, epoch=3, step=30, cpu_s=5.0, when=None):
+    place = folder / "fit" / "version_0" / "checkpoints"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "best.ckpt").touch()
+    (place / "resume.ckpt").touch()
+    done = {"epoch": epoch, "step": step, "cpu_s": cpu_s, "time": time.time() if when is None else when}
+    write_json(place / "resume.json", done)
+    return place
 
 
-def test_shipped_suites_are_readable(root):
-    for path in (root / "benchmarks").glob("*.yaml"):
-        suite = read_suite(path)
-        assert len({job.name for job in suite.jobs}) == len(suite.jobs) > 0
-        assert all((root / config).is_file() for job in suite.jobs for config in job.configs)
+def finish(run, folder, miou=50.0):
+    run.command()
+    run.ended(GOOD)
+    run.command()
+    write_json_of_test(folder, miou)
+    run.ended(GOOD)
+    return run.finish()
 
 
-def test_a_broken_suite_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="no suite"):
-        read_suite(tmp_path / "gone.yaml")
-    (tmp_path / "s.yaml").write_text("title: x\ncaption: y\njobs: {a: {titel: b}}\n")
-    with pytest.raises(ConfigError, match=r"s\.yaml"):
-        read_suite(tmp_path / "s.yaml")
+def write_json_of_test(folder, miou):
+    place = folder / "test" / "version_0"
+    place.mkdir(parents=True)
+    write_json(place / "test.json", {"metrics": {"miou": miou}})
+
+
+def test_from_new_to_finished(tmp_path):
+    folder = tmp_path / "job"
+    assert decide(planned(), folder, False).action == "start"
+    assert decide(planned(), folder, False).why == "new"
+    run = begin(folder)
+    fit = run.command()
+    assert (fit.module, fit.arguments[0], fit.log) == ("rrsis_zoo.cli", "fit", folder / "fit.log")
+    said = " ".join(fit.arguments)
+    assert "--trainer.max_epochs 5" in said
+    assert "--trainer.callbacks+ rrsis_zoo.training.resume.ResumePoint" in said
+    assert "--ckpt_path" not in said
+    checkpoints = leave_checkpoints(folder)
+    run.ended(GOOD)
+    assert run.stage == "test"
+    assert [p.name for p in checkpoints.iterdir()] == ["best.ckpt"]  # nothing is left to resume
+    test = run.command()
+    assert (test.arguments[0], test.log) == ("test", folder / "test.log")
+    assert test.arguments[-2:] == ("--ckpt_path", str(checkpoints / "best.ckpt"))
+    assert "ResumePoint" not in " ".join(test.arguments)
+    write_json_of_test(folder, 50.0)
+    run.ended(Usage(0, 4.0, 3.0))
+    assert run.stage == "over"
+    record = run.finish()
+    assert record == json.loads((folder / "job.json").read_text())
+    assert not (folder / "state.json").exists()
+    whose = ("schema", "suite", "name", "model", "dataset", "seed", "title", "role")
+    assert {name: record[name] for name in whose} == {
+        "schema": 1, "suite": "s", "name": "small--one--seed1", "model": "small", "dataset": "one", "seed": 1,
+        "title": "Small", "role": "method",
+    }  # fmt: skip
+    assert (record["status"], record["reason"], record["against"]) == ("finished", "", ["constant"])
+    assert (record["key"], record["key_parts"]) == (key_of(PARTS), PARTS)
+    assert record["fit"] == {"status": 0, "wall_s": 10.0, "cpu_s": 8.0, "end": [], "resumed": 0}
+    assert record["test"] == {"status": 0, "wall_s": 4.0, "cpu_s": 3.0, "end": []}
+    assert record["result"] == {"metrics": {"miou": 50.0}}
+    assert record["profile"] is None
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_finished_is_skipped_until_a_part_changes(tmp_path, part):
+    folder = tmp_path / "job"
+    finish(begin(folder), folder)
+    assert decide(planned(), folder, False).action == "skip"
+    assert decide(planned(), folder, True).action == "skip"
+    again = decide(planned(**{part: "other"}), folder, False)
+    assert (again.action, again.why) == ("start", f"changed since then: {part}")
+    leave_checkpoints(folder)  # of the old configuration: they are no start for the new one
+    begin(folder, planned(**{part: "other"}))
+    assert [p.name for p in folder.iterdir()] == []
+
+
+def test_a_failure_stays_until_it_is_retried(tmp_path):
+    folder = tmp_path / "job"
+    run = begin(folder)
+    run.command()
+    run.ended(BAD)
+    assert run.stage == "over"
+    record = run.finish()
+    assert (record["status"], record["test"], record["result"]) == ("failed", None, None)
+    assert record["reason"] == "training ended with status 2: rrsis: there is no file x"
+    assert record["fit"]["end"] == BAD.end
+    left = decide(planned(), folder, False)
+    assert (left.action, left.why) == (
+        "leave", f"failed earlier: {record['reason']}; --retry tries it again",
+    )  # fmt: skip
+    assert decide(planned(data="other"), folder, False).action == "start"
+    assert decide(planned(), folder, True).action == "start"
+    leave_checkpoints(folder, epoch=1)
+    assert decide(planned(), folder, True).why == "failed earlier; goes on after 1 epoch"
+    assert finish(begin(folder, retry=True), folder)["status"] == "finished"
+    assert decide(planned(), folder, False).action == "skip"
+
+
+def test_a_failed_test_is_retried_without_training(tmp_path):
+    folder = tmp_path / "job"
+    run = begin(folder)
+    run.command()
+    leave_checkpoints(folder)
+    run.ended(GOOD)
+    run.command()
+    run.ended(replace(BAD, status=-9))
+    assert run.finish()["reason"] == "the test was ended by SIGKILL (was there enough memory?)"
+    assert decide(planned(), folder, False).action == "leave"
+    decision = decide(planned(), folder, True)
+    assert (decision.action, decision.why) == ("test", "failed earlier; it is trained")
+    again = JobRun(planned(), folder, decision)
+    assert again.command().arguments[0] == "test"
+    write_json_of_test(folder, 1.0)
+    again.ended(GOOD)
+    record = again.finish()
+    assert (record["status"], record["fit"]["cpu_s"]) == ("finished", 8.0)
+
+
+def test_a_test_without_results_is_a_failure(tmp_path):
+    folder = tmp_path / "job"
+    run = begin(folder)
+    for _ in range(2):
+        run.command()
+        run.ended(GOOD)
+    assert run.finish()["reason"] == "the test left no test.json"
+
+
+def test_killed_in_training(tmp_path):
+    """The next runner goes on from the checkpoint; what counts is the work up to it and the work after it."""
+    folder = tmp_path / "job"
+    begin(folder).command()
+    assert decide(planned(), folder, False).action == "start"  # killed before the first checkpoint
+    run = begin(folder)
+    run.command()
+    checkpoints = leave_checkpoints(folder, epoch=3, cpu_s=5.0, when=time.time() + 6.0)
+    decision = decide(planned(), folder, False)
+    assert (decision.action, decision.why) == ("resume", "goes on after 3 epochs")
+    again = JobRun(planned(), folder, decision)
+    assert again.command().arguments[-2:] == ("--ckpt_path", str(checkpoints / "resume.ckpt"))
+    # killed again, before a checkpoint of its own: that attempt counts for nothing
+    assert decide(planned(), folder, False).action == "resume"
+    write_json(checkpoints / "resume.json", {**read_json(checkpoints / "resume.json"), "time": time.time() - 60.0})
+    record = finish(begin(folder), folder)
+    assert record["fit"]["cpu_s"] == 5.0 + GOOD.cpu_s
+    assert record["fit"]["wall_s"] == pytest.approx(6.0 + GOOD.wall_s, abs=0.5)
+    assert record["fit"]["resumed"] == 2
+
+
+def test_killed_in_the_test(tmp_path):
+    folder = tmp_path / "job"
+    run = begin(folder)
+    run.command()
+    leave_checkpoints(folder)
+    run.ended(GOOD)
+    run.command()
+    (folder / "test" / "version_0").mkdir(parents=True)
+    (folder / "test" / "version_0" / "half").touch()
+    decision = decide(planned(), folder, False)
+    assert decision.action == "test"
+    JobRun(planned(), folder, decision).command()
+    assert not (folder / "test").exists()
+
+
+def test_a_moved_folder_starts_again(tmp_path):
+    """The checkpoint holds the path of the best one; in another place that one would be lost."""
+    run = begin(tmp_path / "job")
+    run.command()
+    leave_checkpoints(tmp_path / "job")
+    (tmp_path / "job").rename(tmp_path / "moved")
+    assert decide(planned(), tmp_path / "moved", False).action == "start"
+
+
+def test_the_log_of_an_interrupted_training_is_whole(tmp_path):
+    folder = tmp_path / "job"
+    log = folder / "fit" / "version_0" / "metrics.csv"
+    begin(folder).command()
+    leave_checkpoints(folder, step=20, when=time.time() + 1)
+    log.write_text("step,train/loss\n9,3.0\n19,2.0\n29,1.5\n")  # ten steps beyond the checkpoint: they are done again
+    run = begin(folder)
+    assert not log.exists()
+    run.command()
+    log.write_text("step,train/loss,val/miou\n29,1.4,\n29,,7.0\n")
+    run.ended(GOOD)
+    rows = list(csv.DictReader(log.open()))
+    assert [(row["step"], row["train/loss"], row["val/miou"]) for row in rows] == [
+        ("9", "3.0", ""), ("19", "2.0", ""), ("29", "1.4", ""), ("29", "", "7.0"),
+    ]  # fmt: skip
+    assert not list(log.parent.glob("metrics.until*"))
+
+
+def test_what_cannot_start_keeps_an_earlier_result(tmp_path):
+    folder = tmp_path / "job"
+    blocked = replace(planned(), parts={}, key="", fault="no data")
+    assert decide(blocked, folder, True).action == "blocked"
+    assert cannot_start(blocked, folder)["reason"] == "no data"
+    assert read_json(folder / "job.json")["status"] == "failed"
+    decision = decide(planned(), folder, False)
+    assert (decision.action, decision.why) == ("start", "new")  # it never ran: nobody has to ask for a second try
+    record = finish(begin(folder), folder)
+    assert cannot_start(blocked, folder)["status"] == "failed"
+    assert read_json(folder / "job.json") == record

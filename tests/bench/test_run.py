@@ -1,36 +1,201 @@
-"""The script behind `make benchmark`, with a suite of one short job."""
+"""The script behind `make benchmark`, with a suite of one short job that is killed in the middle of its training."""
 
 import csv
+import importlib.util
 import json
-import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import asdict
+from types import ModuleType
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
+
+from rrsis_zoo.bench.keys import Keys
+from rrsis_zoo.bench.plan import Slot, plan
+from rrsis_zoo.bench.processes import Processes
+from rrsis_zoo.bench.runner import run_jobs
+from rrsis_zoo.bench.suites import read_suite
+from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.data.synthetic import make_synthetic
+from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
+from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.samples import read_samples
+from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.provenance import annotations_hash
+from rrsis_zoo.weights.checkpoints import weights_hash
+from rrsis_zoo.weights.loading import load_model
+
+NAME = "short--synthetic--seed3"
+SUITE = {
+    "title": "T",
+    "caption": "C",
+    "protocol": "canonical",
+    "seeds": [3],
+    "datasets": {"synthetic": {"title": "synthetic scenes", "configs": ["configs/overlays/synthetic.yaml"]}},
+    "models": {
+        "short": {
+            "title": "Short",
+            "configs": ["configs/rsrefseg.yaml", "configs/overlays/rsrefseg_tiny.yaml"],
+            "options": {
+                "trainer.max_epochs": 4,
+                "trainer.check_val_every_n_epoch": 2,
+                "trainer.log_every_n_steps": 1,
+                "data.batch_size": 6,
+            },
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def place(root, tmp_path_factory):
+    """A folder with the suite, the configurations and a small dataset."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "configs").symlink_to(root / "configs")
+    (folder / "s.yaml").write_text(yaml.safe_dump(SUITE))
+    make_synthetic(folder / "data", scenes=12, size=64, processes=1)
+    return folder
+
+
+@pytest.fixture
+def script(root):
+    spec = importlib.util.spec_from_file_location("benchmark_run", root / "benchmarks" / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def command(root, *arguments):
+    return [sys.executable, str(root / "benchmarks" / "run.py"), "s.yaml", *map(str, arguments)]
+
+
+def run_here(place, runs, monkeypatch, lines):
+    """Run the suite's job from this process, which has imported everything already."""
+    monkeypatch.chdir(place)
+    planned = plan(read_suite(place / "s.yaml").jobs(), {"synthetic": str(place / "data")}, Keys())
+    with Processes() as processes:
+        return run_jobs(planned, runs, [Slot({"OMP_NUM_THREADS": "1"})], False, processes, lines.append)[0]
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """The record of a job that nobody disturbed, and its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        record = run_here(place, place / "whole", patch, [])
+    assert record["status"] == "finished", record["reason"]
+    return record, place / "whole" / NAME
+
+
+def test_every_number_comes_from_the_samples(whole, place):
+    """Recomputed: the metrics and their breakdown from the per-sample file, the rest from checkpoint and data."""
+    record, folder = whole
+    assert json.loads((folder / "job.json").read_text()) == record
+    result = dict(record["result"])
+    samples, rules = read_samples(folder / "test" / "version_0" / "test_samples.jsonl.gz"), get_protocol("canonical")
+    assert result.pop("metrics") == without_nan(evaluate(samples, rules))
+    assert result.pop("breakdown") == without_nan(breakdown(samples, rules))
+    data = RRSISDataModule("synthetic", str(place / "data"), num_workers=0)
+    records = data.records("test")
+    assert [s.sample_id for s in samples.subjects] == [r.sample_id for r in records]
+    model = load_model(folder / "fit" / "version_0" / "checkpoints" / "best.ckpt")
+    code = result.pop("code")
+    assert code["version"]
+    assert result == {
+        "model": "rsrefseg",
+        "preset": "tiny",
+        "protocol": "canonical",
+        "eval_size": "native",
+        "text_mode": "independent",
+        "dataset": "synthetic",
+        "split": "test",
+        "n": len(samples),
+        "n_empty": int((samples.counts.target == 0).sum()),
+        "reading": asdict(data.reading),
+        "parameters": asdict(count_parameters(model)),
+        "weights_sha256": weights_hash(model),
+        "annotations_sha256": annotations_hash(records),
+        "precision": "32-true",
+    }
+    assert record["fit"]["cpu_s"] > 0
+    assert (record["seed"], record["fit"]["resumed"]) == (3, 0)
 
 
 @pytest.mark.slow
-def test_suite_to_table(root, tmp_path):
-    (tmp_path / "configs").symlink_to(root / "configs")
-    configs = ["configs/rsrefseg.yaml", "configs/overlays/rsrefseg_tiny.yaml", "configs/overlays/synthetic.yaml"]
-    options = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.check_val_every_n_epoch", 1]
-    job = {"title": "Short", "configs": configs, "options": options}
-    suite = {"title": "T", "caption": "C", "jobs": {"short": job}}
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(suite))
-    command = [sys.executable, str(root / "benchmarks" / "run.py"), "s.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
-    assert done.returncode == 0, done.stdout + done.stderr
-    results = tmp_path / "benchmarks" / "results"
-    rows = list(csv.DictReader((results / "s.csv").open()))
-    assert [row["method"] for row in rows] == ["best constant mask", "Short"]
-    assert float(rows[0]["oIoU"]) > 1
-    assert "Short − best constant mask" in (results / "s.md").read_text()
-    assert np.array(Image.open(results / "short.png")).std() > 10
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "short: finished earlier" in again.stdout
-    record = json.loads((tmp_path / "runs" / "benchmark" / "short" / "job.json").read_text())
-    assert record["result"]["dataset"] == "synthetic"
-    assert record["result"]["n"] == 750
+def test_killed_and_resumed(whole, place, root, monkeypatch):
+    """SIGKILL for the runner in mid training: the job goes on from its last epoch, and nothing differs."""
+    record, folder = whole
+    runs = place / "killed"
+    options = ["--runs", runs, "--root", f"synthetic={place / 'data'}", "--only", "*"]
+    runner = subprocess.Popen(command(root, *options), cwd=place, stdout=subprocess.PIPE, text=True)
+    point, end = runs / NAME / "fit" / "version_0" / "checkpoints" / "resume.json", time.monotonic() + 240
+    while not point.exists():
+        assert runner.poll() is None, runner.stdout.read()
+        assert time.monotonic() < end, "no epoch ended"
+        time.sleep(0.02)
+    runner.send_signal(signal.SIGKILL)
+    printed = runner.communicate()[0]
+    assert "s: 1 job (1 model, 1 dataset, 1 seed): 1 to run" in printed
+    epoch = json.loads(point.read_text())["epoch"]
+    assert epoch < 4
+    assert not (runs / NAME / "job.json").exists()
+
+    lines = []
+    again = run_here(place, runs, monkeypatch, lines)
+    assert lines[0].startswith(f"{NAME}: training: goes on after {epoch} epoch")
+    assert (again["status"], again["fit"]["resumed"]) == ("finished", 1)
+    assert again["result"] == record["result"]  # the weights' hash among it
+    logs = [list(csv.DictReader((f / "fit" / "version_0" / "metrics.csv").open())) for f in (folder, runs / NAME)]
+    assert logs[0] == logs[1]
+    losses = [row["train/loss"] for row in logs[0] if row["train/loss"]]
+    assert len(losses) == 16  # 4 epochs of 24 expressions, 6 a step
+    assert run_here(place, runs, monkeypatch, lines) == again
+    assert lines[-1] == f"{NAME}: finished earlier"
+
+
+def test_mistakes_are_one_line(place, root):
+    def said(*arguments):
+        done = subprocess.run(command(root, *arguments), cwd=place, capture_output=True, text=True, check=False)
+        assert done.returncode == (0 if "--list" in arguments else 2), done.stderr
+        return done.stdout + done.stderr
+
+    assert said("--list") == f"{NAME}\n"
+    assert said("--only", "long*") == f"benchmark: --only long*: no such job; there are {NAME}\n"
+    form = "write NAME=FOLDER with a dataset of s: synthetic"
+    assert said("--root", "rrsis-d=/data") == f"benchmark: --root rrsis-d=/data: {form}\n"
+    assert said("--at-once", "0") == "benchmark: --at-once must be at least 1, got 0\n"
+
+
+def test_tables_and_report_are_made_of_the_runs(script, tmp_path, monkeypatch):
+    """What is handed to whom; the figures are those of the first seed of everything but ablations."""
+    calls = []
+    tables, report, published = (ModuleType(f"rrsis_zoo.bench.{name}") for name in ("tables", "report", "published"))
+    published.read_published = lambda path: [path.name]
+    tables.read_runs = lambda folder: ("runs", folder)
+    tables.tables_of = lambda runs, literature: {"main": (runs, literature)}
+    tables.write_tables = lambda found, out: calls.append((found, out))
+    report.write_report = lambda folder, out: calls.append((folder, out))
+    for module in (tables, report, published):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    records = []
+    for model, seed, role, status in (
+        ("a", 1, "method", "finished"), ("a-shuffled", 1, "ablation", "finished"), ("b", 1, "method", "failed"),
+        ("a", 2, "method", "finished"), ("b", 2, "method", "finished"),
+    ):  # fmt: skip
+        name = f"{model}--one--seed{seed}"
+        records.append({"name": name, "model": model, "dataset": "one", "role": role, "status": status})
+        (tmp_path / "runs" / name / "test" / "version_0").mkdir(parents=True)
+        (tmp_path / "runs" / name / "test" / "version_0" / "predictions.png").write_text(name)
+    script.publish(tmp_path / "runs", tmp_path / "results", records)
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    assert calls == [
+        ({"main": (("runs", runs), ["published_results.csv"])}, results),
+        (runs, results / "report.html"),
+    ]
+    assert {p.name: p.read_text() for p in results.iterdir()} == {
+        "a--one.png": "a--one--seed1", "b--one.png": "b--one--seed2",
+    }  # fmt: skip

@@ -1,150 +1,305 @@
-"""Jobs: each trains and tests one method in processes of its own and leaves one ``job.json``.
+"""One job: what is to be done with it, its processes in turn, and the record that it leaves.
 
-A job is keyed by its configuration files, options, data and the package's code: a finished one is skipped, a changed
-one is done again, a failed one is recorded with its last lines and tried again at the next call.
+Its folder holds ``job.json`` (written when it ends), ``fit.log``, ``test.log``, and the folders of training and test.
+While it is under way ``state.json`` says how far it is; what of it survives a kill is enough to go on.
 """
 
 from __future__ import annotations
 
-import hashlib
+import csv
 import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
+from rrsis_zoo.bench.parts import changed
+from rrsis_zoo.bench.processes import Usage
+from rrsis_zoo.bench.suites import Job
 
-import rrsis_zoo
-from rrsis_zoo.errors import ConfigError
+SCHEMA = 1
+RECORD, STATE = "job.json", "state.json"
 
+PROGRAM = "rrsis_zoo.cli"
+"""Module of the command that jobs run."""
 
-@dataclass(frozen=True)
-class Job:
-    """One row of a table.
-
-    Attributes:
-        name: unique in its suite; also the name of its folder.
-        title: as the table says it.
-        configs: configuration files in the order in which they apply.
-        options: further arguments of ``rrsis fit`` and ``rrsis test``.
-    """
-
-    name: str
-    title: str
-    configs: tuple[str, ...]
-    options: tuple[str, ...] = ()
-
-    def arguments(self) -> list[str]:
-        """Return the arguments that fit and test share."""
-        return [part for config in self.configs for part in ("--config", config)] + list(self.options)
-
-    def key(self) -> str:
-        """Return the hash of all that decides the result: configuration, its parts, and the package's code."""
-        digest = hashlib.sha256(json.dumps([self.name, self.configs, self.options]).encode())
-        package = Path(rrsis_zoo.__file__).parent
-        parts = sorted(Path(self.configs[0]).parent.rglob("*.yaml"))
-        for path in (*parts, *sorted(package.rglob("*.py"))):
-            if package / "bench" not in path.parents:  # how tables look does not change what was measured
-                digest.update(path.read_bytes())
-        return digest.hexdigest()
+_CHECKPOINTS = Path("fit/version_0/checkpoints")
+_RESUME = _CHECKPOINTS / "resume.ckpt"
+_CALLBACK = "rrsis_zoo.training.resume.ResumePoint"
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Jobs on the same data.
+class Planned:
+    """A job with its key.
 
     Attributes:
-        title, caption: of the table.
-        jobs: its rows.
+        job: what the suite says.
+        arguments: of ``rrsis fit`` and ``rrsis test``.
+        parts: of the key; empty where there is none.
+        key: empty where the job cannot start.
+        fault: why it cannot start: data or weights that are not here, an option that nobody knows.
+        on_gpu: whether its configuration asks for an accelerator.
     """
 
-    title: str
-    caption: str
-    jobs: tuple[Job, ...]
+    job: Job
+    arguments: tuple[str, ...]
+    parts: Mapping[str, str]
+    key: str
+    fault: str = ""
+    on_gpu: bool = False
 
 
-def read_suite(path: Path) -> Suite:
-    """Read a suite file.
+Action = Literal["skip", "leave", "blocked", "start", "resume", "test"]
+"""``skip``: finished. ``leave``: failed earlier, nobody asked to try again. ``blocked``: cannot start. ``start``: from
+the beginning. ``resume``: from its last checkpoint. ``test``: it is trained."""
 
-    Raises:
-        ConfigError: a file that is not there, an unknown or missing field, or a name that is used twice.
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done with a job, and why in a few words."""
+
+    action: Action
+    why: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is something to run."""
+        return self.action in ("start", "resume", "test")
+
+
+def decide(planned: Planned, folder: Path, retry: bool) -> Decision:
+    """Look at a job's folder.
+
+    Args:
+        planned: the job as it is now.
+        folder: its own.
+        retry: whether a failed job is tried again.
     """
-    if not path.is_file():
-        raise ConfigError(f"there is no suite {path}")
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    try:
-        jobs = tuple(
-            Job(name, fields["title"], tuple(fields["configs"]), tuple(map(str, fields.get("options", ()))))
-            for name, fields in given["jobs"].items()
-        )
-        return Suite(given["title"], given["caption"], jobs)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{path}: a suite has title, caption and jobs of title, configs, options; {error}") from error
+    if planned.fault:
+        return Decision("blocked", planned.fault)
+    record, state = read_json(folder / RECORD), read_json(folder / STATE)
+    if record is not None and record.get("key") == planned.key:
+        if record["status"] == "finished":
+            return Decision("skip", "finished earlier")
+        if not retry:
+            return Decision("leave", f"failed earlier: {record['reason']}; --retry tries it again")
+    again = "failed earlier; " if record is not None and record.get("key") == planned.key else ""
+    # the paths of the best checkpoints are in the resume point: in another place it would lose them
+    if state is not None and state["key"] == planned.key and state["place"] == str(folder.resolve()):
+        if state["fit"] is not None:
+            return Decision("test", f"{again}it is trained")
+        if (folder / _RESUME).is_file():
+            done = read_json((folder / _RESUME).with_suffix(".json")) or {}
+            epochs = done.get("epoch", "some")
+            return Decision("resume", f"{again}goes on after {epochs} epoch{'s' if epochs != 1 else ''}")
+    if record is None or not record.get("key_parts"):
+        return Decision("start", f"{again}from the beginning" if again or state else "new")
+    if record["key"] == planned.key:
+        return Decision("start", f"{again}from the beginning")
+    return Decision("start", f"changed since then: {', '.join(changed(record['key_parts'], planned.parts))}")
 
 
-def run_all(jobs: Sequence[Job], folder: Path, at_once: int) -> list[dict[str, Any]]:
-    """Run what is not finished, ``at_once`` jobs side by side, one thread each; return all records in order."""
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(lambda job: run(job, folder / job.name), jobs))
+@dataclass(frozen=True)
+class Command:
+    """A process to run: ``python -m MODULE ARGUMENTS``."""
+
+    module: str
+    arguments: tuple[str, ...]
+    log: Path
 
 
-def run(job: Job, folder: Path) -> dict[str, Any]:
-    """Run one job unless it is finished, and return its record."""
-    key, path = job.key(), folder / "job.json"
-    if path.is_file():
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("key") == key and record["status"] == "finished":
-            print(f"{job.name}: finished earlier", flush=True)
-            return record
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    record: dict[str, Any] = {"key": key, "name": job.name, "title": job.title, "status": "failed"}
-    logger = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(folder)]
-    quiet = ["--trainer.enable_progress_bar", "false"]
-    print(f"{job.name}: training", flush=True)
-    fit = _command(
-        ["fit", *job.arguments(), *logger, "--trainer.logger.name", "fit", *quiet],
-        folder / "fit.log",
-    )
-    record["fit"] = fit
-    if fit["status"] == 0:
-        checkpoint = folder / "fit" / "version_0" / "checkpoints" / "best.ckpt"
-        place = ["--trainer.logger.name", "test"]
-        arguments = ["test", *job.arguments(), "--ckpt_path", str(checkpoint), *logger, *place, *quiet]
-        record["test"] = _command(arguments, folder / "test.log")
-        if record["test"]["status"] == 0:
-            record["result"] = json.loads((folder / "test" / "version_0" / "test.json").read_text(encoding="utf-8"))
-            record["status"] = "finished"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    took = f"{fit['cpu_s'] / 60:.1f} CPU minutes of training"
-    print(f"{job.name}: {record['status']} ({took})", flush=True)
-    return record
+class JobRun:
+    """A job under way.
+
+    Args:
+        planned: the job.
+        folder: its own.
+        decision: ``start``, ``resume`` or ``test``.
+    """
+
+    def __init__(self, planned: Planned, folder: Path, decision: Decision) -> None:
+        self.planned, self.folder = planned, folder
+        self._fit: Usage | None = None
+        self._test: Usage | None = None
+        self._fault = ""
+        if decision.action == "start":
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self._state: dict[str, Any] = {
+                "key": planned.key,
+                "place": str(folder.resolve()),
+                "spent": {"wall_s": 0.0, "cpu_s": 0.0},
+                "started": 0.0,
+                "resumed": 0,
+                "fit": None,
+            }
+        else:
+            state = read_json(folder / STATE)
+            assert state is not None  # decide() has seen it
+            self._state = state
+            (folder / RECORD).unlink(missing_ok=True)  # of the attempt that failed
+        if decision.action == "resume":
+            self._go_on()
+
+    @property
+    def stage(self) -> Literal["fit", "test", "over"]:
+        """What comes next."""
+        if self._fault or self._test is not None:
+            return "over"
+        return "fit" if self._state["fit"] is None else "test"
+
+    @property
+    def train_cpu_s(self) -> float:
+        """Processor time of the training that has ended, in seconds, without what an interruption lost."""
+        return self._state["fit"]["cpu_s"]
+
+    def command(self) -> Command:
+        """Return the process that comes next; called when it is about to start."""
+        folder = self.folder
+        places = [
+            "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(folder), "--trainer.logger.version", "0",
+            "--trainer.logger.name", self.stage, "--trainer.enable_progress_bar", "false",
+        ]  # fmt: skip
+        arguments = [self.stage, *self.planned.arguments, *places]
+        if self.stage == "fit":
+            arguments += ["--trainer.callbacks+", _CALLBACK]
+            if (folder / _RESUME).is_file():
+                arguments += ["--ckpt_path", str(folder / _RESUME)]
+            self._state["started"] = time.time()
+            self._save()
+        else:
+            shutil.rmtree(folder / "test", ignore_errors=True)  # of a test that did not end
+            arguments += ["--ckpt_path", str(folder / _CHECKPOINTS / "best.ckpt")]
+        return Command(PROGRAM, tuple(arguments), folder / f"{self.stage}.log")
+
+    def ended(self, usage: Usage) -> None:
+        """Take note of how the process ended."""
+        if self.stage == "test":
+            self._test = usage
+            self._fault = usage.reason("the test") if usage.status else ""
+            return
+        self._fit = usage
+        if usage.status:
+            self._fault = usage.reason("training")
+            return
+        spent = self._state["spent"]
+        self._state["fit"] = {
+            **usage.plain(),
+            "wall_s": round(usage.wall_s + spent["wall_s"], 1),
+            "cpu_s": round(usage.cpu_s + spent["cpu_s"], 1),
+            "resumed": self._state["resumed"],
+        }
+        self._save()
+        for path in ((self.folder / _RESUME), (self.folder / _RESUME).with_suffix(".json")):
+            path.unlink(missing_ok=True)  # it has served; the full sizes have some GB
+        _join_logs(self.folder / "fit" / "version_0")
+
+    def finish(self) -> dict[str, Any]:
+        """Write ``job.json`` and return it."""
+        result = read_json(self.folder / "test" / "version_0" / "test.json") if not self._fault else None
+        if not self._fault and result is None:
+            self._fault = "the test left no test.json"
+        failed = self._fit and {**self._fit.plain(), "resumed": self._state["resumed"]}
+        record = {
+            **described(self.planned),
+            "status": "failed" if self._fault else "finished",
+            "reason": self._fault,
+            "fit": self._state["fit"] or failed,
+            "test": None if self._test is None else self._test.plain(),
+            "result": result,
+            "profile": None,
+        }
+        write_json(self.folder / RECORD, record)
+        if not self._fault:
+            (self.folder / STATE).unlink(missing_ok=True)
+        return record
+
+    def _go_on(self) -> None:
+        """Count what the interrupted attempt did up to its last checkpoint, and keep its log."""
+        state, done = self._state, read_json((self.folder / _RESUME).with_suffix(".json"))
+        state["resumed"] += 1
+        if done is None or done["time"] < state["started"]:
+            return  # it came to no checkpoint of its own: nothing of it counts
+        state["spent"]["cpu_s"] = round(state["spent"]["cpu_s"] + done["cpu_s"], 1)
+        state["spent"]["wall_s"] = round(state["spent"]["wall_s"] + done["time"] - state["started"], 1)
+        state["started"] = time.time()
+        self._save()
+        log = self.folder / "fit" / "version_0" / "metrics.csv"
+        if log.is_file():  # the logger begins a new one
+            os.replace(log, log.with_name(f"metrics.until-{done['step']}.csv"))
+
+    def _save(self) -> None:
+        write_json(self.folder / STATE, self._state)
 
 
-def _command(arguments: list[str], log: Path) -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    start = time.perf_counter()
-    with log.open("w", encoding="utf-8") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rrsis_zoo.cli", *arguments], stdout=out, stderr=subprocess.STDOUT, env=environment
-        )
-        _, status, used = os.wait4(process.pid, 0)  # the usage of this process alone, others run beside it
-        process.returncode = os.waitstatus_to_exitcode(status)
+def described(planned: Planned) -> dict[str, Any]:
+    """Return the part of a record that says whose it is."""
+    job = planned.job
     return {
-        "status": process.returncode,
-        "wall_s": round(time.perf_counter() - start, 1),
-        "cpu_s": round(_cpu(used), 1),
-        "end": log.read_text(encoding="utf-8").splitlines()[-5:] if process.returncode else [],
+        "schema": SCHEMA,
+        "suite": job.suite,
+        "name": job.name,
+        "model": job.model,
+        "dataset": job.dataset,
+        "seed": job.seed,
+        "title": job.title,
+        "key": planned.key,
+        "key_parts": dict(planned.parts),
+        "role": job.role,
+        "against": list(job.against),
     }
 
 
-def _cpu(used: resource.struct_rusage) -> float:
-    return used.ru_utime + used.ru_stime
+def cannot_start(planned: Planned, folder: Path) -> dict[str, Any]:
+    """Return the record of a job that cannot start, and write it unless an earlier result lies there.
+
+    Whether that still counts is not known: what decides it cannot be read (a disk that is not mounted, for instance).
+    """
+    record = {
+        **described(planned), "status": "failed", "reason": planned.fault,
+        "fit": None, "test": None, "result": None, "profile": None,
+    }  # fmt: skip
+    if (read_json(folder / RECORD) or record)["status"] != "finished":
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / RECORD, record)
+    return record
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a file that ``write_json`` wrote; None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(draft, path)
+
+
+def _join_logs(folder: Path) -> None:
+    """Put the parts of an interrupted training's log together, each up to the step at which the next one took over."""
+    parts = sorted((int(p.stem.rpartition("-")[2]), p) for p in folder.glob("metrics.until-*.csv"))
+    if not parts:
+        return
+    rows: list[dict[str, str]] = []
+    for path, last in [*((p, step) for step, p in parts), (folder / "metrics.csv", None)]:
+        if not path.is_file():
+            continue  # interrupted after the last epoch: nothing was left to log
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += [row for row in csv.DictReader(file) if last is None or int(row["step"]) < last]
+    columns = sorted({name for row in rows for name in row})
+    draft = folder / ".metrics.csv.part"
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(draft, folder / "metrics.csv")
+    for _, path in parts:
+        path.unlink()

@@ -11,9 +11,11 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pycocotools import mask as coco
 
+from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.figures import Shown, prediction_figure
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
+from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.metrics.samples import Samples, Subject, write_samples
 from rrsis_zoo.models.base import Batch, count_parameters
 from rrsis_zoo.provenance import annotations_hash, code_version
@@ -43,36 +45,49 @@ class TestRecord(Callback):
         folder = _folder(trainer)
         if not trainer.is_global_zero:
             return
-        records = data.records(data.test_split)
-        by_id = {record.sample_id: record for record in records}
-        samples = Samples([_subject(by_id[name]) for name in names], counts)
-        protocol = module.protocol
-        metrics = evaluate(samples, protocol)
+        by_id = {record.sample_id: record for record in data.records(data.test_split)}
+        samples = Samples([subject(by_id[name]) for name in names], counts)
         record = {
             "model": module.method,
             "preset": module.hparams["preset"],
-            "protocol": protocol.name,
-            "eval_size": protocol.eval_size,
-            "text_mode": protocol.text_mode,
-            "dataset": data.dataset,
-            "split": data.test_split,
-            "n": metrics["n"],
-            "n_empty": sum(r.is_empty for r in records),
-            "reading": asdict(data.reading),
-            "metrics": without_nan(metrics),
-            "breakdown": without_nan(breakdown(samples, protocol)),
+            **scored(samples, module.protocol, data),
             "parameters": asdict(count_parameters(module.model)),
             "weights_sha256": weights_hash(module.model),
-            "annotations_sha256": annotations_hash(records),
             "precision": str(trainer.precision),
-            "code": code_version(),
         }
         (folder / "test.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         write_samples(folder / "test_samples.jsonl.gz", samples)
         print(f"wrote {folder / 'test.json'} and test_samples.jsonl.gz")
 
 
-def _subject(record: Record) -> Subject:
+def scored(samples: Samples, protocol: Protocol, data: RRSISDataModule) -> dict[str, Any]:
+    """Return the numbers of a test and what they depend on beside the model, as ``test.json`` has them.
+
+    Args:
+        samples: of the whole test split.
+        protocol: of the test.
+        data: whose ``test_split`` was tested.
+    """
+    records = data.records(data.test_split)
+    metrics = evaluate(samples, protocol)
+    return {
+        "protocol": protocol.name,
+        "eval_size": protocol.eval_size,
+        "text_mode": protocol.text_mode,
+        "dataset": data.dataset,
+        "split": data.test_split,
+        "n": metrics["n"],
+        "n_empty": sum(r.is_empty for r in records),
+        "reading": asdict(data.reading),
+        "metrics": without_nan(metrics),
+        "breakdown": without_nan(breakdown(samples, protocol)),
+        "annotations_sha256": annotations_hash(records),
+        "code": code_version(),
+    }
+
+
+def subject(record: Record) -> Subject:
+    """Return what a sample is about, as per-sample results say it."""
     return Subject(
         sample_id=record.sample_id,
         scene_id=record.scene_id,

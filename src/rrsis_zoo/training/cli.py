@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import logging
 import sys
 import warnings
@@ -13,6 +16,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
@@ -66,9 +70,53 @@ def run_lightning(arguments: Sequence[str]) -> int:
     _quiet()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
+    _start(RRSISCLI)
+    return 0
+
+
+class _ParsedCLI(RRSISCLI):
+    """Reads the configuration and builds nothing."""
+
+    def before_instantiate_classes(self) -> None:
+        """Look for nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+    def _set_seed(self) -> None:
+        """Draw nothing."""
+
+
+def resolve(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration with which ``rrsis fit`` would run, every default included.
+
+    Args:
+        arguments: of ``rrsis fit``.
+
+    Returns:
+        ``seed_everything``, ``trainer``, ``model`` (``class_path``, ``init_args``) and ``data``, as plain values.
+
+    Raises:
+        ConfigError: arguments that ``rrsis fit`` would refuse.
+    """
+    said = io.StringIO()
+    earlier, sys.argv = sys.argv, sys.argv[:1]  # Lightning warns where it differs from what is parsed
+    try:
+        with contextlib.redirect_stderr(said):
+            cli = _start(_ParsedCLI, run=False, args=list(arguments))
+    except SystemExit as error:  # how the parser refuses: it has printed why
+        why = " ".join(line.strip() for line in said.getvalue().splitlines() if line.strip())
+        raise ConfigError(f"rrsis fit would refuse its arguments: {why.rpartition('error: ')[2]}") from error
+    finally:
+        sys.argv = earlier
+    config = json.loads(cli.parser.dump(cli.config, skip_none=False, format="json"))
+    return {name: config[name] for name in ("seed_everything", "trainer", "model", "data")}
+
+
+def _start(kind: type[RRSISCLI], **options: Any) -> RRSISCLI:
     for method in MODELS.values():
         method.module()  # short class names resolve only for imported modules
-    RRSISCLI(
+    return kind(
         RRSISModule,
         RRSISDataModule,
         subclass_mode_model=True,
@@ -76,8 +124,8 @@ def run_lightning(arguments: Sequence[str]) -> int:
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
+        **options,
     )
-    return 0
 
 
 def _quiet() -> None:

@@ -1,0 +1,130 @@
+"""Processes of jobs: started side by side, watched, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rrsis_zoo.bench.child import PARENT
+
+_LINES = 5
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How a process ended and what it took.
+
+    Attributes:
+        status: exit status; minus the signal's number where a signal ended it.
+        wall_s, cpu_s: seconds, of the clock and of all processors; children that it waited for are counted.
+        end: last lines of its log, where the status is not 0.
+    """
+
+    status: int
+    wall_s: float
+    cpu_s: float
+    end: list[str] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+    def reason(self, what: str) -> str:
+        """Return in one sentence why it failed: our own error's line where there is one."""
+        if self.status < 0:
+            name = signal.Signals(-self.status).name
+            hint = " (was there enough memory?)" if self.status == -signal.SIGKILL else ""
+            return f"{what} was ended by {name}{hint}"
+        said = [line for line in self.end if line.startswith("rrsis: ")] or self.end
+        return f"{what} ended with status {self.status}" + (f": {said[-1].strip()}" if said else "")
+
+
+@dataclass
+class Process:
+    """A running one."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+    start: float
+
+
+class Processes:
+    """Starts processes and takes them along when it is left, however that happens.
+
+    Each is the head of a group of its own, so that Ctrl-C in a terminal reaches the runner alone, which then ends them.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()  # see rrsis_zoo.bench.child
+        self._running: list[Process] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for process in list(self._running):
+            self.end(process)
+        os.close(self._write)
+        os.close(self._read)
+
+    def start(self, module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
+        """Start ``python -m MODULE ARGUMENTS``; what it prints is added to the log."""
+        command = [sys.executable, "-m", "rrsis_zoo.bench.child", module, *arguments]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment, PARENT: str(self._read)},
+                pass_fds=(self._read,),
+                start_new_session=True,
+            )
+        process = Process(popen, log, time.perf_counter())
+        self._running.append(process)
+        return process
+
+    def poll(self, process: Process) -> Usage | None:
+        """Return how a process ended; None while it runs."""
+        # wait4 and not poll(): it tells the usage of this process alone, others run beside it
+        pid, code, used = os.wait4(process.popen.pid, os.WNOHANG)
+        if not pid:
+            return None
+        process.popen.returncode = os.waitstatus_to_exitcode(code)
+        self._running.remove(process)
+        with contextlib.suppress(ProcessLookupError):  # further ranks of a process that failed
+            os.killpg(pid, signal.SIGKILL)
+        return Usage(
+            process.popen.returncode,
+            round(time.perf_counter() - process.start, 1),
+            round(used.ru_utime + used.ru_stime, 1),
+            _last_lines(process.log) if process.popen.returncode else [],
+        )
+
+    def end(self, process: Process) -> None:
+        """End a process and all that it has started, at once: checkpoints are whole or not there."""
+        os.killpg(process.popen.pid, signal.SIGKILL)
+        process.popen.wait()
+        self._running.remove(process)
+
+    def wait(self, process: Process, every: float = 0.2) -> Usage:
+        """Wait for one process."""
+        while (usage := self.poll(process)) is None:
+            time.sleep(every)
+        return usage
+
+
+def _last_lines(log: Path) -> list[str]:
+    return [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-_LINES:]

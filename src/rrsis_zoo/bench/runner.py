@@ -1,0 +1,255 @@
+"""Runs the jobs of a suite side by side and says what happens, one line an event. No torch."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rrsis_zoo.bench.jobs import RECORD, Decision, JobRun, Planned, cannot_start, decide, read_json, write_json
+from rrsis_zoo.bench.plan import Slot
+from rrsis_zoo.bench.processes import Process, Processes
+from rrsis_zoo.bench.suites import Suite
+from rrsis_zoo.errors import ConfigError
+
+PROFILER = "rrsis_zoo.bench.profile"
+"""Module that measures what a model costs, in a process of its own."""
+
+Say = Callable[[str], None]
+
+_LOCKS = ".locks"
+_EVERY = 0.2  # seconds between two looks at the processes
+
+
+class Clock:
+    """Prints lines with the time since the start.
+
+    Args:
+        start: by ``time.monotonic``.
+    """
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+
+    def __call__(self, text: str) -> None:
+        """Print a line."""
+        minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
+        print(f"[{minutes:3d}:{seconds:02d}] {text}", flush=True)
+
+    @property
+    def minutes(self) -> float:
+        """Minutes since the start."""
+        return (time.monotonic() - self._start) / 60
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def run_jobs(
+    planned: Sequence[Planned], folder: Path, places: Sequence[Slot], retry: bool, processes: Processes, say: Say
+) -> list[dict[str, Any]]:
+    """Run what is to be run and return the records of all jobs, in their order.
+
+    Args:
+        planned: the jobs.
+        folder: of the suite's runs; each job has a folder of its own there.
+        places: how many at once, and where.
+        retry: whether failed jobs are tried again.
+        processes: takes all processes along if this is interrupted.
+        say: takes a line for every event.
+    """
+    queue, free = deque(planned), deque(places)
+    running: list[_Running] = []
+    records: dict[str, dict[str, Any]] = {}
+    left = sum(decide(p, folder / p.job.name, retry).runs for p in planned)
+    begun = 0
+    try:
+        while queue or running:
+            while queue and free:
+                job = queue.popleft()
+                started = _begin(job, folder, retry, records, say)
+                if started is None:
+                    continue
+                run, decision, lock = started
+                begun += 1
+                place = free.popleft()
+                say(f"{job.job.name}: {_doing(decision)} ({begun} of {left}{place.name and f', {place.name}'})")
+                running.append(_Running(run, _start(run, place, processes), place, lock))
+            for one in list(running):
+                usage = processes.poll(one.process)
+                if usage is None:
+                    continue
+                one.run.ended(usage)
+                if one.run.stage != "over":
+                    say(f"{one.name}: testing (training took {one.run.train_cpu_s / 60:.1f} min of processor time)")
+                    one.process = _start(one.run, one.place, processes)
+                    continue
+                records[one.name] = record = one.run.finish()
+                say(f"{one.name}: {_outcome(record, folder / one.name)}")
+                running.remove(one)
+                free.append(one.place)
+                one.lock.release()
+            time.sleep(_EVERY)
+    finally:
+        for one in running:
+            processes.end(one.process)
+            one.lock.release()
+    return [records[p.job.name] for p in planned]
+
+
+@dataclass
+class _Running:
+    run: JobRun
+    process: Process
+    place: Slot
+    lock: FileLock
+
+    @property
+    def name(self) -> str:
+        return self.run.planned.job.name
+
+
+def _begin(
+    planned: Planned, folder: Path, retry: bool, records: dict[str, dict[str, Any]], say: Say
+) -> tuple[JobRun, Decision, FileLock] | None:
+    """Take a job up; None where there is nothing to run, its record is known then."""
+    name = planned.job.name
+    place = folder / name
+    lock = FileLock(_lock_file(folder, name))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"{name}: another process runs it; left to it")
+        fault = "another process was running it"
+        records[name] = {"name": name, "status": "failed", "reason": fault, "key": planned.key}
+        return None
+    decision = decide(planned, place, retry)
+    if decision.runs:
+        return JobRun(planned, place, decision), decision, lock
+    if decision.action == "blocked":
+        records[name] = cannot_start(planned, place)
+        say(f"{name}: cannot start: {decision.why}")
+    else:
+        record = read_json(place / RECORD)
+        assert record is not None  # decide() has read it
+        records[name] = record
+        say(f"{name}: {decision.why}")
+    lock.release()
+    return None
+
+
+def _start(run: JobRun, place: Slot, processes: Processes) -> Process:
+    command = run.command()
+    return processes.start(command.module, command.arguments, command.log, place.environment)
+
+
+def _doing(decision: Decision) -> str:
+    doing = {"start": "training", "resume": "training", "test": "testing"}[decision.action]
+    return doing if decision.why == "new" else f"{doing}: {decision.why}"
+
+
+def _outcome(record: Mapping[str, Any], folder: Path) -> str:
+    if record["status"] != "finished":
+        log = folder / ("fit.log" if record["test"] is None else "test.log")
+        return f"FAILED: {record['reason']}; log: {log}"
+    minutes = (record["fit"]["wall_s"] + record["test"]["wall_s"]) / 60
+    again = f", resumed {record['fit']['resumed']} x" if record["fit"]["resumed"] else ""
+    return f"finished in {minutes:.1f} min{again}: mIoU {record['result']['metrics']['miou']:.1f}"
+
+
+# -- profiles ----------------------------------------------------------------------------------------------------------
+
+
+def run_profiles(
+    planned: Sequence[Planned], records: Sequence[Mapping[str, Any]], folder: Path, place: Slot, processes: Processes,
+    say: Say,
+) -> list[str]:  # fmt: skip
+    """Profile every model of the suite once, one process at a time, so that nothing of ours disturbs its clock.
+
+    The first finished job of each trained model gets the profile into its record; an ablation is the model that it
+    ablates.
+
+    Returns:
+        What went wrong, a line each.
+    """
+    faults: list[str] = []
+    done: set[str] = set()
+    for job, record in zip((p.job for p in planned), records, strict=True):
+        if record["status"] != "finished" or job.role == "ablation" or job.model in done:
+            continue
+        done.add(job.model)
+        home = folder / job.name
+        if record["profile"] is not None:
+            say(f"{job.name}: profiled earlier")
+            continue
+        say(f"{job.name}: profiling")
+        target, log = home / "profile.json", home / "profile.log"
+        config = home / "fit" / "version_0" / "config.yaml"  # all parts and overrides in one, as it was trained
+        log.unlink(missing_ok=True)
+        arguments = ["--config", str(config), "--out", str(target)]
+        usage = processes.wait(processes.start(PROFILER, arguments, log, place.environment))
+        measured = read_json(target) if usage.status == 0 else None
+        if measured is None:
+            faults.append(f"{job.name}: {usage.reason('profiling')}; log: {log}")
+            say(faults[-1])
+            continue
+        write_json(home / RECORD, {**record, "profile": measured})
+    return faults
+
+
+# -- one runner at a time ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def only_runner(folder: Path) -> Iterator[None]:
+    """Hold a folder of runs; it is free again when this process ends, however that happens.
+
+    Raises:
+        ConfigError: another runner works on it.
+    """
+    lock, owner = FileLock(_lock_file(folder, "suite")), folder / _LOCKS / "suite.json"
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        other = read_json(owner) or {}
+        raise ConfigError(
+            f"another runner works on {folder} (process {other.get('pid', '?')} on {other.get('host', '?')}, since "
+            f"{other.get('since', '?')}): wait for it, end it, or give another folder with --runs"
+        ) from None
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_file(folder: Path, name: str) -> Path:
+    (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
+    return folder / _LOCKS / f"{name}.lock"
+
+
+def summary(suite: Suite, records: Sequence[Mapping[str, Any]], minutes: float) -> list[str]:
+    """Return how the suite ended, in words: what it took, beside what it was allowed, and every failure."""
+    failed = [record for record in records if record["status"] != "finished"]
+    spent = sum(record[stage]["cpu_s"] for record in records for stage in ("fit", "test") if record.get(stage)) / 60
+    limit = f" of at most {suite.minutes:g}" if suite.minutes else ""
+    lines = [
+        f"{suite.name}: {len(records) - len(failed)} of {len(records)} jobs finished; {minutes:.1f} minutes{limit} "
+        f"now, {spent:.1f} minutes of processor time in all jobs"
+    ]
+    return lines + [f"FAILED {record['name']}: {record['reason']}" for record in failed]
+
+
+def write_suite(suite: Suite, folder: Path) -> None:
+    """Leave ``suite.json`` beside the jobs, for those who make tables of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "suite.json", suite.described())

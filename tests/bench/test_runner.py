@@ -1,0 +1,284 @@
+"""The runner with a program that takes no time: what runs where and when, and what is left when something is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rrsis_zoo.bench import jobs as jobs_module
+from rrsis_zoo.bench import runner
+from rrsis_zoo.bench.jobs import Decision, Planned, read_json, write_json
+from rrsis_zoo.bench.parts import key_of
+from rrsis_zoo.bench.plan import Slot, announce, expected_minutes, slots
+from rrsis_zoo.bench.processes import Processes
+from rrsis_zoo.bench.runner import only_runner, run_jobs, run_profiles, summary
+from rrsis_zoo.bench.suites import Job, Suite
+from rrsis_zoo.errors import ConfigError
+
+PARTS = {"configuration": "a", "weights": "b", "data": "c", "protocol": "d", "code": "e"}
+
+PROGRAM = """
+    import json, os, subprocess, sys, time
+    from pathlib import Path
+
+    command, arguments = sys.argv[1], sys.argv[2:]
+    value = dict(zip(arguments[::2], arguments[1::2]))
+    folder = Path(value["--trainer.logger.save_dir"])
+    with open(folder.parent / "events.txt", "a") as events:
+        print(command, folder.name, os.environ.get("CUDA_VISIBLE_DEVICES"), file=events)
+    print("this is the log of", command)
+    if command == "fit":
+        place = folder / "fit" / "version_0" / "checkpoints"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "best.ckpt").touch()
+    for name in ("sleep", "spawn"):
+        if (folder.parent / f"{folder.name}.{name}").exists():
+            if name == "spawn":
+                subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            print(os.getpid(), flush=True)
+            time.sleep(600)
+    fault = folder.parent / f"{folder.name}.fails"
+    if fault.exists() and fault.read_text() == command:
+        print("rrsis: no luck")
+        sys.exit(2)
+    if command == "test":
+        place = folder / "test" / "version_0"
+        place.mkdir(parents=True)
+        (place / "test.json").write_text(json.dumps({"metrics": {"miou": 12.5}}))
+"""
+
+PROFILE = """
+    import json, sys
+    config, out = sys.argv[2], sys.argv[4]
+    if "broken" in out:
+        sys.exit("no")
+    open(out, "w").write(json.dumps({"config": config}))
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A command of our name's place that does what files in the folder of the runs say."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "fake_rrsis.py").write_text(textwrap.dedent(PROGRAM))
+    (modules / "fake_profile.py").write_text(textwrap.dedent(PROFILE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(modules), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(jobs_module, "PROGRAM", "fake_rrsis")
+    monkeypatch.setattr(runner, "PROFILER", "fake_profile")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    return runs
+
+
+def planned(name, seed=1, fault="", role="method", **parts):
+    job = Job("s", name, "one", seed, name.capitalize(), role, (), (), {}, 2.0)
+    known = {**PARTS, **parts}
+    return Planned(job, (), {} if fault else known, "" if fault else key_of(known), fault)
+
+
+def run(plans, folder, places=None, retry=False):
+    lines = []
+    places = places or [Slot({"OMP_NUM_THREADS": "1"})] * 2
+    with Processes() as processes:
+        records = run_jobs(plans, folder, places, retry, processes, lines.append)
+    return records, lines
+
+
+def events(folder):
+    path = folder / "events.txt"
+    found = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+def test_what_is_run_and_what_is_said(program):
+    plans = [planned("a"), planned("b"), planned("c", fault="there is no data")]
+    (program / "b--one--seed1.fails").write_text("fit")
+    records, lines = run(plans, program)
+    assert [record["status"] for record in records] == ["finished", "failed", "failed"]
+    assert records[1]["reason"] == "training ended with status 2: rrsis: no luck"
+    assert [json.loads((program / f"{n}--one--seed1" / "job.json").read_text()) for n in "abc"] == records
+    assert (program / "a--one--seed1" / "fit.log").read_text().startswith("this is the log of fit")
+    assert len([line for line in lines if line.startswith("a--one--seed1")]) == 3
+    for start in (
+        "a--one--seed1: training (1 of 2)",
+        "b--one--seed1: training (2 of 2)",
+        "c--one--seed1: cannot start: there is no data",
+        "a--one--seed1: testing (training took 0.0 min of processor time)",
+        f"b--one--seed1: FAILED: {records[1]['reason']}; log: {program / 'b--one--seed1' / 'fit.log'}",
+        "a--one--seed1: finished in 0.0 min: mIoU 12.5",
+    ):
+        assert any(line.startswith(start) for line in lines), (start, lines)
+    assert sorted(events(program)) == [
+        "fit a--one--seed1 None", "fit b--one--seed1 None", "test a--one--seed1 None",
+    ]  # fmt: skip
+
+    again, lines = run(plans, program)  # nothing to do but the data's job, which is still not possible
+    assert again == records
+    assert events(program) == []
+    assert lines[0] == "a--one--seed1: finished earlier"
+    assert lines[1].endswith("--retry tries it again")
+
+    (program / "b--one--seed1.fails").unlink()
+    third, lines = run([planned("a", code="other"), planned("b"), planned("c")], program, retry=True)
+    assert [record["status"] for record in third] == ["finished"] * 3
+    assert "a--one--seed1: training: changed since then: code (1 of 3)" in lines
+    assert "b--one--seed1: training: failed earlier; from the beginning (2 of 3)" in lines
+    assert "c--one--seed1: training (3 of 3)" in lines
+
+
+def test_one_job_on_each_gpu(program, monkeypatch):
+    plans = [replace(planned("a", seed), on_gpu=True) for seed in range(6)]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-x")
+    places = slots(plans, 2)
+    assert [place.name for place in places] == ["GPU 4", "GPU 5", "GPU GPU-x"]
+    run(plans, program, places)
+    used = [line.split() for line in events(program)]
+    assert {gpu for *_, gpu in used} == {"4", "5", "GPU-x"}
+    for seed in range(6):
+        assert len({gpu for _, name, gpu in used if name == f"a--one--seed{seed}"}) == 1
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [place.environment for place in slots(plans, 2)] == [{"CUDA_VISIBLE_DEVICES": n} for n in "012"]
+    on_cpu = slots([planned("a")], 2)  # a configuration that asks for no accelerator
+    assert [dict(place.environment) for place in on_cpu] == [{"OMP_NUM_THREADS": "1"}] * 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert len(slots(plans, 3)) == 3
+
+
+def test_how_long_it_takes():
+    def job(minutes):
+        return replace(planned("a").job, cpu_minutes=minutes)
+
+    assert expected_minutes([job(3.0), job(2.0), job(2.0)], 2) == 4.0
+    assert expected_minutes([job(3.0), job(None)], 2) is None
+    suite = Suite("s", "T", "C", "canonical", (1,), (), (), (), 3.0)
+    plans = [planned("a"), planned("b"), planned("b", seed=2)]
+    decisions = [Decision(action, "") for action in ("skip", "start", "resume")]
+    places = [Slot({"CUDA_VISIBLE_DEVICES": "0"}, "GPU 0")]
+    lines = announce(suite, plans, decisions, places, Path("runs/s"))
+    assert lines == [
+        "s: 3 jobs (2 models, 1 dataset, 2 seeds): 1 finished earlier, 2 to run",
+        "1 at once, GPU 0; logs: runs/s/JOB/*.log",
+        "expected: 4 minutes of at most 3, from the suite's cpu_minutes: too long, take fewer epochs",
+    ]
+    records = [
+        {"name": "x", "status": "finished", "fit": {"cpu_s": 60.0}, "test": {"cpu_s": 30.0}},
+        {"name": "y", "status": "failed", "reason": "why", "fit": None},
+    ]
+    assert summary(suite, records, 2.0) == [
+        "s: 1 of 2 jobs finished; 2.0 minutes of at most 3 now, 1.5 minutes of processor time in all jobs",
+        "FAILED y: why",
+    ]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+
+
+def wait_until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to it"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="tells processes apart by /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_behind(program, tmp_path, how):
+    """Whatever ends the runner ends its jobs and what they have started; a job under way is no finished one."""
+    (program / "a--one--seed1.spawn").touch()
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import signal, sys
+        from pathlib import Path
+        from rrsis_zoo.bench import jobs, runner
+        from rrsis_zoo.bench.parts import PARTS, key_of
+        from rrsis_zoo.bench.plan import Slot
+        from rrsis_zoo.bench.processes import Processes
+        from rrsis_zoo.bench.suites import Job
+
+        jobs.PROGRAM = "fake_rrsis"
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        parts = {PARTS!r}
+        names = [Job("s", name, "one", 1, "T", "method", (), (), {{}}) for name in "ab"]
+        plans = [jobs.Planned(job, (), parts, key_of(parts)) for job in names]
+        assert "torch" not in sys.modules  # it would take some seconds to look what is left to do
+        with Processes() as processes:
+            runner.run_jobs(plans, Path({str(program)!r}), [Slot({{}})] * 2, False, processes, print)
+        """)
+    )
+    started = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = program / "a--one--seed1" / "fit.log"
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2, 60)
+    pid = int(log.read_text().splitlines()[1])
+    group = subprocess.run(["ps", "-o", "pid=", "-g", str(pid)], capture_output=True, text=True).stdout.split()
+    assert len(group) == 2
+    started.send_signal(how)
+    started.wait(20)
+    wait_until(lambda: not any(alive(int(one)) for one in group), 5)
+    assert not (program / "a--one--seed1" / "job.json").exists()
+    (program / "a--one--seed1.spawn").unlink()
+    records, lines = run([planned("a"), planned("b")], program)
+    assert [record["status"] for record in records] == ["finished", "finished"]
+    assert any(line.startswith("a--one--seed1: training: from the beginning") for line in lines)
+
+
+def test_a_second_runner_is_refused(program):
+    with (
+        only_runner(program),
+        pytest.raises(ConfigError, match=rf"another runner .*process {os.getpid()} on"),
+        only_runner(program),
+    ):
+        pass
+    with only_runner(program):
+        pass
+
+
+def test_a_job_of_another_runner_is_left_to_it(program):
+    """Two that share a folder, as the tasks of an array do."""
+    with runner.FileLock(runner._lock_file(program, "a--one--seed1")):
+        records, lines = run([planned("a"), planned("b")], program)
+    assert [record["status"] for record in records] == ["failed", "finished"]
+    assert records[0]["reason"] == "another process was running it"
+    assert not (program / "a--one--seed1").exists()
+    assert lines[0] == "a--one--seed1: another process runs it; left to it"
+
+
+def test_profiles(program):
+    """One for each model, of its first seed, in its record; a failure is named and the others go on."""
+    plans = [planned("a"), planned("broken"), planned("c", role="ablation"), planned("a", 2), planned("d", fault="x")]
+    records, _ = run(plans, program)
+    place, lines = Slot({"OMP_NUM_THREADS": "1"}), []
+    with Processes() as processes:
+        faults = run_profiles(plans, records, program, place, processes, lines.append)
+    assert lines[0] == "a--one--seed1: profiling"
+    config = program / "a--one--seed1" / "fit" / "version_0" / "config.yaml"
+    assert read_json(program / "a--one--seed1" / "job.json") == {**records[0], "profile": {"config": str(config)}}
+    log = program / "broken--one--seed1" / "profile.log"
+    assert faults == [f"broken--one--seed1: profiling ended with status 1: no; log: {log}"]
+    assert all(
+        read_json(program / f"{n}--one--{s}" / "job.json")["profile"] is None
+        for n, s in [("c", "seed1"), ("a", "seed2")]
+    )
+    records, _ = run(plans, program)
+    assert records[0]["profile"] is not None
+    with Processes() as processes:
+        run_profiles(plans[:1], records[:1], program, place, processes, lines.append)
+    assert lines[-1] == "a--one--seed1: profiled earlier"
+    write_json(program / "a--one--seed1" / "job.json", {**records[0], "key": "of something else"})
+    assert run(plans[:1], program)[0][0]["profile"] is None
