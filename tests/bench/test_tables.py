@@ -19,9 +19,11 @@ import pytest
 from made_runs import Row, make, write_job
 from scipy import stats
 
+from rrsis_zoo.bench.estimates import MIOU, estimate, rank, read_board, shown
 from rrsis_zoo.bench.runs import read_counts
 from rrsis_zoo.bench.tables import FORMATS, read_runs, tables_of, write_tables
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.metrics.statistics import Comparison, Interval
 
 ROWS = [
     Row("constant", 0.1, "baseline", title="best constant mask"),
@@ -230,7 +232,7 @@ def check_localisation(folder, table, keys):
 
 
 def check_classes(folder, table, keys):
-    assert keys[1:] == ["n", *NAMES]
+    assert keys[1:] == ["class_n", *NAMES]
     lines = lines_of(folder, "good")[0]
     sizes = Counter(name for line in lines for name in CLASSES[table.name](line))
     for row in table.rows:
@@ -379,6 +381,7 @@ def latex_cells(text):
 
 
 def untex(cell):
+    cell = cell.replace("{[}", "[")
     cell = re.sub(r"\\(?:textbf|emph|underline)\{(.*?)\}", r"\1", cell)
     cell = re.sub(r"\{\\scriptsize (.*)\}$", r"\1", cell)
     signs = {"$-$": "−", r"$\pm$": "±", r"$\dagger$": "†", "$|$": "|", "$<$": "<", "--": "–", r"\&": "&", r"\%": "%"}
@@ -478,17 +481,32 @@ def test_bold_only_where_it_is_shown(tmp_path):
     assert marks(alone, "miou") == [""]
 
 
+def test_a_difference_needs_both_a_corrected_p_and_an_interval():
+    def comparison(p, low, high):
+        return Comparison(Interval((low + high) / 2, low, high, 0.95), p, samples=9, scenes=3)
+
+    assert shown([comparison(0.03, 1, 3)]) == [True]
+    assert shown([comparison(0.03, 1, 3), comparison(0.04, 1, 3)]) == [False, False]  # 0.06 after Holm
+    assert shown([comparison(0.03, 1, 3), comparison(0.001, -3, -1), None]) == [False, True, False]
+    assert shown([comparison(0.001, -1, 3)]) == [False]
+
+
+def marks_of_miou(folder):
+    board = read_board(read_runs(folder), "synthetic")
+    return rank(board, [estimate(board, trial, MIOU) for trial in board.trials], MIOU)
+
+
 def test_the_spread_of_trainings_can_undo_a_mark(tmp_path):
     """Two methods that the scenes tell apart, and whose trainings differ by more than the methods do."""
     folder = make(tmp_path / "s", [Row("a", 0.5), Row("b", 0.45)], n=300)
     for name, qualities in (("a", (0.7, 0.38)), ("b", (0.39, 0.5))):
         for seed, quality in enumerate(qualities, 1):
             write_job(folder, Row(name, quality), "synthetic", seed, n=300)
-    assert marks(tables_of(read_runs(folder))["main"], "miou") == ["tied", "tied"]
+    assert marks_of_miou(folder) == ["tied", "tied"]
     for name, quality in (("a", 0.54), ("b", 0.445)):
         for seed in (1, 2):
             write_job(folder, Row(name, quality), "synthetic", seed, n=300)
-    assert marks(tables_of(read_runs(folder))["main"], "miou") == ["best", "second"]
+    assert marks_of_miou(folder) == ["best", "second"]
 
 
 # -- what is missing, and what does not belong together ----------------------------------------------------------------

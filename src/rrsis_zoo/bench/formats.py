@@ -235,6 +235,7 @@ _TEX = {
     "<": "$<$",
     ">": "$>$",
     "|": "$|$",
+    "[": "{[}",  # at the start of a row it would be an argument of the line break before it
     "−": "$-$",
     "–": "--",
     "—": "---",

@@ -161,7 +161,7 @@ def _main(runs: Runs, board: Board, suffix: str) -> Table:
         [Cell(trial.model.title), Cell(trial.seeds), *_cost(trial), *(column[i] for column in scores)]
         for i, trial in enumerate(board.trials)
     ]
-    notes = [f"{_READING}.", _MARKS.format(line="column"), *_gaps(runs, board)]
+    notes = [f"{_READING}.", *_marked(board, "column"), *_gaps(runs, board)]
     if any("nan" in (cell.text for cell in column) for column in scores):
         notes.append("nan: the protocol gives a pair of empty masks no IoU, and so the mean of all none.")
     return _table(runs, board, f"main{suffix}", "", columns, rows, notes)
@@ -199,7 +199,7 @@ def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     notes = [
         "Points of mIoU, first minus second, on the same samples. The interval draws whole scenes and, where there are "
         "several, trainings; p is of the randomisation test that exchanges the two methods scene by scene, for the "
-        f"trainings that there are; corrected for {number_of} comparisons by Holm's method. A difference counts as "
+        f"trainings that there are; corrected by Holm's method for their number, {number_of}. A difference counts as "
         f"shown if the corrected p is below {ALPHA} and the interval excludes 0.",
         *_gaps(runs, board),
     ]
@@ -215,14 +215,15 @@ def _localisation(runs: Runs, board: Board, suffix: str) -> Table:
         "Where: share of referents in which the centre of the prediction lies, and IoU of the boxes. How exactly: over "
         "these hits alone. Boundary IoU compares the pixels near both contours. In percent; samples without a referent "
         "are left out of all but the last column.",
-        f"{_READING}. {_MARKS.format(line='column')}",
+        f"{_READING}.",
+        *_marked(board, "column"),
         *_gaps(runs, board),
     ]
     return _table(runs, board, f"localisation{suffix}", "where, and how exactly", columns, rows, notes)
 
 
 def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, classes: Mapping[str, Rows]) -> Table:
-    columns = [Column(division, division, numeric=False), Column("n", "N")]
+    columns = [Column(division, division, numeric=False), Column("class_n", "N")]
     columns += [Column(trial.model.name, trial.model.title) for trial in board.trials]
     rows = [
         [Cell(title), Cell(f"{mine.sum():,}", float(mine.sum())), *_column(board, MIOU, mine)]
@@ -235,7 +236,7 @@ def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, cla
     else:
         total = len(board.samples)
         rows.append([Cell("all expressions"), Cell(f"{total:,}", float(total)), *_column(board, MIOU)])
-    notes = [f"mIoU in percent by {what}. {_READING}; intervals stand in the CSV.", _MARKS.format(line="row")]
+    notes = [f"mIoU in percent by {what}. {_READING}; intervals stand in the CSV.", *_marked(board, "row")]
     if division == "category":
         notes.append(_sources(board))
         notes.append("The mean of categories counts every category once; its N is their number.")
@@ -317,6 +318,12 @@ def _cost(trial: Trial) -> list[Cell]:
 
 def _millions(count: float) -> Cell:
     return Cell(f"{number(count / 1e6, 2 if count < 1e7 else 1)} M", float(count))
+
+
+def _marked(board: Board, line: str) -> list[str]:
+    """Say what the marks mean, where there is anything to mark."""
+    competing = sum(bool(trial.samples) and trial.model.ranked for trial in board.trials)
+    return [_MARKS.format(line=line)] if competing > 1 else []
 
 
 def _gaps(runs: Runs, board: Board) -> list[str]:
