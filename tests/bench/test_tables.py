@@ -21,7 +21,8 @@ from scipy import stats
 
 from rrsis_zoo.bench.estimates import MIOU, estimate, rank, read_board, shown
 from rrsis_zoo.bench.runs import read_counts
-from rrsis_zoo.bench.tables import FORMATS, read_runs, tables_of, write_tables
+from rrsis_zoo.bench.tables import FORMATS, read_runs, read_tests, tables_of, write_tables
+from rrsis_zoo.cli import run
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.metrics.statistics import Comparison, Interval
 
@@ -419,9 +420,9 @@ def test_all_formats_say_the_same(tables, tmp_path):
     for name, table in tables.items():
         texts = {form: (tmp_path / f"{name}.{form}").read_text(encoding="utf-8") for form in FORMATS}
         rows, values = html_cells(texts["html"])
-        for shown in (markdown_cells(texts["md"]), rows, latex_cells(texts["tex"])):
-            assert len(shown) == len(table.rows)
-            for line, cells in zip(shown, table.rows, strict=True):
+        for printed in (markdown_cells(texts["md"]), rows, latex_cells(texts["tex"])):
+            assert len(printed) == len(table.rows)
+            for line, cells in zip(printed, table.rows, strict=True):
                 for text, cell in zip(line, cells, strict=True):
                     agrees(text, cell)
         for line, cells in zip(values, table.rows, strict=True):
@@ -644,6 +645,35 @@ def test_counts_in_the_order_of_the_records(tmp_path):
         read_counts(path, records[:-1])
 
 
+def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
+    folder = make(tmp_path / "suite", [Row("a", 0.6), Row("b", 0.3)], seeds=[1])
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        place = folder / f"{name}--synthetic--seed1"
+        said = json.loads((place / "job.json").read_text())["result"]
+        (place / "test" / "version_0" / "test.json").write_text(json.dumps(said))
+        (place / "test" / "version_0").rename(tmp_path / name)
+    tables = tables_of(read_tests(["a", "b"]))
+    main = tables["main"].rows
+    assert [row[0].text for row in main] == ["rsrefseg tiny, a", "rsrefseg tiny, b"]
+    assert [row[1].text for row in main] == ["1", "1"]
+    assert [row[4].text for row in main] == ["not known"] * 2
+    for row, name in zip(main, "ab", strict=True):
+        lines = read_lines(tmp_path / name / "test_samples.jsonl.gz")
+        assert row[6].value == pytest.approx(100 * statistics.fmean(map(iou, lines)))
+    assert [cell.text for cell in tables["differences"].rows[0][:2]] == ["rsrefseg tiny, b", "rsrefseg tiny, a"]
+    assert run(["table", "a", "b", "--table", "main"]) == 0
+    assert "rsrefseg tiny, b" in capsys.readouterr().out
+    assert run(["table", "a", "--table", "main"]) == 0
+    with pytest.raises(MissingDataError, match=r"suite/test\.json.*rrsis test"):
+        run(["table", "a", "suite"])
+    with pytest.raises(ConfigError, match="given twice"):
+        read_tests(["a", "a"])
+    (tmp_path / "a" / "test.json").write_text("{}")
+    with pytest.raises(DataFormatError, match="lacks 'dataset'"):
+        read_tests(["a"])
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -662,8 +692,8 @@ def test_command(rrsis, tmp_path, root):
     shown = subprocess.run(
         [*rrsis, "table", str(folder), "--table", "kinds"], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.count("## ") == 1
-    assert "kind of expression" in shown.stdout
+    assert done.stdout.count("## ") == 1
+    assert "kind of expression" in done.stdout
     for wrong, message in (
         ([str(tmp_path)], "suite.json"),
         ([str(folder), "--table", "kind"], "did you mean 'kinds'"),

@@ -31,12 +31,12 @@ from rrsis_zoo.bench.estimates import (
 )
 from rrsis_zoo.bench.formats import Cell, Column, Table, number
 from rrsis_zoo.bench.published import PublishedResult, literature_tables, published_table
-from rrsis_zoo.bench.runs import Runs, read_counts, read_runs
+from rrsis_zoo.bench.runs import Runs, read_counts, read_runs, read_tests
 from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
 from rrsis_zoo.metrics.statistics import holm, over_seeds
 
-__all__ = ["FORMATS", "Table", "read_counts", "read_runs", "tables_of", "write_tables"]
+__all__ = ["FORMATS", "Table", "read_counts", "read_runs", "read_tests", "tables_of", "write_tables"]
 
 FORMATS = ("md", "csv", "tex", "html")
 
@@ -311,9 +311,12 @@ def _cost(trial: Trial) -> list[Cell]:
     if not trial.finished:
         return [Cell(trial.absent)] * 3
     said = trial.finished[0].result["parameters"]
-    minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished]
-    spent = sum(minutes) / len(minutes)
-    return [*(_millions(said[name]) for name in ("total", "trained")), Cell(number(spent, 1), spent)]
+    size = [_millions(said[name]) for name in ("total", "trained")]
+    minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished if job.record["fit"]]
+    if not minutes:
+        return [*size, Cell("not known")]
+    spent = math.fsum(minutes) / len(minutes)
+    return [*size, Cell(number(spent, 1), spent)]
 
 
 def _millions(count: float) -> Cell:
