@@ -689,7 +689,7 @@ def test_command(rrsis, tmp_path, root):
     names = {path.name for path in out.iterdir()}
     assert {"main.md", "main.csv", "published.md", "literature--rrsis-d.csv"} <= names
     assert not [name for name in names if name.endswith((".tex", ".html"))]
-    shown = subprocess.run(
+    done = subprocess.run(
         [*rrsis, "table", str(folder), "--table", "kinds"], capture_output=True, text=True, check=True
     )
     assert done.stdout.count("## ") == 1
