@@ -627,6 +627,7 @@ def test_bad_folders_are_named(tmp_path):
         ("{", "cannot be read"),
         ('{"schema": 2}', "another version"),
         (good.replace('"models"', '"rows"'), "models"),
+        (good.replace('"against": []', '"against": ["b"]'), "a is compared with b, which is no row"),
     ):
         (folder / "suite.json").write_text(text)
         with pytest.raises(DataFormatError, match=message):

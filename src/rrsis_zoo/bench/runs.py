@@ -158,6 +158,9 @@ def read_runs(folder: str | Path) -> Runs:
     jobs = [JobRecord(p.parent, _read(p)) for p in sorted(folder.glob("*/job.json"))]
     try:
         models = tuple(_model(given, suite["seeds"]) for given in suite["models"])
+        for model in models:
+            if unknown := set(model.against) - {other.name for other in models}:
+                raise DataFormatError(f"{path}: {model.name} is compared with {', '.join(unknown)}, which is no row")
         datasets = {given["name"]: given["title"] for given in suite["datasets"]}
         wanted = {(model.name, dataset, seed) for model in models for dataset in datasets for seed in model.seeds}
         asked = [(job.record["model"], job.record["dataset"], job.seed) in wanted for job in jobs]
@@ -223,6 +226,15 @@ def _as_job(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "fit": None,  # what the training took is not known
         "result": result,
     }
+
+
+def code_versions(versions: Sequence[Mapping[str, Any]]) -> str:
+    """Return the versions of the code that the jobs ran with, each once."""
+    texts = []
+    for said in versions:
+        commit = f", commit {said['commit']}" if said["commit"] else ", no commit known"
+        texts.append(f"{said['version']}{commit}{' with changes' if said['changed'] else ''}")
+    return " and ".join(dict.fromkeys(texts))
 
 
 def read_counts(path: Path, records: Sequence[Record]) -> NDArray[np.int64]:
