@@ -20,6 +20,7 @@ from made_runs import Row, make, write_job
 from scipy import stats
 
 from rrsis_zoo.bench.estimates import MIOU, estimate, rank, read_board, shown
+from rrsis_zoo.bench.published import read_published
 from rrsis_zoo.bench.runs import read_counts
 from rrsis_zoo.bench.tables import FORMATS, read_runs, read_tests, tables_of, write_tables
 from rrsis_zoo.cli import run
@@ -297,8 +298,12 @@ def check_profile(folder, table, keys):
             assert cells["latency_ms"].low == pytest.approx(1000 * latency["low"])
             assert cells["latency_ms"].high == pytest.approx(1000 * latency["high"])
             same(cells["per_second"], part["per_second"])
-            same(cells["peak_mb"], part["peak_bytes"] / 1e6)
+            if part["peak_bytes"] is None:
+                assert cells["peak_mb"].text == "not measured"
+            else:
+                same(cells["peak_mb"], part["peak_bytes"] / 1e6)
     assert next(rows, None) is None
+    assert "Measured on cpu, float32, threads: 1, images of 64 × 96 pixels; torch 2.15.0" in table.notes
 
 
 CHECKS = {
@@ -673,6 +678,23 @@ def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
     (tmp_path / "a" / "test.json").write_text("{}")
     with pytest.raises(DataFormatError, match="lacks 'dataset'"):
         read_tests(["a"])
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_there_is(root, folder, tables, capsys):
+    page = (root / "docs" / "tables.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {*tables, "literature--DATASET"}
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    space = {}
+    exec(compile(code.replace('"runs/embedded"', repr(str(folder))), "docs/tables.md", "exec"), space)
+    assert r"\toprule" in capsys.readouterr().out
+    assert isinstance(space["best"], list)
+    literature = read_published(root / "benchmarks" / "published_results.csv")
+    said = f"{len(literature)} rows of {len({r.method for r in literature})} methods and\nvariants"
+    assert said in page
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

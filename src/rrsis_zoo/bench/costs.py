@@ -36,7 +36,7 @@ def cost_tables(runs: Runs) -> Iterator[Table]:
         parts = [(f"training step, batch {step['batch']}", step)]
         parts += [(_asked(part["expressions"]), part) for part in inference]
         rows += [[Cell(model.title), Cell(what), *size, *_costs(part)] for what, part in parts]
-    notes = ["Latency: median, in brackets low and high of the repetitions, after warm-up."]
+    notes = ["Latency: median after warm-up; in brackets the 10th and 90th percentile of the calls."]
     machines: dict[str, list[str]] = {}
     for name, said in profiles.items():
         machines.setdefault(_machine(said), []).append(runs.model(name).title)
@@ -65,10 +65,15 @@ def _costs(part: Mapping[str, Any]) -> list[Cell]:
             high=latency["high"],
         ),
         Cell(number(part["per_second"], 1), part["per_second"]),
-        Cell(number(part["peak_bytes"] / 1e6, 0), part["peak_bytes"] / 1e6),
+        _megabytes(part["peak_bytes"]),
     ]
+
+
+def _megabytes(count: int | None) -> Cell:
+    return Cell("not measured") if count is None else Cell(number(count / 1e6, 0), count / 1e6)
 
 
 def _machine(said: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
-    return f"Measured on {said['device']}, {said['dtype']}, threads: {said['threads']}; {versions}"
+    image = f", images of {said['image'][0]} × {said['image'][1]} pixels" if "image" in said else ""
+    return f"Measured on {said['device']}, {said['dtype']}, threads: {said['threads']}{image}; {versions}"
