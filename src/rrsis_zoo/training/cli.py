@@ -16,6 +16,7 @@ from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
+from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.module import RRSISModule
 from rrsis_zoo.weights.loading import find_weights
 
@@ -52,7 +53,7 @@ class RRSISCLI(LightningCLI):
 
 
 _CALLBACKS: dict[str, Any] = {
-    "test": lambda: [TestRecord(), PredictionFigure()],
+    "test": lambda: [TestRecord(), PredictionFigure(), Gallery()],
     "predict": lambda: [PredictionWriter()],
 }
 
@@ -78,6 +79,30 @@ def run_lightning(arguments: Sequence[str]) -> int:
         auto_configure_optimizers=False,
     )
     return 0
+
+
+def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule, Trainer]:
+    """Build what ``rrsis fit`` would run from the same arguments, with random weights, and run nothing.
+
+    Args:
+        arguments: ``--config …`` and further options of ``rrsis fit``.
+    """
+    _quiet()
+    sys.argv = sys.argv[:1]  # Lightning warns of arguments beside those that it is given
+    for method in MODELS.values():
+        method.module()
+    built = LightningCLI(
+        RRSISModule,
+        RRSISDataModule,
+        subclass_mode_model=True,
+        trainer_defaults={"num_sanity_val_steps": 0},
+        seed_everything_default=0,
+        save_config_callback=None,
+        auto_configure_optimizers=False,
+        run=False,
+        args=list(arguments),
+    )
+    return built.model, built.datamodule, built.trainer
 
 
 def _quiet() -> None:
