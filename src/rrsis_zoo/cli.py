@@ -17,6 +17,7 @@ _OTHER = {
     "data": "check, list and count a dataset; make the synthetic one",
     "parity": "compare a method with a golden case of its authors' program",
     "score": "score saved masks of any program under one protocol, or under all",
+    "table": "tables of a suite's runs: Markdown, CSV, LaTeX, HTML",
     "models": "list methods, sizes, licences and weight sources; fetch what one needs",
     "convert": "convert the authors' weights into ours, and back",
 }
@@ -63,6 +64,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.metrics.cli import run_score
 
         return run_score(rest)
+    if command == "table":
+        from rrsis_zoo.bench.cli import run_table
+
+        return run_table(rest)
     if command == "models":
         from rrsis_zoo.weights.cli import run_models
 

@@ -114,6 +114,7 @@ class Score:
         values: metric -> value under our names (``oiou``, ``miou``, ``pr@0.5`` …).
         protocol: how it was computed, as far as it is known.
         source: where it is printed.
+        program: the protocol (`rrsis_zoo.metrics.protocols`) of the authors' public program; empty where none is known.
     """
 
     dataset: str
@@ -121,6 +122,7 @@ class Score:
     values: Mapping[str, float]
     protocol: str
     source: str
+    program: str = ""
 
 
 @dataclass(frozen=True)

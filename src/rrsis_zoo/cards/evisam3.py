@@ -17,7 +17,7 @@ _PROTOCOL = "evisam3: 1008 x 1008, Pr@t with IoU > t, an empty pair scores 0, fi
 
 def _score(dataset: str, split: str, pr50: float, pr90: float, oiou: float, miou: float) -> Score:
     values = {"pr@0.5": pr50, "pr@0.9": pr90, "oiou": oiou, "miou": miou}
-    return Score(dataset, split, values, _PROTOCOL, _SOURCE)
+    return Score(dataset, split, values, _PROTOCOL, _SOURCE, "evisam3")
 
 
 CARD = ModelCard(

@@ -28,6 +28,10 @@ def _release(folder: str, dataset: str) -> Release:
     return Release(folder, "hub:ReeF2025/RS2-SAM2", files, "l", dataset, UNSTATED)
 
 
+def _score(dataset: str, split: str, line: str, source: str) -> Score:
+    return Score(dataset, split, scores(line), _PROTOCOL, source, "rs2sam2")
+
+
 CARD = ModelCard(
     name="rs2sam2",
     title="RS2-SAM2: a SAM 2 that reads the sentence in every block",
@@ -64,9 +68,9 @@ CARD = ModelCard(
         _release("refseg", "RefSegRS"),
     ),
     published=(
-        Score("RefSegRS", "val", scores("95.36 94.90 92.58 83.76 36.66 88.03 85.21"), _PROTOCOL, "the paper, Table 1"),
-        Score("RefSegRS", "test", scores("84.31 79.42 70.89 55.70 21.19 80.87 73.90"), _PROTOCOL, "the paper, Table 1"),
-        Score("RRSIS-D", "val", scores("79.25 74.08 63.85 50.57 30.40 80.16 68.81"), _PROTOCOL, "the paper, Table 2"),
-        Score("RRSIS-D", "test", scores("77.56 72.34 61.76 47.92 29.73 78.99 66.72"), _PROTOCOL, "the paper, Table 2"),
+        _score("RefSegRS", "val", "95.36 94.90 92.58 83.76 36.66 88.03 85.21", "the paper, Table 1"),
+        _score("RefSegRS", "test", "84.31 79.42 70.89 55.70 21.19 80.87 73.90", "the paper, Table 1"),
+        _score("RRSIS-D", "val", "79.25 74.08 63.85 50.57 30.40 80.16 68.81", "the paper, Table 2"),
+        _score("RRSIS-D", "test", "77.56 72.34 61.76 47.92 29.73 78.99 66.72", "the paper, Table 2"),
     ),
 )

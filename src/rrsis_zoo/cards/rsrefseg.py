@@ -39,6 +39,7 @@ CARD = ModelCard(
             scores("74.49 68.33 58.73 48.50 30.80 77.24 64.67"),
             "not stated; the authors' program compares at native size and counts IoU > t",
             "DiCoR paper, Table III (its gIoU column is the overall IoU)",
+            "rsrefseg",
         ),
     ),
 )

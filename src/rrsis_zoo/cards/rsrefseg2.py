@@ -52,6 +52,7 @@ CARD = ModelCard(
             scores("88.22 82.99 73.97 60.92 34.40 81.24 77.39"),
             "not stated; the authors' program compares at native size and counts IoU > t",
             "DiCoR paper, Table I (its gIoU column is the overall IoU)",
+            "rsrefseg",
         ),
     ),
 )

@@ -65,21 +65,44 @@ def breakdown(samples: Samples, protocol: Protocol) -> dict[str, Any]:
     asked = samples.counted(protocol)
     if not len(asked):
         raise ConfigError("no samples to break down: the metrics of an empty set are undefined")
-    subjects = asked.subjects
-    result = _categories(asked, protocol)
-    sizes = [[name] for name in size_classes(asked)]
-    result |= _by("size", sizes, [_EMPTY, *(name for name, _ in SIZES)], asked, protocol)
-    if any(s.expression for s in subjects):
-        words = [sorted(word_kinds(s.expression)) or [_PLAIN] for s in subjects]
-        result |= _by("words", words, [*KINDS, _PLAIN], asked, protocol)
-        lengths = [[length_class(s.expression)] for s in subjects]
-        result |= _by("length", lengths, [name for name, _ in LENGTHS], asked, protocol)
-    if any(s.kind for s in subjects):
-        result |= _by("kind", [[s.kind] if s.kind else [] for s in subjects], [], asked, protocol)
+    classes = sample_classes(asked)
+    result: dict[str, Any] = {}
+    for name, mine in classes.items():
+        result |= _by(name, mine, asked, protocol)
+        if name == "category":
+            result |= _over_categories(result["per_category_miou"], asked)
     result |= _no_target(asked)
     if asked.counts.details is not None:
         result |= _localisation(asked, protocol)
     return result
+
+
+def sample_classes(samples: Samples) -> dict[str, dict[str, NDArray[np.bool_]]]:
+    """Return name of a division -> class -> which samples are of it, bool (N,).
+
+    Divisions are ``category``, ``size``, where there are expressions ``words`` (a sample may be of several) and
+    ``length``, and where the dataset names kinds of expression ``kind``. Only classes that have samples are there, in
+    the order of their definition, or of their names.
+    """
+    subjects = samples.subjects
+    found = {
+        "category": _members([[s.category or NO_CATEGORY] for s in subjects], []),
+        "size": _members([[name] for name in size_classes(samples)], [_EMPTY, *(name for name, _ in SIZES)]),
+    }
+    if any(s.expression for s in subjects):
+        words = [sorted(word_kinds(s.expression)) or [_PLAIN] for s in subjects]
+        found["words"] = _members(words, [*KINDS, _PLAIN])
+        found["length"] = _members([[length_class(s.expression)] for s in subjects], [name for name, _ in LENGTHS])
+    if any(s.kind for s in subjects):
+        found["kind"] = _members([[s.kind] if s.kind else [] for s in subjects], [])
+    return found
+
+
+def _members(classes: Sequence[Sequence[str]], order: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Return class -> which samples are of it; classes in the order given, others by name after them."""
+    present = {c for mine in classes for c in mine}
+    listed = [c for c in order if c in present] + sorted(present - set(order))
+    return {c: np.array([c in mine for mine in classes]) for c in listed}
 
 
 def size_classes(samples: Samples) -> list[str]:
@@ -90,29 +113,22 @@ def size_classes(samples: Samples) -> list[str]:
     ]
 
 
-def _categories(samples: Samples, protocol: Protocol) -> dict[str, Any]:
-    names = [s.category or NO_CATEGORY for s in samples.subjects]
-    result = _by("category", [[name] for name in names], [], samples, protocol)
-    per_class = result["per_category_miou"]
+def _over_categories(per_class: Mapping[str, float], samples: Samples) -> dict[str, Any]:
     known = [value for name, value in per_class.items() if name != NO_CATEGORY] or list(per_class.values())
     sources = {s.category_source for s in samples.subjects if s.category}
     return {
-        **result,
         "macro_miou": mean(np.array(known), "omit"),
         "category_source": None if not sources else "mixed" if len(sources) > 1 else sources.pop(),
     }
 
 
 def _by(
-    name: str, classes: Sequence[Sequence[str]], order: Sequence[str], samples: Samples, protocol: Protocol
+    name: str, classes: Mapping[str, NDArray[np.bool_]], samples: Samples, protocol: Protocol
 ) -> dict[str, dict[str, float]]:
-    """Return ``per_NAME_METRIC`` -> class -> value, classes in the order given, others by name after them."""
-    present = {c for mine in classes for c in mine}
-    listed = [c for c in order if c in present] + sorted(present - set(order))
+    """Return ``per_NAME_METRIC`` -> class -> value."""
     result: dict[str, dict[str, float]] = {}
     counts = samples.counts
-    for c in listed:
-        rows = np.array([c in mine for mine in classes])
+    for c, rows in classes.items():
         with warnings.catch_warnings():  # a class of nothing but empty masks has no oIoU, which nan says
             warnings.simplefilter("ignore", UserWarning)
             numbers = score(counts.intersection[rows], counts.union[rows], protocol, nan_policy="omit")

@@ -93,7 +93,7 @@ def score(
         "miou": 100.0 * mean(iou, nan_policy),
     }
     for t in thresholds:
-        result[f"pr@{t}"] = 100.0 * int(np.count_nonzero(_reaches(iou, t, protocol))) / n
+        result[f"pr@{t}"] = 100.0 * int(np.count_nonzero(reaches(iou, t, protocol))) / n
     return result
 
 
@@ -103,7 +103,7 @@ def mean(values: NDArray[np.float64], nan_policy: NanPolicy = "propagate") -> fl
     return math.fsum(kept) / len(kept) if len(kept) else math.nan
 
 
-def _reaches(iou: NDArray[np.float64], t: float, protocol: Protocol) -> NDArray[np.bool_]:
+def reaches(iou: NDArray[np.float64], t: float, protocol: Protocol) -> NDArray[np.bool_]:
     """Return which samples count as found at threshold t; a nan never does."""
     dtype = np.dtype(protocol.comparison_dtype)
     values, threshold = iou.astype(dtype), dtype.type(t)

@@ -5,6 +5,11 @@ independent evidence and gives intervals that are too narrow. Here a draw takes 
 
 Every score of an evaluation is a ratio of two sums over its samples: mIoU and Pr@t divide by 1 a sample, oIoU divides
 the intersections by the unions. So every function takes values and, for oIoU, weights.
+
+A method that was trained several times has values (S, N), one row a training. Its score is the mean of its trainings'
+scores, and a draw takes whole scenes *and* trainings: what another test set and another seed could have given. The
+variance of a mean over S resampled trainings is (S - 1) / S of what it should be, so their deviations are stretched by
+the root of S / (S - 1). Two or three trainings say little of the next one whatever is done with them.
 """
 
 from __future__ import annotations
@@ -94,9 +99,10 @@ def scene_interval(
 
     Args:
         values: (N,) finite numbers, one a sample: its IoU for mIoU, 0 or 1 for Pr@t, its intersection for oIoU; the
-            differences of two methods for the paired interval of a mean.
+            differences of two methods for the paired interval of a mean. Or (S, N), a row a training: the interval
+            then covers scenes and trainings.
         scenes: N scene ids.
-        weights: (N,) numbers >= 0, the unions for oIoU; None for a plain mean.
+        weights: numbers >= 0 of the values' shape, the unions for oIoU; None for a plain mean.
         level: nominal coverage, in (0, 1).
         draws: bootstrap draws.
         seed: the same seed gives the same interval.
@@ -107,7 +113,8 @@ def scene_interval(
     """
     sums = _SceneSums(values, weights, scenes)
     _check_draws(level, draws)
-    means = np.concatenate([sums.ratios(drawn) for drawn in _resampled(sums.n, draws, seed)])
+    trainings = _Trainings(sums.trainings, seed, 2)
+    means = np.concatenate([trainings.drawn(sums.ratios(drawn)) for drawn in _resampled(sums.n, draws, seed)])
     return _interval(sums.ratio, means, level, sums.n)
 
 
@@ -125,10 +132,13 @@ def paired_test(
 
     The interval resamples scenes and takes the difference of the two scores in each draw. The p-value is that of the
     two-sided randomisation test: if the methods were equal, it would not matter which of the two answered a scene.
+    Of methods with several trainings the interval covers scenes and trainings; the p-value is about the scenes, for
+    the trainings that there are.
 
     Args:
-        first: (N,) values of one method, as in ``scene_interval``.
-        second: (N,) values of the other on the same samples in the same order.
+        first: (N,) values of one method, or (S, N), as in ``scene_interval``.
+        second: (N,) or (T, N) values of the other on the same samples in the same order; its trainings are no partners
+            of the first one's.
         scenes: N scene ids.
         weights: the weights of both methods (their unions for oIoU); None for plain means.
         level, draws, seed: as in ``scene_interval``.
@@ -140,18 +150,25 @@ def paired_test(
     b = _SceneSums(second, None if weights is None else weights[1], scenes)
     _check_draws(level, draws)
     observed = a.ratio - b.ratio
-    differences = np.concatenate([a.ratios(drawn) - b.ratios(drawn) for drawn in _resampled(a.n, draws, seed)])
+    of_a, of_b = _Trainings(a.trainings, seed, 2), _Trainings(b.trainings, seed, 3)
+    differences = np.concatenate(
+        [of_a.drawn(a.ratios(drawn)) - of_b.drawn(b.ratios(drawn)) for drawn in _resampled(a.n, draws, seed)]
+    )
     rng, extreme = np.random.default_rng((seed, 1)), 0
     tolerance = 1e-12 * (abs(a.ratio) + abs(b.ratio))  # an exchange of equals must not count by its rounding
+    pairs = math.lcm(a.trainings, b.trainings)  # every training equally often, so that no score changes
     for rows in _chunks(draws, a.n):
         swap = rng.integers(0, 2, (rows, a.n)).astype(np.float64)
-        up, down = a.values.sum() + swap @ (b.values - a.values), b.values.sum() - swap @ (b.values - a.values)
-        up_weight = a.weights.sum() + swap @ (b.weights - a.weights)
-        down_weight = b.weights.sum() - swap @ (b.weights - a.weights)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            exchanged = np.abs(up / up_weight - down / down_weight)
+        exchanged = np.zeros(rows)
+        for i in range(pairs):
+            (x, x_weight), (y, y_weight) = a.of(i), b.of(i)
+            moved, moved_weight = swap @ (y - x), swap @ (y_weight - x_weight)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                up = (x.sum() + moved) / (x_weight.sum() + moved_weight)
+                down = (y.sum() - moved) / (y_weight.sum() - moved_weight)
+                exchanged += (up - down) / pairs
         # a side without any weight has no score: counted as extreme, which can only raise the p-value
-        extreme += int(np.count_nonzero(~(exchanged < abs(observed) - tolerance)))
+        extreme += int(np.count_nonzero(~(np.abs(exchanged) < abs(observed) - tolerance)))
     return Comparison(
         difference=_interval(observed, differences, level, a.n),
         p_value=(extreme + 1) / (draws + 1),
@@ -175,31 +192,78 @@ def over_seeds(values: ArrayLike) -> Spread:
     return Spread(math.fsum(runs) / len(runs), deviation, len(runs))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number by Holm's step-down method, in the order given.
+
+    Calling what is below 0.05 a difference is then wrong in at most 5 % of *families* of comparisons, however they
+    depend on each other (Holm, Scandinavian Journal of Statistics 1979).
+
+    Raises:
+        ConfigError: a value outside of [0, 1].
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ConfigError(f"p-values lie between 0 and 1, got {list(p_values)}")
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected
+
+
 class _SceneSums:
-    """Values and weights summed within each scene; scenes in the order of their names."""
+    """Values and weights (S, scenes), summed within each scene; scenes in the order of their names."""
 
     def __init__(self, values: ArrayLike, weights: ArrayLike | None, scenes: Sequence[str]) -> None:
         sample = np.asarray(values, dtype=np.float64)
         weight = np.ones(sample.shape) if weights is None else np.asarray(weights, dtype=np.float64)
-        if sample.ndim != 1 or sample.shape != weight.shape or len(sample) != len(scenes) or not len(sample):
+        if (
+            sample.ndim not in (1, 2)
+            or sample.shape != weight.shape
+            or not sample.size
+            or sample.shape[-1] != len(scenes)
+        ):
             raise ConfigError(
                 f"{sample.shape} values and {weight.shape} weights do not go with {len(scenes)} scenes: one of each "
                 "per sample is needed"
             )
         if not (np.isfinite(sample).all() and np.isfinite(weight).all()):
             raise ConfigError("the values must be finite; leave out samples that have none")
-        if (weight < 0).any() or not weight.any():
+        samples, weights_ = np.atleast_2d(sample), np.atleast_2d(weight)
+        if (weight < 0).any() or not weights_.any(axis=1).all():
             raise ConfigError("weights must be 0 or more, and more than 0 for some sample")
         _, scene = np.unique(np.asarray(scenes), return_inverse=True)
-        self.values = np.bincount(scene, weights=sample)
-        self.weights = np.bincount(scene, weights=weight)
-        self.n = len(self.values)
-        self.ratio = math.fsum(sample) / math.fsum(weight)
+        self.values = np.stack([np.bincount(scene, weights=row) for row in samples])
+        self.weights = np.stack([np.bincount(scene, weights=row) for row in weights_])
+        self.trainings, self.n = self.values.shape
+        scores = [math.fsum(v) / math.fsum(w) for v, w in zip(samples, weights_, strict=True)]
+        self.ratio = math.fsum(scores) / len(scores)
+
+    def of(self, training: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return values and weights of a training, counted in a circle."""
+        i = training % self.trainings
+        return self.values[i], self.weights[i]
 
     def ratios(self, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the score of each draw of scenes (draws, n); nan where it has no weight."""
+        """Return the score of each training in each draw of scenes (draws, n) as (S, draws); nan without weight."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.values[drawn].sum(1) / self.weights[drawn].sum(1)
+            return np.stack([v[drawn].sum(1) / w[drawn].sum(1) for v, w in zip(self.values, self.weights, strict=True)])
+
+
+class _Trainings:
+    """Draws of S trainings with replacement, the same for a seed however many are asked at once."""
+
+    def __init__(self, trainings: int, seed: int, stream: int) -> None:
+        self.n = trainings
+        self.rng = np.random.default_rng((seed, stream))
+
+    def drawn(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean score of S drawn trainings for scores (S, draws), its deviation stretched; (draws,)."""
+        if self.n == 1:
+            return scores[0]
+        centre = scores.mean(0)
+        chosen = self.rng.integers(0, self.n, (scores.shape[1], self.n))
+        stretch = math.sqrt(self.n / (self.n - 1))
+        return centre + stretch * (np.take_along_axis(scores, chosen.T, axis=0).mean(0) - centre)
 
 
 def _resampled(n: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:

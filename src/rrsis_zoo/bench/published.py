@@ -1,0 +1,246 @@
+"""What was published, beside what we have measured. No torch.
+
+Two sources: the methods' cards (the zoo's own methods) and a file of the literature,
+``benchmarks/published_results.csv`` in the repository, which a test holds to the cards.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrsis_zoo.bench.estimates import MAIN, Board, Trial, estimate
+from rrsis_zoo.bench.formats import Cell, Column, Table, number
+from rrsis_zoo.cards.card import ModelCard, Score
+from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.metrics.protocols import PROTOCOLS
+from rrsis_zoo.registry import MODELS
+
+METRICS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
+"""In the order in which papers print them."""
+
+_TITLES = {measure.key: measure.title for measure in MAIN}
+_FIELDS = {name: f"pr{round(100 * float(name.removeprefix('pr@')))}" for name in METRICS if name.startswith("pr@")}
+_TEXTS = ("method", "model", "venue_year", "arxiv", "type", "visual_encoder", "text_encoder", "dataset", "split")
+_COLUMNS = (*_TEXTS, *(_FIELDS.get(name, name) for name in METRICS), "protocol", "source")
+
+UNKNOWN = "not stated"
+"""Protocol of a number whose program is not known."""
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A row of a published table.
+
+    Attributes:
+        method: as its authors write it.
+        model: its name in the zoo, empty where it is not there.
+        venue: where and when.
+        kind: ``coupled``, ``decoupled`` or ``llm``.
+        dataset, split: what was scored.
+        values: metric -> percent, under our names, mapped by definition and not by the name in the paper.
+        protocol: of the public program of the method's authors, or ``not stated``; the table that is the source may
+            have used another.
+        source: where the numbers are printed.
+    """
+
+    method: str
+    model: str
+    venue: str
+    kind: str
+    dataset: str
+    split: str
+    values: Mapping[str, float]
+    protocol: str
+    source: str
+
+
+def read_published(path: str | Path) -> list[PublishedResult]:
+    """Read a file of published results.
+
+    Raises:
+        MissingDataError: it is not there.
+        DataFormatError: other columns, or a value that cannot be.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except FileNotFoundError as error:
+        raise MissingDataError(
+            f"there is no {path}; the repository has it as benchmarks/published_results.csv"
+        ) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataFormatError(f"{path} cannot be read as published results ({error})") from error
+    return [_result(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
+
+
+def _result(where: str, row: Mapping[str, str]) -> PublishedResult:
+    if tuple(row) != _COLUMNS or None in row.values():
+        raise DataFormatError(f"{where}: the columns must be {', '.join(_COLUMNS)}; got {', '.join(map(str, row))}")
+    values = {}
+    for name in METRICS:
+        text = row[_FIELDS.get(name, name)]
+        if text:
+            values[name] = _percent(f"{where}, {name}", text)
+    if row["protocol"] != UNKNOWN and row["protocol"] not in PROTOCOLS:
+        raise DataFormatError(f"{where}: protocol {row['protocol']!r} is none of {', '.join(PROTOCOLS)}, {UNKNOWN}")
+    if row["model"] and row["model"] not in MODELS:
+        raise DataFormatError(f"{where}: model {row['model']!r} is none of {', '.join(MODELS)}")
+    return PublishedResult(
+        row["method"],
+        row["model"],
+        row["venue_year"],
+        row["type"],
+        row["dataset"],
+        row["split"],
+        values,
+        row["protocol"],
+        row["source"],
+    )
+
+
+def _percent(where: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise DataFormatError(f"{where}: must be a number from 0 to 100, got {text!r}")
+    return value
+
+
+# -- published, ours, difference ---------------------------------------------------------------------------------------
+
+
+def published_table(boards: Sequence[Board]) -> Table:
+    """Return published results of the zoo's methods, ours beside them, and the difference.
+
+    Ours are runs on the same data set and split, of a preset that starts from the published foundation weights: a run
+    on synthetic scenes or of a tiny preset is none.
+
+    Args:
+        boards: of a suite, one a data set.
+    """
+    columns = [Column("method", "method", numeric=False), Column("dataset", "data set", numeric=False)]
+    columns += [Column("split", "split", numeric=False), Column("result", "result", numeric=False), Column("n", "N")]
+    columns.append(Column("protocol", "protocol", numeric=False))
+    columns += [Column(name, _TITLES[name]) for name in METRICS]
+    rows: list[list[Cell]] = []
+    notes: list[str] = []
+    for card in MODELS.values():
+        for score in card.published:
+            head = [Cell(card.title.partition(":")[0]), Cell(score.dataset), Cell(score.split)]
+            rows.append(
+                [
+                    *head,
+                    Cell("published"),
+                    Cell("–"),
+                    Cell(score.program or UNKNOWN),
+                    *(_printed(score, name) for name in METRICS),
+                ]
+            )
+            found = list(_ours(card, score, boards))
+            for board, trial in found:
+                rows += _reproduced(head, score, board, trial)
+                notes.append(_run_of(card, score, board, trial))
+            if not found:
+                rows.append([*head, Cell("ours"), *[Cell("–")] * 2, *[Cell("not run")] * len(METRICS)])
+            note = f"{head[0].text}: protocol {score.protocol}. Source: {score.source}."
+            if note not in notes:
+                notes.append(note)
+    notes.append(
+        "Difference: ours − published, in points. †: ours follows another protocol than the authors' program, and a "
+        "part of the difference is the protocol's. –: not published. No mark and no interval: nobody has published "
+        "per-sample results."
+    )
+    return Table(
+        "published",
+        "Published, ours, difference",
+        "Protocol names are those of docs/metrics.md; for published rows that of the authors' program. Only runs on "
+        "the same data set and split with the published foundation weights count as ours: never a miniature or "
+        "synthetic scenes.",
+        columns,
+        rows,
+        notes,
+    )
+
+
+def _printed(score: Score, name: str) -> Cell:
+    value = score.values.get(name)
+    return Cell("–") if value is None else Cell(number(value, 2), value)
+
+
+def _ours(card: ModelCard, score: Score, boards: Sequence[Board]) -> Iterator[tuple[Board, Trial]]:
+    for board in boards:
+        for trial in board.trials:
+            if not trial.finished or trial.model.role != "method":
+                continue
+            said = trial.finished[0].result
+            same = said["dataset"].casefold() == score.dataset.casefold() and said["split"] == score.split
+            preset = card.presets.get(said["preset"]) if said["model"] == card.name else None
+            if same and preset is not None and preset.weights:
+                yield board, trial
+
+
+def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) -> Iterator[list[Cell]]:
+    said = trial.finished[0].result
+    protocol, n = Cell(said["protocol"]), Cell(f"{len(board.samples):,}", float(len(board.samples)))
+    found = {m.key: estimate(board, trial, m) for m in MAIN}
+    ours = [Cell("none") if found[name] is None else found[name].cell(2) for name in METRICS]
+    yield [*head, Cell("ours"), n, protocol, *ours]
+    foreign = "" if said["protocol"] == score.program else "†"
+    cells = []
+    for name, cell in zip(METRICS, ours, strict=True):
+        value = score.values.get(name)
+        if value is None or cell.value is None:
+            cells.append(Cell("–"))
+        else:
+            cells.append(Cell(number(cell.value - value, 2, sign=True) + foreign, cell.value - value))
+    yield [*head, Cell("difference"), n, protocol, *cells]
+
+
+def _run_of(card: ModelCard, score: Score, board: Board, trial: Trial) -> str:
+    said = trial.finished[0].result
+    seeds = ", ".join(str(job.seed) for job in trial.finished)
+    return (
+        f"{card.title.partition(':')[0]} on {score.dataset}, {score.split}, ours: preset {said['preset']}, "
+        f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {said['text_mode']}, "
+        f"evaluation size {said['eval_size']}, annotations {said['annotations_sha256'][:12]}, "
+        f"commit {(said['code']['commit'] or 'not known')[:12]}."
+    )
+
+
+# -- the literature ----------------------------------------------------------------------------------------------------
+
+
+def literature_tables(results: Iterable[PublishedResult]) -> Iterator[Table]:
+    """Yield a table of published results for each data set, the test split first, the highest mIoU first."""
+    by_dataset: dict[str, list[PublishedResult]] = {}
+    for result in results:
+        by_dataset.setdefault(result.dataset, []).append(result)
+    for dataset, mine in by_dataset.items():
+        sources = list(dict.fromkeys(result.source for result in mine))
+        mine.sort(key=lambda r: (r.split != "test", r.split, -r.values.get("miou", 0.0)))
+        columns = [Column(name, name, numeric=False) for name in ("method", "venue", "type", "split", "protocol")]
+        columns += [*(Column(name, _TITLES[name]) for name in METRICS), Column("source", "source", numeric=False)]
+        rows = [
+            [
+                *(Cell(text or "–") for text in (r.method, r.venue, r.kind, r.split, r.protocol)),
+                *(Cell("–") if n not in r.values else Cell(number(r.values[n], 2), r.values[n]) for n in METRICS),
+                Cell(f"[{sources.index(r.source) + 1}]"),
+            ]
+            for r in mine
+        ]
+        notes = [f"[{i}] {source}" for i, source in enumerate(sources, 1)]
+        notes.append(
+            "As printed; –: not printed. Protocols differ, test sets are not always the same samples, and nobody has "
+            "published per-sample results or seeds: nothing is marked, and a difference of a point shows nothing."
+        )
+        caption = (
+            "Protocol: that of the public program of the method's authors, by our names, where it is known; the table "
+            "that prints a number may have used another."
+        )
+        yield Table(f"literature--{dataset.lower()}", f"Published results on {dataset}", caption, columns, rows, notes)

@@ -1,0 +1,207 @@
+"""What a suite left behind: ``suite.json``, a ``job.json`` for every job, and the per-sample counts. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrsis_zoo.data.records import Record
+from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.metrics.samples import Samples, read_samples
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of the suite.
+
+    Attributes:
+        name: unique in the suite.
+        title: as the tables say it.
+        role: ``method``, ``control``, ``ablation`` or ``baseline``.
+        against: names of the rows that it is compared with, pair by pair.
+        seeds: one training each; None alone for a baseline, which is not trained.
+    """
+
+    name: str
+    title: str
+    role: str
+    against: tuple[str, ...]
+    seeds: tuple[int | None, ...]
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it competes for the best number; what is there to be beaten does not."""
+        return self.role in ("method", "control")
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One job that has ended.
+
+    Attributes:
+        folder: its own.
+        record: the content of its ``job.json``.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the job, which is that of its folder."""
+        return self.record["name"]
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the training; None for what was not trained."""
+        return self.record["seed"]
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are results."""
+        return self.record["status"] == "finished"
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in a line."""
+        lines = str(self.record.get("reason", "")).strip().splitlines()
+        return lines[-1].strip() if lines else "no reason was recorded"
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The record of the test, as in ``test.json``."""
+        return self.record["result"]
+
+    def check(self) -> None:
+        """Refuse a record that says nothing of its end.
+
+        Raises:
+            DataFormatError: an unknown status, or a finished job without results.
+        """
+        status = self.record["status"]
+        if status not in ("finished", "failed") or (self.finished and not isinstance(self.record["result"], dict)):
+            raise DataFormatError(
+                f"{self.folder / 'job.json'}: status {status!r} without what goes with it; run the suite again"
+            )
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Per-sample counts, read once.
+
+        Raises:
+            MissingDataError, DataFormatError: they are not there, or damaged.
+        """
+        return read_samples(self.folder / "test" / "version_0" / "test_samples.jsonl.gz")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A suite and the jobs that have ended.
+
+    Attributes:
+        folder: where they lie.
+        name, title, caption: of the suite.
+        models: rows in order.
+        datasets: name -> title, in order.
+        jobs: those of these rows, data sets and seeds.
+        left_out: names of other jobs in the folder, which the suite no longer has.
+    """
+
+    folder: Path
+    name: str
+    title: str
+    caption: str
+    models: tuple[Model, ...]
+    datasets: Mapping[str, str]
+    jobs: tuple[JobRecord, ...]
+    left_out: tuple[str, ...] = ()
+
+    def of(self, model: str, dataset: str) -> list[JobRecord]:
+        """Return the jobs of a row on a data set, in the order of their seeds."""
+        mine = [job for job in self.jobs if (job.record["model"], job.record["dataset"]) == (model, dataset)]
+        place = {seed: i for i, seed in enumerate(self.model(model).seeds)}
+        return sorted(mine, key=lambda job: place[job.seed])
+
+    def model(self, name: str) -> Model:
+        """Return a row by its name."""
+        return next(model for model in self.models if model.name == name)
+
+
+def read_runs(folder: str | Path) -> Runs:
+    """Read the folder of a suite's runs.
+
+    Raises:
+        MissingDataError: it has no ``suite.json``.
+        DataFormatError: a file in it is damaged, or of another version.
+    """
+    folder = Path(folder)
+    path = folder / "suite.json"
+    if not path.is_file():
+        raise MissingDataError(
+            f"there is no {path}: `make benchmark` and `python benchmarks/run.py SUITE` write it; give the folder of "
+            "a suite's runs, such as runs/embedded"
+        )
+    suite = _read(path)
+    jobs = [JobRecord(p.parent, _read(p)) for p in sorted(folder.glob("*/job.json"))]
+    try:
+        models = tuple(_model(given, suite["seeds"]) for given in suite["models"])
+        datasets = {given["name"]: given["title"] for given in suite["datasets"]}
+        wanted = {(model.name, dataset, seed) for model in models for dataset in datasets for seed in model.seeds}
+        asked = [(job.record["model"], job.record["dataset"], job.seed) in wanted for job in jobs]
+        kept = tuple(job for job, ours in zip(jobs, asked, strict=True) if ours)
+        for job in kept:
+            job.check()
+        return Runs(
+            folder,
+            suite["name"],
+            suite["title"],
+            suite["caption"].strip(),
+            models,
+            datasets,
+            kept,
+            tuple(job.name for job, ours in zip(jobs, asked, strict=True) if not ours),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataFormatError(
+            f"{folder}: suite.json or a job.json lacks what a table needs ({error!r}); run the suite again"
+        ) from error
+
+
+def read_counts(path: Path, records: Sequence[Record]) -> NDArray[np.int64]:
+    """Read ``test_samples.jsonl.gz`` as int64 (N, 2), intersection and union in the order of the records.
+
+    Raises:
+        MissingDataError, DataFormatError: it is not there, damaged, or not about these samples.
+    """
+    samples = read_samples(path)
+    place = {subject.sample_id: i for i, subject in enumerate(samples.subjects)}
+    wanted = [record.sample_id for record in records]
+    if set(place) != set(wanted):
+        raise DataFormatError(f"{path} is about other samples than the dataset has: run the job again")
+    counts = samples.counts[[place[name] for name in wanted]]
+    return np.stack([counts.intersection, counts.union], axis=1)
+
+
+def _model(given: Mapping[str, Any], seeds: Sequence[int]) -> Model:
+    baseline = given["role"] == "baseline"
+    own = (None,) if baseline else tuple(given.get("seeds", seeds))
+    return Model(given["name"], given["title"], given["role"], tuple(given["against"]), own)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataFormatError(f"{path} cannot be read ({error}): run the suite again") from error
+    if not isinstance(content, dict) or content.get("schema", SCHEMA) != SCHEMA:
+        raise DataFormatError(f"{path} was written by another version of rrsis-zoo: run the suite again")
+    return content
