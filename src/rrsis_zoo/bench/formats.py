@@ -132,7 +132,14 @@ class Table:
             parts = [r"\begingroup", *setting, rf"\begin{{longtable}}{{{spec}}}", title + r"\\", r"\toprule", head]
             parts += [r"\midrule", r"\endhead", *body, r"\bottomrule", r"\end{longtable}", *notes, r"\endgroup"]
         else:
-            parts = [rf"\begin{{{env}}}[t]", r"\centering", *setting, title, rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
+            parts = [
+                rf"\begin{{{env}}}[t]",
+                r"\centering",
+                *setting,
+                title,
+                rf"\begin{{tabular}}{{{spec}}}",
+                r"\toprule",
+            ]
             parts += [head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\par\smallskip", *notes]
             parts.append(rf"\end{{{env}}}")
         packages = "booktabs,longtable" if long else "booktabs"

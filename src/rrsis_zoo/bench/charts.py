@@ -1,0 +1,277 @@
+"""Charts of the report as inline SVG: curves, points, bars.
+
+Colours, widths and fonts come from the page's style sheet (classes ``s0`` … ``s7`` for series, ``grid``, ``axis``), so
+that a chart follows the page into dark mode and weighs a few kilobytes. Coordinates are pixels of a drawing that is
+380 wide, the width of a telephone, so that its letters stay readable there. Every mark has a title, which browsers show
+under the pointer and readers read aloud.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 380
+COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Series:
+    """How one method looks in all charts.
+
+    Attributes:
+        title: as the legend says it.
+        colour: number of its colour.
+        plain: drawn without a pattern; baselines and ablations have one.
+    """
+
+    title: str
+    colour: int
+    plain: bool = True
+
+    @property
+    def css(self) -> str:
+        """Classes of its marks."""
+        return f"s{self.colour % COLOURS}" + ("" if self.plain else " aside")
+
+    def swatch(self) -> str:
+        """Return its mark for the legend."""
+        shape = _marker(self.colour, 14, 8)
+        return (
+            '<svg class="swatch" width="28" height="16" viewBox="0 0 28 16" aria-hidden="true">'
+            f'<g class="{self.css}"><path class="line" d="M0 8H28"/>{shape}</g></svg>'
+        )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a chart.
+
+    Attributes:
+        label: what it shows, with the unit.
+        low, high: its ends.
+        log: whether equal distances are equal ratios.
+    """
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Return where a value lies, 0 at the low end and 1 at the high one."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Return round values in it: four to eight on a linear axis, of 1, 2 and 5 on a logarithmic one."""
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            digits = (1, 2, 5) if self.high / self.low < 200 else (1,)
+            values = [digit * 10.0**power for power in powers for digit in digits]
+            return [v for v in values if self.low * 0.999 <= v <= self.high * 1.001]
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [i * step for i in range(first, last + 1)]
+
+
+def linear(label: str, values: Sequence[float], low: float | None = None, high: float | None = None) -> Axis:
+    """Return an axis with room for all values; the ends may be given."""
+    least, most = min(values), max(values)
+    margin = 0.08 * (most - least) or max(1.0, 0.1 * abs(most))
+    return Axis(label, least - margin if low is None else low, most + margin if high is None else high)
+
+
+def logarithmic(label: str, values: Sequence[float]) -> Axis:
+    """Return a logarithmic axis with room for all values, which are above 0, and with two ticks at least."""
+    least, most = min(values) / 1.3, max(values) * 1.3
+    if most / least < 10:
+        middle = math.sqrt(most * least)
+        least, most = min(least, middle / 3.2), max(most, middle * 3.2)
+    return Axis(label, least, most, log=True)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mark of a scatter chart.
+
+    Attributes:
+        series: whose it is.
+        x, y: where.
+        x_range, y_range: ends of its whiskers, or None.
+        said: what its title says of the two numbers.
+    """
+
+    series: Series
+    x: float
+    y: float
+    said: str
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+
+
+def curves(
+    title: str, x: Axis, y: Axis, lines: Sequence[tuple[Series, Sequence[tuple[float, float]]]], height: int = 300
+) -> str:
+    """Return a chart of lines."""
+    box = _Box(x, y, height)
+    marks = []
+    for series, points in lines:
+        path = "M" + "L".join(f"{box.x(a):.1f} {box.y(b):.1f}" for a, b in points)
+        marks.append(
+            f'<g class="{series.css}"><title>{escape(series.title)}</title><path class="line" d="{path}"/></g>'
+        )
+        for a, b in points[len(points) // 10 :: max(1, len(points) // 5)]:
+            shape = _marker(series.colour, box.x(a), box.y(b))
+            said = f"{series.title}: {_number(b)} at {_number(a)}"
+            marks.append(f'<g class="{series.css}"><title>{escape(said)}</title>{shape}</g>')
+    names = ", ".join(series.title for series, _ in lines)
+    return _svg(title, f"{y.label} over {x.label} of {names}.", height, box.frame() + "".join(marks))
+
+
+def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point], height: int = 300) -> str:
+    """Return a chart of named points."""
+    box = _Box(x, y, height)
+    marks = []
+    for point in points:
+        a, b = box.x(point.x), box.y(point.y)
+        whiskers = ""
+        if point.x_range:
+            whiskers += (
+                f'<path class="whisker" d="M{box.x(point.x_range[0]):.1f} {b:.1f}H{box.x(point.x_range[1]):.1f}"/>'
+            )
+        if point.y_range:
+            whiskers += (
+                f'<path class="whisker" d="M{a:.1f} {box.y(point.y_range[0]):.1f}V{box.y(point.y_range[1]):.1f}"/>'
+            )
+        marks.append(
+            f'<g class="{point.series.css}"><title>{escape(f"{point.series.title}: {point.said}")}</title>'
+            f"{whiskers}{_marker(point.series.colour, a, b, 6)}</g>"
+        )
+    for point, left, b in _labels(points, box):
+        a = box.x(point.x) + (-10 if left else 10)
+        anchor = ' text-anchor="end"' if left else ""
+        marks.append(f'<text x="{a:.1f}" y="{b + 4:.1f}"{anchor}>{escape(point.series.title)}</text>')
+    described = "; ".join(f"{p.series.title}: {p.said}" for p in points)
+    return _svg(title, f"{y.label} over {x.label}. {described}.", height, box.frame() + "".join(marks))
+
+
+def bars(
+    title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series, float]]]], unit: str = "", left: int = 116
+) -> str:
+    """Return horizontal bars, a group of them for each name; the axis stands above and below."""
+    thick, gap, top, bottom = 7, 9, 26, 34
+    height = top + bottom + sum(thick * len(values) + gap for _, values in groups)
+    scale = (WIDTH - left - 14) / 1.0
+    marks = []
+    for value in x.ticks():
+        a = left + scale * x.place(value)
+        marks.append(f'<path class="grid" d="M{a:.1f} {top}V{height - bottom}"/>')
+        for b in (top - 7, height - bottom + 16):
+            marks.append(f'<text x="{a:.1f}" y="{b}" text-anchor="middle">{_number(value)}</text>')
+    marks.append(f'<text x="{left + scale / 2:.1f}" y="{height - 3}" text-anchor="middle">{escape(x.label)}</text>')
+    b = float(top) + gap / 2
+    for name, values in groups:
+        middle = b + thick * len(values) / 2 + 4
+        marks.append(f'<text x="{left - 8}" y="{middle:.1f}" text-anchor="end">{escape(name)}</text>')
+        for series, value in values:
+            length = scale * min(1.0, max(0.0, x.place(value)))
+            said = f"{name}, {series.title}: {value:.1f}{unit}"
+            marks.append(
+                f'<g class="{series.css}"><title>{escape(said)}</title>'
+                f'<rect class="bar" x="{left}" y="{b:.1f}" width="{length:.1f}" height="{thick - 1}"/></g>'
+            )
+            b += thick
+        b += gap
+    marks.append(f'<path class="axis" d="M{left} {top}V{height - bottom}"/>')
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{series.title} {value:.1f}{unit}" for series, value in values)
+        for name, values in groups
+    )
+    return _svg(title, f"{said}.", height, "".join(marks))
+
+
+class _Box:
+    """The drawing's inner field and what a value is on it."""
+
+    left, right, top, bottom = 44, 12, 10, 42
+
+    def __init__(self, x: Axis, y: Axis, height: int) -> None:
+        self.x_axis, self.y_axis, self.height = x, y, height
+
+    def x(self, value: float) -> float:
+        return self.left + self.x_axis.place(value) * (WIDTH - self.left - self.right)
+
+    def y(self, value: float) -> float:
+        return self.height - self.bottom - self.y_axis.place(value) * (self.height - self.top - self.bottom)
+
+    def frame(self) -> str:
+        right, low = WIDTH - self.right, self.height - self.bottom
+        parts = []
+        for value in self.y_axis.ticks():
+            b = self.y(value)
+            parts.append(f'<path class="grid" d="M{self.left} {b:.1f}H{right}"/>')
+            parts.append(f'<text x="{self.left - 6}" y="{b + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+        for value in self.x_axis.ticks():
+            a = self.x(value)
+            parts.append(f'<path class="grid" d="M{a:.1f} {self.top}V{low}"/>')
+            parts.append(f'<text x="{a:.1f}" y="{low + 16}" text-anchor="middle">{_number(value)}</text>')
+        parts.append(f'<path class="axis" d="M{self.left} {self.top}V{low}H{right}"/>')
+        middle = (self.left + right) / 2
+        parts.append(
+            f'<text x="{middle:.0f}" y="{self.height - 6}" text-anchor="middle">{escape(self.x_axis.label)}</text>'
+        )
+        turned = f"translate(12 {(self.top + low) / 2:.0f}) rotate(-90)"
+        parts.append(f'<text transform="{turned}" text-anchor="middle">{escape(self.y_axis.label)}</text>')
+        return "".join(parts)
+
+
+def _labels(points: Sequence[Point], box: _Box, gap: float = 13) -> list[tuple[Point, bool, float]]:
+    """Return for each point whether its label stands on its left, and the label's height: none on another."""
+    placed: list[tuple[Point, bool, float]] = []
+    for left in (False, True):
+        mine = sorted((p for p in points if (box.x(p.x) > 0.55 * WIDTH) == left), key=lambda p: box.y(p.y))
+        heights = [box.y(p.y) for p in mine]
+        for i in range(1, len(heights)):
+            heights[i] = max(heights[i], heights[i - 1] + gap)
+        if heights:  # a stack that leaves the field below is pushed up again
+            heights[-1] = min(heights[-1], box.height - box.bottom - 4)
+            for i in range(len(heights) - 2, -1, -1):
+                heights[i] = min(heights[i], heights[i + 1] - gap)
+        placed += [(p, left, b) for p, b in zip(mine, heights, strict=True)]
+    return placed
+
+
+def _marker(number: int, x: float, y: float, r: float = 4.5) -> str:
+    """Return a shape of its own for each colour, so that nothing hangs on colour alone."""
+    shapes = (
+        f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>',
+        f'<path class="mark" d="M{x - r:.1f} {y - r:.1f}h{2 * r}v{2 * r}h{-2 * r}z"/>',
+        f'<path class="mark" d="M{x:.1f} {y - 1.2 * r:.1f}l{1.2 * r:.1f} {2.2 * r:.1f}h{-2.4 * r:.1f}z"/>',
+        f'<path class="mark" d="M{x:.1f} {y - 1.3 * r:.1f}l{1.3 * r:.1f} {1.3 * r:.1f}l{-1.3 * r:.1f} {1.3 * r:.1f}'
+        f'l{-1.3 * r:.1f} {-1.3 * r:.1f}z"/>',
+        f'<path class="mark" d="M{x:.1f} {y + 1.2 * r:.1f}l{1.2 * r:.1f} {-2.2 * r:.1f}h{-2.4 * r:.1f}z"/>',
+        f'<path class="cross" d="M{x - r:.1f} {y - r:.1f}l{2 * r} {2 * r}m{-2 * r} 0l{2 * r} {-2 * r}"/>',
+        f'<path class="cross" d="M{x - r:.1f} {y:.1f}h{2 * r}M{x:.1f} {y - r:.1f}v{2 * r}"/>',
+        f'<path class="mark" d="M{x - r:.1f} {y - r / 2:.1f}h{2 * r}v{r}h{-2 * r}z"/>',
+    )
+    return shapes[number % COLOURS]
+
+
+def _svg(title: str, described: str, height: float, inner: str) -> str:
+    said = escape(f"{title}. {described}")
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{said}">{inner}</svg>'
+
+
+def _number(value: float) -> str:
+    """Return a tick's number: 0.05, 20, 1,500."""
+    if value == 0:
+        return "0"
+    digits = max(0, 1 - math.floor(math.log10(abs(value)) + 1e-9)) if abs(value) < 10 else 0
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
