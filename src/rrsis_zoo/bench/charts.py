@@ -153,21 +153,18 @@ def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point], height: int =
             f'<g class="{point.series.css}"><title>{escape(f"{point.series.title}: {point.said}")}</title>'
             f"{whiskers}{_marker(point.series.colour, a, b, 6)}</g>"
         )
-    for point, left, b in _labels(points, box):
-        a = box.x(point.x) + (-10 if left else 10)
-        anchor = ' text-anchor="end"' if left else ""
-        marks.append(f'<text x="{a:.1f}" y="{b + 4:.1f}"{anchor}>{escape(point.series.title)}</text>')
+    for point, a, b, anchor in _labels(points, box):
+        marks.append(f'<text x="{a:.1f}" y="{b:.1f}" text-anchor="{anchor}">{escape(point.series.title)}</text>')
     described = "; ".join(f"{p.series.title}: {p.said}" for p in points)
     return _svg(title, f"{y.label} over {x.label}. {described}.", height, box.frame() + "".join(marks))
 
 
-def bars(
-    title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series, float]]]], unit: str = "", left: int = 116
-) -> str:
+def bars(title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series, float]]]], unit: str = "") -> str:
     """Return horizontal bars, a group of them for each name; the axis stands above and below."""
+    left = round(min(WIDTH / 2, 14 + _LETTER * max(len(name) for name, _ in groups)))
     thick, gap, top, bottom = 7, 9, 26, 34
     height = top + bottom + sum(thick * len(values) + gap for _, values in groups)
-    scale = (WIDTH - left - 14) / 1.0
+    scale = WIDTH - left - 14
     marks = []
     for value in x.ticks():
         a = left + scale * x.place(value)
@@ -210,6 +207,10 @@ class _Box:
     def y(self, value: float) -> float:
         return self.height - self.bottom - self.y_axis.place(value) * (self.height - self.top - self.bottom)
 
+    def holds(self, rectangle: tuple[float, float, float, float]) -> bool:
+        left, top, right, bottom = rectangle
+        return left >= self.left and right <= WIDTH and top >= 0 and bottom <= self.height - self.bottom
+
     def frame(self) -> str:
         right, low = WIDTH - self.right, self.height - self.bottom
         parts = []
@@ -231,20 +232,36 @@ class _Box:
         return "".join(parts)
 
 
-def _labels(points: Sequence[Point], box: _Box, gap: float = 13) -> list[tuple[Point, bool, float]]:
-    """Return for each point whether its label stands on its left, and the label's height: none on another."""
-    placed: list[tuple[Point, bool, float]] = []
-    for left in (False, True):
-        mine = sorted((p for p in points if (box.x(p.x) > 0.55 * WIDTH) == left), key=lambda p: box.y(p.y))
-        heights = [box.y(p.y) for p in mine]
-        for i in range(1, len(heights)):
-            heights[i] = max(heights[i], heights[i - 1] + gap)
-        if heights:  # a stack that leaves the field below is pushed up again
-            heights[-1] = min(heights[-1], box.height - box.bottom - 4)
-            for i in range(len(heights) - 2, -1, -1):
-                heights[i] = min(heights[i], heights[i + 1] - gap)
-        placed += [(p, left, b) for p, b in zip(mine, heights, strict=True)]
+_LETTER, _LINE = 6.2, 13  # about the width of a letter and the height of a line
+
+
+def _labels(points: Sequence[Point], box: _Box) -> list[tuple[Point, float, float, str]]:
+    """Return for each point where its label stands and its anchor, on no mark and no other label if there is room."""
+    taken = []
+    for point in points:
+        x, y = box.x(point.x), box.y(point.y)
+        taken.append((x - 7, y - 7, x + 7, y + 7))
+        if point.x_range:
+            taken.append((box.x(point.x_range[0]), y - 1, box.x(point.x_range[1]), y + 1))
+        if point.y_range:
+            taken.append((x - 1, box.y(point.y_range[1]), x + 1, box.y(point.y_range[0])))
+    placed = []
+    for point in sorted(points, key=lambda p: box.y(p.y)):
+        x, y, width = box.x(point.x), box.y(point.y), _LETTER * len(point.series.title)
+        spots = []
+        for line in (0, -1, 1, -2, 2, -3, 3, -4, 4):
+            top = y - _LINE / 2 + line * _LINE
+            spots.append(((x + 10, top, x + 10 + width, top + _LINE), "start"))
+            spots.append(((x - 10 - width, top, x - 10, top + _LINE), "end"))
+        free = [spot for spot in spots if box.holds(spot[0]) and not any(_overlap(spot[0], other) for other in taken)]
+        (left, top, right, bottom), anchor = (free or spots)[0]
+        taken.append((left, top, right, bottom))
+        placed.append((point, left if anchor == "start" else right, bottom - 3, anchor))
     return placed
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _marker(number: int, x: float, y: float, r: float = 4.5) -> str:

@@ -226,7 +226,8 @@ def _check_numbers(job: JobRecord, protocol: Protocol) -> None:
     said: Mapping[str, float | None] = job.result["metrics"]
     counted = evaluate(job.samples, protocol)
     for name, value in counted.items():
-        other = math.nan if said.get(name) is None else said[name]
+        written = said.get(name)
+        other = math.nan if written is None else written
         if not (math.isnan(value) and math.isnan(other)) and not math.isclose(value, other, abs_tol=1e-9):
             raise DataFormatError(
                 f"{job.folder}: job.json says {name} {other}, its per-sample counts give {value}: they are of "
@@ -270,18 +271,17 @@ class Estimate:
     def cell(self, digits: int, mark: Mark = "", interval: bool = False) -> Cell:
         """Return the cell: mean, with several trainings ± deviation, and the interval where it is asked."""
         several = self.spread.runs > 1 and math.isfinite(self.spread.deviation)
-        low, high = (None, None) if self.interval is None else (self.interval.low, self.interval.high)
-        known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+        known = self.interval if self.interval is not None and math.isfinite(self.interval.low) else None
         detail = [f"± {number(self.spread.deviation, digits)}"] if several else []
         if interval and known:
-            detail.append(f"[{number(low, digits)}, {number(high, digits)}]")
+            detail.append(f"[{number(known.low, digits)}, {number(known.high, digits)}]")
         return Cell(
             number(self.mean, digits) if math.isfinite(self.mean) else "nan",
             self.mean if math.isfinite(self.mean) else None,
             mark,
             " ".join(detail),
-            low if known else None,
-            high if known else None,
+            known.low if known else None,
+            known.high if known else None,
             self.spread.deviation if several else None,
         )
 

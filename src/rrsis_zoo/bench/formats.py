@@ -132,15 +132,17 @@ class Table:
             parts = [r"\begingroup", *setting, rf"\begin{{longtable}}{{{spec}}}", title + r"\\", r"\toprule", head]
             parts += [r"\midrule", r"\endhead", *body, r"\bottomrule", r"\end{longtable}", *notes, r"\endgroup"]
         else:
-            parts = [
-                rf"\begin{{{env}}}[t]",
-                r"\centering",
-                *setting,
-                title,
-                rf"\begin{{tabular}}{{{spec}}}",
+            parts = [rf"\begin{{{env}}}[t]", r"\centering", *setting, title, rf"\begin{{tabular}}{{{spec}}}"]
+            parts += [
                 r"\toprule",
+                head,
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\par\smallskip",
+                *notes,
             ]
-            parts += [head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\par\smallskip", *notes]
             parts.append(rf"\end{{{env}}}")
         packages = "booktabs,longtable" if long else "booktabs"
         return "\n".join([rf"% \usepackage{{{packages}}}", *parts, ""])

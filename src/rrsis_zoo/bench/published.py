@@ -22,7 +22,8 @@ from rrsis_zoo.registry import MODELS
 METRICS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
 """In the order in which papers print them."""
 
-_TITLES = {measure.key: measure.title for measure in MAIN}
+_MEASURES = {measure.key: measure for measure in MAIN}
+_TITLES = {name: measure.title for name, measure in _MEASURES.items()}
 _FIELDS = {name: f"pr{round(100 * float(name.removeprefix('pr@')))}" for name in METRICS if name.startswith("pr@")}
 _TEXTS = ("method", "model", "venue_year", "arxiv", "type", "visual_encoder", "text_encoder", "dataset", "split")
 _COLUMNS = (*_TEXTS, *(_FIELDS.get(name, name) for name in METRICS), "protocol", "source")
@@ -188,8 +189,8 @@ def _ours(card: ModelCard, score: Score, boards: Sequence[Board]) -> Iterator[tu
 def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) -> Iterator[list[Cell]]:
     said = trial.finished[0].result
     protocol, n = Cell(said["protocol"]), Cell(f"{len(board.samples):,}", float(len(board.samples)))
-    found = {m.key: estimate(board, trial, m) for m in MAIN}
-    ours = [Cell("none") if found[name] is None else found[name].cell(2) for name in METRICS]
+    found = [estimate(board, trial, _MEASURES[name]) for name in METRICS]
+    ours = [Cell("none") if e is None else e.cell(2) for e in found]
     yield [*head, Cell("ours"), n, protocol, *ours]
     foreign = "" if said["protocol"] == score.program else "†"
     cells = []

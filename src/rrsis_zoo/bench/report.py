@@ -84,7 +84,8 @@ def render(runs: Runs, tables: Sequence[Fragment]) -> str:
         statement=statement(runs),
         reading=[reading(name) for name in _said(runs, "protocol")],
         facts=_facts(runs),
-        tables=[{"name": t.name, "title": t.title, "html": Markup(t.html())} for t in tables],
+        tables=[_table(table, runs) for table in tables],
+        short=_short(runs),
         datasets=[_dataset(runs, name, title) for name, title in runs.datasets.items()],
         jobs=[_job(job) for job in runs.jobs],
         machines=_machines(runs),
@@ -101,7 +102,7 @@ def statement(runs: Runs) -> str:
     results = [job.result for job in _finished(runs)]
     if not results:
         return "No job has finished yet: there are no numbers."
-    tiny = [r for r in results if str(r.get("preset") or "").startswith("tiny")]
+    tiny = any(_tiny(r) for r in results)
     made = any(r["dataset"] == "synthetic" for r in results)
     parts = []
     if tiny:
@@ -124,6 +125,18 @@ def statement(runs: Runs) -> str:
     return " ".join(parts)
 
 
+def _short(runs: Runs) -> str:
+    """Return the statement in a few words, for below each table of our own numbers; empty where there is no need."""
+    results = [job.result for job in _finished(runs)]
+    parts = ["miniatures"] if any(_tiny(r) for r in results) else []
+    parts += ["synthetic scenes"] if any(r["dataset"] == "synthetic" for r in results) else []
+    return f"{' on '.join(parts)}: not a ranking of the published methods".capitalize() if parts else ""
+
+
+def _tiny(result: Mapping[str, Any]) -> bool:
+    return str(result.get("preset") or "").startswith("tiny")
+
+
 def reading(name: str) -> str:
     """Return in words what a protocol decides."""
     p = get_protocol(name)
@@ -144,6 +157,13 @@ def reading(name: str) -> str:
     )
 
 
+def _table(table: Fragment, runs: Runs) -> dict[str, Any]:
+    brief = table.title.removeprefix(runs.title).lstrip(" :") or "Main comparison"
+    brief = brief if brief.startswith("mIoU") else brief[0].upper() + brief[1:]
+    ours = table.name.partition("-")[0] not in ("published", "literature")
+    return {"name": table.name, "brief": brief, "ours": ours, "html": Markup(table.html())}
+
+
 def _facts(runs: Runs) -> list[tuple[str, str]]:
     finished = _finished(runs)
     failed = len(runs.jobs) - len(finished)
@@ -156,7 +176,7 @@ def _facts(runs: Runs) -> list[tuple[str, str]]:
         ("Text mode", ", ".join(_said(runs, "text_mode")) or "–"),
         ("Seeds", ", ".join(map(str, sorted({j.seed for j in runs.jobs if j.seed is not None}))) or "–"),
         ("Jobs", f"{len(finished)} finished" + (f", {failed} failed" if failed else "")),
-        ("Code", ", ".join(sorted({_commit(job.result) for job in finished})) or "–"),
+        ("Code", "; ".join(sorted({_commit(job.result) for job in finished})) or "–"),
     ]
 
 

@@ -111,13 +111,15 @@ def write_tables(tables: Mapping[str, Table], out: str | Path, formats: Sequence
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
-body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
+body { margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; border-block: 2px solid; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: left; vertical-align: baseline; }
-thead th { border-bottom: 1px solid; vertical-align: bottom; }
-tbody th { font-weight: normal; }
-.number { text-align: right; white-space: nowrap; }
+thead th { border-bottom: 1px solid; vertical-align: bottom; max-width: 10rem; }
+tbody th { font-weight: normal; min-width: 9rem; }
+thead th:first-child, tbody th { position: sticky; left: 0; background: Canvas; }
+.number { text-align: right; }
+td.number { white-space: nowrap; }
 .detail, .notes, .caption, .provenance { font-size: .85em; opacity: .85; }
 .notes { padding-left: 1.2rem; }
 """

@@ -232,8 +232,7 @@ class _SceneSums:
         if (weight < 0).any() or not weights_.any(axis=1).all():
             raise ConfigError("weights must be 0 or more, and more than 0 for some sample")
         _, scene = np.unique(np.asarray(scenes), return_inverse=True)
-        self.values = np.stack([np.bincount(scene, weights=row) for row in samples])
-        self.weights = np.stack([np.bincount(scene, weights=row) for row in weights_])
+        self.values, self.weights = _summed(samples, scene), _summed(weights_, scene)
         self.trainings, self.n = self.values.shape
         scores = [math.fsum(v) / math.fsum(w) for v, w in zip(samples, weights_, strict=True)]
         self.ratio = math.fsum(scores) / len(scores)
@@ -247,6 +246,11 @@ class _SceneSums:
         """Return the score of each training in each draw of scenes (draws, n) as (S, draws); nan without weight."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.stack([v[drawn].sum(1) / w[drawn].sum(1) for v, w in zip(self.values, self.weights, strict=True)])
+
+
+def _summed(rows: NDArray[np.float64], scene: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the sums (S, scenes) of rows (S, N) within each scene."""
+    return np.stack([np.bincount(scene, weights=row) for row in rows]).astype(np.float64)
 
 
 class _Trainings:

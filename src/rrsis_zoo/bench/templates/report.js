@@ -1,10 +1,30 @@
 "use strict";
+// notes are long and the same below many tables: folded, with the one thing that nobody may miss left outside
+const short = document.querySelector("main").dataset.short;
+for (const table of document.querySelectorAll("section.table")) {
+  const notes = [...table.children].filter((child) => !child.matches("h2, .scroll"));
+  if (!notes.length) continue;
+  const [details, summary, badge] = ["details", "summary", "span"].map((tag) => document.createElement(tag));
+  summary.textContent = "Notes, protocol and provenance";
+  details.append(summary, ...notes);
+  table.append(details);
+  if (short && table.closest(".ours")) {
+    badge.className = "badge";
+    badge.textContent = short;
+    details.before(badge);
+  }
+}
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
+
 for (const gallery of document.querySelectorAll(".gallery")) {
   const list = gallery.querySelector(".samples");
   const cards = [...list.children];
   const [order, kind, category] = ["order", "kind", "category"].map((name) => gallery.querySelector(`[name=${name}]`));
   const outline = gallery.querySelector("[name=outline]");
   const said = gallery.querySelector("[role=status]");
+  const more = gallery.querySelector(".more");
+  const step = 8;
+  let limit = step;
   const iou = new Map(cards.map((card) => [card, JSON.parse(card.dataset.iou)]));
   // what has no IoU comes last
   const known = (card) => Object.values(iou.get(card)).filter((value) => value !== null);
@@ -23,14 +43,26 @@ for (const gallery of document.querySelectorAll(".gallery")) {
     let count = 0;
     for (const card of sorted) {
       const fits = (select, name) => !select || !select.value || select.value === card.dataset[name];
-      card.hidden = !(fits(kind, "kind") && fits(category, "category"));
-      count += card.hidden ? 0 : 1;
+      const wanted = fits(kind, "kind") && fits(category, "category");
+      count += wanted ? 1 : 0;
+      card.hidden = !wanted || count > limit;
       list.append(card);
     }
     list.classList.toggle("outlined", outline.checked);
-    said.textContent = `${count} of ${cards.length} samples`;
+    const shown = Math.min(count, limit);
+    said.textContent = `${shown} of ${count === cards.length ? count : `${count} such samples, ${cards.length} in all`}`;
+    more.hidden = shown === count;
+    more.textContent = `Show ${Math.min(step, count - shown)} more`;
   };
-  for (const control of gallery.querySelectorAll("select, input")) control.addEventListener("change", show);
+  const restart = () => {
+    limit = step;
+    show();
+  };
+  for (const control of gallery.querySelectorAll("select, input")) control.addEventListener("change", restart);
+  more.addEventListener("click", () => {
+    limit += step;
+    show();
+  });
   gallery.querySelector(".controls").hidden = false;
   show();
 }
