@@ -154,7 +154,8 @@ def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point], height: int =
             f"{whiskers}{_marker(point.series.colour, a, b, 6)}</g>"
         )
     for point, a, b, anchor in _labels(points, box):
-        marks.append(f'<text x="{a:.1f}" y="{b:.1f}" text-anchor="{anchor}">{escape(point.series.title)}</text>')
+        name = escape(point.series.title)
+        marks.append(f'<text class="name" x="{a:.1f}" y="{b:.1f}" text-anchor="{anchor}">{name}</text>')
     described = "; ".join(f"{p.series.title}: {p.said}" for p in points)
     return _svg(title, f"{y.label} over {x.label}. {described}.", height, box.frame() + "".join(marks))
 
@@ -237,14 +238,8 @@ _LETTER, _LINE = 6.2, 13  # about the width of a letter and the height of a line
 
 def _labels(points: Sequence[Point], box: _Box) -> list[tuple[Point, float, float, str]]:
     """Return for each point where its label stands and its anchor, on no mark and no other label if there is room."""
-    taken = []
-    for point in points:
-        x, y = box.x(point.x), box.y(point.y)
-        taken.append((x - 7, y - 7, x + 7, y + 7))
-        if point.x_range:
-            taken.append((box.x(point.x_range[0]), y - 1, box.x(point.x_range[1]), y + 1))
-        if point.y_range:
-            taken.append((x - 1, box.y(point.y_range[1]), x + 1, box.y(point.y_range[0])))
+    marks = [(box.x(p.x), box.y(p.y)) for p in points]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in marks]  # not the whiskers: letters on them have a rim
     placed = []
     for point in sorted(points, key=lambda p: box.y(p.y)):
         x, y, width = box.x(point.x), box.y(point.y), _LETTER * len(point.series.title)

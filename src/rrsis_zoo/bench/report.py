@@ -387,10 +387,19 @@ def gallery(rows: Sequence[Row]) -> dict[str, Any] | None:
         card["iou_json"] = json.dumps(card["iou"])
     return {
         "methods": methods,
+        "trainings": _trainings(methods),
         "cards": list(cards.values()),
         "kinds": sorted({card["kind"] for card in cards.values() if card["kind"]}),
         "categories": sorted({card["category"] for card in cards.values() if card["category"]}),
     }
+
+
+def _trainings(methods: Sequence[Mapping[str, Any]]) -> str:
+    """Return which training of each method is shown, as the end of a sentence."""
+    seeds = {m["seed"] for m in methods}
+    if len(seeds) == 1:
+        return f"; shown are the trainings with seed {seeds.pop()}"
+    return "; shown are the trainings " + ", ".join(f"{m['title']}, seed {m['seed']}" for m in methods)
 
 
 def _card(sample: Mapping[str, Any]) -> dict[str, Any]:
