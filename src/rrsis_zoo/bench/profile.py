@@ -17,7 +17,7 @@ sentences, batch size, device and precision are those of the configuration. Run 
   the median.
 * **Peak memory**: on a GPU the most that torch had allocated (``max_memory_allocated``), weights and optimiser
   included. On a CPU the peak resident memory above that before the first of these calls, plus the weights; pages of
-  libraries do not count. Linux tells it; elsewhere it is None.
+  libraries do not count, gaps that the allocator leaves do. Linux tells it; elsewhere it is None.
 """
 
 from __future__ import annotations
@@ -275,7 +275,9 @@ def dtype_name(precision: str) -> str:
     """Return ``float32`` for ``32-true``, ``bfloat16, mixed`` for ``bf16-mixed``."""
     bits, _, how = precision.partition("-")
     names = {"64": "float64", "32": "float32", "16": "float16", "bf16": "bfloat16"}
-    return names.get(bits, bits) + (", mixed" if how == "mixed" else "")
+    if bits not in names:
+        return precision
+    return names[bits] + (", mixed" if how == "mixed" else "")
 
 
 def versions() -> dict[str, str | None]:

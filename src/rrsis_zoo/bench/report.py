@@ -169,7 +169,7 @@ def _facts(runs: Runs) -> list[tuple[str, str]]:
     failed = len(runs.jobs) - len(finished)
     counts = {job.result["dataset"]: job.result["n"] for job in finished}
     splits = {job.result["dataset"]: job.result["split"] for job in finished}
-    data = [f"{name}, {splits[name]}: {n:,} expressions" for name, n in counts.items()]
+    data = [f"{name}, {splits[name]}: {counts[name]:,} expressions" for name in runs.datasets if name in counts]
     return [
         ("Data", "; ".join(data) or "–"),
         ("Protocol", ", ".join(_said(runs, "protocol")) or "–"),

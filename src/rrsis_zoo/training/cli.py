@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
@@ -81,17 +81,26 @@ def run_lightning(arguments: Sequence[str]) -> int:
     return 0
 
 
+class _Parts(LightningCLI):
+    """Model, data and trainer of a configuration without a command."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Accept what a command has beside them, as in the configuration that ``rrsis fit`` saves."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None)
+        parser.add_argument("--weights_only", type=bool | None, default=None)
+
+
 def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule, Trainer]:
     """Build what ``rrsis fit`` would run from the same arguments, with random weights, and run nothing.
 
     Args:
-        arguments: ``--config …`` and further options of ``rrsis fit``.
+        arguments: ``--config …`` and further options of ``rrsis fit``; also a ``config.yaml`` that it left behind.
     """
     _quiet()
     sys.argv = sys.argv[:1]  # Lightning warns of arguments beside those that it is given
     for method in MODELS.values():
         method.module()
-    built = LightningCLI(
+    built = _Parts(
         RRSISModule,
         RRSISDataModule,
         subclass_mode_model=True,
