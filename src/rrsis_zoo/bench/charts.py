@@ -260,7 +260,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 def _marker(number: int, x: float, y: float, r: float = 4.5) -> str:
-    """Return a shape of its own for each colour, so that nothing hangs on colour alone."""
+    """Return a shape of its own for each series, so that nothing hangs on colour alone."""
     shapes = (
         f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>',
         f'<path class="mark" d="M{x - r:.1f} {y - r:.1f}h{2 * r}v{2 * r}h{-2 * r}z"/>',
@@ -272,7 +272,7 @@ def _marker(number: int, x: float, y: float, r: float = 4.5) -> str:
         f'<path class="cross" d="M{x - r:.1f} {y:.1f}h{2 * r}M{x:.1f} {y - r:.1f}v{2 * r}"/>',
         f'<path class="mark" d="M{x - r:.1f} {y - r / 2:.1f}h{2 * r}v{r}h{-2 * r}z"/>',
     )
-    return shapes[number % COLOURS]
+    return shapes[(number + number // COLOURS) % COLOURS]  # the ninth has the first one's colour and the second's shape
 
 
 def _svg(title: str, described: str, height: float, inner: str) -> str:

@@ -167,9 +167,8 @@ def _table(table: Fragment, runs: Runs) -> dict[str, Any]:
 def _facts(runs: Runs) -> list[tuple[str, str]]:
     finished = _finished(runs)
     failed = len(runs.jobs) - len(finished)
-    counts = {job.result["dataset"]: job.result["n"] for job in finished}
-    splits = {job.result["dataset"]: job.result["split"] for job in finished}
-    data = [f"{name}, {splits[name]}: {counts[name]:,} expressions" for name in runs.datasets if name in counts]
+    said = {job.record["dataset"]: job.result for job in finished}
+    data = [f"{name}, {said[name]['split']}: {said[name]['n']:,} expressions" for name in runs.datasets if name in said]
     return [
         ("Data", "; ".join(data) or "–"),
         ("Protocol", ", ".join(_said(runs, "protocol")) or "–"),
