@@ -80,7 +80,7 @@ def test_version_and_unknown_command(rrsis):
     assert run(rrsis, "--version").stdout.startswith("rrsis-zoo ")
     wrong = run(rrsis, "fti")
     assert wrong.returncode == 2
-    known = "convert, data, fit, models, parity, predict, score, test, validate"
+    known = "convert, data, fit, models, parity, predict, score, table, test, validate"
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 

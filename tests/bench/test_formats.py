@@ -76,7 +76,7 @@ def test_details_have_columns_of_their_own_in_the_csv():
         "2,0.5,1,3,2,0.5,1,3",
     ]
     assert "| 2.0 ± 0.5 [1.0, 3.0] |" in given.markdown()
-    assert r"2.0 {\scriptsize $\pm$ 0.5 [1.0, 3.0]}" in given.latex()
+    assert r"2.0 {\scriptsize $\pm$ 0.5 {[}1.0, 3.0]}" in given.latex()
     assert '2.0 <small class="detail">± 0.5 [1.0, 3.0]</small>' in given.html()
 
 

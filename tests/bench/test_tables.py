@@ -19,9 +19,12 @@ import pytest
 from made_runs import Row, make, write_job
 from scipy import stats
 
+from rrsis_zoo.bench.estimates import MIOU, estimate, rank, read_board, shown
 from rrsis_zoo.bench.runs import read_counts
-from rrsis_zoo.bench.tables import FORMATS, read_runs, tables_of, write_tables
+from rrsis_zoo.bench.tables import FORMATS, read_runs, read_tests, tables_of, write_tables
+from rrsis_zoo.cli import run
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.metrics.statistics import Comparison, Interval
 
 ROWS = [
     Row("constant", 0.1, "baseline", title="best constant mask"),
@@ -230,7 +233,7 @@ def check_localisation(folder, table, keys):
 
 
 def check_classes(folder, table, keys):
-    assert keys[1:] == ["n", *NAMES]
+    assert keys[1:] == ["class_n", *NAMES]
     lines = lines_of(folder, "good")[0]
     sizes = Counter(name for line in lines for name in CLASSES[table.name](line))
     for row in table.rows:
@@ -379,6 +382,7 @@ def latex_cells(text):
 
 
 def untex(cell):
+    cell = cell.replace("{[}", "[")
     cell = re.sub(r"\\(?:textbf|emph|underline)\{(.*?)\}", r"\1", cell)
     cell = re.sub(r"\{\\scriptsize (.*)\}$", r"\1", cell)
     signs = {"$-$": "−", r"$\pm$": "±", r"$\dagger$": "†", "$|$": "|", "$<$": "<", "--": "–", r"\&": "&", r"\%": "%"}
@@ -416,9 +420,9 @@ def test_all_formats_say_the_same(tables, tmp_path):
     for name, table in tables.items():
         texts = {form: (tmp_path / f"{name}.{form}").read_text(encoding="utf-8") for form in FORMATS}
         rows, values = html_cells(texts["html"])
-        for shown in (markdown_cells(texts["md"]), rows, latex_cells(texts["tex"])):
-            assert len(shown) == len(table.rows)
-            for line, cells in zip(shown, table.rows, strict=True):
+        for printed in (markdown_cells(texts["md"]), rows, latex_cells(texts["tex"])):
+            assert len(printed) == len(table.rows)
+            for line, cells in zip(printed, table.rows, strict=True):
                 for text, cell in zip(line, cells, strict=True):
                     agrees(text, cell)
         for line, cells in zip(values, table.rows, strict=True):
@@ -478,17 +482,32 @@ def test_bold_only_where_it_is_shown(tmp_path):
     assert marks(alone, "miou") == [""]
 
 
+def test_a_difference_needs_both_a_corrected_p_and_an_interval():
+    def comparison(p, low, high):
+        return Comparison(Interval((low + high) / 2, low, high, 0.95), p, samples=9, scenes=3)
+
+    assert shown([comparison(0.03, 1, 3)]) == [True]
+    assert shown([comparison(0.03, 1, 3), comparison(0.04, 1, 3)]) == [False, False]  # 0.06 after Holm
+    assert shown([comparison(0.03, 1, 3), comparison(0.001, -3, -1), None]) == [False, True, False]
+    assert shown([comparison(0.001, -1, 3)]) == [False]
+
+
+def marks_of_miou(folder):
+    board = read_board(read_runs(folder), "synthetic")
+    return rank(board, [estimate(board, trial, MIOU) for trial in board.trials], MIOU)
+
+
 def test_the_spread_of_trainings_can_undo_a_mark(tmp_path):
     """Two methods that the scenes tell apart, and whose trainings differ by more than the methods do."""
     folder = make(tmp_path / "s", [Row("a", 0.5), Row("b", 0.45)], n=300)
     for name, qualities in (("a", (0.7, 0.38)), ("b", (0.39, 0.5))):
         for seed, quality in enumerate(qualities, 1):
             write_job(folder, Row(name, quality), "synthetic", seed, n=300)
-    assert marks(tables_of(read_runs(folder))["main"], "miou") == ["tied", "tied"]
+    assert marks_of_miou(folder) == ["tied", "tied"]
     for name, quality in (("a", 0.54), ("b", 0.445)):
         for seed in (1, 2):
             write_job(folder, Row(name, quality), "synthetic", seed, n=300)
-    assert marks(tables_of(read_runs(folder))["main"], "miou") == ["best", "second"]
+    assert marks_of_miou(folder) == ["best", "second"]
 
 
 # -- what is missing, and what does not belong together ----------------------------------------------------------------
@@ -608,6 +627,7 @@ def test_bad_folders_are_named(tmp_path):
         ("{", "cannot be read"),
         ('{"schema": 2}', "another version"),
         (good.replace('"models"', '"rows"'), "models"),
+        (good.replace('"against": []', '"against": ["b"]'), "a is compared with b, which is no row"),
     ):
         (folder / "suite.json").write_text(text)
         with pytest.raises(DataFormatError, match=message):
@@ -626,6 +646,35 @@ def test_counts_in_the_order_of_the_records(tmp_path):
         read_counts(path, records[:-1])
 
 
+def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
+    folder = make(tmp_path / "suite", [Row("a", 0.6), Row("b", 0.3)], seeds=[1])
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        place = folder / f"{name}--synthetic--seed1"
+        said = json.loads((place / "job.json").read_text())["result"]
+        (place / "test" / "version_0" / "test.json").write_text(json.dumps(said))
+        (place / "test" / "version_0").rename(tmp_path / name)
+    tables = tables_of(read_tests(["a", "b"]))
+    main = tables["main"].rows
+    assert [row[0].text for row in main] == ["rsrefseg tiny, a", "rsrefseg tiny, b"]
+    assert [row[1].text for row in main] == ["1", "1"]
+    assert [row[4].text for row in main] == ["not known"] * 2
+    for row, name in zip(main, "ab", strict=True):
+        lines = read_lines(tmp_path / name / "test_samples.jsonl.gz")
+        assert row[6].value == pytest.approx(100 * statistics.fmean(map(iou, lines)))
+    assert [cell.text for cell in tables["differences"].rows[0][:2]] == ["rsrefseg tiny, b", "rsrefseg tiny, a"]
+    assert run(["table", "a", "b", "--table", "main"]) == 0
+    assert "rsrefseg tiny, b" in capsys.readouterr().out
+    assert run(["table", "a", "--table", "main"]) == 0
+    with pytest.raises(MissingDataError, match=r"suite/test\.json.*rrsis test"):
+        run(["table", "a", "suite"])
+    with pytest.raises(ConfigError, match="given twice"):
+        read_tests(["a", "a"])
+    (tmp_path / "a" / "test.json").write_text("{}")
+    with pytest.raises(DataFormatError, match="lacks 'dataset'"):
+        read_tests(["a"])
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -641,11 +690,11 @@ def test_command(rrsis, tmp_path, root):
     names = {path.name for path in out.iterdir()}
     assert {"main.md", "main.csv", "published.md", "literature--rrsis-d.csv"} <= names
     assert not [name for name in names if name.endswith((".tex", ".html"))]
-    shown = subprocess.run(
+    done = subprocess.run(
         [*rrsis, "table", str(folder), "--table", "kinds"], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.count("## ") == 1
-    assert "kind of expression" in shown.stdout
+    assert done.stdout.count("## ") == 1
+    assert "kind of expression" in done.stdout
     for wrong, message in (
         ([str(tmp_path)], "suite.json"),
         ([str(folder), "--table", "kind"], "did you mean 'kinds'"),

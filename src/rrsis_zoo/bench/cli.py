@@ -11,7 +11,8 @@ from rrsis_zoo.errors import unknown_name
 _DESCRIPTION = """Make the tables of a suite from the files that its jobs left: published / ours / difference, the
 main comparison with intervals and significance by scene, and numbers by category, size and kind of expression.
 
-RUNS is the folder of a suite's runs, such as runs/embedded. With --out every table is written as Markdown, CSV, LaTeX
+RUNS is the folder of a suite's runs, such as runs/embedded; or folders that `rrsis test` left, each a row that is
+compared with the first, pair by pair. With --out every table is written as Markdown, CSV, LaTeX
 (booktabs) and HTML; without it the tables are printed as Markdown. docs/tables.md says how every number is made."""
 
 
@@ -24,7 +25,9 @@ def run_table(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "rrsis table", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="folder of a suite's runs")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUNS", help="folder of a suite's runs, or folders of `rrsis test`"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write files there instead of printing")
     parser.add_argument(
         "--format", action="append", metavar="F", help="with --out: md, csv, tex or html; may be repeated; default: all"
@@ -36,13 +39,15 @@ def run_table(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
 
     from rrsis_zoo.bench.published import read_published
-    from rrsis_zoo.bench.tables import FORMATS, read_runs, tables_of, write_tables
+    from rrsis_zoo.bench.tables import FORMATS, read_runs, read_tests, tables_of, write_tables
 
     for form in options.format or ():
         if form not in FORMATS:
             raise unknown_name("format", form, FORMATS)
     literature = read_published(options.published) if options.published else []
-    tables = tables_of(read_runs(options.runs), literature)
+    tests = len(options.runs) > 1 or (options.runs[0] / "test.json").is_file()
+    runs = read_tests(options.runs) if tests else read_runs(options.runs[0])
+    tables = tables_of(runs, literature)
     for name in options.table or ():
         if name not in tables:
             raise unknown_name("table", name, tables)

@@ -138,7 +138,7 @@ class Trial:
     @property
     def seeds(self) -> str:
         """How many trainings the numbers are the mean of: ``2``, ``1 of 2``; ``–`` for what is not trained."""
-        if self.model.seeds == (None,):
+        if self.model.role == "baseline":
             return "–"
         done, planned = len(self.finished), len(self.model.seeds)
         return str(done) if done == planned else f"{done} of {planned}"

@@ -178,6 +178,11 @@ def exact(value: float) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.10g}"
 
 
+def millions(count: float) -> Cell:
+    """Return the cell of a number of parameters."""
+    return Cell(f"{number(count / 1e6, 2 if count < 1e7 else 1)} M", float(count))
+
+
 # -- CSV ---------------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +240,7 @@ _TEX = {
     "<": "$<$",
     ">": "$>$",
     "|": "$|$",
+    "[": "{[}",  # at the start of a row it would be an argument of the line break before it
     "−": "$-$",
     "–": "--",
     "—": "---",

@@ -205,7 +205,7 @@ def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) 
 
 def _run_of(card: ModelCard, score: Score, board: Board, trial: Trial) -> str:
     said = trial.finished[0].result
-    seeds = ", ".join(str(job.seed) for job in trial.finished)
+    seeds = ", ".join("not known" if job.seed is None else str(job.seed) for job in trial.finished)
     return (
         f"{card.title.partition(':')[0]} on {score.dataset}, {score.split}, ours: preset {said['preset']}, "
         f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {said['text_mode']}, "

@@ -1,4 +1,7 @@
-"""What a suite left behind: ``suite.json``, a ``job.json`` for every job, and the per-sample counts. No torch."""
+"""What a suite left behind: ``suite.json``, a ``job.json`` for every job, and the per-sample counts. No torch.
+
+Runs of ``rrsis test`` outside of a suite are read as one: each a row, compared with the first.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrsis_zoo.data.records import Record
-from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.metrics.samples import Samples, read_samples
 
 SCHEMA = 1
@@ -28,7 +31,7 @@ class Model:
         title: as the tables say it.
         role: ``method``, ``control``, ``ablation`` or ``baseline``.
         against: names of the rows that it is compared with, pair by pair.
-        seeds: one training each; None alone for a baseline, which is not trained.
+        seeds: one training each; None alone for what is not trained, or with a seed that is not known.
     """
 
     name: str
@@ -62,7 +65,7 @@ class JobRecord:
 
     @property
     def seed(self) -> int | None:
-        """Seed of the training; None for what was not trained."""
+        """Seed of the training; None for what was not trained, or where it is not known."""
         return self.record["seed"]
 
     @property
@@ -100,7 +103,8 @@ class JobRecord:
         Raises:
             MissingDataError, DataFormatError: they are not there, or damaged.
         """
-        return read_samples(self.folder / "test" / "version_0" / "test_samples.jsonl.gz")
+        alone = (self.folder / "test.json").is_file()  # left by `rrsis test` itself and not by a suite
+        return read_samples((self.folder if alone else self.folder / "test" / "version_0") / "test_samples.jsonl.gz")
 
 
 @dataclass(frozen=True)
@@ -148,12 +152,15 @@ def read_runs(folder: str | Path) -> Runs:
     if not path.is_file():
         raise MissingDataError(
             f"there is no {path}: `make benchmark` and `python benchmarks/run.py SUITE` write it; give the folder of "
-            "a suite's runs, such as runs/embedded"
+            "a suite's runs, such as runs/embedded, or folders of `rrsis test` with their test.json"
         )
     suite = _read(path)
     jobs = [JobRecord(p.parent, _read(p)) for p in sorted(folder.glob("*/job.json"))]
     try:
         models = tuple(_model(given, suite["seeds"]) for given in suite["models"])
+        for model in models:
+            if unknown := set(model.against) - {other.name for other in models}:
+                raise DataFormatError(f"{path}: {model.name} is compared with {', '.join(unknown)}, which is no row")
         datasets = {given["name"]: given["title"] for given in suite["datasets"]}
         wanted = {(model.name, dataset, seed) for model in models for dataset in datasets for seed in model.seeds}
         asked = [(job.record["model"], job.record["dataset"], job.seed) in wanted for job in jobs]
@@ -174,6 +181,60 @@ def read_runs(folder: str | Path) -> Runs:
         raise DataFormatError(
             f"{folder}: suite.json or a job.json lacks what a table needs ({error!r}); run the suite again"
         ) from error
+
+
+def read_tests(folders: Sequence[str | Path]) -> Runs:
+    """Read folders that ``rrsis test`` left, each as a row of its own that is compared with the first.
+
+    Raises:
+        MissingDataError: one of them has no ``test.json``.
+        DataFormatError: a damaged one.
+        ConfigError: a folder that is given twice.
+    """
+    paths = [Path(folder) for folder in folders]
+    names = [path.as_posix() for path in paths]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{twice[0]} is given twice: a table compares different runs")
+    results = []
+    for path in paths:
+        if not (path / "test.json").is_file():
+            raise MissingDataError(f"there is no {path / 'test.json'}: `rrsis test` writes it; give its folder")
+        results.append(_read(path / "test.json"))
+    try:
+        jobs = tuple(
+            JobRecord(path, _as_job(name, result)) for path, name, result in zip(paths, names, results, strict=True)
+        )
+        titles = [f"{result['model']} {result['preset']}, {name}" for name, result in zip(names, results, strict=True)]
+        datasets = {result["dataset"]: result["dataset"] for result in results}
+    except KeyError as error:
+        raise DataFormatError(f"a test.json lacks {error}: run `rrsis test` again") from error
+    models = tuple(
+        Model(name, title, "method", () if i == 0 else (names[0],), (None,))
+        for i, (name, title) in enumerate(zip(names, titles, strict=True))
+    )
+    return Runs(Path(), "tests", "Tests", "", models, datasets, jobs)
+
+
+def _as_job(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "model": name,
+        "dataset": result["dataset"],
+        "seed": None,
+        "role": "method",
+        "status": "finished",
+        "fit": None,  # what the training took is not known
+        "result": result,
+    }
+
+
+def code_versions(versions: Sequence[Mapping[str, Any]]) -> str:
+    """Return the versions of the code that the jobs ran with, each once."""
+    texts = []
+    for said in versions:
+        commit = f", commit {said['commit']}" if said["commit"] else ", no commit known"
+        texts.append(f"{said['version']}{commit}{' with changes' if said['changed'] else ''}")
+    return " and ".join(dict.fromkeys(texts))
 
 
 def read_counts(path: Path, records: Sequence[Record]) -> NDArray[np.int64]:

@@ -10,8 +10,8 @@ import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from rrsis_zoo.bench.costs import cost_tables
 from rrsis_zoo.bench.estimates import (
     ALPHA,
     LOCALISATION,
@@ -29,14 +29,14 @@ from rrsis_zoo.bench.estimates import (
     shown,
     trainings,
 )
-from rrsis_zoo.bench.formats import Cell, Column, Table, number
+from rrsis_zoo.bench.formats import Cell, Column, Table, millions, number
 from rrsis_zoo.bench.published import PublishedResult, literature_tables, published_table
-from rrsis_zoo.bench.runs import Runs, read_counts, read_runs
+from rrsis_zoo.bench.runs import Runs, code_versions, read_counts, read_runs, read_tests
 from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
 from rrsis_zoo.metrics.statistics import holm, over_seeds
 
-__all__ = ["FORMATS", "Table", "read_counts", "read_runs", "tables_of", "write_tables"]
+__all__ = ["FORMATS", "Table", "read_counts", "read_runs", "read_tests", "tables_of", "write_tables"]
 
 FORMATS = ("md", "csv", "tex", "html")
 
@@ -83,7 +83,7 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
     tables = [published_table(boards)]
     for board in boards:
         tables += _of_board(runs, board, f"--{board.dataset}" if len(boards) > 1 else "")
-    tables += _profile(runs)
+    tables += cost_tables(runs)
     return {table.name: table for table in [*tables, *literature_tables(literature)]}
 
 
@@ -161,7 +161,7 @@ def _main(runs: Runs, board: Board, suffix: str) -> Table:
         [Cell(trial.model.title), Cell(trial.seeds), *_cost(trial), *(column[i] for column in scores)]
         for i, trial in enumerate(board.trials)
     ]
-    notes = [f"{_READING}.", _MARKS.format(line="column"), *_gaps(runs, board)]
+    notes = [f"{_READING}.", *_marked(board, "column"), *_gaps(runs, board)]
     if any("nan" in (cell.text for cell in column) for column in scores):
         notes.append("nan: the protocol gives a pair of empty masks no IoU, and so the mean of all none.")
     return _table(runs, board, f"main{suffix}", "", columns, rows, notes)
@@ -169,7 +169,7 @@ def _main(runs: Runs, board: Board, suffix: str) -> Table:
 
 def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     by_name = {trial.model.name: trial for trial in board.trials}
-    pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against if other in by_name]
+    pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against]
     there = [bool(a.samples and b.samples) for a, b in pairs]
     found = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
     corrected = iter(holm([c.p_value for c in found if c is not None]))
@@ -199,7 +199,7 @@ def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     notes = [
         "Points of mIoU, first minus second, on the same samples. The interval draws whole scenes and, where there are "
         "several, trainings; p is of the randomisation test that exchanges the two methods scene by scene, for the "
-        f"trainings that there are; corrected for {number_of} comparisons by Holm's method. A difference counts as "
+        f"trainings that there are; corrected by Holm's method for their number, {number_of}. A difference counts as "
         f"shown if the corrected p is below {ALPHA} and the interval excludes 0.",
         *_gaps(runs, board),
     ]
@@ -215,14 +215,15 @@ def _localisation(runs: Runs, board: Board, suffix: str) -> Table:
         "Where: share of referents in which the centre of the prediction lies, and IoU of the boxes. How exactly: over "
         "these hits alone. Boundary IoU compares the pixels near both contours. In percent; samples without a referent "
         "are left out of all but the last column.",
-        f"{_READING}. {_MARKS.format(line='column')}",
+        f"{_READING}.",
+        *_marked(board, "column"),
         *_gaps(runs, board),
     ]
     return _table(runs, board, f"localisation{suffix}", "where, and how exactly", columns, rows, notes)
 
 
 def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, classes: Mapping[str, Rows]) -> Table:
-    columns = [Column(division, division, numeric=False), Column("n", "N")]
+    columns = [Column(division, division, numeric=False), Column("class_n", "N")]
     columns += [Column(trial.model.name, trial.model.title) for trial in board.trials]
     rows = [
         [Cell(title), Cell(f"{mine.sum():,}", float(mine.sum())), *_column(board, MIOU, mine)]
@@ -235,7 +236,7 @@ def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, cla
     else:
         total = len(board.samples)
         rows.append([Cell("all expressions"), Cell(f"{total:,}", float(total)), *_column(board, MIOU)])
-    notes = [f"mIoU in percent by {what}. {_READING}; intervals stand in the CSV.", _MARKS.format(line="row")]
+    notes = [f"mIoU in percent by {what}. {_READING}; intervals stand in the CSV.", *_marked(board, "row")]
     if division == "category":
         notes.append(_sources(board))
         notes.append("The mean of categories counts every category once; its N is their number.")
@@ -310,13 +311,18 @@ def _cost(trial: Trial) -> list[Cell]:
     if not trial.finished:
         return [Cell(trial.absent)] * 3
     said = trial.finished[0].result["parameters"]
-    minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished]
-    spent = sum(minutes) / len(minutes)
-    return [*(_millions(said[name]) for name in ("total", "trained")), Cell(number(spent, 1), spent)]
+    size = [millions(said[name]) for name in ("total", "trained")]
+    minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished if job.record["fit"]]
+    if not minutes:
+        return [*size, Cell("not known")]
+    spent = math.fsum(minutes) / len(minutes)
+    return [*size, Cell(number(spent, 1), spent)]
 
 
-def _millions(count: float) -> Cell:
-    return Cell(f"{number(count / 1e6, 2 if count < 1e7 else 1)} M", float(count))
+def _marked(board: Board, line: str) -> list[str]:
+    """Say what the marks mean, where there is anything to mark."""
+    competing = sum(bool(trial.samples) and trial.model.ranked for trial in board.trials)
+    return [_MARKS.format(line=line)] if competing > 1 else []
 
 
 def _gaps(runs: Runs, board: Board) -> list[str]:
@@ -356,80 +362,5 @@ def provenance(runs: Runs, board: Board) -> dict[str, str]:
         "evaluation size": str(first["eval_size"]),
         "text mode": str(first["text_mode"]),
         "annotations sha256": first["annotations_sha256"],
-        "code": _code([job.result["code"] for job in board.finished if "code" in job.result]),
+        "code": code_versions([job.result["code"] for job in board.finished if "code" in job.result]),
     }
-
-
-def _code(versions: Sequence[Mapping[str, Any]]) -> str:
-    """Return the versions of the code that the jobs ran with, each once."""
-    texts = []
-    for said in versions:
-        commit = f", commit {said['commit']}" if said["commit"] else ", no commit known"
-        texts.append(f"{said['version']}{commit}{' with changes' if said['changed'] else ''}")
-    return " and ".join(dict.fromkeys(texts))
-
-
-# -- profile -----------------------------------------------------------------------------------------------------------
-
-
-def _profile(runs: Runs) -> Iterator[Table]:
-    """Yield the table of costs, if any job has a profile."""
-    profiles: dict[str, Mapping[str, Any]] = {}
-    codes = []
-    for job in runs.jobs:
-        if job.finished and job.record.get("profile") and job.record["model"] not in profiles:
-            profiles[job.record["model"]] = job.record["profile"]
-            codes.append(job.result["code"])
-    if not profiles:
-        return
-    columns = [Column("method", "method", numeric=False), Column("run", "run", numeric=False)]
-    columns += [Column("parameters", "parameters"), Column("trained", "trained"), Column("gflops", "GFLOP")]
-    columns += [Column("latency_ms", "latency, ms"), Column("per_second", "expressions / s")]
-    columns.append(Column("peak_mb", "peak MB"))
-    rows = []
-    for model in runs.models:
-        if model.role == "baseline":
-            continue
-        if model.name not in profiles:
-            rows.append([Cell(model.title), Cell("not measured"), *[Cell("not measured")] * 6])
-            continue
-        said = profiles[model.name]
-        size = [_millions(said["parameters"][name]) for name in ("total", "trained")]
-        step, inference = said["step"], said["inference"]
-        parts = [(f"training step, batch {step['batch']}", step)]
-        parts += [(_asked(part["expressions"]), part) for part in inference]
-        rows += [[Cell(model.title), Cell(what), *size, *_costs(part)] for what, part in parts]
-    notes = ["Latency: median, in brackets low and high of the repetitions, after warm-up."]
-    machines: dict[str, list[str]] = {}
-    for name, said in profiles.items():
-        machines.setdefault(_machine(said), []).append(runs.model(name).title)
-    for text, titles in machines.items():
-        notes.append(f"{text}: {'; '.join(titles)}" if len(machines) > 1 else text)
-    yield Table("profile", f"{runs.title}: cost", "", columns, rows, notes, {"suite": runs.name, "code": _code(codes)})
-
-
-def _asked(expressions: int) -> str:
-    return f"inference, {expressions} expression{'s' if expressions > 1 else ''} an image"
-
-
-def _costs(part: Mapping[str, Any]) -> list[Cell]:
-    latency = {name: 1e3 * part["latency_s"][name] for name in ("median", "low", "high")}
-    digits = 0 if latency["median"] >= 100 else 1
-    shown_ = {name: number(value, digits) for name, value in latency.items()}
-    return [
-        Cell(number(part["flops"] / 1e9, 1 if part["flops"] < 1e11 else 0), part["flops"] / 1e9),
-        Cell(
-            shown_["median"],
-            latency["median"],
-            detail=f"[{shown_['low']}, {shown_['high']}]",
-            low=latency["low"],
-            high=latency["high"],
-        ),
-        Cell(number(part["per_second"], 1), part["per_second"]),
-        Cell(number(part["peak_bytes"] / 1e6, 0), part["peak_bytes"] / 1e6),
-    ]
-
-
-def _machine(said: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
-    return f"Measured on {said['device']}, {said['dtype']}, threads: {said['threads']}; {versions}"
