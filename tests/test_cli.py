@@ -287,8 +287,10 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
             cwd=tmp_path,
         )
         assert done.returncode == 0, done.stderr
-        record = json.loads((tmp_path / "runs" / "rsrefseg" / f"version_{version}" / "test.json").read_text())
-        records.append((record["metrics"], record["breakdown"], record["n"], record["weights_sha256"]))
+        folder = tmp_path / "runs" / "rsrefseg" / f"version_{version}"
+        record = json.loads((folder / "test.json").read_text())
+        gallery = json.loads((folder / "gallery" / "gallery.json").read_text())  # of what both processes saw
+        records.append((record["metrics"], record["breakdown"], record["n"], record["weights_sha256"], gallery))
     assert records[0] == records[1]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
@@ -20,6 +20,7 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
+from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.module import RRSISModule
 from rrsis_zoo.weights.loading import find_weights
 
@@ -56,7 +57,7 @@ class RRSISCLI(LightningCLI):
 
 
 _CALLBACKS: dict[str, Any] = {
-    "test": lambda: [TestRecord(), PredictionFigure()],
+    "test": lambda: [TestRecord(), PredictionFigure(), Gallery()],
     "predict": lambda: [PredictionWriter()],
 }
 
@@ -126,6 +127,39 @@ def _start(kind: type[RRSISCLI], **options: Any) -> RRSISCLI:
         auto_configure_optimizers=False,
         **options,
     )
+
+
+class _Parts(LightningCLI):
+    """Model, data and trainer of a configuration without a command."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Accept what a command has beside them, as in the configuration that ``rrsis fit`` saves."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None)
+        parser.add_argument("--weights_only", type=bool | None, default=None)
+
+
+def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule, Trainer]:
+    """Build what ``rrsis fit`` would run from the same arguments, with random weights, and run nothing.
+
+    Args:
+        arguments: ``--config …`` and further options of ``rrsis fit``; also a ``config.yaml`` that it left behind.
+    """
+    _quiet()
+    sys.argv = sys.argv[:1]  # Lightning warns of arguments beside those that it is given
+    for method in MODELS.values():
+        method.module()
+    built = _Parts(
+        RRSISModule,
+        RRSISDataModule,
+        subclass_mode_model=True,
+        trainer_defaults={"num_sanity_val_steps": 0},
+        seed_everything_default=0,
+        save_config_callback=None,
+        auto_configure_optimizers=False,
+        run=False,
+        args=list(arguments),
+    )
+    return built.model, built.datamodule, built.trainer
 
 
 def _quiet() -> None:

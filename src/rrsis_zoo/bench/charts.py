@@ -1,0 +1,289 @@
+"""Charts of the report as inline SVG: curves, points, bars.
+
+Colours, widths and fonts come from the page's style sheet (classes ``s0`` … ``s7`` for series, ``grid``, ``axis``), so
+that a chart follows the page into dark mode and weighs a few kilobytes. Coordinates are pixels of a drawing that is
+380 wide, the width of a telephone, so that its letters stay readable there. Every mark has a title, which browsers show
+under the pointer and readers read aloud.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 380
+COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Series:
+    """How one method looks in all charts.
+
+    Attributes:
+        title: as the legend says it.
+        colour: number of its colour.
+        plain: drawn without a pattern; baselines and ablations have one.
+    """
+
+    title: str
+    colour: int
+    plain: bool = True
+
+    @property
+    def css(self) -> str:
+        """Classes of its marks."""
+        return f"s{self.colour % COLOURS}" + ("" if self.plain else " aside")
+
+    def swatch(self) -> str:
+        """Return its mark for the legend."""
+        shape = _marker(self.colour, 14, 8)
+        return (
+            '<svg class="swatch" width="28" height="16" viewBox="0 0 28 16" aria-hidden="true">'
+            f'<g class="{self.css}"><path class="line" d="M0 8H28"/>{shape}</g></svg>'
+        )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a chart.
+
+    Attributes:
+        label: what it shows, with the unit.
+        low, high: its ends.
+        log: whether equal distances are equal ratios.
+    """
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Return where a value lies, 0 at the low end and 1 at the high one."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Return round values in it: four to eight on a linear axis, of 1, 2 and 5 on a logarithmic one."""
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            digits = (1, 2, 5) if self.high / self.low < 200 else (1,)
+            values = [digit * 10.0**power for power in powers for digit in digits]
+            return [v for v in values if self.low * 0.999 <= v <= self.high * 1.001]
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [i * step for i in range(first, last + 1)]
+
+
+def linear(label: str, values: Sequence[float], low: float | None = None, high: float | None = None) -> Axis:
+    """Return an axis with room for all values; the ends may be given."""
+    least, most = min(values), max(values)
+    margin = 0.08 * (most - least) or max(1.0, 0.1 * abs(most))
+    return Axis(label, least - margin if low is None else low, most + margin if high is None else high)
+
+
+def logarithmic(label: str, values: Sequence[float]) -> Axis:
+    """Return a logarithmic axis with room for all values, which are above 0, and with two ticks at least."""
+    least, most = min(values) / 1.3, max(values) * 1.3
+    if most / least < 10:
+        middle = math.sqrt(most * least)
+        least, most = min(least, middle / 3.2), max(most, middle * 3.2)
+    return Axis(label, least, most, log=True)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mark of a scatter chart.
+
+    Attributes:
+        series: whose it is.
+        x, y: where.
+        x_range, y_range: ends of its whiskers, or None.
+        said: what its title says of the two numbers.
+    """
+
+    series: Series
+    x: float
+    y: float
+    said: str
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+
+
+def curves(
+    title: str, x: Axis, y: Axis, lines: Sequence[tuple[Series, Sequence[tuple[float, float]]]], height: int = 300
+) -> str:
+    """Return a chart of lines."""
+    box = _Box(x, y, height)
+    marks = []
+    for series, points in lines:
+        path = "M" + "L".join(f"{box.x(a):.1f} {box.y(b):.1f}" for a, b in points)
+        marks.append(
+            f'<g class="{series.css}"><title>{escape(series.title)}</title><path class="line" d="{path}"/></g>'
+        )
+        for a, b in points[len(points) // 10 :: max(1, len(points) // 5)]:
+            shape = _marker(series.colour, box.x(a), box.y(b))
+            said = f"{series.title}: {_number(b)} at {_number(a)}"
+            marks.append(f'<g class="{series.css}"><title>{escape(said)}</title>{shape}</g>')
+    names = ", ".join(series.title for series, _ in lines)
+    return _svg(title, f"{y.label} over {x.label} of {names}.", height, box.frame() + "".join(marks))
+
+
+def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point], height: int = 300) -> str:
+    """Return a chart of named points."""
+    box = _Box(x, y, height)
+    marks = []
+    for point in points:
+        a, b = box.x(point.x), box.y(point.y)
+        whiskers = ""
+        if point.x_range:
+            whiskers += (
+                f'<path class="whisker" d="M{box.x(point.x_range[0]):.1f} {b:.1f}H{box.x(point.x_range[1]):.1f}"/>'
+            )
+        if point.y_range:
+            whiskers += (
+                f'<path class="whisker" d="M{a:.1f} {box.y(point.y_range[0]):.1f}V{box.y(point.y_range[1]):.1f}"/>'
+            )
+        marks.append(
+            f'<g class="{point.series.css}"><title>{escape(f"{point.series.title}: {point.said}")}</title>'
+            f"{whiskers}{_marker(point.series.colour, a, b, 6)}</g>"
+        )
+    for point, a, b, anchor in _labels(points, box):
+        name = escape(point.series.title)
+        marks.append(f'<text class="name" x="{a:.1f}" y="{b:.1f}" text-anchor="{anchor}">{name}</text>')
+    described = "; ".join(f"{p.series.title}: {p.said}" for p in points)
+    return _svg(title, f"{y.label} over {x.label}. {described}.", height, box.frame() + "".join(marks))
+
+
+def bars(title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series, float]]]], unit: str = "") -> str:
+    """Return horizontal bars, a group of them for each name; the axis stands above and below."""
+    left = round(min(WIDTH / 2, 14 + _LETTER * max(len(name) for name, _ in groups)))
+    thick, gap, top, bottom = 7, 9, 26, 34
+    height = top + bottom + sum(thick * len(values) + gap for _, values in groups)
+    scale = WIDTH - left - 14
+    marks = []
+    for value in x.ticks():
+        a = left + scale * x.place(value)
+        marks.append(f'<path class="grid" d="M{a:.1f} {top}V{height - bottom}"/>')
+        for b in (top - 7, height - bottom + 16):
+            marks.append(f'<text x="{a:.1f}" y="{b}" text-anchor="middle">{_number(value)}</text>')
+    marks.append(f'<text x="{left + scale / 2:.1f}" y="{height - 3}" text-anchor="middle">{escape(x.label)}</text>')
+    b = float(top) + gap / 2
+    for name, values in groups:
+        middle = b + thick * len(values) / 2 + 4
+        marks.append(f'<text x="{left - 8}" y="{middle:.1f}" text-anchor="end">{escape(name)}</text>')
+        for series, value in values:
+            length = scale * min(1.0, max(0.0, x.place(value)))
+            said = f"{name}, {series.title}: {value:.1f}{unit}"
+            marks.append(
+                f'<g class="{series.css}"><title>{escape(said)}</title>'
+                f'<rect class="bar" x="{left}" y="{b:.1f}" width="{length:.1f}" height="{thick - 1}"/></g>'
+            )
+            b += thick
+        b += gap
+    marks.append(f'<path class="axis" d="M{left} {top}V{height - bottom}"/>')
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{series.title} {value:.1f}{unit}" for series, value in values)
+        for name, values in groups
+    )
+    return _svg(title, f"{said}.", height, "".join(marks))
+
+
+class _Box:
+    """The drawing's inner field and what a value is on it."""
+
+    left, right, top, bottom = 44, 12, 10, 42
+
+    def __init__(self, x: Axis, y: Axis, height: int) -> None:
+        self.x_axis, self.y_axis, self.height = x, y, height
+
+    def x(self, value: float) -> float:
+        return self.left + self.x_axis.place(value) * (WIDTH - self.left - self.right)
+
+    def y(self, value: float) -> float:
+        return self.height - self.bottom - self.y_axis.place(value) * (self.height - self.top - self.bottom)
+
+    def holds(self, rectangle: tuple[float, float, float, float]) -> bool:
+        left, top, right, bottom = rectangle
+        return left >= self.left and right <= WIDTH and top >= 0 and bottom <= self.height - self.bottom
+
+    def frame(self) -> str:
+        right, low = WIDTH - self.right, self.height - self.bottom
+        parts = []
+        for value in self.y_axis.ticks():
+            b = self.y(value)
+            parts.append(f'<path class="grid" d="M{self.left} {b:.1f}H{right}"/>')
+            parts.append(f'<text x="{self.left - 6}" y="{b + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+        for value in self.x_axis.ticks():
+            a = self.x(value)
+            parts.append(f'<path class="grid" d="M{a:.1f} {self.top}V{low}"/>')
+            parts.append(f'<text x="{a:.1f}" y="{low + 16}" text-anchor="middle">{_number(value)}</text>')
+        parts.append(f'<path class="axis" d="M{self.left} {self.top}V{low}H{right}"/>')
+        middle = (self.left + right) / 2
+        parts.append(
+            f'<text x="{middle:.0f}" y="{self.height - 6}" text-anchor="middle">{escape(self.x_axis.label)}</text>'
+        )
+        turned = f"translate(12 {(self.top + low) / 2:.0f}) rotate(-90)"
+        parts.append(f'<text transform="{turned}" text-anchor="middle">{escape(self.y_axis.label)}</text>')
+        return "".join(parts)
+
+
+_LETTER, _LINE = 6.2, 13  # about the width of a letter and the height of a line
+
+
+def _labels(points: Sequence[Point], box: _Box) -> list[tuple[Point, float, float, str]]:
+    """Return for each point where its label stands and its anchor, on no mark and no other label if there is room."""
+    marks = [(box.x(p.x), box.y(p.y)) for p in points]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in marks]  # not the whiskers: letters on them have a rim
+    placed = []
+    for point in sorted(points, key=lambda p: box.y(p.y)):
+        x, y, width = box.x(point.x), box.y(point.y), _LETTER * len(point.series.title)
+        spots = []
+        for line in (0, -1, 1, -2, 2, -3, 3, -4, 4):
+            top = y - _LINE / 2 + line * _LINE
+            spots.append(((x + 10, top, x + 10 + width, top + _LINE), "start"))
+            spots.append(((x - 10 - width, top, x - 10, top + _LINE), "end"))
+        free = [spot for spot in spots if box.holds(spot[0]) and not any(_overlap(spot[0], other) for other in taken)]
+        (left, top, right, bottom), anchor = (free or spots)[0]
+        taken.append((left, top, right, bottom))
+        placed.append((point, left if anchor == "start" else right, bottom - 3, anchor))
+    return placed
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _marker(number: int, x: float, y: float, r: float = 4.5) -> str:
+    """Return a shape of its own for each series, so that nothing hangs on colour alone."""
+    shapes = (
+        f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>',
+        f'<path class="mark" d="M{x - r:.1f} {y - r:.1f}h{2 * r}v{2 * r}h{-2 * r}z"/>',
+        f'<path class="mark" d="M{x:.1f} {y - 1.2 * r:.1f}l{1.2 * r:.1f} {2.2 * r:.1f}h{-2.4 * r:.1f}z"/>',
+        f'<path class="mark" d="M{x:.1f} {y - 1.3 * r:.1f}l{1.3 * r:.1f} {1.3 * r:.1f}l{-1.3 * r:.1f} {1.3 * r:.1f}'
+        f'l{-1.3 * r:.1f} {-1.3 * r:.1f}z"/>',
+        f'<path class="mark" d="M{x:.1f} {y + 1.2 * r:.1f}l{1.2 * r:.1f} {-2.2 * r:.1f}h{-2.4 * r:.1f}z"/>',
+        f'<path class="cross" d="M{x - r:.1f} {y - r:.1f}l{2 * r} {2 * r}m{-2 * r} 0l{2 * r} {-2 * r}"/>',
+        f'<path class="cross" d="M{x - r:.1f} {y:.1f}h{2 * r}M{x:.1f} {y - r:.1f}v{2 * r}"/>',
+        f'<path class="mark" d="M{x - r:.1f} {y - r / 2:.1f}h{2 * r}v{r}h{-2 * r}z"/>',
+    )
+    return shapes[(number + number // COLOURS) % COLOURS]  # the ninth has the first one's colour and the second's shape
+
+
+def _svg(title: str, described: str, height: float, inner: str) -> str:
+    said = escape(f"{title}. {described}")
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{said}">{inner}</svg>'
+
+
+def _number(value: float) -> str:
+    """Return a tick's number: 0.05, 20, 1,500."""
+    if value == 0:
+        return "0"
+    digits = max(0, 1 - math.floor(math.log10(abs(value)) + 1e-9)) if abs(value) < 10 else 0
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

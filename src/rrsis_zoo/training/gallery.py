@@ -1,0 +1,141 @@
+"""The same few test samples of every method, as small pictures: what the report's gallery is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+from rrsis_zoo.figures import Shown
+from rrsis_zoo.training.callbacks import shown
+from rrsis_zoo.training.module import Answer
+
+PICTURES = {"image": "image.webp", "truth": "truth.png", "mask": "mask.png", "heatmap": "heatmap.png"}
+"""What is written of a sample, and the name of its file."""
+
+
+class Gallery(Callback):
+    """Writes ``gallery/``: ``gallery.json`` and, for each of a few test samples, a folder of four pictures.
+
+    The samples are those whose ids have the smallest SHA-256: the same for every method, seed and number of processes,
+    chosen without looking at a score. ``image.webp`` is RGB; ``truth.png`` and ``mask.png`` are grey, 0-255 for the
+    share of a pixel that the mask covers; ``heatmap.png`` is grey at the localiser's own grid, 0-255 for a belief of
+    0-1. ``gallery.json`` holds a list ``samples``: ``sample_id``, ``expression``, ``category``, ``kind``, ``iou`` (of
+    the masks at native size, whatever the protocol), and the pictures' paths beside it.
+
+    Args:
+        samples: how many at most.
+        side: pictures are reduced to at most so many pixels a side, never enlarged. At 192 px a sample takes about
+            20 kB, so that 24 of them stay below half a megabyte.
+    """
+
+    def __init__(self, samples: int = 24, side: int = 192) -> None:
+        self.samples = samples
+        self.side = side
+        self._wanted: list[str] = []
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the samples."""
+        data = cast(Any, trainer).datamodule
+        self._wanted = chosen(data.sample_ids(data.test_split), self.samples)
+        self._found = {}
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the pictures of the chosen samples."""
+        for n, name in enumerate(batch.sample_ids):
+            if name in self._wanted:
+                row = shown(cast(Answer, outputs), batch, n)
+                self._found[name] = {"iou": row.iou, "pictures": pictures(row, self.side)}
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook; every process hands over what it saw, the first one writes."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "gallery"
+        parts: list[Any] = [self._found]
+        if trainer.world_size > 1:
+            parts = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, self._found)
+        found = {name: seen for part in parts for name, seen in part.items()}
+        self._found = {}
+        if not trainer.is_global_zero or not found:
+            return
+        data = cast(Any, trainer).datamodule
+        records = {record.sample_id: record for record in data.records(data.test_split)}
+        samples = []
+        for name in self._wanted:
+            if name not in found:
+                continue  # of a run that was cut short
+            place = f"{len(samples):02d}"
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            for kind, content in found[name]["pictures"].items():
+                (folder / place / PICTURES[kind]).write_bytes(content)
+            record = records[name]
+            samples.append(
+                {
+                    "sample_id": name,
+                    "expression": record.expression,
+                    "category": record.category,
+                    "kind": record.kind,
+                    "iou": found[name]["iou"],
+                    **{kind: f"{place}/{file}" for kind, file in PICTURES.items()},
+                }
+            )
+        text = json.dumps({"schema": 1, "samples": samples}, indent=1, ensure_ascii=False)
+        (folder / "gallery.json").write_text(text + "\n", encoding="utf-8")
+        print(f"wrote {folder} ({len(samples)} samples)")
+
+
+def chosen(sample_ids: Sequence[str], samples: int) -> list[str]:
+    """Return the ids of at most ``samples`` samples, those of the smallest SHA-256, in its order."""
+    return sorted(sample_ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:samples]
+
+
+def pictures(row: Shown, side: int) -> dict[str, bytes]:
+    """Return the files of one sample, see `Gallery`.
+
+    Raises:
+        ValueError: the truth is not known.
+    """
+    if row.truth is None:
+        raise ValueError("a gallery shows the truth beside the answer, and there is none")
+    image = _reduced(Image.fromarray(row.image), side, Image.Resampling.LANCZOS)
+    # averaged, so that a small or thin referent fades and does not vanish
+    masks = [
+        _reduced(Image.fromarray(mask.astype(np.uint8) * 255), side, Image.Resampling.BOX)
+        for mask in (row.truth, row.mask)
+    ]
+    belief = np.rint(255 * np.clip(row.heatmap, 0, 1)).astype(np.uint8)
+    heat = _reduced(Image.fromarray(belief), side, Image.Resampling.BOX)
+    parts = dict(zip(PICTURES, (image, *masks, heat), strict=True))
+    return {kind: _file(part, PICTURES[kind]) for kind, part in parts.items()}
+
+
+def _reduced(image: Image.Image, side: int, how: Image.Resampling) -> Image.Image:
+    shrink = min(1.0, side / max(image.size))
+    width, height = (max(1, round(shrink * length)) for length in image.size)
+    return image if shrink == 1.0 else image.resize((width, height), how)
+
+
+def _file(image: Image.Image, name: str) -> bytes:
+    out = io.BytesIO()
+    if name.endswith(".webp"):
+        image.save(out, "WEBP", quality=80)
+    else:
+        image.save(out, "PNG", optimize=True)
+    return out.getvalue()

@@ -1,0 +1,306 @@
+"""The report: one file that loads nothing, whose numbers are those of the runs."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from made_runs import Row, make
+from PIL import Image
+
+from rrsis_zoo.bench import pictures
+from rrsis_zoo.bench.report import THRESHOLDS, precision_chart, reading, rows_of, write_report
+from rrsis_zoo.bench.runs import read_runs
+from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.figures import PREDICTED, TRUE
+from rrsis_zoo.metrics.samples import read_samples
+
+ROWS = [
+    Row("constant", 0.1, "baseline", title="Best constant mask"),
+    Row("good", 0.7, title="Good"),
+    Row("fair", 0.5, title="Fair"),
+    Row("good-shuffled", 0.2, "ablation", title="Good, shuffled"),
+    Row("broken", None, title="Broken"),
+]
+NASTY = 'the "red" <b>ship</b> & </script>'
+
+
+def gallery(job, ids, side=40, seed=0, quality=95):
+    """A gallery as `rrsis_zoo.training.gallery` writes it."""
+    rng = np.random.default_rng(seed)
+    folder = job / "test" / "version_0" / "gallery"
+    samples = []
+    for i, name in enumerate(ids):
+        place = folder / f"{i:02d}"
+        place.mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(
+            place / "image.webp", quality=quality
+        )
+        down, across = np.mgrid[:side, :side] - rng.integers(side // 4, 3 * side // 4, (2, 1, 1))
+        for kind in ("truth", "mask"):
+            inside = down**2 + rng.uniform(0.5, 2) * across**2 < (side / 6) ** 2
+            Image.fromarray(inside.astype(np.uint8) * 255).save(place / f"{kind}.png")
+        Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(place / "heatmap.png")
+        pictures_ = {"image": "image.webp", "truth": "truth.png", "mask": "mask.png", "heatmap": "heatmap.png"}
+        files = {kind: f"{i:02d}/{file}" for kind, file in pictures_.items()}
+        kind = ("position", "relation", "category")[i % 3]
+        samples.append({"sample_id": name, "expression": NASTY, "category": "ship", "kind": kind, "iou": 0.5, **files})
+    (folder / "gallery.json").write_text(json.dumps({"schema": 1, "samples": samples}))
+
+
+def ids(job):
+    return [s.sample_id for s in read_samples(job / "test" / "version_0" / "test_samples.jsonl.gz").subjects]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = make(tmp_path_factory.mktemp("runs") / "made", ROWS, n=45, profile=True)
+    for name in ("good", "fair", "good-shuffled"):
+        job = folder / f"{name}--synthetic--seed1"
+        gallery(job, ids(job)[3:9])
+    return folder
+
+
+class Page(HTMLParser):
+    """What a browser would load, link and show."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.ids, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def html(runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "results" / "report.html"
+    assert write_report(runs, out) == out
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def cards(page):
+    return [attributes for tag, attributes in page.tags if attributes.get("class") == "sample"]
+
+
+def test_nothing_is_loaded(html, page):
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value[:80])
+        assert tag not in ("iframe", "object", "embed", "base")
+    for address in re.findall(r"url\(([^)]*)\)", html):
+        assert address.startswith("data:image/")
+    assert "@import" not in html
+    assert not re.search(r"https?:|//[a-z]+\.", re.sub(r"data:image/\w+;base64,[\w+/=]+", "", html))
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "Policy" in a.get("http-equiv", ""))
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+
+
+def test_a_phone_and_the_dark_are_thought_of(html, page):
+    assert any(
+        a.get("name") == "viewport" and "width=device-width" in a["content"] for t, a in page.tags if t == "meta"
+    )
+    assert "prefers-color-scheme: dark" in html
+    assert ("html", {"lang": "en"}) in page.tags
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert all(
+        (a.get("role") == "img" and a.get("aria-label")) or a.get("aria-hidden") for t, a in page.tags if t == "svg"
+    )
+    assert sum(attributes.get("class") == "scroll" for _, attributes in page.tags) >= 3
+
+
+def test_colours_can_be_read(html):
+    """Text has a contrast of 4.5 and marks of 3 on their ground, in both schemes (WCAG 2.1)."""
+
+    def light(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    schemes = [dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in re.findall(r":root \{(.*?)\}", html, re.S)]
+    assert len(schemes) == 2
+    for colours in schemes:
+        for name, ground, least in (
+            *(("ink", g, 7) for g in ("ground", "raised", "warn")),
+            *((n, g, 4.5) for n in ("quiet", "link") for g in ("ground", "raised")),
+            *((f"c{i}", "ground", 3) for i in range(8)),
+        ):
+            bright, dim = sorted((light(colours[name]), light(colours[ground])), reverse=True)
+            assert (bright + 0.05) / (dim + 0.05) >= least, (name, ground)
+
+
+def test_it_says_first_what_the_numbers_are(page):
+    text = page.text
+    start = text.index("What these numbers are.")
+    assert start < text.index("Published, ours, difference") if "Published, ours, difference" in text else start < 400
+    said = text[start : start + 1600]
+    assert "miniatures" in said
+    assert "not a ranking of the published methods" in said
+    assert "Protocol canonical" in said
+    assert "Text mode independent: each sentence is read as if it were alone" in said
+    assert "not comparable" in said
+
+
+def test_reading_follows_the_protocol():
+    assert "IoU ≥ t" in reading("canonical")
+    assert "scores 0" in reading("canonical")
+    said = reading("rsrefseg")
+    assert "IoU > t" in said
+    assert "has no IoU" in said
+    assert "Text mode published" in said
+    assert "1008 × 1008" in reading("evisam3")
+    assert "only a reference's first sentence" in reading("evisam3")
+
+
+def test_links_lead_somewhere(page):
+    targets = [attributes["href"][1:] for tag, attributes in page.tags if tag == "a"]
+    assert len(targets) > 5
+    assert set(targets) <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_failures_are_shown_with_their_reason(page):
+    assert (
+        page.text[page.text.index("How it was made Made-up") :].count("failed : RuntimeError: out of | patience") == 2
+    )
+    assert "7 finished, 2 failed" in page.text
+    assert "c0ffeec0ff" in page.text
+
+
+def test_curves_are_those_of_the_per_sample_files(runs):
+    said = precision_chart(rows_of(read_runs(runs), "synthetic"))
+    drawn = re.findall(r"<title>Good</title><path class=\"line\" d=\"M([^\"]+)\"", said["svg"])[0]
+    heights = [float(pair.split()[1]) for pair in drawn.split("L")]
+    shares = []
+    for seed in (1, 2):
+        counts = read_samples(runs / f"good--synthetic--seed{seed}/test/version_0/test_samples.jsonl.gz").counts
+        iou = counts.intersection / counts.union
+        shares.append([100 * np.mean(iou >= t) for t in THRESHOLDS])
+    # the field: 0 % lies at 300 - 42, 100 % at 10
+    assert heights == pytest.approx([258 - 2.48 * v for v in np.mean(shares, axis=0)], abs=0.06)
+
+
+def test_gallery_has_the_scores_of_the_per_sample_files(runs, page):
+    """Also where the gallery itself says another IoU, which is not that of the protocol."""
+    shown = cards(page)
+    assert len(shown) == 6
+    for name in ("good", "fair", "good-shuffled"):
+        job = runs / f"{name}--synthetic--seed1"
+        samples = read_samples(job / "test" / "version_0" / "test_samples.jsonl.gz")
+        iou = dict(zip(ids(job), samples.counts.intersection / samples.counts.union, strict=True))
+        for card, sample_id in zip(shown, ids(job)[3:9], strict=True):
+            assert json.loads(card["data-iou"])[name] == pytest.approx(iou[sample_id])
+    said = [a["alt"] for t, a in page.tags if t == "img" and a["alt"].startswith("Mask of Good, IoU")]
+    first = json.loads(shown[0]["data-iou"])["good"]
+    assert said[0] == f"Mask of Good, IoU {first:.2f}"
+    assert "Mask of Broken" not in page.text
+    assert {card["data-kind"] for card in shown} == {"position", "relation", "category"}
+    options = [a["value"] for t, a in page.tags if t == "option" and "value" in a]
+    assert {"lowest good", "lowest fair", "lowest good-shuffled"} <= set(options)
+
+
+def test_sentences_cannot_break_the_page(html, page):
+    assert NASTY not in html
+    assert f"“{NASTY}”" in page.text
+    assert html.count("</script>") == 1
+
+
+def test_pictures_are_tinted(tmp_path):
+    grey = np.zeros((30, 40), np.uint8)
+    grey[10:20, 10:30] = 255
+    grey[0, 0] = 100
+    Image.fromarray(grey).save(tmp_path / "m.png")
+
+    def shown(uri):
+        import base64
+        import io
+
+        kind, _, data = uri.partition(",")
+        assert kind == "data:image/png;base64"
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+
+    for function, colour in ((pictures.predicted, PREDICTED), (pictures.true, TRUE)):
+        picture = shown(function(tmp_path / "m.png"))
+        assert (picture[15, 15, :3] == colour).all()
+        assert picture[15, 15, 3] > picture[0, 0, 3] > picture[5, 5, 3] == 0
+    border = shown(pictures.outline(tmp_path / "m.png"))[..., 3] > 0
+    assert border.sum() == 2 * 20 + 2 * 8
+    assert not border[15, 15]
+    assert border[10, 10]
+    heat = shown(pictures.heat(tmp_path / "m.png"))
+    assert heat[15, 15, 3] == 255
+    assert heat[5, 5, 3] == 0
+    Image.fromarray(np.where(grey == 100, grey, 0).astype(np.uint8)).save(tmp_path / "faint.png")
+    assert (shown(pictures.outline(tmp_path / "faint.png"))[..., 3] > 0).sum() == 1
+
+
+def test_size_at_its_largest(tmp_path):
+    """24 photographs of noise, which compresses worst, at 192 px, with the answers of eight methods."""
+    rows = [Row(f"m{i}", 0.05 * i + 0.2) for i in range(8)]
+    folder = make(tmp_path / "large", rows, seeds=(1,), n=75)
+    for i in range(8):
+        job = folder / f"m{i}--synthetic--seed1"
+        if i == 0:
+            gallery(job, ids(job)[:24], side=192, quality=80)
+        else:
+            shutil.copytree(folder / "m0--synthetic--seed1/test/version_0/gallery", job / "test/version_0/gallery")
+    out = write_report(folder, tmp_path / "report.html", {})  # tables weigh little
+    assert out.stat().st_size < 5e6
+
+
+def test_real_data_is_not_called_a_miniature(tmp_path):
+    rows = [Row("big", 0.6, preset="l"), Row("other", 0.5, preset="l")]
+    folder = make(tmp_path / "real", rows, datasets=("rrsis-d", "refsegrs"), protocol="rsrefseg")
+    page = Page(write_report(folder, tmp_path / "r.html").read_text(encoding="utf-8"))
+    said = page.text[page.text.index("What these numbers are.") :][:600]
+    assert "miniature" not in said
+    assert "Every number comes from a training of this project" in page.text
+    assert {"charts-rrsis-d", "charts-refsegrs"} <= set(page.ids)
+    assert "Without a profile, and so not in the chart of latency: Big, Other" in page.text
+
+
+def test_nothing_finished(tmp_path):
+    page = Page(write_report(make(tmp_path / "none", [Row("x", None)]), tmp_path / "r.html").read_text())
+    assert "No job has finished yet" in page.text
+    assert "out of | patience" in page.text
+
+
+def test_a_damaged_gallery_is_named(tmp_path):
+    folder = make(tmp_path / "bad", [Row("x", 0.5)], seeds=(1,))
+    job = folder / "x--synthetic--seed1"
+    gallery(job, ids(job)[:2])
+    (job / "test" / "version_0" / "gallery" / "01" / "mask.png").unlink()
+    with pytest.raises(DataFormatError, match=r"mask\.png.*run the job again"):
+        write_report(folder, tmp_path / "r.html")
+    (job / "test" / "version_0" / "gallery" / "gallery.json").write_text("{}")
+    with pytest.raises(DataFormatError, match="does not hold a gallery"):
+        write_report(folder, tmp_path / "r.html")
+
+
+def test_no_torch_is_needed(runs, tmp_path):
+    code = (
+        "import sys; from rrsis_zoo.bench.report import write_report; "
+        f"write_report({str(runs)!r}, {str(tmp_path / 'r.html')!r}); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
