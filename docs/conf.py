@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -47,6 +48,7 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 python_maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes are explained in the class's docstring, not each at its own place
+suppress_warnings = ["ref.python"]  # an attribute's name that several classes have: the first one is as good
 default_role = "py:obj"  # what docstrings have in single backticks
 
 html_theme = "furo"
@@ -62,6 +64,14 @@ html_theme_options = {
 }
 # GitHub numbers lines and headings itself; its addresses are checked without that
 linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
+
+
+ALIASES = {
+    f"rrsis_zoo.{name}": f"{getattr(rrsis_zoo, name).__module__}.{name}"
+    for name in rrsis_zoo.__all__
+    if not name.startswith("_")
+}
+"""The public names at the package's top -> where they are written."""
 
 
 def fill(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -82,22 +92,35 @@ def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nod
     """
     if node.get("refdomain") != "py":
         return None
-    target = node["reftarget"]
+    target = ALIASES.get(node["reftarget"], node["reftarget"])
     objects = env.domains.python_domain.objects
-    hits = [name for name in objects if name.endswith(f".{target}") and not objects[name].aliased]
+    hits = [name for name in objects if f".{name}".endswith(f".{target}") and not objects[name].aliased]
     if len(hits) == 1:
         place = objects[hits[0]]
         return make_refnode(app.builder, node["refdoc"], place.docname, place.node_id, content, hits[0])
-    return None if target.startswith("rrsis_zoo.") else content
+    private = re.search(r"\.(_\w+|[A-Z])$", target)  # a private base class, a type variable
+    return None if target.startswith("rrsis_zoo.") and not private else content
 
 
 def bring_notebooks(app: Sphinx) -> None:
-    """Copy the notebooks to where Sphinx looks."""
-    folder = HERE / "notebooks"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    """Copy the notebooks to where Sphinx looks, with links that work there."""
+    pages.NOTEBOOKS.mkdir(exist_ok=True)
     for path in sorted((pages.ROOT / "notebooks").glob("*.ipynb")):
-        shutil.copy(path, folder)
+        notebook, shown = nbformat.read(path, as_version=4), pages.NOTEBOOKS / path.name
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = pages.fill(cell.source, path, shown)
+        text = nbformat.writes(notebook)
+        if not shown.is_file() or shown.read_text(encoding="utf-8") != text:  # an unchanged page is not built again
+            shown.write_text(text, encoding="utf-8")
+
+
+def plain_bars(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """In docstrings a bar is a bar (a union of types, an absolute value), not Sphinx's sign of a substitution."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...", "|", "+")):
+            parts = re.split(r"(``.*?``)", line)
+            lines[i] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
 
 
 def setup(app: Sphinx) -> None:
@@ -105,6 +128,7 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", bring_notebooks, priority=100)  # before pages are looked for
     app.connect("source-read", fill)
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", plain_bars)
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the API is imported; nothing of it may look for a network

@@ -31,6 +31,9 @@ from rrsis_zoo.weights.sources import HubSource, parse_source
 
 ROOT = Path(__file__).absolute().parents[1]
 REPOSITORY = "https://github.com/rrsis-zoo/rrsis-zoo"
+NOTEBOOKS = ROOT / "docs" / "notebooks"
+"""Where the notebooks are copied to, because Sphinx reads nothing outside of its folder."""
+
 COMMANDS = {**cli._LIGHTNING, **cli._OTHER}
 """All commands with what they do, in the order of `rrsis --help`."""
 
@@ -249,14 +252,15 @@ _MAKERS: dict[str, Callable[[str], str]] = {
 }
 
 
-def fill(text: str, page: Path) -> str:
+def fill(text: str, page: Path, shown: Path | None = None) -> str:
     """Return the text of a page of the site with all that is made, and with links that work there.
 
     Links to files of the repository outside of ``docs`` lead to GitHub; pictures are taken from where they lie.
 
     Args:
         text: Markdown.
-        page: its file, in ``docs``.
+        page: its file.
+        shown: the file in ``docs`` that it is shown from; None for the file itself.
 
     Raises:
         ValueError: an unknown maker, or a link to a file that is not there.
@@ -272,8 +276,10 @@ def fill(text: str, page: Path) -> str:
         picture, label, target, anchor = match[1], match[2], ROOT / match[3], match[4] or ""
         if not target.exists():
             raise ValueError(f"{page}: {target} is not there")
+        if target.suffix == ".ipynb":
+            target = NOTEBOOKS / target.name
         if picture or (ROOT / "docs" in target.parents and target.suffix in (".md", ".ipynb")):
-            return f"{picture}{label}({os.path.relpath(target, page.parent)}{anchor})"
+            return f"{picture}{label}({os.path.relpath(target, (shown or page).parent)}{anchor})"
         kind = "tree" if target.is_dir() else "blob"
         return f"{label}({REPOSITORY}/{kind}/main/{match[3]}{anchor})"
 
