@@ -88,6 +88,18 @@ experts: $(READY) ## do EviSAM3's experts do anything? (six trainings of 80 s)
 rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass beside the published way: time and memory by part (4.5 GB)
 	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
 
+.PHONY: docs
+docs: $(READY) ## build the documentation in docs/_build/html
+	$(BIN)/sphinx-build -n -W --keep-going -q -b html docs docs/_build/html
+
+.PHONY: docs-links
+docs-links: $(READY) ## look whether the documentation's external links answer (needs a network)
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
+
+.PHONY: notebooks
+notebooks: $(READY) ## run the notebooks and store what they show (about 3 minutes)
+	$(BIN)/python notebooks/execute.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -105,5 +117,5 @@ constraints: $(READY) ## resolve constraints.txt anew for both Python versions
 
 .PHONY: clean
 clean: ## remove the environment, caches and run folders
-	rm -rf $(VENV) .pytest_cache .ruff_cache runs wandb
+	rm -rf $(VENV) .pytest_cache .ruff_cache runs wandb docs/_build docs/notebooks docs/reference/api
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

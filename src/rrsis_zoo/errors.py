@@ -38,6 +38,10 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
         kind: what is named, for instance ``"model"``.
         given: the name that was given.
         known: all names that would have been accepted.
+
+    Example:
+        >>> str(unknown_name("model", "rsrefsegg", ["rsrefseg", "control"]))
+        "unknown model 'rsrefsegg' (did you mean 'rsrefseg'?); known: control, rsrefseg"
     """
     known = sorted(known)
     close = get_close_matches(given, known, n=1)

@@ -42,6 +42,14 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
         image: path, PIL image, uint8 array (H, W, 3) or (H, W), or uint8 tensor (3, H, W). RGB.
         texts: one sentence or several.
 
+    Example:
+        >>> import rrsis_zoo
+        >>> model = rrsis_zoo.load_model("control", preset="tiny")  # random weights, nothing is downloaded
+        >>> model.fit_tokenizer(["the ship", "the pier"])
+        >>> result = segment(model, np.zeros((90, 120, 3), np.uint8), ["the ship", "the pier"])
+        >>> result.masks.shape, result.masks.dtype, result.heatmaps.shape
+        ((2, 90, 120), dtype('bool'), (2, 16, 16))
+
     Raises:
         ConfigError: an image of another kind, or no sentence.
         DataFormatError: a file that cannot be read.
@@ -76,7 +84,8 @@ def as_rgb(image: Any) -> Tensor:
         if image.dtype == np.uint8 and image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
-            return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
+            image = np.require(image, requirements=["C", "W"])  # torch warns of arrays that cannot be written to
+            return torch.from_numpy(image).permute(2, 0, 1).contiguous()
         raise ConfigError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
     if isinstance(image, Tensor):
         if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3 and image.numel():

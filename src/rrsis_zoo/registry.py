@@ -12,7 +12,12 @@ MODELS: dict[str, ModelCard] = {
 
 
 def list_models() -> list[str]:
-    """Return the public names of all methods."""
+    """Return the public names of all methods.
+
+    Example:
+        >>> list_models()
+        ['rsrefseg', 'rs2sam2', 'rsrefseg2', 'evisam3', 'control']
+    """
     return list(MODELS)
 
 

@@ -31,6 +31,12 @@ def rewrite(expression: str, symmetry: Symmetry) -> str | None:
     Returns:
         The expression, the same one where it speaks of no direction; None where no exact one is known. Rotations by 90
         and 270 degrees are refused for every expression with a word of direction.
+
+    Example:
+        >>> rewrite("the ship in the upper left corner", "hflip")
+        'the ship in the upper right corner'
+        >>> rewrite("the right of way", "hflip") is None
+        True
     """
     words = _words(expression)
     if symmetry in ("rot90", "rot270"):

@@ -46,6 +46,8 @@ def breakdown(samples: Samples, protocol: Protocol) -> dict[str, Any]:
         protocol: the conventions to follow. Classes leave out samples that the protocol gives no IoU.
 
     Returns:
+        Names and values
+
         * ``per_category_n``, ``per_category_oiou``, ``per_category_miou``, ``per_category_pr@t``: class -> value; the
           like for ``per_size`` (share of the image that the target covers), where there are expressions ``per_words``
           (kinds of word, overlapping) and ``per_length`` (number of words), and where the dataset names kinds of

@@ -47,7 +47,14 @@ _SIZE = re.compile(
 
 
 def word_kinds(expression: str) -> frozenset[str]:
-    """Return the kinds, of ``KINDS``, that the words of an expression speak of; empty for a bare noun."""
+    """Return the kinds, of ``KINDS``, that the words of an expression speak of; empty for a bare noun.
+
+    Example:
+        >>> sorted(word_kinds("the small red ship left of the pier"))
+        ['colour', 'relation', 'size']
+        >>> word_kinds("the ship")
+        frozenset()
+    """
     rest = _RELATION.sub(" ", expression)  # what belongs to a relation is no position
     found = {
         "relation": rest != expression,

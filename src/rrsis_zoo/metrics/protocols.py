@@ -109,6 +109,11 @@ def get_protocol(name: str) -> Protocol:
 
     Raises:
         ConfigError: no protocol of that name.
+
+    Example:
+        >>> protocol = get_protocol("evisam3")
+        >>> protocol.eval_size, protocol.comparison, protocol.text_mode
+        (1008, '>', 'published')
     """
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)

@@ -38,6 +38,13 @@ def sample_iou(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) ->
 
     Raises:
         ConfigError: counts that are not integers, of different lengths, or impossible (not 0 <= I <= U).
+
+    Example:
+        >>> from rrsis_zoo.metrics.protocols import get_protocol
+        >>> sample_iou([7, 0, 0], [10, 4, 0], get_protocol("canonical"))
+        array([0.7, 0. , 0. ])
+        >>> sample_iou([7, 0, 0], [10, 4, 0], get_protocol("rsrefseg"))
+        array([0.7, 0. , nan])
     """
     i, u = _counts("intersection", intersection), _counts("union", union)
     if i.shape != u.shape:
@@ -79,6 +86,13 @@ def score(
 
     Raises:
         ConfigError: no samples, or counts as in ``sample_iou``.
+
+    Example:
+        >>> from rrsis_zoo.metrics.protocols import get_protocol
+        >>> score([7, 2], [10, 8], get_protocol("canonical"), thresholds=[0.5, 0.7])
+        {'n': 2, 'oiou': 50.0, 'miou': 47.5, 'pr@0.5': 50.0, 'pr@0.7': 50.0}
+        >>> score([7, 2], [10, 8], get_protocol("rsrefseg"), thresholds=[0.5, 0.7])["pr@0.7"]  # > and not >=
+        0.0
     """
     iou = sample_iou(intersection, union, protocol)
     n = len(iou)

@@ -110,6 +110,12 @@ def scene_interval(
     Raises:
         ConfigError: no samples, different numbers of the three, values that are not finite, or weights that are
             negative or 0 for all samples.
+
+    Example:
+        >>> iou = [0.9, 0.8, 0.1, 0.2, 0.7, 0.6]
+        >>> interval = scene_interval(iou, ["a", "a", "b", "b", "c", "c"])
+        >>> f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+        'X'
     """
     sums = _SceneSums(values, weights, scenes)
     _check_draws(level, draws)
@@ -145,6 +151,13 @@ def paired_test(
 
     Raises:
         ConfigError: as ``scene_interval``.
+
+    Example:
+        >>> scenes = [f"scene {i}" for i in range(20)]
+        >>> first, second = [0.6 + i / 100 for i in range(20)], [0.5 + i / 100 for i in range(20)]
+        >>> found = paired_test(first, second, scenes)
+        >>> round(found.difference.mean, 3), found.difference.excludes_zero, found.p_value < 0.001
+        (0.1, True, True)
     """
     a = _SceneSums(first, None if weights is None else weights[0], scenes)
     b = _SceneSums(second, None if weights is None else weights[1], scenes)
@@ -184,6 +197,10 @@ def over_seeds(values: ArrayLike) -> Spread:
 
     Raises:
         ConfigError: no values, or values that are not finite.
+
+    Example:
+        >>> over_seeds([63.1, 62.4, 64.0]).text()
+        '63.17 ± 0.80 (3 seeds)'
     """
     runs = np.asarray(values, dtype=np.float64)
     if runs.ndim != 1 or not len(runs) or not np.isfinite(runs).all():

@@ -1,7 +1,7 @@
 """The contract of all methods: first *localise* (where does the sentence point?), then *segment* (where exactly?).
 
 Plain torch. ``N`` expressions over ``M`` images is the normal case: ``image_index[n]`` says which image expression
-``n`` speaks of, so that a scene with many expressions is encoded once.
+``n`` speaks of, so that a scene with many expressions is encoded once::
 
     images ── prepare ── views ── encode ── ImageState ─┐
     expressions ── tokenize ── Tokens ─────────────────┴─ localise ── Prompts ── segment ── mask logits ── restore

@@ -21,6 +21,11 @@ def change(config: C, changes: Mapping[str, Any], where: str) -> C:
 
     Raises:
         ConfigError: unknown field, or a value of another kind than the present one.
+
+    Example:
+        >>> from rrsis_zoo.models.control import TINY
+        >>> change(TINY, {"image_size": 64, "widths": [16, 32, 64]}, "control").widths
+        (16, 32, 64)
     """
     hints = get_type_hints(type(config))
     new: dict[str, Any] = {}

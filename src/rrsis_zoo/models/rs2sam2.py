@@ -2,7 +2,7 @@
 
 F. Rong, M. Lan, Q. Zhang, L. Zhang, "RS2-SAM2: Customized SAM2 for Referring Remote Sensing Image Segmentation", AAAI
 2026, arXiv 2503.07266. Implemented from a description of the published program, which is the reference where it and
-the paper differ; the differences are named where they occur.
+the paper differ; the differences are named where they occur::
 
     image 224 ─┐
     sentence ──┴─ union encoder ─┬─ class token, patches ─ mask prompt generator ─ pseudo-mask ─ dense prompt

@@ -89,6 +89,13 @@ def parse_source(text: str) -> Source:
 
     Raises:
         ConfigError: an unknown kind of source, or one with a missing or malformed part.
+
+    Example:
+        >>> source = parse_source("hub:KyanChen/RSRefSeg2:rrsisd.pth")
+        >>> source.repo, source.file
+        ('KyanChen/RSRefSeg2', 'rrsisd.pth')
+        >>> source.command([source.file])
+        'hf download KyanChen/RSRefSeg2 rrsisd.pth'
     """
     kind, _, rest = text.partition(":")
     if text == "none":

@@ -29,7 +29,7 @@ left of, above ...  c lies within 27 degrees of the axis, at least      c less t
                     that axis
 upper left of, ...  dx and dy both point there, the smaller at least    either points there by less than 0.03, or the
                     0.42 times and 0.10 long                            smaller is below 0.2 times the larger
-nearest to          of all peers, both by centroids and by the shortest  some peer is nearer by that much on both counts
+nearest to          of all peers, both by centroids and by shortest      some peer is nearer by that much on both counts
                     way between masks: every other is farther by a
                     third and 0.03
 farthest from       as nearest, the other way round                     as nearest, the other way round

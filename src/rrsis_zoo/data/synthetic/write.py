@@ -128,6 +128,13 @@ def make_sample(split: str, index: int, *, size: int = 128, seed: int = 0, expre
 
     Raises:
         ConfigError: a value out of range.
+
+    Example:
+        >>> sample = make_sample("test", 0)
+        >>> sample.scene.image.shape, sample.scene.theme
+        ((128, 128, 3), 'X')
+        >>> [said.text for said in sample.expressions]
+        ['X']
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)

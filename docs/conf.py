@@ -1,0 +1,134 @@
+"""Sphinx: pages in Markdown, the API from docstrings, notebooks with the outputs that are stored in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.nodes import make_refnode
+
+HERE = Path(__file__).absolute().parent
+sys.path.insert(0, str(HERE))
+
+import pages  # noqa: E402
+
+import rrsis_zoo  # noqa: E402
+
+project = "rrsis-zoo"
+author = "The rrsis-zoo authors"
+copyright = f"{author}. Apache-2.0"
+release = rrsis_zoo.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+nitpicky = True
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # `make notebooks` executes them, and a test does
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+python_maximum_signature_line_length = 100
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes are explained in the class's docstring, not each at its own place
+suppress_warnings = ["ref.python"]  # an attribute's name that several classes have: the first one is as good
+default_role = "py:obj"  # what docstrings have in single backticks
+
+html_theme = "furo"
+html_title = "rrsis-zoo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "source_repository": pages.REPOSITORY,
+    "source_branch": "main",
+    "source_directory": "docs/",
+    "light_css_variables": {"color-brand-primary": "#0b6e8f", "color-brand-content": "#0b6e8f"},
+    "dark_css_variables": {"color-brand-primary": "#5cc4e8", "color-brand-content": "#5cc4e8"},
+}
+# GitHub numbers lines and headings itself; its addresses are checked without that
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
+
+
+ALIASES = {
+    f"rrsis_zoo.{name}": f"{getattr(rrsis_zoo, name).__module__}.{name}"
+    for name in rrsis_zoo.__all__
+    if not name.startswith("_")
+}
+"""The public names at the package's top -> where they are written."""
+
+
+def fill(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put in what the code knows, before a page is read."""
+    path = Path(app.env.doc2path(docname))
+    if path.suffix == ".md":
+        try:
+            source[0] = pages.fill(source[0], path)
+        except ValueError as error:
+            raise ExtensionError(str(error)) from error
+
+
+def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nodes.Node | None:
+    """Find what docstrings name by its last part; leave alone what is not ours (torch, numpy, type variables).
+
+    Returns:
+        None for a dotted name of ours that is not there, which Sphinx then complains about.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    target = ALIASES.get(node["reftarget"], node["reftarget"])
+    objects = env.domains.python_domain.objects
+    hits = [name for name in objects if f".{name}".endswith(f".{target}") and not objects[name].aliased]
+    if len(hits) == 1:
+        place = objects[hits[0]]
+        return make_refnode(app.builder, node["refdoc"], place.docname, place.node_id, content, hits[0])
+    private = re.search(r"\.(_\w+|[A-Z])$", target)  # a private base class, a type variable
+    return None if target.startswith("rrsis_zoo.") and not private else content
+
+
+def bring_notebooks(app: Sphinx) -> None:
+    """Copy the notebooks to where Sphinx looks, with links that work there."""
+    pages.NOTEBOOKS.mkdir(exist_ok=True)
+    for path in sorted((pages.ROOT / "notebooks").glob("*.ipynb")):
+        notebook, shown = nbformat.read(path, as_version=4), pages.NOTEBOOKS / path.name
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = pages.fill(cell.source, path, shown)
+        text = nbformat.writes(notebook)
+        if not shown.is_file() or shown.read_text(encoding="utf-8") != text:  # an unchanged page is not built again
+            shown.write_text(text, encoding="utf-8")
+
+
+def plain_bars(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """In docstrings a bar is a bar (a union of types, an absolute value), not Sphinx's sign of a substitution."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...", "|", "+")):
+            parts = re.split(r"(``.*?``)", line)
+            lines[i] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx's hook."""
+    app.connect("builder-inited", bring_notebooks, priority=100)  # before pages are looked for
+    app.connect("source-read", fill)
+    app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", plain_bars)
+
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the API is imported; nothing of it may look for a network

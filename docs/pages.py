@@ -1,0 +1,299 @@
+"""What the site and the README say that the code knows better: cards, options of commands, sections of other pages.
+
+A page asks for it with a comment of its own line, which `fill` replaces::
+
+    <!-- made from: card rsrefseg -->      the method's card
+    <!-- made from: published -->          published results of all methods
+    <!-- made from: commands -->           the help of all commands
+    <!-- made from: page benchmarks/README.md -->            another page, without its title
+    <!-- made from: page README.md: Weights, Overlays -->    some of its sections
+
+Text in, text out, no Sphinx. ``python docs/pages.py`` writes the README's table of published results anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from unittest import mock
+
+from rrsis_zoo import cli
+from rrsis_zoo.cards.card import ModelCard, Score
+from rrsis_zoo.registry import MODELS, card
+from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
+from rrsis_zoo.weights.sources import HubSource, parse_source
+
+ROOT = Path(__file__).absolute().parents[1]
+REPOSITORY = "https://github.com/rrsis-zoo/rrsis-zoo"
+NOTEBOOKS = ROOT / "docs" / "notebooks"
+"""Where the notebooks are copied to, because Sphinx reads nothing outside of its folder."""
+
+COMMANDS = {**cli._LIGHTNING, **cli._OTHER}
+"""All commands with what they do, in the order of `rrsis --help`."""
+
+_METRICS = {
+    "pr@0.5": "Pr@0.5",
+    "pr@0.6": "Pr@0.6",
+    "pr@0.7": "Pr@0.7",
+    "pr@0.8": "Pr@0.8",
+    "pr@0.9": "Pr@0.9",
+    "oiou": "oIoU",
+    "miou": "mIoU",
+}
+
+
+# -- cards -------------------------------------------------------------------------------------------------------------
+
+
+def card_text(name: str) -> str:
+    """Return a method's card: whose it is, its presets, what it starts from, trained weights, published results."""
+    said = card(name)
+    code = f"{said.code_licence}, <{said.code}>" if said.code else said.code_licence
+    facts = [
+        ("name", f"`{name}`"),
+        ("published in", said.paper),
+        ("authors' code", code),
+        ("weights", said.weights_licence),
+        ("torch class", _class(said.torch_class)),
+        ("Lightning class", _class(said.lightning_class)),
+        ("in this repository", f"[{said.torch_class.partition(':')[0].rpartition('.')[2]}.py]({_source(said)})"),
+    ]
+    parts = [_table(("", ""), facts), "## Presets", _presets(said)]
+    if said.releases:
+        parts += ["## The authors' trained weights", _releases(said)]
+    if said.published:
+        parts += ["## Published results", published_text([name])]
+    return "\n\n".join(parts)
+
+
+def _class(place: str) -> str:
+    """Return a link to a class in the API reference."""
+    dotted = place.replace(":", ".")
+    return f"{{py:class}}`{dotted.rpartition('.')[2]} <{dotted}>`"
+
+
+def _source(said: ModelCard) -> str:
+    return f"/src/{said.torch_class.partition(':')[0].replace('.', '/')}.py"
+
+
+def _presets(said: ModelCard) -> str:
+    rows = []
+    for name, preset in said.presets.items():
+        sources = [f"{role}: {_weights(text)}" for role, text in preset.weights.items()]
+        start = "<br>".join(sources) or "random weights; nothing is downloaded"
+        rows.append((f"`{name}`", f"{preset.parameters / 1e6:,.1f} M", f"{preset.trained / 1e6:,.1f} M", start))
+    return _table(("preset", "parameters", "trained", "starts from"), rows, numbers=(1, 2))
+
+
+def _weights(text: str) -> str:
+    source = parse_source(text)
+    known = REPOSITORIES.get(source.repo) if isinstance(source, HubSource) else None
+    return f"`{text}`" + (f" ({known.what}, {size_text(known.bytes)}, {known.licence})" if known else "")
+
+
+def _releases(said: ModelCard) -> str:
+    rows = [
+        (f"`{said.name}/{r.name}`", r.dataset, f"`{r.preset}`", f"`{r.source}:{r.files[0]}`", r.licence)
+        for r in said.releases
+    ]
+    fetch = f"```sh\nrrsis models fetch {said.name}/{said.releases[0].name}\n```"
+    return _table(("release", "trained on", "preset", "source", "licence"), rows) + f"\n\n{fetch}"
+
+
+def published_text(names: list[str] | None = None) -> str:
+    """Return what was published of the methods, in percent, each line with a note of its protocol and source."""
+    scores = [(MODELS[name], score) for name in names or MODELS for score in MODELS[name].published]
+    scores.sort(key=lambda pair: (pair[1].dataset, pair[1].split))  # what may be compared stands together
+    notes = list(dict.fromkeys((said.name, *_note(score)) for said, score in scores))
+    rows = []
+    for said, score in scores:
+        values = [f"{score.values[metric]:.2f}" if metric in score.values else "–" for metric in _METRICS]
+        number = notes.index((said.name, *_note(score))) + 1
+        rows.append((f"`{said.name}`", score.dataset, score.split, *values, f"{number}"))
+    columns = ("method", "data set", "split", *_METRICS.values(), "note")
+    table = _table(columns, rows, numbers=range(3, len(columns)))
+    said_of = [f"{i}. `{name}`. Protocol: {how}. Printed in {source}." for i, (name, how, source) in enumerate(notes, 1)]
+    return "\n".join([table, "", *said_of])
+
+
+def _note(score: Score) -> tuple[str, str]:
+    return score.protocol, score.source
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], numbers: tuple[int, ...] | range = ()) -> str:
+    rule = "|".join("---:" if i in numbers else "---" for i in range(len(columns)))
+    return "\n".join([f"| {' | '.join(columns)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def commands_text() -> str:
+    """Return a section for every command: what it does, and what it and its own commands print with ``--help``."""
+    parts = []
+    for name, what in COMMANDS.items():
+        parts += [f"## `rrsis {name}`", f"{what[0].upper()}{what[1:]}."]
+        for command, text in helps(name).items():
+            parts += [f"### `rrsis {command}`"] if command != name else []
+            block = f"```text\n{text.strip()}\n```"
+            many = text.count("\n") > 80
+            parts.append(f"<details><summary>all options</summary>\n\n{block}\n\n</details>" if many else block)
+    return "\n\n".join(parts)
+
+
+def helps(name: str) -> dict[str, str]:
+    """Return the help of a command and of the commands below it, by the real parsers.
+
+    Raises:
+        ValueError: the command reads its arguments with no parser.
+    """
+    with _plain_terminal():
+        if name in cli._LIGHTNING:
+            out = io.StringIO()
+            with redirect_stdout(out), mock.patch.object(sys, "argv", ["rrsis"]):
+                try:
+                    cli.run([name, "--help"])
+                except SystemExit:  # that is how parsers end after their help
+                    pass
+            return {name: out.getvalue()}
+        return {" ".join(p.prog.split()[1:]): p.format_help() for p in _parsers(_parser_of(name))}
+
+
+class _Found(Exception):  # noqa: N818 - it is no error
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
+
+
+def _parser_of(name: str) -> argparse.ArgumentParser:
+    """Run the command up to the place where it reads its arguments."""
+
+    def found(self: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        raise _Found(self)
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", found):
+        try:
+            cli.run([name])
+        except _Found as caught:
+            return caught.parser
+    raise ValueError(f"rrsis {name} has no parser")
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from _parsers(inner)
+
+
+@contextmanager
+def _plain_terminal() -> Iterator[None]:
+    """The same line breaks everywhere, and no colours."""
+    with mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}):
+        yield
+
+
+# -- other pages -------------------------------------------------------------------------------------------------------
+
+
+def page_text(wanted: str) -> str:
+    """Return a page of the repository without its title, or some of its sections with their headings.
+
+    Args:
+        wanted: ``PATH`` or ``PATH: SECTION, SECTION …``; a path is relative to the repository.
+
+    Raises:
+        ValueError: a section that the page has not.
+    """
+    path, _, sections = wanted.partition(": ")
+    text = (ROOT / path).read_text(encoding="utf-8")
+    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    if not sections:
+        return relink(re.sub(r"^# .*\n", "", text), ROOT / path)
+    titles = {part.splitlines()[0].removeprefix("## "): part for part in parts[1:]}
+    for section in (wanted_sections := sections.split(", ")):
+        if section not in titles:
+            raise ValueError(f"{path} has no section {section!r}; it has {', '.join(titles)}")
+    return relink("\n".join(titles[section] for section in wanted_sections), ROOT / path)
+
+
+def relink(text: str, page: Path) -> str:
+    """Make the relative links of a text absolute paths of the repository, outside of code."""
+
+    def absolute(match: re.Match[str]) -> str:
+        target, anchor = match[2], match[3] or ""
+        return f"{match[1]}(/{os.path.relpath((page.parent / target).absolute(), ROOT)}{anchor})"
+
+    return _outside_code(text, lambda part: _LINK.sub(absolute, part))
+
+
+_LINK = re.compile(r"(\])\((?![a-z]+:|#|/)([^)#\s]+)(#[^)\s]+)?\)")
+_ABSOLUTE = re.compile(r"(!?)(\[[^\]]*\])\(/([^)#\s]+)(#[^)\s]+)?\)")
+
+
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
+    parts = re.split(r"(^```.*?^```\s*?$)", text, flags=re.MULTILINE | re.DOTALL)
+    return "".join(part if i % 2 else change(part) for i, part in enumerate(parts))
+
+
+# -- a page of the site ------------------------------------------------------------------------------------------------
+
+_MAKERS: dict[str, Callable[[str], str]] = {
+    "card": card_text,
+    "published": lambda _: published_text(),
+    "commands": lambda _: commands_text(),
+    "page": page_text,
+}
+
+
+def fill(text: str, page: Path, shown: Path | None = None) -> str:
+    """Return the text of a page of the site with all that is made, and with links that work there.
+
+    Links to files of the repository outside of ``docs`` lead to GitHub; pictures are taken from where they lie.
+
+    Args:
+        text: Markdown.
+        page: its file.
+        shown: the file in ``docs`` that it is shown from; None for the file itself.
+
+    Raises:
+        ValueError: an unknown maker, or a link to a file that is not there.
+    """
+
+    def made(match: re.Match[str]) -> str:
+        maker, _, wanted = match[1].strip().partition(" ")
+        if maker not in _MAKERS:
+            raise ValueError(f"{page}: nothing is made from {maker!r}; known: {', '.join(_MAKERS)}")
+        return _MAKERS[maker](wanted)
+
+    def local(match: re.Match[str]) -> str:
+        picture, label, target, anchor = match[1], match[2], ROOT / match[3], match[4] or ""
+        if not target.exists():
+            raise ValueError(f"{page}: {target} is not there")
+        if target.suffix == ".ipynb":
+            target = NOTEBOOKS / target.name
+        if picture or (ROOT / "docs" in target.parents and target.suffix in (".md", ".ipynb")):
+            return f"{picture}{label}({os.path.relpath(target, (shown or page).parent)}{anchor})"
+        kind = "tree" if target.is_dir() else "blob"
+        return f"{label}({REPOSITORY}/{kind}/main/{match[3]}{anchor})"
+
+    text = re.sub(r"^<!-- made from: (.*?) -->$", made, relink(text, page), flags=re.MULTILINE)
+    return _outside_code(text, lambda part: _ABSOLUTE.sub(local, part))
+
+
+def readme_text(readme: str) -> str:
+    """Return the README with its table of published results as the cards have it."""
+    table = f"<!-- published table -->\n\n{published_text()}\n\n<!-- end of published table -->"
+    return re.sub(r"<!-- published table -->.*?<!-- end of published table -->", lambda _: table, readme, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(readme_text(path.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote the published results into {path}")

@@ -1,0 +1,128 @@
+"""The site is built without a warning, its links lead somewhere, its examples are run."""
+
+import doctest
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from rrsis_zoo import cli
+from rrsis_zoo.registry import MODELS, list_models
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+WITH_EXAMPLES = sorted(path for path in SOURCE.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built by the command of the makefile in a copy of `docs` beside links to everything else."""
+    tree = tmp_path_factory.mktemp("site")
+    for path in ROOT.iterdir():
+        if path.name != "docs":
+            (tree / path.name).symlink_to(path)
+    ignored = shutil.ignore_patterns("_build", "api", "notebooks")
+    shutil.copytree(ROOT / "docs", tree / "docs", ignore=ignored)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^docs: .*\n\t\$\(BIN\)/(sphinx-build .*)$", makefile, flags=re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-m", *command.replace("sphinx-build", "sphinx").split()],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert done.returncode == 0, done.stderr
+    return tree / "docs" / "_build" / "html"
+
+
+class Page(HTMLParser):
+    """Where a page leads, and what can be led to in it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors, self.text = [], {""}, []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
+        self.links += [values[name] for name in ("href", "src") if values.get(name)]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_internal_links(site):
+    pages = {path: Page(path) for path in site.rglob("*.html")}
+    assert len(pages) > 100
+    checked = 0
+    for path, page in pages.items():
+        if path.name == "search.html":
+            continue
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.exists(), f"{path.relative_to(site)} leads to {link}"
+            checked += 1
+            if target in pages and target.name != "genindex.html" and "_modules" not in target.parts:
+                assert unquote(parts.fragment) in pages[target].anchors, f"{path.relative_to(site)} leads to {link}"
+    assert checked > 5000
+
+
+def test_every_method_has_its_page(site):
+    index = (site / "methods" / "index.html").read_text(encoding="utf-8")
+    for name in list_models():
+        page = " ".join("".join(Page(site / "methods" / f"{name}.html").text).split())
+        card = MODELS[name]
+        assert f'href="{name}.html"' in index, f"docs/methods/index.md does not name {name}"
+        for said in (card.paper, card.code_licence, *card.presets, *(source for r in card.releases for source in r.files)):
+            assert said in page, said
+        for score in card.published:
+            assert all(f"{value:.2f}" in page for value in score.values.values())
+            assert score.protocol in page
+
+
+def test_every_command_is_there(site):
+    said = "".join(Page(site / "reference" / "commands.html").text)
+    for command in cli._LIGHTNING | cli._OTHER:
+        assert f"rrsis {command}" in said
+    for option in ("--data.root", "--manifest", "--to-official", "--protocol", "--ckpt_path"):
+        assert option in said
+
+
+def test_pages_of_the_repository_are_in(site):
+    for page in (*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "datasets").glob("*.md")):
+        assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").is_file()
+    notebook = (site / "notebooks" / "01_first_mask.html").read_text(encoding="utf-8")
+    assert notebook.count("<img") >= 2
+    assert "make real-step" in "".join(Page(site / "reference" / "benchmark.html").text)
+
+
+def test_api_has_every_module(site):
+    for path in SOURCE.rglob("*.py"):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        assert (site / "reference" / "api" / f"{name}.html").is_file(), name
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)
+def test_examples_of_docstrings(path):
+    module = importlib.import_module(".".join(path.relative_to(SOURCE).with_suffix("").parts))
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed
+
+
+def test_there_are_examples():
+    names = {path.stem for path in WITH_EXAMPLES}
+    assert {"registry", "inference", "scores", "statistics", "protocols", "sources", "write"} <= names

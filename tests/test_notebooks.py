@@ -1,0 +1,108 @@
+"""The notebooks run from a fresh kernel in an empty folder, say what they claim, and are stored as they ran."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STORED = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def printed(notebook):
+    """All text that the cells show."""
+    parts = []
+    for cell in code(notebook):
+        for output in cell.outputs:
+            parts.append(output["text"] if output.output_type == "stream" else output["data"].get("text/plain", ""))
+    return "\n".join(parts)
+
+
+def pictures(notebook):
+    return sum("image/png" in o.get("data", {}) for cell in code(notebook) for o in cell.outputs)
+
+
+@pytest.fixture(scope="module")
+def execute():
+    spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.execute
+
+
+@pytest.fixture
+def run(execute, tmp_path):
+    """Run a stored notebook; nothing on stderr, and every cell shows the same kinds of things as where it is stored."""
+
+    def fresh(name):
+        (path,) = (ROOT / "notebooks").glob(f"{name}_*.ipynb")
+        done, stored = execute(path, tmp_path), nbformat.read(path, as_version=4)
+        for now, then in zip(code(done), code(stored), strict=True):
+            assert [o for o in now.outputs if o.get("name") == "stderr"] == []
+            assert [o.output_type for o in now.outputs] == [o.output_type for o in then.outputs], now.source
+        assert pictures(done) == pictures(stored)
+        return printed(done)
+
+    return fresh
+
+
+def number(pattern, text):
+    found = re.search(pattern, text)
+    assert found, f"{pattern!r} is not in what the notebook shows:\n{text}"
+    return float(found[1])
+
+
+def test_first_mask(run):
+    said = run("01")
+    assert number(r"'test/miou': ([\d.]+)", said) > 12  # the best constant mask is below 8
+    assert "(3, 128, 128)" in said
+    assert "True" in said.splitlines()  # the saved model answers the same
+    assert "hf download KyanChen/RSRefSeg2 rrsisd.pth" in said
+
+
+def test_compare_methods(run):
+    said = run("02")
+    assert number(r"A − B: ([+-][\d.]+) points", said) > 3
+    assert "the interval excludes 0" in said
+    assert number(r"\np = ([\d.]+) on", said) < 0.01
+    rows = {name: number(rf"{name} +[\d.]+ +([\d.]+)", said) for name in ("best constant mask", "A, true sentences")}
+    assert rows["A, true sentences"] > rows["best constant mask"]
+    for protocol in ("canonical", "lavt480", "rs2sam2", "rsrefseg", "evisam3", "generalized"):
+        assert number(rf"\n{protocol} +\S+ +(\d+)", said) > 0
+
+
+def test_your_own_data_and_method(run):
+    said = run("03")
+    assert "nothing is wrong" in said
+    assert "status 0" in said
+    assert number(r"(\d+) promises kept", said) == 13
+    assert "'spotter'" in said
+    assert number(r"'test/miou': ([\d.]+)", said) > 60
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_as_they_ran(path):
+    """With the outputs of one run from top to bottom, of a size that GitHub shows, and nothing of the machine."""
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    assert pictures(notebook) >= 1
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 1_000_000
+    assert not re.search(r"/(home|Users|root|tmp|work)/", text)
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", "\n".join(c.source for c in notebook.cells if c.cell_type != "code"))
+    assert links
+    for target in links:
+        assert (path.parent / target).exists(), target
+
+
+def test_all_are_run():
+    assert [path.stem[:2] for path in STORED] == ["01", "02", "03"]
