@@ -88,6 +88,14 @@ experts: $(READY) ## do EviSAM3's experts do anything? (six trainings of 80 s)
 rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass beside the published way: time and memory by part (4.5 GB)
 	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
 
+.PHONY: sweep
+sweep: $(READY) ## search hyper-parameters without an account: SWEEP=configs/sweeps/rsrefseg_tiny.yaml ARGS="--runs 12"
+	$(BIN)/python benchmarks/sweep.py $(SWEEP) $(ARGS)
+
+.PHONY: dashboards
+dashboards: $(READY) ## a W&B workspace for the zoo's runs: ARGS="--entity NAME --project rrsis-zoo", or --print
+	$(BIN)/python benchmarks/dashboards.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -21,7 +21,20 @@ from rrsis_zoo.weights.loading import find_weights
 
 
 class RRSISCLI(LightningCLI):
-    """The command line of all methods."""
+    """The command line of all methods; it reads ``sys.argv``."""
+
+    def __init__(self) -> None:
+        for method in MODELS.values():
+            method.module()  # short class names resolve only for imported modules
+        super().__init__(
+            RRSISModule,
+            RRSISDataModule,
+            subclass_mode_model=True,
+            trainer_defaults={"num_sanity_val_steps": 0},
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+        )
 
     def before_instantiate_classes(self) -> None:
         """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing."""
@@ -66,17 +79,7 @@ def run_lightning(arguments: Sequence[str]) -> int:
     _quiet()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
-    for method in MODELS.values():
-        method.module()  # short class names resolve only for imported modules
-    RRSISCLI(
-        RRSISModule,
-        RRSISDataModule,
-        subclass_mode_model=True,
-        trainer_defaults={"num_sanity_val_steps": 0},
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        auto_configure_optimizers=False,
-    )
+    RRSISCLI()
     return 0
 
 
