@@ -146,6 +146,13 @@ def test_unknown_preset_and_group(rrsis, tree, tmp_path):
     assert "missing: mask_decoder" in said
 
 
+def test_an_option_that_would_be_lost_is_refused(rrsis):
+    """Of several parts of a nested setting jsonargparse keeps the last."""
+    options = ["--model.init_args.settings.loss.dice=1.0", "--model.init_args.settings.loss.bce", "2.0"]
+    said = one_line(run(rrsis, "fit", *tiny("rsrefseg2"), *options))
+    assert said.endswith("--model.init_args.settings.loss '{dice: …, bce: …}'")
+
+
 def test_unknown_option_is_named(rrsis, tree):
     done = run(rrsis, "fit", *tiny("rsrefseg"), "--data.root", tree, "--model.init_args.warmup_epoch", "3")
     assert done.returncode == 2

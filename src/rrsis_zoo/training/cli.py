@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
@@ -75,12 +77,31 @@ def _path(kind: type) -> str:
 
 
 def run_lightning(arguments: Sequence[str]) -> int:
-    """Run one of Lightning's commands; ``arguments[0]`` is its name."""
+    """Run one of Lightning's commands; ``arguments[0]`` is its name.
+
+    Raises:
+        ConfigError: something that the user can mend.
+    """
+    _refuse_lost_settings(arguments)
     _quiet()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
     RRSISCLI()
     return 0
+
+
+def _refuse_lost_settings(arguments: Sequence[str]) -> None:
+    """Refuse an option for a part of a nested setting: jsonargparse drops other parts of it without a word.
+
+    Raises:
+        ConfigError: see there.
+    """
+    parts: dict[str, list[str]] = {}
+    for word in arguments:
+        if found := re.match(r"--(model\.(?:init_args\.)?settings\.\w+)\.([\w.]+)", word):
+            parts.setdefault(found[1], []).append(f"{found[2]}: …")
+    for section, names in parts.items():
+        raise ConfigError(f"the parts of a nested setting go together: --{section} '{{{', '.join(names)}}}'")
 
 
 def _quiet() -> None:
