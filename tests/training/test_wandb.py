@@ -40,26 +40,15 @@ class Written:
         for record in read(path):
             kind = record.WhichOneof("record_type")
             if kind == "history":
-                for item in record.history.item:
-                    key = item.key or ".".join(item.nested_key)
-                    self.history.setdefault(key, []).append(json.loads(item.value_json))
+                for key, value in nested(record.history.item, {}).items():
+                    self.history.setdefault(key, []).append(value)
             elif kind == "run":
-                self._configure(record.run.config)
+                nested(record.run.config.update, self.config)
                 self.group = record.run.run_group
             elif kind == "config":
-                self._configure(record.config)
+                nested(record.config.update, self.config)
             elif kind == "artifact":
                 self._keep(record.artifact)
-            elif kind == "request" and record.request.WhichOneof("request_type") == "log_artifact":
-                self._keep(record.request.log_artifact.artifact)
-
-    def _configure(self, config) -> None:
-        for item in config.update:
-            inner = self.config
-            *path, last = list(item.nested_key) or [item.key]
-            for name in path:
-                inner = inner.setdefault(name, {})
-            inner[last] = json.loads(item.value_json)
 
     def _keep(self, artifact) -> None:
         files = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
@@ -68,9 +57,23 @@ class Written:
             type=artifact.type, files=files, metadata=said, aliases=list(artifact.aliases)
         )
 
-    def table(self, key):
+    def table(self, key: str) -> dict:
+        """A table as its artefact has it; beside the history only its text is kept."""
         (said,) = self.history[key]
-        return json.loads((self.files / said["path"]).read_text())
+        (path,) = [a.files[f"{key}.table.json"] for a in self.artifacts.values() if f"{key}.table.json" in a.files]
+        assert (self.files / said["path"]).is_file()
+        return json.loads(path.read_text())
+
+
+def nested(items, into: dict) -> dict:
+    """Put items with their paths of keys into a dictionary."""
+    for item in items:
+        inner = into
+        *path, last = list(item.nested_key) or [item.key]
+        for name in path:
+            inner = inner.setdefault(name, {})
+        inner[last] = json.loads(item.value_json)
+    return into
 
 
 def read(path: Path):
@@ -183,17 +186,19 @@ def test_tables_and_results(runs):
 def test_artefacts(runs):
     (checkpoint,) = [a for a in runs.fit.artifacts.values() if a.type == "model"]
     assert checkpoint.files["best.ckpt"].is_file()
-    assert checkpoint.aliases == ["best"]
+    assert checkpoint.files["best.ckpt"].is_absolute()
+    assert set(checkpoint.aliases) == {"best", "latest"}
     assert checkpoint.metadata["score"] == pytest.approx(max(runs.fit.history["val/miou"]), rel=1e-5)
     (results,) = [a for a in runs.test.artifacts.values() if a.type == "results"]
     assert set(results.files) == {"test.json", "test_samples.jsonl.gz", "predictions.png"}
-    assert all(path.is_file() for path in results.files.values())
+    assert all(path.is_absolute() and path.is_file() for path in results.files.values())
     assert results.metadata["protocol"] == "canonical"
 
 
 def test_nothing_is_written_elsewhere(runs):
     assert {path.name for path in runs.folder.iterdir()} == {"home", "runs"}
-    assert not [path for path in (runs.folder / "home").rglob("*") if "wandb" in path.as_posix()]
+    home = runs.folder / "home"
+    assert not [path for path in home.rglob("*") if "wandb" in path.relative_to(home).as_posix()]
 
 
 def test_dashboards_show_what_is_logged(runs, dashboards):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from rrsis_zoo.provenance import code_version
 from rrsis_zoo.training.loggers import wandb_logger
@@ -57,7 +59,7 @@ class RunRecord(Callback):
         logger = wandb_logger(trainer)
         if logger is None:
             return
-        said = {"stage": stage, "method": cast(RRSISModule, pl_module).method, "code": code_version()}
+        said = {"stage": TrainerFn(stage).value, "method": cast(RRSISModule, pl_module).method, "code": code_version()}
         logger.experiment.config.update({**said, **resolved(trainer)}, allow_val_change=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -87,7 +89,7 @@ class RunRecord(Callback):
         about = {"method": module.method, "preset": module.hparams["preset"], "monitor": kept.monitor, "score": score}
         artefact = wandb.Artifact(f"checkpoint-{logger.experiment.id}", type="model", metadata=about)
         # not copied first: gigabytes, and nothing writes it any more
-        artefact.add_file(kept.best_model_path, name="best.ckpt", policy="immutable")
+        artefact.add_file(os.path.abspath(kept.best_model_path), name="best.ckpt", policy="immutable")
         logger.experiment.log_artifact(artefact, aliases=["best"])
 
     def _send_results(self, logger: WandbLogger, folder: Path, about: dict[str, Any]) -> None:
@@ -96,7 +98,7 @@ class RunRecord(Callback):
         artefact = wandb.Artifact(f"results-{logger.experiment.id}", type="results", metadata=about)
         for name in RESULTS:
             if (folder / name).is_file():
-                artefact.add_file(str(folder / name), name=name, policy="immutable")
+                artefact.add_file(str(folder.absolute() / name), name=name, policy="immutable")
         logger.experiment.log_artifact(artefact)
 
 
