@@ -262,7 +262,8 @@ def test_wandb_offline_and_early_stopping(rrsis, tree, tmp_path):
 @pytest.mark.slow
 def test_two_processes_score_as_one(rrsis, tree, tmp_path):
     """Every sample once, and the same numbers to the last digit; one of the processes has no scene."""
-    common = [*tiny("rsrefseg"), "--data.root", tree, "--data.batch_size", 2, "--trainer.accelerator", "cpu"]
+    common = [*tiny("rsrefseg"), "--config", CONFIGS / "overlays" / "wandb.yaml", "--data.root", tree]
+    common += ["--data.batch_size", 2, "--trainer.accelerator", "cpu"]
     fit = run(
         rrsis,
         "fit",
@@ -297,6 +298,7 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
         record = json.loads((tmp_path / "runs" / "rsrefseg" / f"version_{version}" / "test.json").read_text())
         records.append((record["metrics"], record["breakdown"], record["n"], record["weights_sha256"]))
     assert records[0] == records[1]
+    assert len(list((tmp_path / "runs" / "wandb").glob("offline-run-*"))) == 3  # one of each command
 
 
 def test_a_loading_process_error_is_one_line(rrsis, tree, tmp_path):

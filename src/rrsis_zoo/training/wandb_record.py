@@ -64,12 +64,12 @@ class RunRecord(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Send what the run left; here, because the files of a test are written in hooks before this one."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must ask
         logger = wandb_logger(trainer)
         if logger is None:
             return
         if stage == "fit" and self.checkpoint:
             self._send_checkpoint(logger, trainer, cast(RRSISModule, pl_module))
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
         if stage == "test" and (folder / "test.json").is_file():
             record = json.loads((folder / "test.json").read_text(encoding="utf-8"))
             said = {name: record[name] for name in _EVALUATION}
