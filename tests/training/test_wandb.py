@@ -19,6 +19,7 @@ from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.figures import Shown
 from rrsis_zoo.registry import card
 from rrsis_zoo.training import wandb_gradients
+from rrsis_zoo.training.callbacks import spread
 from rrsis_zoo.training.loggers import QuietWandbLogger, wandb_logger
 from rrsis_zoo.training.wandb_gradients import GradientNorms, group_norms
 from rrsis_zoo.training.wandb_panels import PredictionPanels, caption, panel
@@ -269,6 +270,13 @@ def test_a_large_image_is_made_smaller():
     assert np.argwhere(masks["prediction"]["mask_data"]).max(0).tolist() == [49, 149]
     assert caption(row) == "“the ship”"
     assert caption(Shown(image, "the ship", row.heatmap, mask, mask)) == "“the ship”  IoU 1.00"
+
+
+def test_samples_are_spread():
+    assert spread(list("abcdefghi"), 3) == ["a", "e", "i"]
+    assert spread(list("ab"), 5) == ["a", "b"]
+    assert spread(list("abc"), 1) == ["a"]
+    assert spread([], 4) == []
 
 
 def test_class_rows():

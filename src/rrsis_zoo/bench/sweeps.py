@@ -34,7 +34,7 @@ State = Literal["running", "finished", "stopped", "failed"]
 PROGRAM = (sys.executable, "-m", "rrsis_zoo.cli")
 """What the word ``rrsis`` of a command stands for in a process of ours."""
 
-_HOPELESS = 3  # failures without a single success after which it is the sweep that is wrong, not its parameters
+_GIVE_UP = 3  # failures without a single success after which it is the sweep that is wrong, not its parameters
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class Study:
         value = trial.best(self.sweep.largest)
         say(f"{trial.name}: {trial.state}" + ("" if value is None else f", {self.sweep.metric} {value:.2f}"))
         failed = [t for t in self.trials if t.state == "failed"]
-        if len(failed) >= _HOPELESS and len(failed) == len(self.trials):
+        if len(failed) >= _GIVE_UP and len(failed) == len(self.trials):
             last = "\n  ".join(trial.end)
             raise ConfigError(f"all of the first {len(failed)} runs failed; the end of {log}:\n  {last}")
 
