@@ -100,6 +100,14 @@ docs-links: $(READY) ## look whether the documentation's external links answer (
 notebooks: $(READY) ## run the notebooks and store what they show (about 3 minutes)
 	$(BIN)/python notebooks/execute.py $(ARGS)
 
+.PHONY: sweep
+sweep: $(READY) ## search hyper-parameters without an account: SWEEP=configs/sweeps/rsrefseg_tiny.yaml ARGS="--runs 12"
+	$(BIN)/python benchmarks/sweep.py $(SWEEP) $(ARGS)
+
+.PHONY: dashboards
+dashboards: $(READY) ## a W&B workspace for the zoo's runs: ARGS="--entity NAME --project rrsis-zoo", or --print
+	$(BIN)/python benchmarks/dashboards.py $(ARGS)
+
 .PHONY: check
 check: $(READY) ## formatting, lint and types
 	$(BIN)/ruff format --check .

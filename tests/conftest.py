@@ -1,6 +1,9 @@
+import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 # before anything heavy is imported
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -50,3 +53,26 @@ def large(tmp_path_factory):
     """Published sizes take up to 9 GB: one such test at a time, also where pytest runs in several processes."""
     with FileLock(tmp_path_factory.getbasetemp().parent / "large.lock"):
         yield
+
+
+@pytest.fixture(scope="session")
+def dashboards(root):
+    """The script benchmarks/dashboards.py, as a module, and what its panels name."""
+    spec = importlib.util.spec_from_file_location("dashboards", root / "benchmarks" / "dashboards.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def keys(workspace):
+        """Return the names of metrics, media and tables, and the patterns of metrics."""
+        named, patterns = set(), []
+        for section in workspace.sections:
+            for panel in section.panels:
+                for attribute in ("y", "metrics", "media_keys"):
+                    named.update(str(key) for key in getattr(panel, attribute, ()))
+                if table := getattr(panel, "table_name", None):
+                    named.add(table)
+                if pattern := getattr(panel, "metric_regex", None):
+                    patterns.append(re.compile(pattern))
+        return named, patterns
+
+    return SimpleNamespace(workspace=script.workspace, main=script.main, keys=keys)

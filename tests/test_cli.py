@@ -146,6 +146,13 @@ def test_unknown_preset_and_group(rrsis, tree, tmp_path):
     assert "missing: mask_decoder" in said
 
 
+def test_an_option_that_would_be_lost_is_refused(rrsis):
+    """Of several parts of a nested setting jsonargparse keeps the last."""
+    options = ["--model.init_args.settings.loss.dice=1.0", "--model.init_args.settings.loss.bce", "2.0"]
+    said = one_line(run(rrsis, "fit", *tiny("rsrefseg2"), *options))
+    assert said.endswith("--model.init_args.settings.loss '{dice: …, bce: …}'")
+
+
 def test_unknown_option_is_named(rrsis, tree):
     done = run(rrsis, "fit", *tiny("rsrefseg"), "--data.root", tree, "--model.init_args.warmup_epoch", "3")
     assert done.returncode == 2
@@ -255,7 +262,8 @@ def test_wandb_offline_and_early_stopping(rrsis, tree, tmp_path):
 @pytest.mark.slow
 def test_two_processes_score_as_one(rrsis, tree, tmp_path):
     """Every sample once, and the same numbers to the last digit; one of the processes has no scene."""
-    common = [*tiny("rsrefseg"), "--data.root", tree, "--data.batch_size", 2, "--trainer.accelerator", "cpu"]
+    common = [*tiny("rsrefseg"), "--config", CONFIGS / "overlays" / "wandb.yaml", "--data.root", tree]
+    common += ["--data.batch_size", 2, "--trainer.accelerator", "cpu"]
     fit = run(
         rrsis,
         "fit",
@@ -292,6 +300,7 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
         gallery = json.loads((folder / "gallery" / "gallery.json").read_text())  # of what both processes saw
         records.append((record["metrics"], record["breakdown"], record["n"], record["weights_sha256"], gallery))
     assert records[0] == records[1]
+    assert len(list((tmp_path / "runs" / "wandb").glob("offline-run-*"))) == 3  # one of each command
 
 
 def test_a_loading_process_error_is_one_line(rrsis, tree, tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rrsis_zoo.figures import PREDICTED, TRUE, Shown, prediction_figure
+from rrsis_zoo.figures import PREDICTED, TRUE, Shown, heat_overlay, prediction_figure
 
 
 def row(truth=True):
@@ -30,3 +30,13 @@ def test_figure_shows_both_masks(tmp_path):
 def test_nothing_to_show(tmp_path):
     with pytest.raises(ValueError, match="no prediction"):
         prediction_figure([], tmp_path / "x.png")
+
+
+def test_heat_overlay_leaves_the_image_where_there_is_no_belief():
+    image = np.full((40, 60, 3), (30, 60, 90), np.uint8)
+    heat = np.zeros((2, 3), np.float32)
+    heat[:, 2] = 1
+    over = heat_overlay(image, heat)
+    assert over.shape == image.shape
+    assert (over[:, :10] == 60 // 2 + 100).all()
+    assert (over[:, -5:] == (252, 255, 164)).all()  # the bright end of the map

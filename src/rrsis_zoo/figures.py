@@ -63,14 +63,9 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
         score = "" if row.iou is None else f"   IoU {row.iou:.2f}"
         part.suptitle("\n".join(textwrap.wrap(f"“{row.expression}”{score}", 110)), fontsize=10, x=0.01, ha="left")
         axes = part.subplots(1, len(columns))
-        grey = np.repeat(row.image.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
-        height, width = row.image.shape[:2]
+        grey = _grey(row.image)
         axes[0].imshow(row.image)
-        axes[1].imshow(grey // 2 + 100)
-        box = (0, width, height, 0)
-        heat = Image.fromarray(row.heatmap.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-        strength = np.clip(np.asarray(heat), 0, 1)  # where there is no belief the image stays visible
-        axes[1].imshow(strength, cmap="inferno", vmin=0, vmax=1, alpha=strength**0.5, extent=box)
+        axes[1].imshow(heat_overlay(row.image, row.heatmap))
         axes[2].imshow(_tint(grey, row.mask, PREDICTED))
         axes[3].imshow(grey if row.truth is None else _tint(grey, row.truth, TRUE))
         for name, axis in zip(columns, axes, strict=True):
@@ -78,6 +73,30 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
             if line == 0:
                 axis.set_title(name, fontsize=9, color="0.3")
     figure.savefig(path)
+
+
+def heat_overlay(image: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a heat map laid over the pale grey image; where there is no belief the image stays visible.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        heatmap: float (g, g) in [0, 1].
+
+    Returns:
+        uint8 RGB (H, W, 3).
+    """
+    from matplotlib import colormaps
+
+    height, width = image.shape[:2]
+    heat = Image.fromarray(heatmap.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    strength = np.clip(np.asarray(heat), 0, 1)
+    share = np.sqrt(strength)[..., None]
+    colours = 255 * np.asarray(colormaps["inferno"](strength))[..., :3]
+    return (share * colours + (1 - share) * (_grey(image) // 2 + 100)).round().astype(np.uint8)
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(image.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
 
 
 def _tint(grey: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:

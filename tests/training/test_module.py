@@ -148,7 +148,7 @@ def test_every_group_has_its_rate(method):
 
 
 def test_rates_follow_the_schedule(tree, tmp_path):
-    """Warm-up by step from 0.01 of each group's own rate, then the cosine by epoch."""
+    """Warm-up by step from 0.01 of each group's own rate times the common factor, then the cosine by epoch."""
     seen = []
 
     class Watch(lightning.Callback):
@@ -156,8 +156,9 @@ def test_rates_follow_the_schedule(tree, tmp_path):
             seen.append({g["name"]: g["lr"] for g in trainer.optimizers[0].param_groups})
 
     method = "rsrefseg"
-    given = {**rates(method), "prompter": 5e-4}
-    model = card(method).module()(preset="tiny", learning_rates=given, warmup_epochs=1, cosine_start=1, cosine_epochs=2)
+    given = {**rates(method, 2e-3), "prompter": 1e-3}
+    schedule = {"warmup_epochs": 1, "cosine_start": 1, "cosine_epochs": 2}
+    model = card(method).module()(preset="tiny", learning_rates=given, rate_factor=0.5, **schedule)
     trainer(tmp_path, max_epochs=3, callbacks=[Watch()], limit_val_batches=0).fit(model, datamodule=data(tree))
     assert len(seen) == 9  # 14 expressions, 4 a step
     assert [s["prompter"] for s in seen[:3]] == pytest.approx([5e-4 * f for f in (0.01, 0.34, 0.67)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -113,9 +114,7 @@ class PredictionFigure(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose samples at equal distances through the split."""
         data = cast(Any, trainer).datamodule
-        ids = data.sample_ids(data.test_split)
-        count = min(self.samples, len(ids))
-        self._wanted = frozenset(ids[(len(ids) - 1) * i // max(1, count - 1)] for i in range(count))
+        self._wanted = frozenset(spread(data.sample_ids(data.test_split), self.samples))
 
     def on_test_batch_end(
         self,
@@ -145,6 +144,12 @@ class PredictionFigure(Callback):
             )
             print(f"wrote {path}")
         self._rows = []
+
+
+def spread(ids: Sequence[str], count: int) -> list[str]:
+    """Return so many ids at equal distances, the first and the last among them; all where there are no more."""
+    count = min(count, len(ids))
+    return [ids[(len(ids) - 1) * i // max(1, count - 1)] for i in range(count)]
 
 
 def shown(answer: Answer, batch: Batch, n: int) -> Shown:

@@ -6,9 +6,10 @@ import contextlib
 import io
 import json
 import logging
+import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -26,7 +27,25 @@ from rrsis_zoo.weights.loading import find_weights
 
 
 class RRSISCLI(LightningCLI):
-    """The command line of all methods."""
+    """The command line of all methods.
+
+    Args:
+        **options: of LightningCLI, beside those that are the same for all of us.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        for method in MODELS.values():
+            method.module()  # short class names resolve only for imported modules
+        super().__init__(
+            RRSISModule,
+            RRSISDataModule,
+            subclass_mode_model=True,
+            trainer_defaults={"num_sanity_val_steps": 0},
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            **options,
+        )
 
     def before_instantiate_classes(self) -> None:
         """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing."""
@@ -67,19 +86,33 @@ def _path(kind: type) -> str:
 
 
 def run_lightning(arguments: Sequence[str]) -> int:
-    """Run one of Lightning's commands; ``arguments[0]`` is its name."""
+    """Run one of Lightning's commands; ``arguments[0]`` is its name.
+
+    Raises:
+        ConfigError: something that the user can mend.
+    """
+    _refuse_lost_settings(arguments)
     _quiet()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
-    _start(RRSISCLI)
+    RRSISCLI()
     return 0
 
 
-class _ParsedCLI(RRSISCLI):
-    """Reads the configuration and builds nothing."""
+class _Parts(RRSISCLI):
+    """Model, data and trainer of a configuration without a command; looks for no file."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Accept what a command has beside them, as in the configuration that ``rrsis fit`` saves."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None)
+        parser.add_argument("--weights_only", type=bool | None, default=None)
 
     def before_instantiate_classes(self) -> None:
         """Look for nothing."""
+
+
+class _Parsed(_Parts):
+    """Reads the configuration and builds nothing."""
 
     def instantiate_classes(self) -> None:
         """Build nothing."""
@@ -100,42 +133,16 @@ def resolve(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: arguments that ``rrsis fit`` would refuse.
     """
+    _refuse_lost_settings(arguments)
     said = io.StringIO()
-    earlier, sys.argv = sys.argv, sys.argv[:1]  # Lightning warns where it differs from what is parsed
     try:
-        with contextlib.redirect_stderr(said):
-            cli = _start(_ParsedCLI, run=False, args=list(arguments))
+        with contextlib.redirect_stderr(said), _bare_command_line():
+            cli = _Parsed(run=False, args=list(arguments))
     except SystemExit as error:  # how the parser refuses: it has printed why
         why = " ".join(line.strip() for line in said.getvalue().splitlines() if line.strip())
         raise ConfigError(f"rrsis fit would refuse its arguments: {why.rpartition('error: ')[2]}") from error
-    finally:
-        sys.argv = earlier
     config = json.loads(cli.parser.dump(cli.config, skip_none=False, format="json"))
     return {name: config[name] for name in ("seed_everything", "trainer", "model", "data")}
-
-
-def _start(kind: type[RRSISCLI], **options: Any) -> RRSISCLI:
-    for method in MODELS.values():
-        method.module()  # short class names resolve only for imported modules
-    return kind(
-        RRSISModule,
-        RRSISDataModule,
-        subclass_mode_model=True,
-        trainer_defaults={"num_sanity_val_steps": 0},
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        auto_configure_optimizers=False,
-        **options,
-    )
-
-
-class _Parts(LightningCLI):
-    """Model, data and trainer of a configuration without a command."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Accept what a command has beside them, as in the configuration that ``rrsis fit`` saves."""
-        parser.add_argument("--ckpt_path", type=str | None, default=None)
-        parser.add_argument("--weights_only", type=bool | None, default=None)
 
 
 def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule, Trainer]:
@@ -145,21 +152,33 @@ def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule,
         arguments: ``--config …`` and further options of ``rrsis fit``; also a ``config.yaml`` that it left behind.
     """
     _quiet()
-    sys.argv = sys.argv[:1]  # Lightning warns of arguments beside those that it is given
-    for method in MODELS.values():
-        method.module()
-    built = _Parts(
-        RRSISModule,
-        RRSISDataModule,
-        subclass_mode_model=True,
-        trainer_defaults={"num_sanity_val_steps": 0},
-        seed_everything_default=0,
-        save_config_callback=None,
-        auto_configure_optimizers=False,
-        run=False,
-        args=list(arguments),
-    )
+    with _bare_command_line():
+        built = _Parts(run=False, args=list(arguments), save_config_callback=None)
     return built.model, built.datamodule, built.trainer
+
+
+@contextlib.contextmanager
+def _bare_command_line() -> Iterator[None]:
+    """Hide ``sys.argv``: Lightning warns where it differs from what is parsed."""
+    earlier, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = earlier
+
+
+def _refuse_lost_settings(arguments: Sequence[str]) -> None:
+    """Refuse an option for a part of a nested setting: jsonargparse drops other parts of it without a word.
+
+    Raises:
+        ConfigError: see there.
+    """
+    parts: dict[str, list[str]] = {}
+    for word in arguments:
+        if found := re.match(r"--(model\.(?:init_args\.)?settings\.\w+)\.([\w.]+)", word):
+            parts.setdefault(found[1], []).append(f"{found[2]}: …")
+    for section, names in parts.items():
+        raise ConfigError(f"the parts of a nested setting go together: --{section} '{{{', '.join(names)}}}'")
 
 
 def _quiet() -> None:

@@ -49,6 +49,7 @@ class RRSISModule(lightning.LightningModule):
         weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``), or one of a
             whole model: ours or the authors'.
         learning_rates: one for each of the method's parameter groups.
+        rate_factor: multiplies all of them; one number to search, or to follow the batch size with.
         weight_decay: AdamW's.
         decay: ``all`` that trains decays, as in the published recipes; ``matrices``: norms, biases, gates and other
             vectors and scalars do not.
@@ -71,6 +72,7 @@ class RRSISModule(lightning.LightningModule):
         settings: dict[str, Any] | None = None,
         weights: dict[str, str] | str | None = None,
         learning_rates: dict[str, float] | None = None,
+        rate_factor: float = 1.0,
         weight_decay: float = 0.05,
         decay: Decay = "all",
         betas: tuple[float, float] = (0.9, 0.999),
@@ -166,7 +168,8 @@ class RRSISModule(lightning.LightningModule):
         Raises:
             ConfigError: a group without a rate, or a rate without a group.
         """
-        groups = check_rates(self.model, self.hparams["learning_rates"] or {})
+        given = check_rates(self.model, self.hparams["learning_rates"] or {})
+        groups = [{**group, "lr": group["lr"] * self.hparams["rate_factor"]} for group in given]
         if self.hparams["decay"] == "matrices":
             groups = [part for group in groups for part in spare_vectors(group)]
         optimiser = torch.optim.AdamW(
@@ -189,9 +192,9 @@ class RRSISModule(lightning.LightningModule):
         """Lightning hook."""
         self._start_metrics(self._data().test_split, self.trainer.limit_test_batches, details=True)
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Score a batch of whole scenes."""
-        self._score(batch)
+    def validation_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
+        """Score a batch of whole scenes; callbacks get the answer."""
+        return self._score(batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
         """Score a batch of whole scenes; callbacks get the answer."""

@@ -1,0 +1,40 @@
+"""Search hyper-parameters without an account: `make sweep SWEEP=configs/sweeps/rsrefseg_tiny.yaml ARGS="--runs 12"`.
+
+The file is the one that `wandb sweep` reads. Runs go one after another to runs/sweeps/NAME; an interrupted sweep goes
+on where it was, a larger --runs continues a finished one.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rrsis_zoo.bench.sweeps import Study, read_sweep
+from rrsis_zoo.errors import RRSISError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sweep", type=Path, help="sweep file, for instance configs/sweeps/rsrefseg_tiny.yaml")
+    parser.add_argument("--runs", type=int, help="how many runs in all; a grid ends by itself")
+    parser.add_argument("--folder", type=Path, help="of the runs; by default runs/sweeps/NAME")
+    parser.add_argument("--seed", type=int, default=0, help="of the proposals")
+    parser.add_argument("--retry-failed", action="store_true", help="forget the runs that failed")
+    options = parser.parse_args()
+    folder = options.folder or Path("runs/sweeps") / options.sweep.stem
+    study = Study(read_sweep(options.sweep), folder, options.seed)
+    if options.retry_failed:
+        study.forget_failed()
+    study.run(options.runs, say=lambda line: print(line, flush=True))
+    print(f"\n{study.markdown()}\nwrote {folder / 'sweep.md'} and sweep.json")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RRSISError as error:
+        print(f"sweep: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("sweep: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,122 @@
+"""What a run was and what it left, in W&B: configuration, code, tables and artefacts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
+
+from rrsis_zoo.provenance import code_version
+from rrsis_zoo.training.loggers import wandb_logger
+from rrsis_zoo.training.module import RRSISModule
+
+CLASSES = ("category", "kind", "size", "words", "length")
+"""Ways of dividing a test into classes; each has a table ``test/per_CLASS``."""
+METRICS = ("n", "oiou", "miou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9")
+"""Columns of those tables after the class."""
+RESULTS = ("test.json", "test_samples.jsonl.gz", "predictions.png")
+"""Files of the artefact that a test leaves."""
+_EVALUATION = (
+    "protocol",
+    "eval_size",
+    "text_mode",
+    "dataset",
+    "split",
+    "n",
+    "weights_sha256",
+    "annotations_sha256",
+)
+
+
+class RunRecord(Callback):
+    """Sends what makes a run's numbers worth something later; nothing where W&B is not among the loggers.
+
+    * At the start, as configuration: ``stage``, ``method``, ``code`` (version, commit, whether files were changed) and
+      the resolved configuration of the command line (``model``, ``data``, ``trainer``, ``seed_everything``).
+    * After training: the best checkpoint as an artefact of type ``model``, with its score.
+    * After a test: what its numbers depend on as configuration ``evaluation``, a table for every way of dividing the
+      samples into classes (``test/per_category`` …), and the artefact ``results`` of ``test.json``, all per-sample
+      results and the figure.
+
+    Args:
+        checkpoint: whether the best checkpoint is sent; a published size's is several gigabytes. Offline it stays where
+            it is and is read when the run is synchronised.
+    """
+
+    def __init__(self, checkpoint: bool = True) -> None:
+        self.checkpoint = checkpoint
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Send the configuration."""
+        logger = wandb_logger(trainer)
+        if logger is None:
+            return
+        said = {"stage": TrainerFn(stage).value, "method": cast(RRSISModule, pl_module).method, "code": code_version()}
+        logger.experiment.config.update({**said, **resolved(trainer)}, allow_val_change=True)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Send what the run left; here, because the files of a test are written in hooks before this one."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must ask
+        logger = wandb_logger(trainer)
+        if logger is None:
+            return
+        if stage == "fit" and self.checkpoint:
+            self._send_checkpoint(logger, trainer, cast(RRSISModule, pl_module))
+        if stage == "test" and (folder / "test.json").is_file():
+            record = json.loads((folder / "test.json").read_text(encoding="utf-8"))
+            said = {name: record[name] for name in _EVALUATION}
+            logger.experiment.config.update({"evaluation": said}, allow_val_change=True)
+            for name in CLASSES:
+                if rows := class_rows(record["breakdown"], name):
+                    logger.log_table(f"test/per_{name}", columns=[name, *METRICS], data=rows)
+            self._send_results(logger, folder, said)
+
+    def _send_checkpoint(self, logger: WandbLogger, trainer: Trainer, module: RRSISModule) -> None:
+        import wandb
+
+        kept = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)), None)
+        if kept is None or not kept.best_model_path:
+            return
+        score = None if kept.best_model_score is None else float(kept.best_model_score)
+        about = {"method": module.method, "preset": module.hparams["preset"], "monitor": kept.monitor, "score": score}
+        artefact = wandb.Artifact(f"checkpoint-{logger.experiment.id}", type="model", metadata=about)
+        # not copied first: gigabytes, and nothing writes it any more
+        artefact.add_file(os.path.abspath(kept.best_model_path), name="best.ckpt", policy="immutable")
+        logger.experiment.log_artifact(artefact, aliases=["best"])
+
+    def _send_results(self, logger: WandbLogger, folder: Path, about: dict[str, Any]) -> None:
+        import wandb
+
+        artefact = wandb.Artifact(f"results-{logger.experiment.id}", type="results", metadata=about)
+        for name in RESULTS:
+            if (folder / name).is_file():
+                artefact.add_file(str(folder.absolute() / name), name=name, policy="immutable")
+        logger.experiment.log_artifact(artefact)
+
+
+def resolved(trainer: Trainer) -> dict[str, Any]:
+    """Return the command line's configuration with all defaults, plain values; empty for a trainer made in Python."""
+    saved = next((c for c in cast(Any, trainer).callbacks if isinstance(c, SaveConfigCallback)), None)
+    if saved is None:
+        return {}
+    given = json.loads(saved.parser.dump(saved.config, skip_none=False, format="json"))
+    return {name: given[name] for name in ("model", "data", "trainer", "seed_everything", "ckpt_path") if name in given}
+
+
+def class_rows(breakdown: Mapping[str, Any], name: str) -> list[list[Any]]:
+    """Return a line for every class of one way of dividing a test: class, n and metrics in percent, None where unknown.
+
+    Args:
+        breakdown: of a test's record, see `rrsis_zoo.metrics.breakdown.breakdown`.
+        name: one of ``CLASSES``; without it in the breakdown there are no lines.
+    """
+    counted = breakdown.get(f"per_{name}_n", {})
+    return [[value, *(breakdown[f"per_{name}_{metric}"].get(value) for metric in METRICS)] for value in counted]
