@@ -153,6 +153,7 @@ def test_difference(tmp_path, protocol, sign):
     (note,) = [note for note in table.notes if "ours: preset l" in note]
     assert "2 of 3 trainings (seed 1, 2)" in note
     assert "annotations abababababab" in note
+    assert note.endswith("N is 30, the published split has 3,481.")
     assert "commit c0ffeec0ffee" in note
     for text in (table.markdown(), table.csv(), table.latex(), table.html()):
         assert "not run" in text  # the other data sets

@@ -15,9 +15,13 @@ from pathlib import Path
 from rrsis_zoo.bench.estimates import MAIN, Board, Trial, estimate
 from rrsis_zoo.bench.formats import Cell, Column, Table, number
 from rrsis_zoo.cards.card import ModelCard, Score
+from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.registry import MODELS
+
+DATASETS = (REFSEGRS, RRSIS_D, RISBENCH)
+"""The published data sets."""
 
 METRICS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
 """In the order in which papers print them."""
@@ -206,11 +210,15 @@ def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) 
 def _run_of(card: ModelCard, score: Score, board: Board, trial: Trial) -> str:
     said = trial.finished[0].result
     seeds = ", ".join("not known" if job.seed is None else str(job.seed) for job in trial.finished)
+    counts = next(data.counts for data in DATASETS if data.title == score.dataset)
+    whole = next(count for split, count in counts.items() if split == score.split)
+    n = len(board.samples)
+    part = "" if n == whole else f" N is {n:,}, the published split has {whole:,}."
     return (
         f"{card.title.partition(':')[0]} on {score.dataset}, {score.split}, ours: preset {said['preset']}, "
         f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {said['text_mode']}, "
         f"evaluation size {said['eval_size']}, annotations {said['annotations_sha256'][:12]}, "
-        f"commit {(said['code']['commit'] or 'not known')[:12]}."
+        f"commit {(said['code']['commit'] or 'not known')[:12]}.{part}"
     )
 
 
