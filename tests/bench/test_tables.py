@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rrsis_zoo.bench.baselines import best_constant
 from rrsis_zoo.bench.tables import Row, comparison, read_counts
 from rrsis_zoo.data.masks import RunLengths, encode_mask
 from rrsis_zoo.data.records import Record
@@ -21,14 +20,6 @@ def square(top, left, side=10):
     mask = np.zeros((20, 20), dtype=np.bool_)
     mask[top : top + side, left : left + side] = True
     return mask
-
-
-def test_best_constant_is_the_best_of_its_kind():
-    train = [record(i, square(0, 0)) for i in range(3)] + [record(3, square(10, 10))]
-    test = [record(0, square(0, 0)), record(1, square(0, 0)), record(2, square(0, 0, 5))]
-    counts = best_constant(train, test)
-    # thresholds above 1/4 leave the upper left square: IoU 1, 1, 25/100
-    assert counts.tolist() == [[100, 100], [100, 100], [25, 100]]
 
 
 def test_table_from_counts(tmp_path):
