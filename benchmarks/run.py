@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,8 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: Mapping[str, str], start: float) -> int:
+    print(f"{suite.name}: looking at configuration, weights and data of {len(jobs)} jobs", flush=True)
     # late: torch and Lightning take some seconds, which a mistake in the suite need not wait for
-    from contextlib import nullcontext
-
     from rrsis_zoo.bench import plan, runner
     from rrsis_zoo.bench.jobs import decide
     from rrsis_zoo.bench.keys import Keys

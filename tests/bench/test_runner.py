@@ -57,10 +57,10 @@ PROGRAM = """
 
 PROFILE = """
     import json, sys
-    config, out = sys.argv[2], sys.argv[4]
-    if "broken" in out:
+    assert sys.argv[1] == "--out"
+    if "broken" in sys.argv[2]:
         sys.exit("no")
-    open(out, "w").write(json.dumps({"config": config}))
+    open(sys.argv[2], "w").write(json.dumps({"arguments": sys.argv[3:]}))
 """
 
 
@@ -82,7 +82,7 @@ def program(tmp_path, monkeypatch):
 def planned(name, seed=1, fault="", role="method", **parts):
     job = Job("s", name, "one", seed, name.capitalize(), role, (), (), {}, 2.0)
     known = {**PARTS, **parts}
-    return Planned(job, (), {} if fault else known, "" if fault else key_of(known), fault)
+    return Planned(job, ("--seed_everything", str(seed)), {} if fault else known, "" if fault else key_of(known), fault)
 
 
 def run(plans, folder, places=None, retry=False):
@@ -176,7 +176,7 @@ def test_how_long_it_takes():
         {"name": "y", "status": "failed", "reason": "why", "fit": None},
     ]
     assert summary(suite, records, 2.0) == [
-        "s: 1 of 2 jobs finished; 2.0 minutes of at most 3 now, 1.5 minutes of processor time in all jobs",
+        "s: 1 of 2 jobs finished; this took 2.0 minutes (limit 3), all jobs together 1.5 minutes of processor time",
         "FAILED y: why",
     ]
 
@@ -267,8 +267,8 @@ def test_profiles(program):
     with Processes() as processes:
         faults = run_profiles(plans, records, program, place, processes, lines.append)
     assert lines[0] == "a--one--seed1: profiling"
-    config = program / "a--one--seed1" / "fit" / "version_0" / "config.yaml"
-    assert read_json(program / "a--one--seed1" / "job.json") == {**records[0], "profile": {"config": str(config)}}
+    profile = {"arguments": ["--seed_everything", "1"]}
+    assert read_json(program / "a--one--seed1" / "job.json") == {**records[0], "profile": profile}
     log = program / "broken--one--seed1" / "profile.log"
     assert faults == [f"broken--one--seed1: profiling ended with status 1: no; log: {log}"]
     assert all(

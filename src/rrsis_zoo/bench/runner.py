@@ -182,7 +182,8 @@ def run_profiles(
     """
     faults: list[str] = []
     done: set[str] = set()
-    for job, record in zip((p.job for p in planned), records, strict=True):
+    for one, record in zip(planned, records, strict=True):
+        job = one.job
         if record["status"] != "finished" or job.role == "ablation" or job.model in done:
             continue
         done.add(job.model)
@@ -192,9 +193,8 @@ def run_profiles(
             continue
         say(f"{job.name}: profiling")
         target, log = home / "profile.json", home / "profile.log"
-        config = home / "fit" / "version_0" / "config.yaml"  # all parts and overrides in one, as it was trained
         log.unlink(missing_ok=True)
-        arguments = ["--config", str(config), "--out", str(target)]
+        arguments = ["--out", str(target), *one.arguments]
         usage = processes.wait(processes.start(PROFILER, arguments, log, place.environment))
         measured = read_json(target) if usage.status == 0 else None
         if measured is None:
@@ -241,10 +241,10 @@ def summary(suite: Suite, records: Sequence[Mapping[str, Any]], minutes: float) 
     """Return how the suite ended, in words: what it took, beside what it was allowed, and every failure."""
     failed = [record for record in records if record["status"] != "finished"]
     spent = sum(record[stage]["cpu_s"] for record in records for stage in ("fit", "test") if record.get(stage)) / 60
-    limit = f" of at most {suite.minutes:g}" if suite.minutes else ""
+    limit = f" (limit {suite.minutes:g})" if suite.minutes else ""
     lines = [
-        f"{suite.name}: {len(records) - len(failed)} of {len(records)} jobs finished; {minutes:.1f} minutes{limit} "
-        f"now, {spent:.1f} minutes of processor time in all jobs"
+        f"{suite.name}: {len(records) - len(failed)} of {len(records)} jobs finished; this took {minutes:.1f} "
+        f"minutes{limit}, all jobs together {spent:.1f} minutes of processor time"
     ]
     return lines + [f"FAILED {record['name']}: {record['reason']}" for record in failed]
 

@@ -18,7 +18,7 @@ A suite file is YAML::
         title: Control (tiny)
         configs: [configs/control.yaml, configs/overlays/control_tiny.yaml]
         options: {trainer.max_epochs: 2, model.init_args.cosine_epochs: 2}
-        cpu_minutes: 4.2               # measured; only the plan reads it
+        cpu_minutes: 4.2               # of one job, as far as it is known; only the plan reads it
       control-shuffled:
         title: Control (tiny), training expressions shuffled
         role: ablation                 # method (default), control, ablation
@@ -97,7 +97,7 @@ class Model:
         role: see `Role`.
         against: rows that it is compared with, pair by pair.
         seeds: one job each.
-        cpu_minutes: processor time of one job as measured earlier, None where it was not.
+        cpu_minutes: processor time of one job, None where it is not known.
         special: dataset -> what is set differently on it.
     """
 
