@@ -19,7 +19,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -118,7 +118,9 @@ def published_text(names: list[str] | None = None) -> str:
         rows.append((f"`{said.name}`", score.dataset, score.split, *values, f"{number}"))
     columns = ("method", "data set", "split", *_METRICS.values(), "note")
     table = _table(columns, rows, numbers=range(3, len(columns)))
-    said_of = [f"{i}. `{name}`. Protocol: {how}. Printed in {source}." for i, (name, how, source) in enumerate(notes, 1)]
+    said_of = [
+        f"{i}. `{name}`. Protocol: {how}. Printed in {source}." for i, (name, how, source) in enumerate(notes, 1)
+    ]
     return "\n".join([table, "", *said_of])
 
 
@@ -156,16 +158,13 @@ def helps(name: str) -> dict[str, str]:
     with _plain_terminal():
         if name in cli._LIGHTNING:
             out = io.StringIO()
-            with redirect_stdout(out), mock.patch.object(sys, "argv", ["rrsis"]):
-                try:
-                    cli.run([name, "--help"])
-                except SystemExit:  # that is how parsers end after their help
-                    pass
+            with redirect_stdout(out), mock.patch.object(sys, "argv", ["rrsis"]), suppress(SystemExit):  # after a help
+                cli.run([name, "--help"])
             return {name: out.getvalue()}
         return {" ".join(p.prog.split()[1:]): p.format_help() for p in _parsers(_parser_of(name))}
 
 
-class _Found(Exception):  # noqa: N818 - it is no error
+class _Found(Exception):
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.parser = parser
 
@@ -290,7 +289,9 @@ def fill(text: str, page: Path, shown: Path | None = None) -> str:
 def readme_text(readme: str) -> str:
     """Return the README with its table of published results as the cards have it."""
     table = f"<!-- published table -->\n\n{published_text()}\n\n<!-- end of published table -->"
-    return re.sub(r"<!-- published table -->.*?<!-- end of published table -->", lambda _: table, readme, flags=re.DOTALL)
+    return re.sub(
+        r"<!-- published table -->.*?<!-- end of published table -->", lambda _: table, readme, flags=re.DOTALL
+    )
 
 
 if __name__ == "__main__":
