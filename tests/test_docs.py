@@ -142,7 +142,7 @@ def test_every_method_has_its_page(site):
             card.paper,
             card.code_licence,
             *card.presets,
-            *(source for r in card.releases for source in r.files),
+            *(f"{release.source}:{release.files[0]}" for release in card.releases),
         ):
             assert said in page, said
         for score in card.published:
