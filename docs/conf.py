@@ -31,11 +31,12 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
+    "sphinx.ext.linkcode",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 nitpicky = True
+smartquotes = False  # two hyphens begin an option
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -72,6 +73,15 @@ ALIASES = {
     if not name.startswith("_")
 }
 """The public names at the package's top -> where they are written."""
+
+
+def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
+    """Return where on GitHub something is written."""
+    place = f"src/{info['module'].replace('.', '/')}"
+    for path in (f"{place}.py", f"{place}/__init__.py"):
+        if domain == "py" and (pages.ROOT / path).is_file():
+            return f"{pages.REPOSITORY}/blob/main/{path}"
+    return None
 
 
 def fill(app: Sphinx, docname: str, source: list[str]) -> None:

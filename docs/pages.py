@@ -2,7 +2,8 @@
 
 A page asks for it with a comment of its own line, which `fill` replaces::
 
-    <!-- made from: card rsrefseg -->      the method's card
+    <!-- made from: card rsrefseg -->      whose a method is
+    <!-- made from: sizes rsrefseg -->     its presets, trained weights and published results
     <!-- made from: published -->          published results of all methods
     <!-- made from: commands -->           the help of all commands
     <!-- made from: page benchmarks/README.md -->            another page, without its title
@@ -19,7 +20,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -52,7 +53,7 @@ _METRICS = {
 
 
 def card_text(name: str) -> str:
-    """Return a method's card: whose it is, its presets, what it starts from, trained weights, published results."""
+    """Return whose a method is and where it is."""
     said = card(name)
     code = f"{said.code_licence}, <{said.code}>" if said.code else said.code_licence
     facts = [
@@ -64,11 +65,17 @@ def card_text(name: str) -> str:
         ("Lightning class", _class(said.lightning_class)),
         ("in this repository", f"[{said.torch_class.partition(':')[0].rpartition('.')[2]}.py]({_source(said)})"),
     ]
-    parts = [_table(("", ""), facts), "## Presets", _presets(said)]
+    return _table(("", ""), facts)
+
+
+def sizes_text(name: str) -> str:
+    """Return a method's presets and what they start from, the authors' trained weights, published results."""
+    said = card(name)
+    parts = ["## Presets", _presets(said)]
     if said.releases:
         parts += ["## The authors' trained weights", _releases(said)]
     if said.published:
-        parts += ["## Published results", published_text([name])]
+        parts += ["## Published results", published_text(name)]
     return "\n\n".join(parts)
 
 
@@ -106,20 +113,21 @@ def _releases(said: ModelCard) -> str:
     return _table(("release", "trained on", "preset", "source", "licence"), rows) + f"\n\n{fetch}"
 
 
-def published_text(names: list[str] | None = None) -> str:
-    """Return what was published of the methods, in percent, each line with a note of its protocol and source."""
-    scores = [(MODELS[name], score) for name in names or MODELS for score in MODELS[name].published]
+def published_text(only: str = "") -> str:
+    """Return what was published of all methods or of one, in percent, with notes of protocol and source."""
+    scores = [(MODELS[name], score) for name in ([only] if only else MODELS) for score in MODELS[name].published]
     scores.sort(key=lambda pair: (pair[1].dataset, pair[1].split))  # what may be compared stands together
     notes = list(dict.fromkeys((said.name, *_note(score)) for said, score in scores))
     rows = []
     for said, score in scores:
         values = [f"{score.values[metric]:.2f}" if metric in score.values else "–" for metric in _METRICS]
         number = notes.index((said.name, *_note(score))) + 1
-        rows.append((f"`{said.name}`", score.dataset, score.split, *values, f"{number}"))
-    columns = ("method", "data set", "split", *_METRICS.values(), "note")
-    table = _table(columns, rows, numbers=range(3, len(columns)))
-    said_of = [f"{i}. `{name}`. Protocol: {how}. Printed in {source}." for i, (name, how, source) in enumerate(notes, 1)]
-    return "\n".join([table, "", *said_of])
+        method = () if only else (f"`{said.name}`",)
+        rows.append((*method, score.dataset, score.split, *values, f"{number}"))
+    columns = (*(() if only else ("method",)), "data set", "split", *_METRICS.values(), "note")
+    table = _table(columns, rows, numbers=range(len(columns) - len(_METRICS) - 1, len(columns)))
+    lines = [f"{i}. `{name}`. Protocol: {how}. Printed in {source}." for i, (name, how, source) in enumerate(notes, 1)]
+    return "\n".join([table, "", *lines])
 
 
 def _note(score: Score) -> tuple[str, str]:
@@ -156,16 +164,13 @@ def helps(name: str) -> dict[str, str]:
     with _plain_terminal():
         if name in cli._LIGHTNING:
             out = io.StringIO()
-            with redirect_stdout(out), mock.patch.object(sys, "argv", ["rrsis"]):
-                try:
-                    cli.run([name, "--help"])
-                except SystemExit:  # that is how parsers end after their help
-                    pass
+            with redirect_stdout(out), mock.patch.object(sys, "argv", ["rrsis"]), suppress(SystemExit):  # after a help
+                cli.run([name, "--help"])
             return {name: out.getvalue()}
         return {" ".join(p.prog.split()[1:]): p.format_help() for p in _parsers(_parser_of(name))}
 
 
-class _Found(Exception):  # noqa: N818 - it is no error
+class _Found(Exception):
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.parser = parser
 
@@ -246,7 +251,8 @@ def _outside_code(text: str, change: Callable[[str], str]) -> str:
 
 _MAKERS: dict[str, Callable[[str], str]] = {
     "card": card_text,
-    "published": lambda _: published_text(),
+    "sizes": sizes_text,
+    "published": published_text,
     "commands": lambda _: commands_text(),
     "page": page_text,
 }
@@ -290,7 +296,9 @@ def fill(text: str, page: Path, shown: Path | None = None) -> str:
 def readme_text(readme: str) -> str:
     """Return the README with its table of published results as the cards have it."""
     table = f"<!-- published table -->\n\n{published_text()}\n\n<!-- end of published table -->"
-    return re.sub(r"<!-- published table -->.*?<!-- end of published table -->", lambda _: table, readme, flags=re.DOTALL)
+    return re.sub(
+        r"<!-- published table -->.*?<!-- end of published table -->", lambda _: table, readme, flags=re.DOTALL
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -74,9 +75,61 @@ def test_internal_links(site):
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             assert target.exists(), f"{path.relative_to(site)} leads to {link}"
             checked += 1
-            if target in pages and target.name != "genindex.html" and "_modules" not in target.parts:
+            if target in pages and target.name != "genindex.html":
                 assert unquote(parts.fragment) in pages[target].anchors, f"{path.relative_to(site)} leads to {link}"
     assert checked > 5000
+
+
+@pytest.fixture(scope="module")
+def pages():
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_has_the_published_table(pages):
+    """`python docs/pages.py` writes it anew."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "| `evisam3` | RRSIS-D | test |" in readme
+    assert pages.readme_text(readme) == readme
+
+
+def test_what_cannot_be_made_is_named(pages, tmp_path):
+    page = ROOT / "docs" / "index.md"
+    for text, said in (
+        ("<!-- made from: nothing -->", "nothing is made from 'nothing'"),
+        ("<!-- made from: page README.md: No such section -->", "no section 'No such section'; it has"),
+        ("[a](../nowhere.md)", "nowhere.md is not there"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            pages.fill(text, page)
+    kept = "```python\nx[0](../nowhere.md)\n```\n\n[a](#here) [b](https://example.org/x)"
+    assert pages.fill(kept, page) == kept
+    assert pages.fill("[a](../src)", page) == f"[a]({pages.REPOSITORY}/tree/main/src)"
+    assert pages.fill("[a](../notebooks/01_first_mask.ipynb#x)", page) == "[a](notebooks/01_first_mask.ipynb#x)"
+
+
+def test_commands_of_the_pages_are_commands(pages):
+    """What a page of `docs` or a notebook says to type begins with a command that there is."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
+    lines = [
+        line
+        for text in texts
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert len(lines) > 10
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in lines:
+        program, *rest = line.split()
+        assert program in ("rrsis", "make", "hf", "pip") or line.startswith("  "), line
+        if program == "rrsis":
+            assert rest[0] in pages.COMMANDS, line
+        if program == "make":
+            assert f"\n{rest[0]}:" in makefile, line
 
 
 def test_every_method_has_its_page(site):
@@ -85,7 +138,12 @@ def test_every_method_has_its_page(site):
         page = " ".join("".join(Page(site / "methods" / f"{name}.html").text).split())
         card = MODELS[name]
         assert f'href="{name}.html"' in index, f"docs/methods/index.md does not name {name}"
-        for said in (card.paper, card.code_licence, *card.presets, *(source for r in card.releases for source in r.files)):
+        for said in (
+            card.paper,
+            card.code_licence,
+            *card.presets,
+            *(f"{release.source}:{release.files[0]}" for release in card.releases),
+        ):
             assert said in page, said
         for score in card.published:
             assert all(f"{value:.2f}" in page for value in score.values.values())

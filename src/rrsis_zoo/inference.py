@@ -48,7 +48,7 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
         >>> model.fit_tokenizer(["the ship", "the pier"])
         >>> result = segment(model, np.zeros((90, 120, 3), np.uint8), ["the ship", "the pier"])
         >>> result.masks.shape, result.masks.dtype, result.heatmaps.shape
-        ((2, 90, 120), dtype('bool'), (2, 16, 16))
+        ((2, 90, 120), dtype('bool'), (2, 8, 8))
 
     Raises:
         ConfigError: an image of another kind, or no sentence.

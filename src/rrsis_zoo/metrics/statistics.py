@@ -115,7 +115,7 @@ def scene_interval(
         >>> iou = [0.9, 0.8, 0.1, 0.2, 0.7, 0.6]
         >>> interval = scene_interval(iou, ["a", "a", "b", "b", "c", "c"])
         >>> f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-        'X'
+        '0.55 [0.15, 0.85]'
     """
     sums = _SceneSums(values, weights, scenes)
     _check_draws(level, draws)

@@ -28,7 +28,7 @@ class WarmupCosine:
     Example:
         >>> factor = WarmupCosine(steps_per_epoch=10, warmup_epochs=1, cosine_start=1, cosine_epochs=4)
         >>> [round(factor(step), 2) for step in (0, 5, 10, 30, 50)]
-        [0.01, 0.5, 1.0, 0.5, 0.0]
+        [0.01, 0.51, 1.0, 0.5, 0.0]
     """
 
     steps_per_epoch: int

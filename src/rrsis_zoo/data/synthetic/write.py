@@ -132,9 +132,12 @@ def make_sample(split: str, index: int, *, size: int = 128, seed: int = 0, expre
     Example:
         >>> sample = make_sample("test", 0)
         >>> sample.scene.image.shape, sample.scene.theme
-        ((128, 128, 3), 'X')
-        >>> [said.text for said in sample.expressions]
-        ['X']
+        ((128, 128, 3), 'coast')
+        >>> for said in sample.expressions:
+        ...     print(said.text)
+        the harbor farthest from the swimming pool
+        the harbor below the swimming pool
+        the swimming pool in the image
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
