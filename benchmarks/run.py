@@ -137,7 +137,6 @@ def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -
     """Make tables, report and figures from what lies in the folder of the runs."""
     from rrsis_zoo.bench.published import read_published
     from rrsis_zoo.bench.report import write_report
-
     from rrsis_zoo.bench.tables import read_runs, tables_of, write_tables
 
     results.mkdir(parents=True, exist_ok=True)

@@ -216,7 +216,8 @@ class RRSISModule(lightning.LightningModule):
         self._log_metrics("test")
 
     def _start_metrics(self, split: Any, limit: float | int, details: bool) -> None:
-        partial = self.trainer.sanity_checking or limit != 1.0
+        whole = isinstance(limit, float) and limit == 1.0  # the whole number 1 is one batch
+        partial = self.trainer.sanity_checking or not whole
         self.metrics.start(self._data().sample_ids(split), complete=not partial, details=details)
 
     def _score(self, batch: Batch) -> Answer:
