@@ -80,8 +80,9 @@ def test_choice_does_not_follow_the_order():
     assert chosen(names[:3], 24) == sorted(chosen(names[:3], 24), key=chosen(names, 1000).index)
 
 
-def test_a_run_that_is_cut_short_shows_what_it_saw(tree, tmp_path):
-    samples = run(tree, tmp_path, limit_test_batches=2)[2]
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_run_that_is_cut_short_shows_what_it_saw(tree, tmp_path, batches):
+    samples = run(tree, tmp_path, limit_test_batches=batches)[2]
     assert 0 < len(samples) < 10
     folders = [path.name for path in sorted((tmp_path / "gallery").iterdir()) if path.is_dir()]
     assert folders == [f"{i:02d}" for i in range(len(samples))]
