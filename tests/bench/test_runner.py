@@ -29,6 +29,8 @@ PROGRAM = """
     import json, os, subprocess, sys, time
     from pathlib import Path
 
+    import __main__
+    assert __main__.__spec__.name == "fake_rrsis"  # by this name Lightning starts further processes
     command, arguments = sys.argv[1], sys.argv[2:]
     value = dict(zip(arguments[::2], arguments[1::2]))
     folder = Path(value["--trainer.logger.save_dir"])
@@ -225,6 +227,7 @@ def test_nothing_is_left_behind(program, tmp_path, how):
     started = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = program / "a--one--seed1" / "fit.log"
     wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2, 60)
+    wait_until((program / "b--one--seed1" / "job.json").exists)
     pid = int(log.read_text().splitlines()[1])
     group = subprocess.run(["ps", "-o", "pid=", "-g", str(pid)], capture_output=True, text=True).stdout.split()
     assert len(group) == 2
@@ -235,7 +238,8 @@ def test_nothing_is_left_behind(program, tmp_path, how):
     (program / "a--one--seed1.spawn").unlink()
     records, lines = run([planned("a"), planned("b")], program)
     assert [record["status"] for record in records] == ["finished", "finished"]
-    assert any(line.startswith("a--one--seed1: training: from the beginning") for line in lines)
+    assert lines[0].startswith("a--one--seed1: training: from the beginning")
+    assert lines[1] == "b--one--seed1: finished earlier"
 
 
 def test_a_second_runner_is_refused(program):

@@ -277,8 +277,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.part")
+    """Write a file whole or not at all, whoever else writes it at the same time."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(draft, path)
 
