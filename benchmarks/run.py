@@ -8,7 +8,6 @@ kill loses nothing: the same command goes on from the last checkpoints.
 
 import argparse
 import fnmatch
-import shutil
 import signal
 import sys
 import time
@@ -135,14 +134,17 @@ def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, s
 
 def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Make tables, report and figures from what lies in the folder of the runs."""
+    from PIL import Image
+
     from rrsis_zoo.bench.published import read_published
     from rrsis_zoo.bench.report import write_report
     from rrsis_zoo.bench.tables import read_runs, tables_of, write_tables
 
     results.mkdir(parents=True, exist_ok=True)
     literature = read_published(Path(__file__).parent / "published_results.csv")
-    write_tables(tables_of(read_runs(folder), literature), results)
-    write_report(folder, results / "report.html")
+    tables = tables_of(read_runs(folder), literature)
+    write_tables(tables, results)
+    write_report(folder, results / "report.html", tables)
     shown = set()
     for record in records:  # the first seed of everything comes first
         row = (record.get("model"), record.get("dataset"))
@@ -150,7 +152,9 @@ def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -
             continue
         shown.add(row)
         figure = folder / record["name"] / "test" / "version_0" / "predictions.png"
-        shutil.copy(figure, results / f"{record['model']}--{record['dataset']}.png")
+        with Image.open(figure) as picture:  # 256 colours are a fifth of the size
+            small = picture.convert("RGB").quantize(256)
+        small.save(results / f"{record['model']}--{record['dataset']}.png", optimize=True)
 
 
 if __name__ == "__main__":
