@@ -25,7 +25,21 @@ from rrsis_zoo.weights.loading import find_weights
 
 
 class RRSISCLI(LightningCLI):
-    """The command line of all methods."""
+    """The command line of all methods; it reads ``sys.argv`` unless it is given ``args``."""
+
+    def __init__(self, **options: Any) -> None:
+        for method in MODELS.values():
+            method.module()  # short class names resolve only for imported modules
+        super().__init__(
+            RRSISModule,
+            RRSISDataModule,
+            subclass_mode_model=True,
+            trainer_defaults={"num_sanity_val_steps": 0},
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            **options,
+        )
 
     def before_instantiate_classes(self) -> None:
         """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing."""
@@ -70,7 +84,7 @@ def run_lightning(arguments: Sequence[str]) -> int:
     _quiet()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
-    _start(RRSISCLI)
+    RRSISCLI()
     return 0
 
 
@@ -103,7 +117,7 @@ def resolve(arguments: Sequence[str]) -> dict[str, Any]:
     earlier, sys.argv = sys.argv, sys.argv[:1]  # Lightning warns where it differs from what is parsed
     try:
         with contextlib.redirect_stderr(said):
-            cli = _start(_ParsedCLI, run=False, args=list(arguments))
+            cli = _ParsedCLI(run=False, args=list(arguments))
     except SystemExit as error:  # how the parser refuses: it has printed why
         why = " ".join(line.strip() for line in said.getvalue().splitlines() if line.strip())
         raise ConfigError(f"rrsis fit would refuse its arguments: {why.rpartition('error: ')[2]}") from error
@@ -111,21 +125,6 @@ def resolve(arguments: Sequence[str]) -> dict[str, Any]:
         sys.argv = earlier
     config = json.loads(cli.parser.dump(cli.config, skip_none=False, format="json"))
     return {name: config[name] for name in ("seed_everything", "trainer", "model", "data")}
-
-
-def _start(kind: type[RRSISCLI], **options: Any) -> RRSISCLI:
-    for method in MODELS.values():
-        method.module()  # short class names resolve only for imported modules
-    return kind(
-        RRSISModule,
-        RRSISDataModule,
-        subclass_mode_model=True,
-        trainer_defaults={"num_sanity_val_steps": 0},
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        auto_configure_optimizers=False,
-        **options,
-    )
 
 
 def _quiet() -> None:
