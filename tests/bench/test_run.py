@@ -16,7 +16,7 @@ import yaml
 from rrsis_zoo.bench.keys import Keys
 from rrsis_zoo.bench.plan import Slot, plan
 from rrsis_zoo.bench.processes import Processes
-from rrsis_zoo.bench.runner import run_jobs
+from rrsis_zoo.bench.runner import run_jobs, write_suite
 from rrsis_zoo.bench.suites import read_suite
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.synthetic import make_synthetic
@@ -199,3 +199,18 @@ def test_tables_and_report_are_made_of_the_runs(script, tmp_path, monkeypatch):
     assert {p.name: p.read_text() for p in results.iterdir()} == {
         "a--one.png": "a--one--seed1", "b--one.png": "b--one--seed2",
     }  # fmt: skip
+
+
+def test_tables_and_report_of_a_real_job(whole, place, script, tmp_path, monkeypatch):
+    """With the real tables and the real report: the numbers are the job's."""
+    record, folder = whole
+    monkeypatch.chdir(place)
+    write_suite(read_suite(place / "s.yaml"), folder.parent)
+    script.publish(folder.parent, tmp_path, [record])
+    (row,) = csv.DictReader((tmp_path / "main.csv").open())
+    assert row["method"] == "Short"
+    assert float(row["oiou"]) == record["result"]["metrics"]["oiou"]
+    for form in ("md", "tex", "html"):
+        assert "Short" in (tmp_path / f"main.{form}").read_text()
+    assert "Short" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "short--synthetic.png").stat().st_size > 10_000

@@ -162,7 +162,6 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
         seen.add(config["model"]["class_path"].split(".")[-2])
         if name == "embedded":
             assert config["trainer"]["accelerator"] == "cpu"
-            assert settings["preset"] == "tiny"
             assert config["trainer"]["check_val_every_n_epoch"] <= config["trainer"]["max_epochs"]
             assert settings["cosine_epochs"] == config["trainer"]["max_epochs"]
     assert seen == set(MODELS)
