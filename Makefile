@@ -81,7 +81,7 @@ many-expressions: $(READY) ## one image with 16 expressions: encoded once beside
 	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
 
 .PHONY: experts
-experts: $(READY) ## do EviSAM3's experts do anything? (six trainings of 80 s)
+experts: $(READY) ## do EviSAM3's experts do anything? (six trainings of 300 s)
 	$(BIN)/python benchmarks/experts.py $(ARGS)
 
 .PHONY: rs2sam2-forward

@@ -37,7 +37,7 @@ SCENES = 8  # a step
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=80, help="processor time of each training")
+    parser.add_argument("--seconds", type=float, default=300, help="processor time of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--starts", nargs="+", default=["published", "open"])
     parser.add_argument("--samples", type=int, default=450, help="validation expressions that are scored")
