@@ -1,7 +1,9 @@
 """Operations and memory of calls whose cost is known, and the record of every method."""
 
 import json
+import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -55,15 +57,20 @@ def test_calls_go_on_until_the_time_is_over():
 def test_peak_memory_of_a_known_call():
     """In turn small, large, small: neither hides the other, and the weights are in all of them.
 
-    Once it has seen large arrays, glibc's allocator may lay every call's array beside the last one's.
+    In a process of its own: once it has seen large arrays, glibc's allocator may lay every call's array beside the last
+    one's.
     """
-    model = nn.Linear(1024, 1024, bias=False)  # 4 MiB
-    mib = 2**20
+    code = """
+        import torch
+        from rrsis_zoo.bench.profile import Effort, measure
 
-    def allocate(megabytes):
-        return measure(lambda: torch.ones(megabytes * mib // 4), 1, model, SHORT)["peak_bytes"] / mib
-
-    small, large, again = allocate(20), allocate(100), allocate(20)
+        model = torch.nn.Linear(1024, 1024, bias=False)  # 4 MiB
+        for megabytes in (20, 100, 20):
+            call = lambda: torch.ones(megabytes * 2**18)
+            print(measure(call, 1, model, Effort(1, 2, 2, 0))["peak_bytes"] / 2**20)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    small, large, again = map(float, done.stdout.split())
     assert small == pytest.approx(24, abs=6)
     assert large == pytest.approx(104, abs=6)
     assert 18 < again < 4 + 3 * 20 + 6

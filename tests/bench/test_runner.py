@@ -224,7 +224,12 @@ def test_nothing_is_left_behind(program, tmp_path, how):
             runner.run_jobs(plans, Path({str(program)!r}), [Slot({{}})] * 2, False, processes, print)
         """)
     )
-    started = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
+    )
     log = program / "a--one--seed1" / "fit.log"
     wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2, 60)
     wait_until((program / "b--one--seed1" / "job.json").exists)
