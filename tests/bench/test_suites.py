@@ -59,11 +59,11 @@ def suite(tmp_path, monkeypatch):
 def test_jobs(suite):
     read = suite(GOOD)
     assert (read.name, read.protocol, read.minutes, read.baselines) == ("s", "canonical", 9, ("constant",))
-    # the first seed of everything first, of a seed the longest first
+    # the first seed of everything first, of a seed the longest first, ablations at the end
     assert [job.name for job in read.jobs()] == [
         "large--one--seed1", "large--two--seed1", "small--one--seed1", "small--two--seed1",
-        "large-shuffled--one--seed1", "large-shuffled--two--seed1",
         "large--one--seed2", "large--two--seed2", "small--one--seed2", "small--two--seed2",
+        "large-shuffled--one--seed1", "large-shuffled--two--seed1",
     ]  # fmt: skip
     jobs = {job.name: job for job in read.jobs()}
     large = jobs["large--two--seed2"]

@@ -60,9 +60,9 @@ class Effort:
     """
 
     warm_up: int = 2
-    least: int = 7
+    least: int = 5
     most: int = 50
-    seconds: float = 2.0
+    seconds: float = 1.0
 
 
 def profile(

@@ -164,17 +164,17 @@ class Suite:
     minutes: float | None
 
     def jobs(self) -> list[Job]:
-        """Return all jobs, the first seed of everything first, and of a seed the longest first.
+        """Return all jobs, the first seed of everything first, of a seed the longest first, ablations at the end.
 
         So a suite that is stopped early has compared everything once, and no long job is left over at the end.
         """
         found = [
-            (position, -(model.cpu_minutes or 0.0), self._job(model, dataset, seed))
+            (model.role == "ablation", position, -(model.cpu_minutes or 0.0), self._job(model, dataset, seed))
             for dataset in self.datasets
             for model in self.models
             for position, seed in enumerate(model.seeds)
         ]
-        return [job for *_, job in sorted(found, key=lambda entry: entry[:2])]
+        return [job for *_, job in sorted(found, key=lambda entry: entry[:3])]
 
     def _job(self, model: Model, dataset: Dataset, seed: int) -> Job:
         special = model.special.get(dataset.name, Change())
