@@ -120,7 +120,7 @@ def test_commands_of_the_pages_are_commands(pages):
         line
         for text in texts
         for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-        for line in block.splitlines()
+        for line in block.replace("\\\n", " ").splitlines()
     ]
     assert len(lines) > 10
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

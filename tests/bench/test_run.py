@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from PIL import Image
 
 from rrsis_zoo.bench.keys import Keys
 from rrsis_zoo.bench.plan import Slot, plan
@@ -176,9 +177,9 @@ def test_tables_and_report_are_made_of_the_runs(script, tmp_path, monkeypatch):
     tables, report, published = (ModuleType(f"rrsis_zoo.bench.{name}") for name in ("tables", "report", "published"))
     published.read_published = lambda path: [path.name]
     tables.read_runs = lambda folder: ("runs", folder)
-    tables.tables_of = lambda runs, literature: {"main": (runs, literature)}
+    tables.tables_of = lambda runs, literature: {"main": (runs, literature), "literature--one": "theirs"}
     tables.write_tables = lambda found, out: calls.append((found, out))
-    report.write_report = lambda folder, out: calls.append((folder, out))
+    report.write_report = lambda folder, out, tables: calls.append((folder, out, list(tables)))
     for module in (tables, report, published):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     records = []
@@ -189,15 +190,17 @@ def test_tables_and_report_are_made_of_the_runs(script, tmp_path, monkeypatch):
         name = f"{model}--one--seed{seed}"
         records.append({"name": name, "model": model, "dataset": "one", "role": role, "status": status})
         (tmp_path / "runs" / name / "test" / "version_0").mkdir(parents=True)
-        (tmp_path / "runs" / name / "test" / "version_0" / "predictions.png").write_text(name)
+        Image.new("RGB", (4, 4), (seed, len(model), 0)).save(
+            tmp_path / "runs" / name / "test" / "version_0" / "predictions.png"
+        )
     script.publish(tmp_path / "runs", tmp_path / "results", records)
     runs, results = tmp_path / "runs", tmp_path / "results"
     assert calls == [
-        ({"main": (("runs", runs), ["published_results.csv"])}, results),
-        (runs, results / "report.html"),
+        ({"main": (("runs", runs), ["published_results.csv"]), "literature--one": "theirs"}, results),
+        (runs, results / "report.html", ["main"]),
     ]
-    assert {p.name: p.read_text() for p in results.iterdir()} == {
-        "a--one.png": "a--one--seed1", "b--one.png": "b--one--seed2",
+    assert {p.name: Image.open(p).convert("RGB").getpixel((0, 0)) for p in results.iterdir()} == {
+        "a--one.png": (1, 1, 0), "b--one.png": (2, 1, 0),
     }  # fmt: skip
 
 
