@@ -48,6 +48,10 @@ test: $(READY) ## run the test suite
 benchmark: $(READY) ## train and compare the tiny presets, two seeds each; tables and report (25 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
+.PHONY: miniatures
+miniatures: $(READY) ## pretrain the miniature foundation models that the package ships (hours of one CPU)
+	for name in sam sam2 siglip beit3; do $(BIN)/python benchmarks/miniatures/pretrain.py $$name $(ARGS); done
+
 .PHONY: capacity
 capacity: $(READY) ## train the tiny presets on 32 samples until they stand still
 	$(BIN)/python benchmarks/capacity.py $(ARGS)

@@ -139,7 +139,9 @@ def test_without_data(rrsis, tmp_path):
 
 def test_unknown_preset_and_group(rrsis, tree, tmp_path):
     arguments = ["fit", *tiny("rsrefseg"), "--data.root", tree, *CPU]
-    assert "known: b, l, tiny" in one_line(run(rrsis, *arguments, "--model.init_args.preset", "tyni", cwd=tmp_path))
+    assert "known: b, l, mini, tiny" in one_line(
+        run(rrsis, *arguments, "--model.init_args.preset", "tyni", cwd=tmp_path)
+    )
     rates = json.dumps({"promter": 1.0})
     said = one_line(run(rrsis, *arguments, "--model.init_args.learning_rates", rates, cwd=tmp_path))
     assert "unknown: promter" in said

@@ -7,12 +7,13 @@ from standins import StandInConfig, TextInTrunk, TwoQuerySets
 from rrsis_zoo.registry import card, list_models
 
 
-def registered(name):
-    return lambda: card(name).model().from_preset("tiny")
+def registered(name, preset):
+    return lambda: card(name).model().from_preset(preset)
 
 
 FACTORIES = {
-    **{name: registered(name) for name in list_models()},
+    **{name: registered(name, "tiny") for name in list_models()},
+    **{f"{name}-mini": registered(name, "mini") for name in list_models() if "mini" in card(name).presets},
     "text-in-trunk": lambda: TextInTrunk(StandInConfig()),
     "two-query-sets": lambda: TwoQuerySets(StandInConfig()),
 }

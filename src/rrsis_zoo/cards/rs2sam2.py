@@ -45,6 +45,7 @@ CARD = ModelCard(
         "l": Preset(927_044_715, 713_668_534, {"sam": "hub:facebook/sam2-hiera-large", "beit3": "local:weights/beit3"}),
         "tiny": Preset(1_789_483, 1_756_646),
         "tiny256": Preset(1_829_675, 1_796_838),
+        "mini": Preset(2_176_107, 935_654, {"sam": "mini:sam2", "beit3": "mini:beit3"}),
     },
     roles={
         "sam": Role("SAM 2", (*SAM2_FILES, *TRANSFORMERS_FILES), "rrsis_zoo.weights.pretrained:load_rs2sam2_sam"),

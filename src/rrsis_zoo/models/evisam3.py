@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.models.backbones import sam3
-from rrsis_zoo.models.backbones.beit3 import BEiT3, BEiT3Config, UnionFeatures
+from rrsis_zoo.models.backbones.beit3 import BEIT3_MINI, BEiT3, BEiT3Config, UnionFeatures
 from rrsis_zoo.models.backbones.sam3 import SAM3, SAM3Config
 from rrsis_zoo.models.base import (
     Batch,
@@ -193,6 +193,9 @@ TINY = EviSAM3Config(
     adapt="full",
 )
 
+MINI = replace(TINY, union=BEIT3_MINI, text_ids="beit3")
+"""A pretrained miniature of BEiT-3 beside the tiny preset's random SAM 3, which trains as a whole."""
+
 TINY_256 = replace(
     TINY,
     sam=replace(TINY.sam, image_size=256, position_size=256, window=8),
@@ -210,7 +213,12 @@ class EviSAM3(ReferringSegmenter):
 
     name: ClassVar[str] = "evisam3"
     tokenizer_kind: ClassVar[type[Tokenizer]] = PieceTokenizer
-    presets: ClassVar[dict[str, EviSAM3Config]] = {"large": EviSAM3Config(), "tiny": TINY, "tiny256": TINY_256}
+    presets: ClassVar[dict[str, EviSAM3Config]] = {
+        "large": EviSAM3Config(),
+        "tiny": TINY,
+        "tiny256": TINY_256,
+        "mini": MINI,
+    }
 
     def __init__(self, config: EviSAM3Config) -> None:
         super().__init__()

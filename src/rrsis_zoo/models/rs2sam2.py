@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rrsis_zoo.models.backbones.beit3 import BEiT3, BEiT3Config
-from rrsis_zoo.models.backbones.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2, SAM2Config, TextTrunk
+from rrsis_zoo.models.backbones.beit3 import BEIT3_MINI, BEiT3, BEiT3Config
+from rrsis_zoo.models.backbones.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2, SAM2_MINI, SAM2Config, TextTrunk
 from rrsis_zoo.models.base import (
     Batch,
     ImageState,
@@ -104,6 +104,9 @@ TINY = RS2SAM2Config(
     prior=-3.0,
 )
 
+MINI = RS2SAM2Config(union=BEIT3_MINI, sam=SAM2_MINI, boundary_pairs="own")
+"""The paper's recipe in small: miniatures that were pretrained on synthetic scenes, the trunk frozen."""
+
 TINY_256 = replace(
     TINY,
     union=replace(TINY.union, image_size=224, patch_size=16),
@@ -117,7 +120,12 @@ class RS2SAM2(ReferringSegmenter):
     name: ClassVar[str] = "rs2sam2"
     tokenizer_kind = BEiT3Tokenizer
     max_expressions = 8  # each takes a trunk of its own, about half a gigabyte at 1024 px
-    presets: ClassVar[dict[str, RS2SAM2Config]] = {"l": RS2SAM2Config(), "tiny": TINY, "tiny256": TINY_256}
+    presets: ClassVar[dict[str, RS2SAM2Config]] = {
+        "l": RS2SAM2Config(),
+        "tiny": TINY,
+        "tiny256": TINY_256,
+        "mini": MINI,
+    }
 
     def __init__(self, config: RS2SAM2Config) -> None:
         super().__init__()

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rrsis_zoo.models.backbones import sam, siglip
-from rrsis_zoo.models.backbones.sam import SAM, SAM_B, SAM_L, SAMConfig
-from rrsis_zoo.models.backbones.siglip import SigLIP, SigLIPConfig, TextFeatures
+from rrsis_zoo.models.backbones.sam import SAM, SAM_B, SAM_L, SAM_MINI, SAMConfig
+from rrsis_zoo.models.backbones.siglip import SIGLIP_MINI, SigLIP, SigLIPConfig, TextFeatures
 from rrsis_zoo.models.base import (
     Batch,
     ImageState,
@@ -108,6 +108,9 @@ TINY = RSRefSegConfig(
     dice_weight=5.0,
 )
 
+MINI = RSRefSegConfig(sam=SAM_MINI, siglip=SIGLIP_MINI)
+"""The paper's recipe in small: miniatures that were pretrained on synthetic scenes, frozen, with LoRA."""
+
 TINY_256 = RSRefSegConfig(
     sam=SAMConfig(
         image_size=256,
@@ -152,6 +155,7 @@ class RSRefSeg(ReferringSegmenter):
         "b": RSRefSegConfig(sam=SAM_B),
         "tiny": TINY,
         "tiny256": TINY_256,
+        "mini": MINI,
     }
 
     def __init__(self, config: RSRefSegConfig) -> None:

@@ -25,13 +25,14 @@ from rrsis_zoo.models.backbones.sam2 import (
     SAM2,
     SAM2_B_PLUS,
     SAM2_L,
+    SAM2_MINI,
     SAM2_S,
     SAM2_T,
     DecodedMasks,
     Pyramid,
     SAM2Config,
 )
-from rrsis_zoo.models.backbones.siglip import SIGLIP2_SO400M_512, SigLIP, SigLIPConfig
+from rrsis_zoo.models.backbones.siglip import SIGLIP2_SO400M_512, SIGLIP_MINI, SigLIP, SigLIPConfig
 from rrsis_zoo.models.base import (
     Batch,
     ImageState,
@@ -209,6 +210,14 @@ TINY = RSRefSeg2Config(
     adapt="full",
 )
 
+MINI = RSRefSeg2Config(
+    sam2=SAM2_MINI,
+    siglip=SIGLIP_MINI,
+    prompter=replace(TINY.prompter, attention_width=96, mlp_width=192),
+    loss=LossConfig(padding="ignored"),
+)
+"""The paper's recipe in small: miniatures that were pretrained on synthetic scenes, frozen, with LoRA."""
+
 TINY_256 = replace(
     TINY,
     sam2=replace(TINY.sam2, image_size=256, width=24, prompt_width=64, decoder_mlp_width=128),
@@ -230,6 +239,7 @@ class RSRefSeg2(ReferringSegmenter):
         "t": RSRefSeg2Config(sam2=SAM2_T),
         "tiny": TINY,
         "tiny256": TINY_256,
+        "mini": MINI,
     }
 
     def __init__(self, config: RSRefSeg2Config) -> None:

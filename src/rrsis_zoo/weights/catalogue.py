@@ -19,7 +19,8 @@ SAM21_FILES = tuple(f"sam2.1_hiera_{size}.pt" for size in ("large", "base_plus",
 SAM3_FILES = ("model.safetensors", "sam3.pt")
 """SAM 3 in transformers' form, or in its authors'."""
 
-BEIT3_FILES = ("beit3_large_patch16_224.pth",)
+BEIT3_FILES = ("beit3_large_patch16_224.pth", "model.safetensors")
+"""BEiT-3 in its authors' form, or our miniature of it."""
 BEIT3_PAGE = "https://github.com/microsoft/unilm/tree/master/beit3"
 
 

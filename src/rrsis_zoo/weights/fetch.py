@@ -15,6 +15,7 @@ from rrsis_zoo.weights.sources import (
     INDEX_SUFFIX,
     HubSource,
     LocalSource,
+    MiniSource,
     NoSource,
     missing_shards,
     parse_source,
@@ -87,7 +88,7 @@ def _of_weights(card: ModelCard, weights: Mapping[str, str]) -> list[Wanted]:
     found = []
     for role, text in weights.items():
         source = parse_source(text)
-        if not isinstance(source, NoSource):
+        if not isinstance(source, NoSource | MiniSource):  # neither has anything to fetch
             role_of = card.roles[role]
             found.append(Wanted(source, role_of.what, _files(source, role_of.files)))
     return sorted(found, key=lambda need: isinstance(need.source, LocalSource))  # what can be fetched first
@@ -109,7 +110,7 @@ def _of_release(card: ModelCard, name: str) -> list[Wanted]:
     found = [Wanted(source, f"{card.name} {name}", (release.files,))]
     role = card.official.tokenizer
     tokenizer = parse_source(card.presets[release.preset].weights[role])
-    assert not isinstance(tokenizer, NoSource)
+    assert isinstance(tokenizer, HubSource | LocalSource)
     return [*found, Wanted(tokenizer, f"tokenizer of {card.roles[role].what}", (card.roles[role].tokenizer,))]
 
 

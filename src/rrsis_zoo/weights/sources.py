@@ -2,6 +2,7 @@
 
 local:PATH                        a file, or a folder that holds one
 hub:ORG/REPO[@REVISION][:FILE]    a Hugging Face repository, read from the local cache only
+mini:NAME                         a miniature that comes with this package: sam, sam2, siglip, beit3
 none                              no weights: parameters stay as they were initialised
 """
 
@@ -72,6 +73,25 @@ class HubSource:
 
 
 @dataclass(frozen=True)
+class MiniSource:
+    """A miniature of a foundation model, pretrained on synthetic scenes and shipped with the package.
+
+    Attributes:
+        name: one of ``MINIATURES``.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"mini:{self.name}"
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its weights, tokenizers and card."""
+        return Path(__file__).parents[1] / "miniatures" / self.name
+
+
+@dataclass(frozen=True)
 class NoSource:
     """No weights."""
 
@@ -79,7 +99,10 @@ class NoSource:
         return "none"
 
 
-Source = LocalSource | HubSource | NoSource
+Source = LocalSource | HubSource | MiniSource | NoSource
+
+MINIATURES = ("sam", "sam2", "siglip", "beit3")
+"""Names of the miniatures; benchmarks/miniatures makes them."""
 
 
 def parse_source(text: str) -> Source:
@@ -108,9 +131,13 @@ def parse_source(text: str) -> Source:
         return LocalSource(Path(rest))
     if kind == "hub":
         return _parse_hub(text, rest)
+    if kind == "mini":
+        if rest not in MINIATURES:
+            raise unknown_name(f"miniature in the weight source {text!r}", rest, MINIATURES)
+        return MiniSource(rest)
     if text and Path(text).expanduser().exists():
         raise ConfigError(f"weight source {text!r} does not say of which kind it is: write local:{text}")
-    raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "none"))
+    raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "mini", "none"))
 
 
 def _parse_hub(text: str, rest: str) -> HubSource:
@@ -151,7 +178,9 @@ def resolve(source: Source, wanted: Sequence[str], role: str) -> Path:
         return _resolve_local(source, wanted, role)
     if isinstance(source, HubSource):
         return _resolve_hub(source, wanted, role)
-    raise ConfigError(f"{role}: the source is 'none', but they are needed: give local:PATH or hub:ORG/REPO")
+    if isinstance(source, MiniSource):
+        return _resolve_local(LocalSource(source.folder), wanted, role)
+    raise ConfigError(f"{role}: the source is 'none', but they are needed: give local:PATH, hub:ORG/REPO or mini:NAME")
 
 
 def read_index(path: Path) -> dict[str, str]:

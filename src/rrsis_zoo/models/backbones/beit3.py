@@ -55,6 +55,12 @@ class BEiT3Config:
         return self.text_positions - FIRST_POSITION
 
 
+BEIT3_MINI = BEiT3Config(
+    image_size=96, patch_size=8, width=96, depth=3, heads=4, mlp_width=192, vocabulary=512, text_positions=66
+)
+"""The miniature that benchmarks/miniatures pretrains."""
+
+
 @dataclass
 class UnionFeatures:
     """What the encoder says of N pairs, after the final norm.

@@ -65,6 +65,21 @@ class SAMConfig:
 
 SAM_L = SAMConfig()
 SAM_B = SAMConfig(width=768, depth=12, heads=12, mlp_width=3072, global_blocks=(2, 5, 8, 11))
+SAM_MINI = SAMConfig(
+    image_size=128,
+    patch_size=8,
+    width=64,
+    depth=4,
+    heads=2,
+    mlp_width=128,
+    window=8,
+    global_blocks=(1, 3),
+    prompt_width=64,
+    decoder_mlp_width=128,
+    decoder_heads=4,
+    iou_width=64,
+)
+"""The miniature that benchmarks/miniatures pretrains."""
 
 
 class SAM(nn.Module):

@@ -88,6 +88,19 @@ SAM2_B_PLUS = SAM2Config(
 )
 SAM2_S = SAM2Config(width=96, heads=1, stages=(1, 2, 11, 2), windows=(8, 4, 14, 7), global_blocks=(7, 10, 13))
 SAM2_T = SAM2Config(width=96, heads=1, stages=(1, 2, 7, 2), windows=(8, 4, 14, 7), global_blocks=(5, 7, 9))
+SAM2_MINI = SAM2Config(
+    image_size=128,
+    width=32,
+    heads=1,
+    stages=(1, 1, 2, 1),
+    windows=(8, 4, 8, 4),
+    global_blocks=(3,),
+    prompt_width=64,
+    decoder_mlp_width=128,
+    decoder_heads=4,
+    iou_width=64,
+)
+"""The miniature that benchmarks/miniatures pretrains."""
 
 
 class Pyramid(NamedTuple):

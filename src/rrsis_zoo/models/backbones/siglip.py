@@ -55,6 +55,22 @@ class SigLIPConfig:
 
 SIGLIP2_SO400M_512 = SigLIPConfig(image_size=512, patch_size=16, vocabulary=256_000)
 """``siglip2-so400m-patch16-512``."""
+SIGLIP_MINI = SigLIPConfig(
+    image_size=128,
+    patch_size=8,
+    width=96,
+    vision_depth=3,
+    vision_heads=3,
+    vision_mlp_width=192,
+    text_depth=2,
+    text_heads=3,
+    text_mlp_width=192,
+    vocabulary=512,
+    max_length=64,
+    logit_scale=2.3,  # SigLIP begins with log 10 ...
+    logit_bias=-4.0,  # ... and -10; batches are smaller here
+)
+"""The miniature that benchmarks/miniatures pretrains."""
 
 
 @dataclass

@@ -1,0 +1,147 @@
+"""Scenes to pretrain on: many, without a data set's splits, and never one of the benchmark's.
+
+A scene here has its objects' *phrases* ("red ship", a category with at most a colour or a size) beside the sentences
+that `rrsis_zoo.data.synthetic` makes. Word combinations that the benchmark keeps for its test are left out of both, so
+that a miniature knows no more of them than a method trained on the benchmark does.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from rrsis_zoo.data.synthetic import GENERATOR_VERSION
+from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
+from rrsis_zoo.data.synthetic.language import NO, UNCLEAR, YES, Meaning, Phrase, Reader, express, held_out
+from rrsis_zoo.data.synthetic.scenes import SceneObject, make_scene
+
+SIZE = 128
+SEED, UNSEEN_SEED = 9_000_001, 9_000_002  # of training and of scoring; the benchmark's scenes are of seed 0
+SENTENCES = 6
+STRANGERS = 6
+
+
+@dataclass(frozen=True)
+class PretrainingScene:
+    """One scene.
+
+    Attributes:
+        image: uint8 (128, 128, 3).
+        labels: uint8 (128, 128), 0 for ground and k + 1 for object k.
+        phrases: text -> the objects that it fits, all of them; only phrases that leave no object in doubt.
+        sentences: texts that fit exactly one object, with the object.
+        strangers: sentences of other scenes that fit nothing here; the first half speak of a category that is here.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    phrases: dict[str, tuple[int, ...]]
+    sentences: tuple[tuple[str, int], ...]
+    strangers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Made:
+    image: np.ndarray
+    labels: np.ndarray
+    phrases: dict[str, tuple[int, ...]]
+    sentences: tuple[tuple[str, int], ...]
+    meanings: tuple[Meaning, ...]
+    objects: tuple[SceneObject, ...]
+
+
+def scenes(count: int, seed: int, folder: Path, processes: int = 1) -> list[PretrainingScene]:
+    """Make scenes, or read them where they have been made; equal arguments give equal scenes.
+
+    Args:
+        count: how many to make; the few of which nothing can be said are left out.
+        seed: of the set.
+        folder: where made scenes are kept.
+        processes: worker processes.
+    """
+    path = folder / f"scenes_v{GENERATOR_VERSION}_{seed}_{count}.pickle"
+    if path.is_file():
+        return pickle.loads(path.read_bytes())  # written by this function only
+    with ProcessPoolExecutor(processes) as pool:
+        made = list(pool.map(partial(_make, seed=seed), range(count), chunksize=16))
+        said = [(text, meaning) for one in made for (text, _), meaning in zip(one.sentences, one.meanings, strict=True)]
+        strangers = list(
+            pool.map(partial(_strangers, said=said, seed=seed), enumerate(made), chunksize=-(-count // processes))
+        )
+    out = [
+        PretrainingScene(one.image, one.labels, one.phrases, one.sentences, others)
+        for one, others in zip(made, strangers, strict=True)
+        if one.sentences  # a few scenes of things that look alike have none
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(out, protocol=5))
+    return out
+
+
+def _make(index: int, seed: int) -> _Made:
+    dice = Dice(seed, 0, index)
+    scene = make_scene(SIZE, dice)
+    labels = np.zeros((SIZE, SIZE), np.uint8)
+    for k, thing in enumerate(scene.objects):
+        labels[thing.mask] = k + 1
+    said = express(scene.objects, SENTENCES, False, dice)
+    return _Made(
+        scene.image,
+        labels,
+        _phrases(scene.objects),
+        tuple((one.text, one.referent) for one in said),
+        tuple(one.meaning for one in said),
+        scene.objects,
+    )
+
+
+def _phrases(objects: Sequence[SceneObject]) -> dict[str, tuple[int, ...]]:
+    reader = Reader(objects)
+    found: dict[str, tuple[int, ...]] = {}
+    for thing in objects:
+        for attribute in (None, thing.colour, None if thing.large is None else "large" if thing.large else "small"):
+            phrase = Phrase(thing.category, attribute)
+            answers = reader.phrase(phrase)
+            if UNCLEAR not in answers and YES in answers and not held_out(Meaning("attribute", phrase)):
+                text = f"{attribute} {thing.category}" if attribute else thing.category
+                found[text] = tuple(k for k, answer in enumerate(answers) if answer == YES)
+    return found
+
+
+def _strangers(numbered: tuple[int, _Made], said: Sequence[tuple[str, Meaning]], seed: int) -> tuple[str, ...]:
+    index, one = numbered
+    dice, reader = Dice(seed, 1, index), Reader(one.objects)
+    here = {thing.category for thing in one.objects}
+    found: list[str] = []
+    for _ in range(100 * STRANGERS):
+        text, meaning = dice.choice(said)
+        if len(found) < STRANGERS // 2 and meaning.phrase.category not in here:
+            continue
+        answers = reader.answers(meaning)
+        if answers is None:  # an anchor is missing or there are several: judge by the thing alone
+            answers = reader.phrase(meaning.phrase)
+        if all(answer == NO for answer in answers) and text not in found:
+            found.append(text)
+            if len(found) == STRANGERS:
+                break
+    return tuple(found)
+
+
+def absent_phrases(scene: PretrainingScene, dice: np.random.Generator, count: int) -> list[str]:
+    """Return phrases of categories that the scene does not have."""
+    here = " ".join(scene.phrases)
+    names = [name for name in CATEGORIES if name not in here]
+    colours = ["", *(f"{colour} " for colour in COLOURS)]
+    texts: list[str] = []
+    while len(texts) < count:
+        name, colour = names[dice.integers(len(names))], colours[dice.integers(len(colours))]
+        if not held_out(Meaning("attribute", Phrase(name, colour.strip() or None))):
+            texts.append(f"{colour}{name}")
+    return texts

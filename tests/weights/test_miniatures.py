@@ -1,0 +1,166 @@
+"""The miniatures that the package ships, and the script that makes them."""
+
+import json
+import sys
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from rrsis_zoo.data.synthetic import HELD_OUT
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.weights.files import load_state_dict
+from rrsis_zoo.weights.pretrained import fill_sam, fill_sam2, load_pretrained
+from rrsis_zoo.weights.sources import MINIATURES, MiniSource, parse_source
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "miniatures" / "pretrain.py"
+BUILT = [name for name in list_models() if "mini" in card(name).presets]
+
+
+def said(name):
+    return json.loads((MiniSource(name).folder / "card.json").read_text())
+
+
+def test_they_are_small_and_half_precision():
+    files = [MiniSource(name).folder / "model.safetensors" for name in MINIATURES]
+    assert sum(path.stat().st_size for path in files) < 16e6
+    for path in files:
+        assert {t.dtype for t in load_state_dict(path).values() if t.is_floating_point()} == {torch.float16}
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_a_card_is_about_its_file(name):
+    folder = MiniSource(name).folder
+    entries = said(name)
+    assert entries["sha256"] == sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert entries["parameters"] == sum(t.numel() for t in load_state_dict(folder / "model.safetensors").values())
+    assert {"made_by", "seed", "steps", "scenes", "scores", "licence"} <= entries.keys()
+    assert entries["scenes"]["seed"] != 0  # the benchmark's
+    assert entries["scenes"]["seed"] != entries["scenes"]["unseen_seed"]
+
+
+@pytest.mark.parametrize("method", BUILT)
+def test_a_method_takes_them_whole(method):
+    """Every tensor of the files is in the model afterwards; nothing of them is left at its initial value."""
+    sources = card(method).presets["mini"].weights
+    model = card(method).model().from_preset("mini")
+    load_pretrained(model, sources)
+    assert model.tokenizer_ready
+    held = {sha256(t.float().numpy().tobytes()).digest() for t in model.state_dict().values() if t.is_floating_point()}
+    for source in sources.values():
+        if source == "none":
+            continue
+        state = load_state_dict(parse_source(source).folder / "model.safetensors")
+        lost = [n for n, t in state.items() if sha256(t.float().numpy().tobytes()).digest() not in held]
+        assert [n for n in lost if not n.startswith("match_head.")] == []
+
+
+def test_both_conventions_of_siglip_read_alike():
+    """RSRefSeg reads the miniature with SigLIP's tokenizer file, RSRefSeg 2 with SigLIP 2's."""
+    from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer, SigLIPTokenizer
+
+    folder = MiniSource("siglip").folder
+    first = SigLIPTokenizer.from_file(folder / "spiece.model", 64)
+    second = SigLIP2Tokenizer.from_file(folder / "tokenizer.json", 64)
+    for text in ("the red ship", "the two small storage tanks left of the bridge", "a zebra"):
+        assert first.encode(text) == second.encode(text)
+
+
+@pytest.mark.parametrize("text", ["mini:", "mini:sma", "mini:/etc"])
+def test_unknown_miniatures_are_named(text):
+    with pytest.raises(ConfigError, match=r"miniature .* known: beit3, sam, sam2, siglip"):
+        parse_source(text)
+
+
+# -- the script ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The script's modules and a few scenes."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        modules = SimpleNamespace(**{name: import_module(name) for name in ("scenes", "promptable", "pretrain")})
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+    folder = tmp_path_factory.mktemp("scenes")
+    return modules, modules.scenes.scenes(40, modules.scenes.SEED, folder), folder
+
+
+def test_scenes_say_what_is_there_and_keep_the_test_s_combinations_out(made):
+    modules, data, folder = made
+    again = modules.scenes.scenes(40, modules.scenes.SEED, folder)
+    assert all(
+        np.array_equal(a.image, b.image) and a.sentences == b.sentences for a, b in zip(data, again, strict=True)
+    )
+    kept = {f"{c.attribute} {c.category}" for c in HELD_OUT if c.attribute and not c.relation}
+    for scene in data:
+        assert scene.image.shape == (128, 128, 3)
+        assert scene.image.dtype == np.uint8
+        assert scene.phrases
+        objects = set(range(scene.labels.max()))
+        assert all(set(found) <= objects and found for found in scene.phrases.values())
+        assert not kept & set(scene.phrases)
+        own = {text for text, _ in scene.sentences}
+        assert own.isdisjoint(scene.strangers)
+        assert not any(phrase in said for phrase in kept for said in (*own, *scene.strangers))
+
+
+def test_prompts_point_at_their_masks(made):
+    modules, data, _ = made
+    chance = np.random.default_rng(0)
+    masks = np.stack([data[0].labels == k + 1 for k in range(data[0].labels.max())])
+    places, labels = modules.promptable._points(masks, 3, chance)
+    for mask, where, label in zip(masks, places.numpy().astype(int), labels.tolist(), strict=True):
+        assert [bool(mask[y, x]) for x, y in where] == [bool(v) for v in label]
+        x0, y0, x1, y1 = modules.promptable._box(mask, np.random.default_rng(1))
+        xs = np.nonzero(mask)[1]
+        assert abs((x0 + x1) / 2 - xs.mean()) < 16
+        assert x0 < x1
+        assert y0 < y1
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_a_stopped_run_ends_as_if_it_had_not_been(made, name, tmp_path, monkeypatch):
+    modules, data, _ = made
+    pretrain, texts = modules.pretrain, [text for scene in data for text, _ in scene.sentences]
+    monkeypatch.setattr(pretrain, "SAVE_EVERY_S", 0.0)
+    whole, stopped = (pretrain.build(name, texts, 0) for _ in range(2))
+    for model in (whole, stopped):
+        model.images_a_step = 4
+    pretrain.train(whole, data, 4, 0, tmp_path / "whole")
+
+    loss, calls = stopped.loss, []
+
+    def fail_at_the_third(batch, chance):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return loss(batch, chance)
+
+    monkeypatch.setattr(stopped, "loss", fail_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.train(stopped, data, 4, 0, tmp_path / "stopped")
+    pretrain.train(stopped, data, 4, 0, tmp_path / "stopped")
+    assert len(calls) == 3 + 2
+    for (key, a), b in zip(whole.state_dict().items(), stopped.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+    with pytest.raises(SystemExit, match="another run"):
+        pretrain.train(stopped, data, 5, 0, tmp_path / "stopped")
+
+
+def test_what_is_shipped_scores_what_its_card_says(made, tmp_path):
+    """On 60 of the 298 unseen scenes, so within noise."""
+    modules, _, _ = made
+    unseen = modules.scenes.scenes(60, modules.scenes.UNSEEN_SEED, tmp_path)
+    for name in ("sam", "sam2"):
+        model = modules.promptable.Promptable(name)
+        fill = fill_sam if name == "sam" else fill_sam2
+        fill(model.model, MiniSource(name).folder / "model.safetensors")
+        assert model.score(unseen)["miou_box"] == pytest.approx(said(name)["scores"]["miou_box"], abs=3)
