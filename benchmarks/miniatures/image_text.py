@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scenes import SIZE, PretrainingScene, absent_phrases
+from scenes import SIZE, PretrainingScene, absent_phrases, wrong_colours
 from torch import Tensor, nn
 
 from rrsis_zoo.models.backbones import siglip
@@ -35,7 +35,7 @@ class Contrastive(nn.Module):
     """
 
     images_a_step = 32
-    phrases_an_image = 2
+    phrases_an_image = 4
     tokenizer_kind = SigLIPTokenizer
     text_limits = (SIGLIP_MINI.vocabulary, SIGLIP_MINI.max_length)
 
@@ -51,7 +51,7 @@ class Contrastive(nn.Module):
 
     def loss(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
         """Return named terms and ``loss``, their sum."""
-        phrases, index, share = _grounding(batch, self.phrases_an_image, SIGLIP_MINI.grid, chance)
+        phrases, index, share = _grounding(batch, self.phrases_an_image, SIGLIP_MINI.grid, chance, colours=True)
         patches, images = self.read_images(batch)
         texts = self.read_texts([*(_caption(scene, chance) for scene in batch), *phrases])  # at once: fewer lengths
         logits = images @ texts[: len(batch)].T * self.model.logit_scale.exp() + self.model.logit_bias
@@ -60,7 +60,7 @@ class Contrastive(nn.Module):
 
         cosine = torch.einsum("nc,nchw->nhw", texts[len(batch) :], F.normalize(patches, dim=1)[index])
         found = cosine * self.ground_scale.exp() + self.ground_bias
-        ground = 10 * F.binary_cross_entropy_with_logits(found, share)
+        ground = 20 * F.binary_cross_entropy_with_logits(found, share)
         right = (logits.argmax(1) == torch.arange(len(batch))).float().mean()
         return {"contrast": contrast, "ground": ground, "loss": contrast + ground, "right": right}
 
@@ -180,11 +180,12 @@ def _with_article(phrase: str, chance: np.random.Generator) -> str:
 
 
 def _grounding(
-    batch: Sequence[PretrainingScene], each: int, grid: int, chance: np.random.Generator
+    batch: Sequence[PretrainingScene], each: int, grid: int, chance: np.random.Generator, colours: bool = False
 ) -> tuple[list[str], Tensor, Tensor]:
     """Phrases, the image of each, and the share of every cell that it names, (N, grid, grid).
 
-    One more phrase an image names nothing in it.
+    One more phrase an image names nothing in it; with ``colours``, a second one differs from what is there by its
+    colour alone.
     """
     texts, index, masks = [], [], []
     for i, scene in enumerate(batch):
@@ -194,9 +195,13 @@ def _grounding(
             texts.append(name)
             index.append(i)
             masks.append(np.isin(scene.labels, [k + 1 for k in scene.phrases[name]]))
-        texts += absent_phrases(scene, chance, 1)
-        index.append(i)
-        masks.append(np.zeros((SIZE, SIZE), bool))
+        nothing = absent_phrases(scene, chance, 1)
+        wrong = wrong_colours(scene) if colours else []
+        if wrong:
+            nothing.append(wrong[chance.integers(len(wrong))])
+        texts += nothing
+        index += [i] * len(nothing)
+        masks += [np.zeros((SIZE, SIZE), bool)] * len(nothing)
     texts = [_with_article(text, chance) for text in texts]
     share = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)).float(), grid)
     return texts, torch.tensor(index), share

@@ -29,7 +29,7 @@ from torch import nn
 from rrsis_zoo.data.synthetic import GENERATOR_VERSION
 from rrsis_zoo.provenance import code_version
 
-NAMES = {"sam": 3_000, "sam2": 3_000, "siglip": 2_000, "beit3": 2_500}
+NAMES = {"sam": 3_000, "sam2": 3_000, "siglip": 3_000, "beit3": 4_500}
 """Miniature -> steps."""
 
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, FLOOR = 2e-3, 200, 0.05, 0.02

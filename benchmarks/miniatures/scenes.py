@@ -19,7 +19,17 @@ import numpy as np
 from rrsis_zoo.data.synthetic import GENERATOR_VERSION
 from rrsis_zoo.data.synthetic.dice import Dice
 from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
-from rrsis_zoo.data.synthetic.language import NO, UNCLEAR, YES, Meaning, Phrase, Reader, express, held_out
+from rrsis_zoo.data.synthetic.language import (
+    CONFUSABLE_COLOURS,
+    NO,
+    UNCLEAR,
+    YES,
+    Meaning,
+    Phrase,
+    Reader,
+    express,
+    held_out,
+)
 from rrsis_zoo.data.synthetic.scenes import SceneObject, make_scene
 
 SIZE = 128
@@ -145,3 +155,18 @@ def absent_phrases(scene: PretrainingScene, dice: np.random.Generator, count: in
         if not held_out(Meaning("attribute", Phrase(name, colour.strip() or None))):
             texts.append(f"{colour}{name}")
     return texts
+
+
+def wrong_colours(scene: PretrainingScene) -> list[str]:
+    """Return phrases that give things of the scene a colour which clearly none of them has."""
+    found: list[str] = []
+    for name in (phrase for phrase in scene.phrases if phrase in CATEGORIES):
+        here = {colour: scene.phrases.get(f"{colour} {name}", ()) for colour in COLOURS}
+        present = [colour for colour, things in here.items() if things]
+        if {k for things in here.values() for k in things} != set(scene.phrases[name]):
+            continue  # the colour of one of them is in doubt
+        for colour in COLOURS:
+            doubtful = any(frozenset((colour, other)) in CONFUSABLE_COLOURS for other in present)
+            if colour not in present and not doubtful and not held_out(Meaning("attribute", Phrase(name, colour))):
+                found.append(f"{colour} {name}")
+    return found
