@@ -2,9 +2,9 @@
 
 Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023. SigLIP 2 (Tschannen et al., 2025) adds captions
 that are grounded in regions, without which patch features say little about places; both miniatures get the same in
-their simplest form: a *phrase* ("red ship") must light up on the cells of what it names and nowhere else. Where
-things are to each other, and which one of several is meant, is for the methods to learn: no sentence that says so is
-ever grounded here, it only counts for the image as a whole.
+their simplest form: a *phrase* ("red ship") must light up on the cells of what it names and nowhere else; SigLIP's miniature
+also grounds places in the image ("the ship at the top left"), as SigLIP 2 learns boxes. Where things are to each other
+is for the methods to learn: no sentence that says so is ever grounded here, it only counts for the image as a whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Contrastive(nn.Module):
     """
 
     images_a_step = 32
-    phrases_an_image = 4
+    phrases_an_image, places_an_image = 4, 2
     tokenizer_kind = SigLIPTokenizer
     text_limits = (SIGLIP_MINI.vocabulary, SIGLIP_MINI.max_length)
 
@@ -51,7 +51,7 @@ class Contrastive(nn.Module):
 
     def loss(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
         """Return named terms and ``loss``, their sum."""
-        phrases, index, share = _grounding(batch, self.phrases_an_image, SIGLIP_MINI.grid, chance, colours=True)
+        phrases, index, share = _grounding(batch, self.phrases_an_image, SIGLIP_MINI.grid, chance, self.places_an_image)
         patches, images = self.read_images(batch)
         texts = self.read_texts([*(_caption(scene, chance) for scene in batch), *phrases])  # at once: fewer lengths
         logits = images @ texts[: len(batch)].T * self.model.logit_scale.exp() + self.model.logit_bias
@@ -180,14 +180,14 @@ def _with_article(phrase: str, chance: np.random.Generator) -> str:
 
 
 def _grounding(
-    batch: Sequence[PretrainingScene], each: int, grid: int, chance: np.random.Generator, colours: bool = False
+    batch: Sequence[PretrainingScene], each: int, grid: int, chance: np.random.Generator, places: int = 0
 ) -> tuple[list[str], Tensor, Tensor]:
     """Phrases, the image of each, and the share of every cell that it names, (N, grid, grid).
 
-    One more phrase an image names nothing in it; with ``colours``, a second one differs from what is there by its
-    colour alone.
+    One more phrase an image names nothing in it. With ``places``, so many of an image's places come too, and a second
+    phrase that names nothing and differs from what is there by its colour alone.
     """
-    texts, index, masks = [], [], []
+    texts, index, masks, whole = [], [], [], []
     for i, scene in enumerate(batch):
         names = list(scene.phrases)
         chance.shuffle(names)
@@ -195,13 +195,20 @@ def _grounding(
             texts.append(name)
             index.append(i)
             masks.append(np.isin(scene.labels, [k + 1 for k in scene.phrases[name]]))
+        where = list(scene.places) if places else []
+        chance.shuffle(where)
+        for text in where[:places]:
+            whole.append(len(texts))
+            texts.append(text)
+            index.append(i)
+            masks.append(np.isin(scene.labels, [k + 1 for k in scene.places[text]]))
         nothing = absent_phrases(scene, chance, 1)
-        wrong = wrong_colours(scene) if colours else []
+        wrong = wrong_colours(scene) if places else []
         if wrong:
             nothing.append(wrong[chance.integers(len(wrong))])
         texts += nothing
         index += [i] * len(nothing)
         masks += [np.zeros((SIZE, SIZE), bool)] * len(nothing)
-    texts = [_with_article(text, chance) for text in texts]
+    texts = [text if n in whole else _with_article(text, chance) for n, text in enumerate(texts)]
     share = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)).float(), grid)
     return texts, torch.tensor(index), share

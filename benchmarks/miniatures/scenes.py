@@ -1,7 +1,7 @@
 """Scenes to pretrain on: many, without a data set's splits, and never one of the benchmark's.
 
-A scene here has its objects' *phrases* ("red ship", a category with at most a colour or a size) beside the sentences
-that `rrsis_zoo.data.synthetic` makes. Word combinations that the benchmark keeps for its test are left out of both, so
+A scene here has its objects' *phrases* ("red ship", a category with at most a colour or a size) and *places* ("the ship
+at the top left") beside the sentences that `rrsis_zoo.data.synthetic` makes. Word combinations that the benchmark keeps for its test are left out of both, so
 that a miniature knows no more of them than a method trained on the benchmark does.
 """
 
@@ -22,6 +22,8 @@ from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
 from rrsis_zoo.data.synthetic.language import (
     CONFUSABLE_COLOURS,
     NO,
+    POSITIONS,
+    SIZES,
     UNCLEAR,
     YES,
     Meaning,
@@ -29,11 +31,13 @@ from rrsis_zoo.data.synthetic.language import (
     Reader,
     express,
     held_out,
+    say,
 )
 from rrsis_zoo.data.synthetic.scenes import SceneObject, make_scene
 
 SIZE = 128
 SEED, UNSEEN_SEED = 9_000_001, 9_000_002  # of training and of scoring; the benchmark's scenes are of seed 0
+FORM = 2  # of what is stored
 SENTENCES = 6
 STRANGERS = 6
 
@@ -46,6 +50,7 @@ class PretrainingScene:
         image: uint8 (128, 128, 3).
         labels: uint8 (128, 128), 0 for ground and k + 1 for object k.
         phrases: text -> the objects that it fits, all of them; only phrases that leave no object in doubt.
+        places: as phrases, texts that say where something of a category lies in the image, or which one is larger.
         sentences: texts that fit exactly one object, with the object.
         strangers: sentences of other scenes that fit nothing here; the first half speak of a category that is here.
     """
@@ -53,6 +58,7 @@ class PretrainingScene:
     image: np.ndarray
     labels: np.ndarray
     phrases: dict[str, tuple[int, ...]]
+    places: dict[str, tuple[int, ...]]
     sentences: tuple[tuple[str, int], ...]
     strangers: tuple[str, ...]
 
@@ -62,6 +68,7 @@ class _Made:
     image: np.ndarray
     labels: np.ndarray
     phrases: dict[str, tuple[int, ...]]
+    places: dict[str, tuple[int, ...]]
     sentences: tuple[tuple[str, int], ...]
     meanings: tuple[Meaning, ...]
     objects: tuple[SceneObject, ...]
@@ -76,7 +83,7 @@ def scenes(count: int, seed: int, folder: Path, processes: int = 1) -> list[Pret
         folder: where made scenes are kept.
         processes: worker processes.
     """
-    path = folder / f"scenes_v{GENERATOR_VERSION}_{seed}_{count}.pickle"
+    path = folder / f"scenes_v{GENERATOR_VERSION}.{FORM}_{seed}_{count}.pickle"
     if path.is_file():
         return pickle.loads(path.read_bytes())  # written by this function only
     with ProcessPoolExecutor(processes) as pool:
@@ -86,7 +93,7 @@ def scenes(count: int, seed: int, folder: Path, processes: int = 1) -> list[Pret
             pool.map(partial(_strangers, said=said, seed=seed), enumerate(made), chunksize=-(-count // processes))
         )
     out = [
-        PretrainingScene(one.image, one.labels, one.phrases, one.sentences, others)
+        PretrainingScene(one.image, one.labels, one.phrases, one.places, one.sentences, others)
         for one, others in zip(made, strangers, strict=True)
         if one.sentences  # a few scenes of things that look alike have none
     ]
@@ -106,6 +113,7 @@ def _make(index: int, seed: int) -> _Made:
         scene.image,
         labels,
         _phrases(scene.objects),
+        _places(scene.objects, Dice(seed, 2, index)),
         tuple((one.text, one.referent) for one in said),
         tuple(one.meaning for one in said),
         scene.objects,
@@ -122,6 +130,21 @@ def _phrases(objects: Sequence[SceneObject]) -> dict[str, tuple[int, ...]]:
             if UNCLEAR not in answers and YES in answers and not held_out(Meaning("attribute", phrase)):
                 text = f"{attribute} {thing.category}" if attribute else thing.category
                 found[text] = tuple(k for k, answer in enumerate(answers) if answer == YES)
+    return found
+
+
+def _places(objects: Sequence[SceneObject], dice: Dice) -> dict[str, tuple[int, ...]]:
+    reader = Reader(objects)
+    found: dict[str, tuple[int, ...]] = {}
+    for category in sorted({thing.category for thing in objects}):
+        peers = sum(thing.category == category for thing in objects) - 1
+        meanings = [Meaning("position", Phrase(category), position) for position in POSITIONS]
+        if peers:
+            meanings += [Meaning("attribute", Phrase(category, size)) for size in SIZES]
+        for meaning in meanings:
+            answers = reader.answers(meaning)
+            if answers and UNCLEAR not in answers and YES in answers and not held_out(meaning):
+                found[say(meaning, peers, dice)] = tuple(k for k, answer in enumerate(answers) if answer == YES)
     return found
 
 
