@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rrsis_zoo.data.synthetic import HELD_OUT
+from rrsis_zoo.data.synthetic.draw import COLOURS
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.registry import card, list_models
 from rrsis_zoo.weights.files import load_state_dict
@@ -106,10 +107,22 @@ def test_scenes_say_what_is_there_and_keep_the_test_s_combinations_out(made):
         assert scene.phrases
         objects = set(range(scene.labels.max()))
         assert all(set(found) <= objects and found for found in scene.phrases.values())
-        assert not kept & set(scene.phrases)
+        assert all(set(found) <= objects and found for found in scene.places.values())
+        assert not kept & {*scene.phrases, *modules.scenes.wrong_colours(scene)}
         own = {text for text, _ in scene.sentences}
         assert own.isdisjoint(scene.strangers)
         assert not any(phrase in said for phrase in kept for said in (*own, *scene.strangers))
+
+
+def test_wrong_colours_are_of_things_that_are_there(made):
+    modules, data, _ = made
+    found = [(scene, text) for scene in data for text in modules.scenes.wrong_colours(scene)]
+    assert len(found) > len(data)
+    for scene, text in found:
+        colour, thing = text.split(" ", 1)
+        assert thing in scene.phrases
+        assert text not in scene.phrases
+        assert any(f"{other} {thing}" in scene.phrases for other in COLOURS if other != colour)
 
 
 def test_prompts_point_at_their_masks(made):
