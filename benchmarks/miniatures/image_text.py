@@ -167,7 +167,7 @@ def _images(batch: Sequence[PretrainingScene]) -> Tensor:
 
 def _caption(scene: PretrainingScene, chance: np.random.Generator) -> str:
     """A sentence of the scene, or a list of things that are in it."""
-    if chance.random() < 0.5 and scene.sentences:
+    if not scene.phrases or chance.random() < 0.5:
         return scene.sentences[chance.integers(len(scene.sentences))][0]
     names = list(scene.phrases)
     chance.shuffle(names)
