@@ -144,7 +144,7 @@ def test_a_suite_that_is_not_there(suite, tmp_path):
         read_suite(tmp_path / "gone.yaml")
 
 
-@pytest.mark.parametrize("name", ["embedded", "real"])
+@pytest.mark.parametrize("name", ["embedded", "pretrained", "real"])
 def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     """Every job's configuration resolves, and says what the suite says."""
     from rrsis_zoo.registry import MODELS
@@ -160,12 +160,15 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
         assert config["data"]["dataset"] == job.dataset
         assert settings["protocol"] == "canonical"
         seen.add(config["model"]["class_path"].split(".")[-2])
-        if name == "embedded":
+        if name != "real":
             assert config["trainer"]["accelerator"] == "cpu"
             assert config["trainer"]["check_val_every_n_epoch"] <= config["trainer"]["max_epochs"]
             assert settings["cosine_epochs"] == config["trainer"]["max_epochs"]
-    assert seen == set(MODELS)
-    if name == "embedded":
+    assert seen == set(MODELS) - ({"control"} if name == "pretrained" else set())
+    if name == "pretrained":
+        assert all(len(m.seeds) == 3 for m in suite.models)
+        assert all(m.against == (f"{m.name}-random",) for m in suite.models if not m.name.endswith("-random"))
+    elif name == "embedded":
         assert min(len(m.seeds) for m in suite.models if m.role != "ablation") >= 2
         assert suite.minutes == 25
     else:

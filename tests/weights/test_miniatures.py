@@ -104,7 +104,7 @@ def test_scenes_say_what_is_there_and_keep_the_test_s_combinations_out(made):
     for scene in data:
         assert scene.image.shape == (128, 128, 3)
         assert scene.image.dtype == np.uint8
-        assert scene.phrases
+        assert scene.sentences
         objects = set(range(scene.labels.max()))
         assert all(set(found) <= objects and found for found in scene.phrases.values())
         assert all(set(found) <= objects and found for found in scene.places.values())
