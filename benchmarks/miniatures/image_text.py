@@ -2,9 +2,10 @@
 
 Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023. SigLIP 2 (Tschannen et al., 2025) adds captions
 that are grounded in regions, without which patch features say little about places; both miniatures get the same in
-their simplest form: a *phrase* ("red ship") must light up on the cells of what it names and nowhere else; SigLIP's miniature
-also grounds places in the image ("the ship at the top left"), as SigLIP 2 learns boxes. Where things are to each other
-is for the methods to learn: no sentence that says so is ever grounded here, it only counts for the image as a whole.
+their simplest form: a *phrase* ("red ship") must light up on the cells of what it names and nowhere else. SigLIP's
+miniature also grounds places in the image ("the ship at the top left"), as SigLIP 2 learns boxes. Where things are to
+each other is for the methods to learn: no sentence that says so is ever grounded here, it only counts for the image as
+a whole.
 """
 
 from __future__ import annotations

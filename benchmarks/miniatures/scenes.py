@@ -1,8 +1,8 @@
 """Scenes to pretrain on: many, without a data set's splits, and never one of the benchmark's.
 
 A scene here has its objects' *phrases* ("red ship", a category with at most a colour or a size) and *places* ("the ship
-at the top left") beside the sentences that `rrsis_zoo.data.synthetic` makes. Word combinations that the benchmark keeps for its test are left out of both, so
-that a miniature knows no more of them than a method trained on the benchmark does.
+at the top left") beside the sentences that `rrsis_zoo.data.synthetic` makes. Word combinations that the benchmark keeps
+for its test are left out of all, so that a miniature knows no more of them than a method trained on the benchmark does.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def test_sources_are_read_and_written_alike(text, source):
         ("hub:org/repo:../w.pt", "'../w.pt' is no path of a file"),
         ("hub:org/repo:/w.pt", "'/w.pt' is no path of a file"),
         ("none:w.pt", "'none' stands alone"),
-        ("lokal:w.pt", "'lokal' (did you mean 'local'?); known: hub, local, none"),
+        ("lokal:w.pt", "'lokal' (did you mean 'local'?); known: hub, local, mini, none"),
         ("org/repo", "unknown kind of weight source in 'org/repo'"),
         ("", "unknown kind of weight source in ''"),
     ],
