@@ -5,15 +5,25 @@ import pytest
 from standins import StandInConfig, TextInTrunk, TwoQuerySets
 
 from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.weights.pretrained import load_pretrained
 
 
-def registered(name, preset):
-    return lambda: card(name).model().from_preset(preset)
+def registered(name):
+    return lambda: card(name).model().from_preset("tiny")
+
+
+def pretrained(name):
+    def make():
+        model = card(name).model().from_preset("mini")
+        load_pretrained(model, card(name).presets["mini"].weights)
+        return model
+
+    return make
 
 
 FACTORIES = {
-    **{name: registered(name, "tiny") for name in list_models()},
-    **{f"{name}-mini": registered(name, "mini") for name in list_models() if "mini" in card(name).presets},
+    **{name: registered(name) for name in list_models()},
+    **{f"{name}-mini": pretrained(name) for name in list_models() if "mini" in card(name).presets},
     "text-in-trunk": lambda: TextInTrunk(StandInConfig()),
     "two-query-sets": lambda: TwoQuerySets(StandInConfig()),
 }
