@@ -46,6 +46,27 @@ def test_a_card_is_about_its_file(name):
     assert entries["scenes"]["seed"] != entries["scenes"]["unseen_seed"]
 
 
+@pytest.mark.parametrize("name", MINIATURES)
+def test_the_table_says_what_the_card_says(name):
+    table = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in table.splitlines() if line.startswith(f"| `mini:{name}` |")]
+    entries = said(name)
+    scores = entries["scores"]
+    assert [cell.strip() for cell in row.split("|")][4:7] == [
+        f"{entries['parameters'] / 1e6:.2f} M",
+        f"{entries['steps']:,}",
+        f"{entries['training']['cpu_s'] / 60:.0f}",
+    ]
+    if name in ("sam", "sam2"):
+        expected = f"mIoU box {scores['miou_box']:.1f}, point {scores['miou_point']:.1f}, mask {scores['miou_mask']:.1f}"
+        assert scores["miou_box"] >= 80
+    else:
+        found = f"{scores['image_to_text']:.0f}, text to image {scores['text_to_image']:.0f}"
+        expected = f"retrieval image to text {found} of {scores['of']:.0f}"
+        assert min(scores["image_to_text"], scores["text_to_image"]) >= 10
+    assert row.split("|")[7].strip() == expected
+
+
 @pytest.mark.parametrize("method", BUILT)
 def test_a_method_takes_them_whole(method):
     """Every tensor of the files is in the model afterwards; nothing of them is left at its initial value."""
