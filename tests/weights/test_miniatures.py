@@ -58,7 +58,9 @@ def test_the_table_says_what_the_card_says(name):
         f"{entries['training']['cpu_s'] / 60:.0f}",
     ]
     if name in ("sam", "sam2"):
-        expected = f"mIoU box {scores['miou_box']:.1f}, point {scores['miou_point']:.1f}, mask {scores['miou_mask']:.1f}"
+        expected = (
+            f"mIoU box {scores['miou_box']:.1f}, point {scores['miou_point']:.1f}, mask {scores['miou_mask']:.1f}"
+        )
         assert scores["miou_box"] >= 80
     else:
         found = f"{scores['image_to_text']:.0f}, text to image {scores['text_to_image']:.0f}"
