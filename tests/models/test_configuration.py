@@ -41,7 +41,7 @@ def test_what_does_not_fit_is_named(changes, message):
 
 
 def test_unknown_preset():
-    with pytest.raises(ConfigError, match="known: b, l, tiny"):
+    with pytest.raises(ConfigError, match="known: b, l, mini, tiny"):
         RSRefSeg.from_preset("xl")
 
 

@@ -187,7 +187,7 @@ def test_wrong_classes_and_settings(folder, tmp_path):
         load_model(folder, preset="tiny")
     with pytest.raises(ConfigError, match="did you mean 'rsrefseg'"):
         load_model("rsrefsge")
-    with pytest.raises(ConfigError, match="known: b, l, tiny"):
+    with pytest.raises(ConfigError, match="known: b, l, mini, tiny"):
         load_model("rsrefseg", preset="tyni")
     with pytest.raises(ConfigError, match="got 'none'"):
         load_model("rsrefseg", weights="none")
