@@ -29,7 +29,7 @@ from torch import nn
 from rrsis_zoo.data.synthetic import GENERATOR_VERSION
 from rrsis_zoo.provenance import code_version
 
-NAMES = {"sam": 3_000, "sam2": 3_000, "siglip": 3_000, "beit3": 4_500}
+NAMES = {"sam": 3_000, "sam2": 3_000, "sam3": 3_000, "siglip": 3_000, "beit3": 4_500}
 """Miniature -> steps."""
 
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, FLOOR = 2e-3, 200, 0.05, 0.02
@@ -43,7 +43,7 @@ LOG_EVERY = 50  # steps
 def build(name: str, texts: Sequence[str], seed: int) -> Promptable | Contrastive | Matching:
     """Make a miniature with random weights; the vocabulary of those that read is learned from the texts."""
     torch.manual_seed(seed)
-    if name in ("sam", "sam2"):
+    if name in ("sam", "sam2", "sam3"):
         return Promptable(name)
     kind = Contrastive if name == "siglip" else Matching
     return kind(kind.tokenizer_kind.from_expressions(texts, *kind.text_limits))
@@ -76,7 +76,10 @@ def train(
             group["lr"] = LEARNING_RATE * _schedule(step, steps)
         chance = np.random.default_rng([seed, step])
         batch = [data[i] for i in chance.choice(len(data), model.images_a_step, replace=False)]
-        terms = model.loss(batch, chance)
+        if isinstance(model, Promptable):
+            terms = model.loss(model.draw(batch, chance))
+        else:
+            terms = model.loss(batch, chance)
         optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,47 +1,71 @@
 """Promptable segmentation, SAM's own task: points, boxes and noisy masks, every object of a scene a target.
 
-Kirillov et al., "Segment Anything", ICCV 2023, §3 and appendix A; Ravi et al., "SAM 2", 2024. In one step all prompts
-are of one kind. The first mask answers every prompt; of the other three only the best learns (single points are
-ambiguous), and the predicted IoU learns all four masks' IoU.
+Kirillov et al., "Segment Anything", ICCV 2023, §3 and appendix A; Ravi et al., "SAM 2", 2024; SAM 3's tracker keeps the
+task. In one step all prompts are of one kind. The first mask answers every prompt; of the other three, where a model has
+them, only the best learns (single points are ambiguous), and the predicted IoU learns every mask's IoU.
+
+Questions are drawn on the CPU (``draw``; in worker processes where there are some) and answered on the model's device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scenes import SIZE, PretrainingScene
+from segment_anything.modeling.prompt_encoder import PromptEncoder
 from torch import Tensor, nn
 
-from rrsis_zoo.models.backbones import sam, sam2
+from rrsis_zoo.models.backbones import sam, sam2, sam3
 from rrsis_zoo.models.backbones.sam import SAM, SAM_MINI
 from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2_MINI
+from rrsis_zoo.models.backbones.sam3 import SAM3, SAM3_MINI
 from rrsis_zoo.models.layers.geometry import normalise
+from rrsis_zoo.weights.names import evisam3
 
 KINDS = ("box", "point", "points", "box and point", "mask", "mask and box")
 LOSS_SIDE = 64  # pixels; a quarter of the cost of the full size
 BOX_JITTER = 0.1  # of the box's side, one standard deviation, at most 20 px as in SAM
 
+Questions = Mapping[str, Tensor]
+"""What a step asks: ``images`` uint8 (M, 3, 128, 128), ``masks`` bool (N, 128, 128), ``index`` (N,) image of each mask,
+and of its kind of prompt ``boxes`` (N, 4), ``points`` (N, K, 2) with ``labels`` (N, K), ``given`` (N, 1, m, m)."""
+
 
 class Promptable(nn.Module):
-    """A SAM or SAM 2 that learns from prompts.
+    """A SAM, SAM 2 or SAM 3 that learns from prompts.
+
+    Of SAM 3 it is the part that segments a still image. Its prompt encoder stands beside it, because no method here
+    uses it; what is shipped has it under its official names.
 
     Args:
-        name: ``sam`` or ``sam2``.
+        name: ``sam``, ``sam2`` or ``sam3``.
     """
 
     images_a_step = 12
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.model: SAM | SAM2 = SAM(SAM_MINI) if name == "sam" else SAM2(SAM2_MINI)
-        self.prompts = self.model.prompt_encoder if isinstance(self.model, SAM) else self.model.sam_prompt_encoder
+        self.model: SAM | SAM2 | SAM3
+        if name == "sam":
+            self.model = SAM(SAM_MINI)
+            self.prompts = self.model.prompt_encoder
+        elif name == "sam2":
+            self.model = SAM2(SAM2_MINI)
+            self.prompts = self.model.sam_prompt_encoder
+        else:
+            self.model = SAM3(SAM3_MINI)
+            self.prompts = _prompts_of_sam3()
+            self.model.position_code = self.prompts.pe_layer  # one code for points and cells
         self.mask_side = 4 * self.model.config.grid
 
     def exported(self) -> dict[str, Tensor]:
         """Return what is shipped, in the official names; SAM's second position code is a copy and stays out."""
+        if isinstance(self.model, SAM3):
+            state = self.state_dict()
+            return {theirs: state[name] for name, theirs in sam3_names(self).items()}
         if isinstance(self.model, SAM):
             code = self.model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
             self.model.position_code.positional_encoding_gaussian_matrix.copy_(code)
@@ -50,12 +74,36 @@ class Promptable(nn.Module):
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
-        """Return named terms and ``loss``, their sum."""
+    def draw(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
+        """Ask for every object of some scenes, by one kind of prompt; all tensors on the CPU."""
         images, masks, index = _augmented(batch, chance)
         kind = KINDS[chance.integers(len(KINDS))]
-        logits, iou = self.answer(images, masks, index, kind, chance)
-        target = F.adaptive_avg_pool2d(masks[:, None].float(), LOSS_SIDE).expand(-1, 4, -1, -1)
+        return {"images": images, "masks": masks, "index": index, **self.prompt(masks, kind, chance)}
+
+    def prompt(self, masks: Tensor, kind: str, chance: np.random.Generator) -> dict[str, Tensor]:
+        """Prompt for every mask.
+
+        Args:
+            masks: bool (N, 128, 128).
+            kind: one of ``KINDS``.
+            chance: where points fall and how boxes and masks err.
+
+        Returns:
+            The prompts among `Questions`.
+        """
+        truth, prompts = masks.numpy(), {}
+        if "box" in kind:
+            prompts["boxes"] = torch.from_numpy(np.stack([_box(m, chance) for m in truth]))
+        if "point" in kind:
+            prompts["points"], prompts["labels"] = _points(truth, 3 if kind == "points" else 1, chance)
+        if "mask" in kind:
+            prompts["given"] = torch.from_numpy(np.stack([_noisy(m, self.mask_side, chance) for m in truth]))[:, None]
+        return prompts
+
+    def loss(self, asked: Questions) -> dict[str, Tensor]:
+        """Return named terms and ``loss``, their sum, for questions on the model's device."""
+        logits, iou = self.answer(asked)
+        target = F.adaptive_avg_pool2d(asked["masks"][:, None].float(), LOSS_SIDE).expand(-1, logits.shape[1], -1, -1)
         full = F.interpolate(logits, (LOSS_SIDE, LOSS_SIDE), mode="bilinear", align_corners=False)
         cross = F.binary_cross_entropy_with_logits(full, target, reduction="none").mean((2, 3))
         p = full.sigmoid()
@@ -65,44 +113,31 @@ class Promptable(nn.Module):
             decided, inside = full > 0, target > 0.5
             inner, outer = (decided & inside).sum((2, 3)), (decided | inside).sum((2, 3))
             truth = inner / outer.clamp(min=1)
-        terms = {
-            "first": each[:, 0].mean(),
-            "best": 0.5 * each[:, 1:].amin(1).mean(),
-            "iou": F.mse_loss(iou, truth),
-        }
+        terms = {"first": each[:, 0].mean()}
+        if each.shape[1] > 1:  # SAM 3's part for still images gives one answer
+            terms["best"] = 0.5 * each[:, 1:].amin(1).mean()
+        terms["iou"] = F.mse_loss(iou, truth)
         return {**terms, "loss": torch.stack(list(terms.values())).sum(), "miou": truth[:, 0].mean()}
 
-    def answer(
-        self, images: Tensor, masks: Tensor, index: Tensor, kind: str, chance: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Prompt for every mask.
-
-        Args:
-            images: uint8 (M, 3, 128, 128).
-            masks: bool (N, 128, 128).
-            index: (N,) image of each mask.
-            kind: one of ``KINDS``.
-            chance: where points fall and how boxes and masks err.
+    def answer(self, asked: Questions) -> tuple[Tensor, Tensor]:
+        """Answer questions on the model's device.
 
         Returns:
-            Mask logits (N, 4, m, m) and predicted IoU (N, 4).
+            Mask logits (N, 4, m, m) and predicted IoU (N, 4); of SAM 3 (N, 1, m, m) and (N, 1).
         """
-        truth = masks.numpy()
-        boxes = torch.from_numpy(np.stack([_box(m, chance) for m in truth])) if "box" in kind else None
-        points = None
-        if "point" in kind:
-            points = _points(truth, 3 if kind == "points" else 1, chance)
-        given = None
-        if "mask" in kind:
-            given = torch.from_numpy(np.stack([_noisy(m, self.mask_side, chance) for m in truth]))[:, None]
-        sparse, dense = self.prompts(points, boxes, given)
+        points = (asked["points"], asked["labels"]) if "points" in asked else None
+        sparse, dense = self.prompts(points, asked.get("boxes"), asked.get("given"))
+        image, index = asked["images"].float() / 255, asked["index"]
         if isinstance(self.model, SAM):
-            image = self.model.image_encoder(normalise(images.float() / 255, sam.PIXEL_MEAN, sam.PIXEL_STD))[index]
-            code = self.prompts.get_dense_pe()
-            return self.model.mask_decoder(image, code, sparse, dense)
-        pyramid = self.model.encode(normalise(images.float() / 255, sam2.PIXEL_MEAN, sam2.PIXEL_STD))
-        decoded = self.model.decode(sam2.Pyramid(*(level[index] for level in pyramid)), sparse, dense)
-        return decoded.masks, decoded.iou
+            embedding = self.model.image_encoder(normalise(image, sam.PIXEL_MEAN, sam.PIXEL_STD))[index]
+            return self.model.mask_decoder(embedding, self.prompts.get_dense_pe(), sparse, dense)
+        if isinstance(self.model, SAM2):
+            pyramid = self.model.encode(normalise(image, sam2.PIXEL_MEAN, sam2.PIXEL_STD))
+            decoded = self.model.decode(sam2.Pyramid(*(level[index] for level in pyramid)), sparse, dense)
+            return decoded.masks, decoded.iou
+        levels = self.model.encode(normalise(image, sam3.PIXEL_MEAN, sam3.PIXEL_STD))
+        masks, iou, _ = self.model.mask_decoder([level[index] for level in levels], self.model.code(), sparse, dense)
+        return masks, iou
 
     # -- score -------------------------------------------------------------------------------------------------------
 
@@ -110,16 +145,45 @@ class Promptable(nn.Module):
     def score(self, unseen: Sequence[PretrainingScene]) -> dict[str, float]:
         """Return the mIoU of the first mask for every object of unseen scenes, by kind of prompt, in points."""
         self.eval()
+        device = next(self.parameters()).device
         chance = np.random.default_rng(0)
         scores: dict[str, list[float]] = {"box": [], "point": [], "mask": []}
         for scene in unseen:
             masks = torch.from_numpy(np.stack([scene.labels == k + 1 for k in range(scene.labels.max())]))
             image = torch.from_numpy(scene.image).permute(2, 0, 1)[None]
+            scene_only = {"images": image, "masks": masks, "index": torch.zeros(len(masks), dtype=torch.int64)}
             for kind, found in scores.items():
-                logits, _ = self.answer(image, masks, torch.zeros(len(masks), dtype=torch.int64), kind, chance)
+                asked = {**scene_only, **self.prompt(masks, kind, chance)}
+                asked = {name: tensor.to(device) for name, tensor in asked.items()}
+                logits, _ = self.answer(asked)
                 full = F.interpolate(logits[:, :1], (SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0] > 0
-                found += ((full & masks).sum((1, 2)) / (full | masks).sum((1, 2))).tolist()
+                truth = asked["masks"]
+                found += ((full & truth).sum((1, 2)) / (full | truth).sum((1, 2))).tolist()
         return {f"miou_{kind}": 100 * float(np.mean(found)) for kind, found in scores.items()}
+
+
+def _prompts_of_sam3() -> PromptEncoder:
+    """SAM 3's prompt encoder for points, boxes and masks is SAM's."""
+    grid, side = SAM3_MINI.grid, SAM3_MINI.image_size
+    return PromptEncoder(SAM3_MINI.prompt_width, (grid, grid), (side, side), mask_in_chans=16)
+
+
+def sam3_names(model: Promptable) -> dict[str, str]:
+    """Return what is shipped of a SAM 3: our name -> Meta's, the pyramid as the tracker's, which the decoder reads.
+
+    The object score's head learns nothing here and stays out.
+    """
+    names = {}
+    for name in model.state_dict():
+        part, _, rest = name.partition(".")
+        if part == "prompts":
+            names[name] = f"tracker.sam_prompt_encoder.{rest}"
+        elif not rest.startswith(("position_code.", "mask_decoder.pred_obj_score_head.")):
+            theirs = evisam3(f"sam.{rest}")
+            place = "tracker.sam_mask_decoder." if theirs.startswith("mask_decoder.") else "detector.backbone."
+            theirs = theirs.removeprefix("mask_decoder.").removeprefix("image_encoder.")
+            names[name] = place + theirs.replace("vision_backbone.convs.", "vision_backbone.sam2_convs.")
+    return names
 
 
 def _augmented(batch: Sequence[PretrainingScene], chance: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
