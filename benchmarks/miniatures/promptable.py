@@ -7,7 +7,7 @@ ambiguous), and the predicted IoU learns all four masks' IoU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -50,12 +50,21 @@ class Promptable(nn.Module):
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
-        """Return named terms and ``loss``, their sum."""
+    def draw(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
+        """Turn, mirror and expose M scenes, and prompt for each of their N objects.
+
+        Returns:
+            ``images`` uint8 (M, 3, 128, 128), ``masks`` bool (N, 128, 128), ``index`` (N,) image of each mask, and the
+            prompts as `prompt` makes them.
+        """
         images, masks, index = _augmented(batch, chance)
         kind = KINDS[chance.integers(len(KINDS))]
-        logits, iou = self.answer(images, masks, index, kind, chance)
-        target = F.adaptive_avg_pool2d(masks[:, None].float(), LOSS_SIDE).expand(-1, 4, -1, -1)
+        return {"images": images, "masks": masks, "index": index, **self.prompt(masks, kind, chance)}
+
+    def loss(self, asked: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return named terms and ``loss``, their sum."""
+        logits, iou = self.answer(asked)
+        target = F.adaptive_avg_pool2d(asked["masks"][:, None].float(), LOSS_SIDE).expand(-1, 4, -1, -1)
         full = F.interpolate(logits, (LOSS_SIDE, LOSS_SIDE), mode="bilinear", align_corners=False)
         cross = F.binary_cross_entropy_with_logits(full, target, reduction="none").mean((2, 3))
         p = full.sigmoid()
@@ -72,35 +81,39 @@ class Promptable(nn.Module):
         }
         return {**terms, "loss": torch.stack(list(terms.values())).sum(), "miou": truth[:, 0].mean()}
 
-    def answer(
-        self, images: Tensor, masks: Tensor, index: Tensor, kind: str, chance: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Prompt for every mask.
+    def prompt(self, masks: Tensor, kind: str, chance: np.random.Generator) -> dict[str, Tensor]:
+        """Prompt for masks.
 
         Args:
-            images: uint8 (M, 3, 128, 128).
             masks: bool (N, 128, 128).
-            index: (N,) image of each mask.
             kind: one of ``KINDS``.
             chance: where points fall and how boxes and masks err.
 
         Returns:
-            Mask logits (N, 4, m, m) and predicted IoU (N, 4).
+            Of ``places`` (N, P, 2) in pixels with ``labels`` (N, P), ``boxes`` (N, 4) and ``given`` (N, 1, m, m), mask
+            logits, those that the kind has.
         """
         truth = masks.numpy()
-        boxes = torch.from_numpy(np.stack([_box(m, chance) for m in truth])) if "box" in kind else None
-        points = None
+        prompts: dict[str, Tensor] = {}
+        if "box" in kind:
+            prompts["boxes"] = torch.from_numpy(np.stack([_box(m, chance) for m in truth]))
         if "point" in kind:
-            points = _points(truth, 3 if kind == "points" else 1, chance)
-        given = None
+            prompts["places"], prompts["labels"] = _points(truth, 3 if kind == "points" else 1, chance)
         if "mask" in kind:
-            given = torch.from_numpy(np.stack([_noisy(m, self.mask_side, chance) for m in truth]))[:, None]
-        sparse, dense = self.prompts(points, boxes, given)
+            given = np.stack([_noisy(m, self.mask_side, chance) for m in truth])
+            prompts["given"] = torch.from_numpy(given)[:, None]
+        return prompts
+
+    def answer(self, asked: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return mask logits (N, 4, m, m) and predicted IoU (N, 4) for what `draw` made."""
+        index, points = asked["index"], (asked["places"], asked["labels"]) if "places" in asked else None
+        sparse, dense = self.prompts(points, asked.get("boxes"), asked.get("given"))
+        images = asked["images"].float() / 255
         if isinstance(self.model, SAM):
-            image = self.model.image_encoder(normalise(images.float() / 255, sam.PIXEL_MEAN, sam.PIXEL_STD))[index]
+            image = self.model.image_encoder(normalise(images, sam.PIXEL_MEAN, sam.PIXEL_STD))[index]
             code = self.prompts.get_dense_pe()
             return self.model.mask_decoder(image, code, sparse, dense)
-        pyramid = self.model.encode(normalise(images.float() / 255, sam2.PIXEL_MEAN, sam2.PIXEL_STD))
+        pyramid = self.model.encode(normalise(images, sam2.PIXEL_MEAN, sam2.PIXEL_STD))
         decoded = self.model.decode(sam2.Pyramid(*(level[index] for level in pyramid)), sparse, dense)
         return decoded.masks, decoded.iou
 
@@ -116,7 +129,9 @@ class Promptable(nn.Module):
             masks = torch.from_numpy(np.stack([scene.labels == k + 1 for k in range(scene.labels.max())]))
             image = torch.from_numpy(scene.image).permute(2, 0, 1)[None]
             for kind, found in scores.items():
-                logits, _ = self.answer(image, masks, torch.zeros(len(masks), dtype=torch.int64), kind, chance)
+                index = torch.zeros(len(masks), dtype=torch.int64)
+                prompts = self.prompt(masks, kind, chance)
+                logits, _ = self.answer({"images": image, "index": index, **prompts})
                 full = F.interpolate(logits[:, :1], (SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0] > 0
                 found += ((full & masks).sum((1, 2)) / (full | masks).sum((1, 2))).tolist()
         return {f"miou_{kind}": 100 * float(np.mean(found)) for kind, found in scores.items()}
