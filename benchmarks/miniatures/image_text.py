@@ -2,95 +2,127 @@
 
 Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023. SigLIP 2 (Tschannen et al., 2025) adds captions
 that are grounded in regions, without which patch features say little about places; both miniatures get the same in
-their simplest form: a *phrase* ("red ship") must light up on the cells of what it names and nowhere else. SigLIP's
-miniature also grounds places in the image ("the ship at the top left"), as SigLIP 2 learns boxes. Where things are to
-each other is for the methods to learn: no sentence that says so is ever grounded here, it only counts for the image as
-a whole.
+their simplest form: a *phrase* ("red ship") or a *place* ("the ship at the top left") must light up on the cells of
+what it names and nowhere else. Where things are to each other is for the methods to learn: no sentence that says so is
+ever grounded here, it only counts for the image as a whole.
+
+Both models draw a step's questions on the CPU (``draw``; in worker processes where there are some) and answer them on
+their own device (``loss``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scenes import SIZE, PretrainingScene, absent_phrases, wrong_colours
+from scenes import MOST_OBJECTS, PretrainingScene
 from torch import Tensor, nn
 
 from rrsis_zoo.models.backbones import siglip
 from rrsis_zoo.models.backbones.beit3 import BEIT3_MINI, BEiT3
 from rrsis_zoo.models.backbones.siglip import SIGLIP_MINI, SigLIP
-from rrsis_zoo.models.base import Tokenizer
+from rrsis_zoo.models.base import Tokenizer, Tokens
 from rrsis_zoo.models.layers.geometry import normalise
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, SigLIPTokenizer
 
 ARTICLES = ("the ", "a ", "")
 
+Questions = Mapping[str, Tensor]
+"""What a step asks: ``images`` uint8 (M, 3, 128, 128), ``ids`` (N, L) and ``length`` (N,) of texts, and the answers."""
+
 
 class Contrastive(nn.Module):
-    """SigLIP: images and texts of a batch, each pair a yes or no.
+    """SigLIP: images and texts of a batch, each pair a yes or no; phrases and places, each cell a yes or no.
+
+    Both questions share the scale and the bias, so that what ships with the towers turns the similarity of a sentence
+    with a patch into a belief.
 
     Args:
         tokenizer: its text convention.
     """
 
-    images_a_step = 32
-    phrases_an_image, places_an_image = 4, 2
     tokenizer_kind = SigLIPTokenizer
     text_limits = (SIGLIP_MINI.vocabulary, SIGLIP_MINI.max_length)
+    phrases, places = 4, 3  # an image, at most
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.model = SigLIP(SIGLIP_MINI)
-        self.ground_scale, self.ground_bias = nn.Parameter(torch.tensor(2.3)), nn.Parameter(torch.tensor(-4.0))
 
     def exported(self) -> dict[str, Tensor]:
         """Return what is shipped, in the official names."""
         return {name: tensor for name, tensor in self.model.state_dict().items() if "position_ids" not in name}
 
-    def loss(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
-        """Return named terms and ``loss``, their sum."""
-        phrases, index, share = _grounding(batch, self.phrases_an_image, SIGLIP_MINI.grid, chance, self.places_an_image)
-        patches, images = self.read_images(batch)
-        texts = self.read_texts([*(_caption(scene, chance) for scene in batch), *phrases])  # at once: fewer lengths
-        logits = images @ texts[: len(batch)].T * self.model.logit_scale.exp() + self.model.logit_bias
-        pairs = 2 * torch.eye(len(batch)) - 1
-        contrast = -F.logsigmoid(pairs * logits).sum(1).mean()
+    def draw(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
+        """Ask M images for M captions and N - M phrases.
 
-        cosine = torch.einsum("nc,nchw->nhw", texts[len(batch) :], F.normalize(patches, dim=1)[index])
-        found = cosine * self.ground_scale.exp() + self.ground_bias
-        ground = 20 * F.binary_cross_entropy_with_logits(found, share)
-        right = (logits.argmax(1) == torch.arange(len(batch))).float().mean()
+        Returns:
+            `Questions`; ``fits`` (M, M): 1 where a caption, read as words, is true of an image, else -1; and for the
+            phrases what `_share` takes.
+        """
+        captions = [_caption(scene, chance) for scene in batch]
+        known = [_claims(scene) for scene in batch]
+        fits = [[1.0 if known[i].issuperset(names) else -1.0 for names, _ in captions] for i in range(len(batch))]
+        asked = [_phrases(scene, self.phrases, self.places, chance) for scene in batch]
+        texts = [*(text for _, text in captions), *(text for one in asked for text, _ in one)]
+        return {
+            "images": images_of(batch),
+            **tokenised(self.tokenizer, texts),
+            "fits": torch.tensor(fits),
+            **_asked(batch, asked),
+        }
+
+    def loss(self, asked: Questions) -> dict[str, Tensor]:
+        """Return named terms and ``loss``, their sum."""
+        count = len(asked["images"])
+        patches, images = self.read_images(asked["images"])
+        texts = self.read_texts(asked["ids"], asked["length"])
+        scale, bias = self.model.logit_scale.exp(), self.model.logit_bias
+        logits = images @ texts[:count].T * scale + bias
+        contrast = -F.logsigmoid(asked["fits"] * logits).sum(1).mean()
+
+        cosine = torch.einsum("nc,nchw->nhw", texts[count:], F.normalize(patches, dim=1)[asked["index"]])
+        share = _share(asked["labels"], asked["index"], asked["named"], SIGLIP_MINI.grid)
+        ground = 20 * F.binary_cross_entropy_with_logits(cosine * scale + bias, share)
+        right = (asked["fits"].gather(1, logits.argmax(1, keepdim=True)) > 0).float().mean()
         return {"contrast": contrast, "ground": ground, "loss": contrast + ground, "right": right}
 
-    def read_images(self, batch: Sequence[PretrainingScene]) -> tuple[Tensor, Tensor]:
-        """Return patch features V (M, C, h, w) and unit image embeddings (M, C)."""
-        patches = self.model.vision_features(normalise(_images(batch), siglip.PIXEL_MEAN, siglip.PIXEL_STD))
+    def read_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return patch features V (M, C, h, w) and unit image embeddings (M, C) of uint8 images."""
+        patches = self.model.vision_features(normalise(images.float() / 255, siglip.PIXEL_MEAN, siglip.PIXEL_STD))
         pooled = self.model.vision_model.head(patches.flatten(2).transpose(1, 2))
         return patches, F.normalize(pooled, dim=1)
 
-    def read_texts(self, texts: Sequence[str]) -> Tensor:
-        """Return unit text embeddings (N, C), each text read as if alone."""
-        return F.normalize(self.model.text_features(self.tokenizer(texts, "independent")).pooled, dim=1)
+    def read_texts(self, ids: Tensor, length: Tensor) -> Tensor:
+        """Return unit text embeddings (N, C), each text read as if alone; at once, as nobody attends to pads."""
+        read = torch.arange(ids.shape[1], device=ids.device) < length[:, None]
+        states = self.model.text_model(input_ids=ids, attention_mask=read.long()).last_hidden_state
+        last = states[torch.arange(len(ids), device=ids.device), length - 1]
+        return F.normalize(self.model.text_model.head(last), dim=1)
 
     @torch.no_grad()
     def matches(self, scenes: Sequence[PretrainingScene], texts: Sequence[str]) -> Tensor:
         """Return the score of every image with every text, (M, N)."""
-        return self.read_images(scenes)[1] @ self.read_texts(texts).T
+        device = self.model.logit_bias.device
+        asked = {name: t.to(device) for name, t in tokenised(self.tokenizer, texts).items()}
+        return self.read_images(images_of(scenes).to(device))[1] @ self.read_texts(asked["ids"], asked["length"]).T
 
 
 class Matching(nn.Module):
-    """BEiT-3: does the sentence fit the image? Read from the class token of both.
+    """BEiT-3: does the sentence fit the image, and which patches does a phrase name?
+
+    The first is read from the class token, by a head that ships with the encoder and that no method reads.
 
     Args:
         tokenizer: its text convention.
     """
 
-    images_a_step = 24
     tokenizer_kind = BEiT3Tokenizer
     text_limits = (BEIT3_MINI.vocabulary, BEIT3_MINI.max_length)
+    phrases, places = 1, 1  # an image of the second half, at most
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -103,42 +135,60 @@ class Matching(nn.Module):
         state = {f"beit3.{name}": tensor for name, tensor in self.model.state_dict().items()}
         return state | {f"match_head.{name}": tensor for name, tensor in self.match_head.state_dict().items()}
 
-    def loss(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
-        """Return named terms and ``loss``, their sum."""
+    def draw(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
+        """Ask the first half of M images about sentences, true and false ones, the second about phrases.
+
+        Returns:
+            `Questions`; ``fits`` (K,) 1 or 0 for the first K texts, ``pair`` (K,) their images; and for the phrases
+            what `_share` takes, the second half's scenes counted from 0.
+        """
         half = len(batch) // 2
-        matched = batch[:half]
-        texts = [scene.sentences[chance.integers(len(scene.sentences))][0] for scene in matched]
-        pairs, fits = list(matched), [1.0] * half
-        for scene in matched:
-            if scene.strangers:
-                texts.append(scene.strangers[chance.integers(len(scene.strangers))])
-                pairs.append(scene)
-                fits.append(0.0)
-        phrases, index, share = _grounding(batch[half:], 1, BEIT3_MINI.grid, chance)
-        pairs += [batch[half:][i] for i in index.tolist()]
-        cls, patches = self.read(_images(pairs), [*texts, *phrases])
-        n = len(texts)
-        logits = self.match_head(cls[:n])[:, 0]
-        match = F.binary_cross_entropy_with_logits(logits, torch.tensor(fits))
-        found = self.ground_head(patches[n:])[..., 0].unflatten(1, (BEIT3_MINI.grid, -1))
+        pairs = [
+            (i, text, fits)
+            for i, scene in enumerate(batch[:half])
+            for said, fits in (([text for text, _ in scene.sentences], 1.0), (scene.strangers, 0.0))
+            for text in _some(said, 1, chance)
+        ]
+        asked = [_phrases(scene, self.phrases, self.places, chance) for scene in batch[half:]]
+        return {
+            "images": images_of(batch),
+            **tokenised(self.tokenizer, [*(text for _, text, _ in pairs), *(text for one in asked for text, _ in one)]),
+            "fits": torch.tensor([fits for _, _, fits in pairs]),
+            "pair": torch.tensor([i for i, _, _ in pairs]),
+            **_asked(batch[half:], asked),
+        }
+
+    def loss(self, asked: Questions) -> dict[str, Tensor]:
+        """Return named terms and ``loss``, their sum."""
+        fits, count = asked["fits"], len(asked["fits"])
+        index = torch.cat([asked["pair"], len(asked["images"]) // 2 + asked["index"]])
+        cls, patches = self.read(asked["images"], index, asked["ids"], asked["length"])
+        logits = self.match_head(cls[:count])[:, 0]
+        match = F.binary_cross_entropy_with_logits(logits, fits)
+        found = self.ground_head(patches[count:])[..., 0].unflatten(1, (BEIT3_MINI.grid, -1))
+        share = _share(asked["labels"], asked["index"], asked["named"], BEIT3_MINI.grid)
         ground = 10 * F.binary_cross_entropy_with_logits(found, share)
-        right = ((logits > 0) == (torch.tensor(fits) > 0)).float().mean()
+        right = ((logits > 0) == (fits > 0)).float().mean()
         return {"match": match, "ground": ground, "loss": match + ground, "right": right}
 
-    def read(self, images: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the class tokens (N, C) and patches (N, P, C) of N pairs, images in [0, 1]."""
-        tokens = self.tokenizer(texts, "independent")
-        hidden = torch.arange(tokens.ids.shape[1]) >= tokens.length[:, None]
+    def read(self, images: Tensor, index: Tensor, ids: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class tokens (N, C) and patches (N, P, C) of N pairs; ``index`` (N,) names their uint8 images."""
+        hidden = torch.arange(ids.shape[1], device=ids.device) >= length[:, None]
         side = BEIT3_MINI.image_size
-        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
-        out = self.model(normalise(small, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), tokens.ids, hidden)
+        small = F.interpolate(images.float() / 255, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        out = self.model(normalise(small, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))[index], ids, hidden)
         return out.cls[:, 0], out.patches
 
     @torch.no_grad()
     def matches(self, scenes: Sequence[PretrainingScene], texts: Sequence[str]) -> Tensor:
         """Return the score of every image with every text, (M, N)."""
-        images = _images(scenes)
-        rows = [self.match_head(self.read(image.expand(len(texts), -1, -1, -1), texts)[0])[:, 0] for image in images]
+        device = self.match_head.weight.device
+        images = images_of(scenes).to(device)
+        asked = {name: t.to(device) for name, t in tokenised(self.tokenizer, texts).items()}
+        rows = []
+        for i in range(len(scenes)):
+            index = torch.full((len(texts),), i, device=device)
+            rows.append(self.match_head(self.read(images, index, asked["ids"], asked["length"])[0])[:, 0])
         return torch.stack(rows)
 
 
@@ -153,7 +203,7 @@ def retrieval(model: Contrastive | Matching, unseen: Sequence[PretrainingScene],
         if text not in texts and len(texts) < count:
             chosen.append(scene)
             texts.append(text)
-    scores = model.matches(chosen, texts)
+    scores = model.matches(chosen, texts).cpu()
     own = torch.arange(len(texts))
     return {
         "image_to_text": float((scores.argmax(1) == own).sum()),
@@ -162,17 +212,36 @@ def retrieval(model: Contrastive | Matching, unseen: Sequence[PretrainingScene],
     }
 
 
-def _images(batch: Sequence[PretrainingScene]) -> Tensor:
-    return torch.from_numpy(np.stack([scene.image for scene in batch])).permute(0, 3, 1, 2).float() / 255
+def images_of(batch: Sequence[PretrainingScene]) -> Tensor:
+    """Return uint8 (M, 3, 128, 128)."""
+    return torch.from_numpy(np.stack([scene.image for scene in batch])).permute(0, 3, 1, 2).contiguous()
 
 
-def _caption(scene: PretrainingScene, chance: np.random.Generator) -> str:
-    """A sentence of the scene, or a list of things that are in it."""
+def tokenised(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, Tensor]:
+    """Return ``ids`` (N, L) and ``length`` (N,)."""
+    tokens: Tokens = tokenizer(texts, "independent")
+    return {"ids": tokens.ids, "length": tokens.length}
+
+
+def _claims(scene: PretrainingScene) -> set[str]:
+    """Everything that is known to be true of a scene."""
+    return {
+        *scene.phrases,
+        *(f"the {phrase}" for phrase in scene.phrases),
+        *scene.places,
+        *(text for text, _ in scene.sentences),
+    }
+
+
+def _caption(scene: PretrainingScene, chance: np.random.Generator) -> tuple[set[str], str]:
+    """A sentence of the scene, or a list of things that are in it; the claims that it makes, and its text."""
     if not scene.phrases or chance.random() < 0.5:
-        return scene.sentences[chance.integers(len(scene.sentences))][0]
+        text = scene.sentences[chance.integers(len(scene.sentences))][0]
+        return {text}, text
     names = list(scene.phrases)
     chance.shuffle(names)
-    return " and ".join(_with_article(name, chance) for name in names[: chance.integers(1, 4)])
+    names = names[: chance.integers(1, 4)]
+    return set(names), " and ".join(_with_article(name, chance) for name in names)
 
 
 def _with_article(phrase: str, chance: np.random.Generator) -> str:
@@ -180,36 +249,39 @@ def _with_article(phrase: str, chance: np.random.Generator) -> str:
     return f"an {phrase}" if article == "a " and phrase[0] in "aeiou" else article + phrase
 
 
-def _grounding(
-    batch: Sequence[PretrainingScene], each: int, grid: int, chance: np.random.Generator, places: int = 0
-) -> tuple[list[str], Tensor, Tensor]:
-    """Phrases, the image of each, and the share of every cell that it names, (N, grid, grid).
+def _phrases(
+    scene: PretrainingScene, phrases: int, places: int, chance: np.random.Generator
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Texts with the objects that they name: some of the scene's phrases and places, and two that name nothing.
 
-    One more phrase an image names nothing in it. With ``places``, so many of an image's places come too, and a second
-    phrase that names nothing and differs from what is there by its colour alone.
+    One of the two speaks of what is not there, the other differs from what is there by its colour alone.
     """
-    texts, index, masks, whole = [], [], [], []
-    for i, scene in enumerate(batch):
-        names = list(scene.phrases)
-        chance.shuffle(names)
-        for name in names[:each]:
-            texts.append(name)
-            index.append(i)
-            masks.append(np.isin(scene.labels, [k + 1 for k in scene.phrases[name]]))
-        where = list(scene.places) if places else []
-        chance.shuffle(where)
-        for text in where[:places]:
-            whole.append(len(texts))
-            texts.append(text)
-            index.append(i)
-            masks.append(np.isin(scene.labels, [k + 1 for k in scene.places[text]]))
-        nothing = absent_phrases(scene, chance, 1)
-        wrong = wrong_colours(scene) if places else []
-        if wrong:
-            nothing.append(wrong[chance.integers(len(wrong))])
-        texts += nothing
-        index += [i] * len(nothing)
-        masks += [np.zeros((SIZE, SIZE), bool)] * len(nothing)
-    texts = [text if n in whole else _with_article(text, chance) for n, text in enumerate(texts)]
-    share = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)).float(), grid)
-    return texts, torch.tensor(index), share
+    said = [(_with_article(name, chance), scene.phrases[name]) for name in _some(scene.phrases, phrases, chance)]
+    said += [(text, scene.places[text]) for text in _some(scene.places, places, chance)]
+    nothing = [scene.absent[chance.integers(len(scene.absent))], *_some(scene.wrong, 1, chance)]
+    return said + [(_with_article(text, chance), ()) for text in nothing]
+
+
+def _some(texts: Iterable[str], most: int, chance: np.random.Generator) -> list[str]:
+    names = list(texts)
+    chance.shuffle(names)
+    return names[:most]
+
+
+def _asked(
+    batch: Sequence[PretrainingScene], asked: Sequence[Sequence[tuple[str, tuple[int, ...]]]]
+) -> dict[str, Tensor]:
+    """``labels`` uint8 (M, 128, 128); of each text ``index`` (N,), its scene, and ``named`` (N, most), its things."""
+    index = [i for i, said in enumerate(asked) for _ in said]
+    named = torch.zeros(len(index), MOST_OBJECTS)
+    for row, things in enumerate(things for said in asked for _, things in said):
+        named[row, list(things)] = 1
+    labels = torch.from_numpy(np.stack([scene.labels for scene in batch]))
+    return {"labels": labels, "index": torch.tensor(index), "named": named}
+
+
+def _share(labels: Tensor, index: Tensor, named: Tensor, grid: int) -> Tensor:
+    """What of every cell belongs to the things that a text names, (N, grid, grid); things do not overlap."""
+    things = torch.arange(1, MOST_OBJECTS + 1, device=labels.device)[:, None, None]
+    each = F.adaptive_avg_pool2d((labels[:, None] == things).float(), grid)
+    return torch.einsum("nk,nkhw->nhw", named, each[index])

@@ -3,8 +3,6 @@
 Kirillov et al., "Segment Anything", ICCV 2023, §3 and appendix A; Ravi et al., "SAM 2", 2024; SAM 3's tracker keeps the
 task. In one step all prompts are of one kind. The first mask answers every prompt; of the other three, where a model has
 them, only the best learns (single points are ambiguous), and the predicted IoU learns every mask's IoU.
-
-Questions are drawn on the CPU (``draw``; in worker processes where there are some) and answered on the model's device.
 """
 
 from __future__ import annotations
@@ -28,10 +26,6 @@ from rrsis_zoo.weights.names import evisam3
 KINDS = ("box", "point", "points", "box and point", "mask", "mask and box")
 LOSS_SIDE = 64  # pixels; a quarter of the cost of the full size
 BOX_JITTER = 0.1  # of the box's side, one standard deviation, at most 20 px as in SAM
-
-Questions = Mapping[str, Tensor]
-"""What a step asks: ``images`` uint8 (M, 3, 128, 128), ``masks`` bool (N, 128, 128), ``index`` (N,) image of each mask,
-and of its kind of prompt ``boxes`` (N, 4), ``points`` (N, K, 2) with ``labels`` (N, K), ``given`` (N, 1, m, m)."""
 
 
 class Promptable(nn.Module):
@@ -75,35 +69,21 @@ class Promptable(nn.Module):
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def draw(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
-        """Ask for every object of some scenes, by one kind of prompt; all tensors on the CPU."""
+        """Turn, mirror and expose M scenes, and prompt for each of their N objects.
+
+        Returns:
+            ``images`` uint8 (M, 3, 128, 128), ``masks`` bool (N, 128, 128), ``index`` (N,) image of each mask, and the
+            prompts as `prompt` makes them.
+        """
         images, masks, index = _augmented(batch, chance)
         kind = KINDS[chance.integers(len(KINDS))]
         return {"images": images, "masks": masks, "index": index, **self.prompt(masks, kind, chance)}
 
-    def prompt(self, masks: Tensor, kind: str, chance: np.random.Generator) -> dict[str, Tensor]:
-        """Prompt for every mask.
-
-        Args:
-            masks: bool (N, 128, 128).
-            kind: one of ``KINDS``.
-            chance: where points fall and how boxes and masks err.
-
-        Returns:
-            The prompts among `Questions`.
-        """
-        truth, prompts = masks.numpy(), {}
-        if "box" in kind:
-            prompts["boxes"] = torch.from_numpy(np.stack([_box(m, chance) for m in truth]))
-        if "point" in kind:
-            prompts["points"], prompts["labels"] = _points(truth, 3 if kind == "points" else 1, chance)
-        if "mask" in kind:
-            prompts["given"] = torch.from_numpy(np.stack([_noisy(m, self.mask_side, chance) for m in truth]))[:, None]
-        return prompts
-
-    def loss(self, asked: Questions) -> dict[str, Tensor]:
-        """Return named terms and ``loss``, their sum, for questions on the model's device."""
+    def loss(self, asked: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return named terms and ``loss``, their sum."""
         logits, iou = self.answer(asked)
-        target = F.adaptive_avg_pool2d(asked["masks"][:, None].float(), LOSS_SIDE).expand(-1, logits.shape[1], -1, -1)
+        target = F.adaptive_avg_pool2d(asked["masks"][:, None].float(), LOSS_SIDE)
+        target = target.expand(-1, logits.shape[1], -1, -1)
         full = F.interpolate(logits, (LOSS_SIDE, LOSS_SIDE), mode="bilinear", align_corners=False)
         cross = F.binary_cross_entropy_with_logits(full, target, reduction="none").mean((2, 3))
         p = full.sigmoid()
@@ -114,28 +94,48 @@ class Promptable(nn.Module):
             inner, outer = (decided & inside).sum((2, 3)), (decided | inside).sum((2, 3))
             truth = inner / outer.clamp(min=1)
         terms = {"first": each[:, 0].mean()}
-        if each.shape[1] > 1:  # SAM 3's part for still images gives one answer
+        if each.shape[1] > 1:
             terms["best"] = 0.5 * each[:, 1:].amin(1).mean()
         terms["iou"] = F.mse_loss(iou, truth)
         return {**terms, "loss": torch.stack(list(terms.values())).sum(), "miou": truth[:, 0].mean()}
 
-    def answer(self, asked: Questions) -> tuple[Tensor, Tensor]:
-        """Answer questions on the model's device.
+    def prompt(self, masks: Tensor, kind: str, chance: np.random.Generator) -> dict[str, Tensor]:
+        """Prompt for masks.
+
+        Args:
+            masks: bool (N, 128, 128).
+            kind: one of ``KINDS``.
+            chance: where points fall and how boxes and masks err.
 
         Returns:
-            Mask logits (N, 4, m, m) and predicted IoU (N, 4); of SAM 3 (N, 1, m, m) and (N, 1).
+            Of ``places`` (N, P, 2) in pixels with ``labels`` (N, P), ``boxes`` (N, 4) and ``given`` (N, 1, m, m), mask
+            logits, those that the kind has.
         """
-        points = (asked["points"], asked["labels"]) if "points" in asked else None
+        truth = masks.numpy()
+        prompts: dict[str, Tensor] = {}
+        if "box" in kind:
+            prompts["boxes"] = torch.from_numpy(np.stack([_box(m, chance) for m in truth]))
+        if "point" in kind:
+            prompts["places"], prompts["labels"] = _points(truth, 3 if kind == "points" else 1, chance)
+        if "mask" in kind:
+            given = np.stack([_noisy(m, self.mask_side, chance) for m in truth])
+            prompts["given"] = torch.from_numpy(given)[:, None]
+        return prompts
+
+    def answer(self, asked: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return mask logits (N, 4, m, m) and predicted IoU (N, 4) for what `draw` made; SAM 3 has one mask, not four."""
+        index, points = asked["index"], (asked["places"], asked["labels"]) if "places" in asked else None
         sparse, dense = self.prompts(points, asked.get("boxes"), asked.get("given"))
-        image, index = asked["images"].float() / 255, asked["index"]
+        images = asked["images"].float() / 255
         if isinstance(self.model, SAM):
-            embedding = self.model.image_encoder(normalise(image, sam.PIXEL_MEAN, sam.PIXEL_STD))[index]
-            return self.model.mask_decoder(embedding, self.prompts.get_dense_pe(), sparse, dense)
+            image = self.model.image_encoder(normalise(images, sam.PIXEL_MEAN, sam.PIXEL_STD))[index]
+            code = self.prompts.get_dense_pe()
+            return self.model.mask_decoder(image, code, sparse, dense)
         if isinstance(self.model, SAM2):
-            pyramid = self.model.encode(normalise(image, sam2.PIXEL_MEAN, sam2.PIXEL_STD))
+            pyramid = self.model.encode(normalise(images, sam2.PIXEL_MEAN, sam2.PIXEL_STD))
             decoded = self.model.decode(sam2.Pyramid(*(level[index] for level in pyramid)), sparse, dense)
             return decoded.masks, decoded.iou
-        levels = self.model.encode(normalise(image, sam3.PIXEL_MEAN, sam3.PIXEL_STD))
+        levels = self.model.encode(normalise(images, sam3.PIXEL_MEAN, sam3.PIXEL_STD))
         masks, iou, _ = self.model.mask_decoder([level[index] for level in levels], self.model.code(), sparse, dense)
         return masks, iou
 
@@ -145,20 +145,17 @@ class Promptable(nn.Module):
     def score(self, unseen: Sequence[PretrainingScene]) -> dict[str, float]:
         """Return the mIoU of the first mask for every object of unseen scenes, by kind of prompt, in points."""
         self.eval()
-        device = next(self.parameters()).device
         chance = np.random.default_rng(0)
         scores: dict[str, list[float]] = {"box": [], "point": [], "mask": []}
         for scene in unseen:
             masks = torch.from_numpy(np.stack([scene.labels == k + 1 for k in range(scene.labels.max())]))
             image = torch.from_numpy(scene.image).permute(2, 0, 1)[None]
-            scene_only = {"images": image, "masks": masks, "index": torch.zeros(len(masks), dtype=torch.int64)}
             for kind, found in scores.items():
-                asked = {**scene_only, **self.prompt(masks, kind, chance)}
-                asked = {name: tensor.to(device) for name, tensor in asked.items()}
-                logits, _ = self.answer(asked)
+                index = torch.zeros(len(masks), dtype=torch.int64)
+                prompts = self.prompt(masks, kind, chance)
+                logits, _ = self.answer({"images": image, "index": index, **prompts})
                 full = F.interpolate(logits[:, :1], (SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0] > 0
-                truth = asked["masks"]
-                found += ((full & truth).sum((1, 2)) / (full | truth).sum((1, 2))).tolist()
+                found += ((full & masks).sum((1, 2)) / (full | masks).sum((1, 2))).tolist()
         return {f"miou_{kind}": 100 * float(np.mean(found)) for kind, found in scores.items()}
 
 

@@ -8,7 +8,7 @@ for its test are left out of all, so that a miniature knows no more of them than
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from rrsis_zoo.data.synthetic import GENERATOR_VERSION
 from rrsis_zoo.data.synthetic.dice import Dice
 from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
 from rrsis_zoo.data.synthetic.language import (
+    CONFUSABLE_CATEGORIES,
     CONFUSABLE_COLOURS,
     NO,
     POSITIONS,
@@ -37,9 +38,20 @@ from rrsis_zoo.data.synthetic.scenes import SceneObject, make_scene
 
 SIZE = 128
 SEED, UNSEEN_SEED = 9_000_001, 9_000_002  # of training and of scoring; the benchmark's scenes are of seed 0
-FORM = 2  # of what is stored
+FORM = 3  # of what is stored
+MOST_OBJECTS = 5
 SENTENCES = 6
 STRANGERS = 6
+
+SAYABLE = {
+    name: [
+        f"{colour} {name}" if colour else name
+        for colour in (None, *COLOURS)
+        if not held_out(Meaning("attribute", Phrase(name, colour)))
+    ]
+    for name in CATEGORIES
+}
+"""Category -> its phrases, with a colour or without, that are not kept for the benchmark's test."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,8 @@ class PretrainingScene:
     Attributes:
         image: uint8 (128, 128, 3).
         labels: uint8 (128, 128), 0 for ground and k + 1 for object k.
+        absent: phrases of categories of which nothing here is one, or could be taken for one.
+        wrong: phrases that give things of the scene a colour which clearly none of them has.
         phrases: text -> the objects that it fits, all of them; only phrases that leave no object in doubt.
         places: as phrases, texts that say where something of a category lies in the image, or which one is larger.
         sentences: texts that fit exactly one object, with the object.
@@ -57,6 +71,8 @@ class PretrainingScene:
 
     image: np.ndarray
     labels: np.ndarray
+    absent: tuple[str, ...]
+    wrong: tuple[str, ...]
     phrases: dict[str, tuple[int, ...]]
     places: dict[str, tuple[int, ...]]
     sentences: tuple[tuple[str, int], ...]
@@ -93,7 +109,16 @@ def scenes(count: int, seed: int, folder: Path, processes: int = 1) -> list[Pret
             pool.map(partial(_strangers, said=said, seed=seed), enumerate(made), chunksize=-(-count // processes))
         )
     out = [
-        PretrainingScene(one.image, one.labels, one.phrases, one.places, one.sentences, others)
+        PretrainingScene(
+            one.image,
+            one.labels,
+            _absent(one.objects),
+            _wrong_colours(one.phrases),
+            one.phrases,
+            one.places,
+            one.sentences,
+            others,
+        )
         for one, others in zip(made, strangers, strict=True)
         if one.sentences  # a few scenes of things that look alike have none
     ]
@@ -118,6 +143,27 @@ def _make(index: int, seed: int) -> _Made:
         tuple(one.meaning for one in said),
         scene.objects,
     )
+
+
+def _absent(objects: Sequence[SceneObject]) -> tuple[str, ...]:
+    here = {thing.category for thing in objects}
+    alike = {name for pair in CONFUSABLE_CATEGORIES if pair & here for name in pair}
+    return tuple(text for name in CATEGORIES if name not in here | alike for text in SAYABLE[name])
+
+
+def _wrong_colours(phrases: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in (phrase for phrase in phrases if phrase in CATEGORIES):
+        here = {colour: phrases.get(f"{colour} {name}", ()) for colour in COLOURS}
+        present = [colour for colour, things in here.items() if things]
+        if {k for things in here.values() for k in things} != set(phrases[name]):
+            continue  # the colour of one of them is in doubt
+        for colour in COLOURS:
+            doubtful = any(frozenset((colour, other)) in CONFUSABLE_COLOURS for other in present)
+            text = f"{colour} {name}"
+            if colour not in present and not doubtful and text in SAYABLE[name]:
+                found.append(text)
+    return tuple(found)
 
 
 def _phrases(objects: Sequence[SceneObject]) -> dict[str, tuple[int, ...]]:
@@ -165,31 +211,3 @@ def _strangers(numbered: tuple[int, _Made], said: Sequence[tuple[str, Meaning]],
             if len(found) == STRANGERS:
                 break
     return tuple(found)
-
-
-def absent_phrases(scene: PretrainingScene, dice: np.random.Generator, count: int) -> list[str]:
-    """Return phrases of categories that the scene does not have."""
-    here = " ".join(scene.phrases)
-    names = [name for name in CATEGORIES if name not in here]
-    colours = ["", *(f"{colour} " for colour in COLOURS)]
-    texts: list[str] = []
-    while len(texts) < count:
-        name, colour = names[dice.integers(len(names))], colours[dice.integers(len(colours))]
-        if not held_out(Meaning("attribute", Phrase(name, colour.strip() or None))):
-            texts.append(f"{colour}{name}")
-    return texts
-
-
-def wrong_colours(scene: PretrainingScene) -> list[str]:
-    """Return phrases that give things of the scene a colour which clearly none of them has."""
-    found: list[str] = []
-    for name in (phrase for phrase in scene.phrases if phrase in CATEGORIES):
-        here = {colour: scene.phrases.get(f"{colour} {name}", ()) for colour in COLOURS}
-        present = [colour for colour, things in here.items() if things]
-        if {k for things in here.values() for k in things} != set(scene.phrases[name]):
-            continue  # the colour of one of them is in doubt
-        for colour in COLOURS:
-            doubtful = any(frozenset((colour, other)) in CONFUSABLE_COLOURS for other in present)
-            if colour not in present and not doubtful and not held_out(Meaning("attribute", Phrase(name, colour))):
-                found.append(f"{colour} {name}")
-    return found
