@@ -1,8 +1,8 @@
 """Promptable segmentation, SAM's own task: points, boxes and noisy masks, every object of a scene a target.
 
-Kirillov et al., "Segment Anything", ICCV 2023, §3 and appendix A; Ravi et al., "SAM 2", 2024; SAM 3's tracker keeps the
-task. In one step all prompts are of one kind. The first mask answers every prompt; of the other three, where a model has
-them, only the best learns (single points are ambiguous), and the predicted IoU learns every mask's IoU.
+Kirillov et al., "Segment Anything", ICCV 2023, §3 and appendix A; Ravi et al., "SAM 2", 2024; SAM 3's tracker has the
+same task. In one step all prompts are of one kind. The first mask answers every prompt; of the other three, which our
+SAM 3 does not have, only the best learns (single points are ambiguous), and the predicted IoU learns every mask's IoU.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Promptable(nn.Module):
         return prompts
 
     def answer(self, asked: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return mask logits (N, 4, m, m) and predicted IoU (N, 4) for what `draw` made; SAM 3 has one mask, not four."""
+        """Return mask logits (N, 4, m, m) and predicted IoU (N, 4) for what `draw` made; one each of SAM 3."""
         index, points = asked["index"], (asked["places"], asked["labels"]) if "places" in asked else None
         sparse, dense = self.prompts(points, asked.get("boxes"), asked.get("given"))
         images = asked["images"].float() / 255

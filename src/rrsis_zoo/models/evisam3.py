@@ -209,7 +209,8 @@ MINI = replace(
 )
 """The paper's recipe in small: miniatures that were pretrained on synthetic scenes, SAM 3's trunk and neck frozen.
 
-Where the program's choice is a defect (text ids, pads, high-pass layout, experts' start, neck, mask tokens), the other one.
+Where the program's choice is a defect (text ids, pads, high-pass layout, experts' start, neck, mask tokens), the other
+one.
 """
 
 TINY_256 = replace(
