@@ -50,7 +50,7 @@ benchmark: $(READY) ## train and compare miniatures, two seeds each; tables and 
 
 .PHONY: miniatures
 miniatures: $(READY) ## pretrain the miniature foundation models that the package ships (87 minutes of one CPU)
-	for name in sam sam2 siglip beit3; do $(BIN)/python benchmarks/miniatures/pretrain.py $$name $(ARGS); done
+	for name in sam sam2 sam3 siglip beit3; do $(BIN)/python benchmarks/miniatures/pretrain.py $$name $(ARGS); done
 
 .PHONY: capacity
 capacity: $(READY) ## train the tiny presets on 32 samples until they stand still

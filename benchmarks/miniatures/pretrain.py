@@ -45,6 +45,7 @@ class Recipe:
 RECIPES = {
     "sam": {"cuda": Recipe(12_000, 24, 20_000), "cpu": Recipe(3_000, 12, 5_000)},
     "sam2": {"cuda": Recipe(12_000, 24, 20_000), "cpu": Recipe(3_000, 12, 5_000)},
+    "sam3": {"cuda": Recipe(12_000, 24, 20_000), "cpu": Recipe(3_000, 12, 5_000)},
     "siglip": {"cuda": Recipe(12_000, 128, 20_000), "cpu": Recipe(3_000, 32, 5_000)},
     "beit3": {"cuda": Recipe(12_000, 128, 20_000), "cpu": Recipe(4_500, 24, 5_000)},
 }
@@ -61,7 +62,7 @@ LOG_EVERY = 50  # steps
 def build(name: str, texts: Sequence[str], seed: int) -> Promptable | Contrastive | Matching:
     """Make a miniature with random weights; the vocabulary of those that read is learned from the texts."""
     torch.manual_seed(seed)
-    if name in ("sam", "sam2"):
+    if name in ("sam", "sam2", "sam3"):
         return Promptable(name)
     kind = Contrastive if name == "siglip" else Matching
     return kind(kind.tokenizer_kind.from_expressions(texts, *kind.text_limits))

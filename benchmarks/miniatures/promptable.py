@@ -1,8 +1,8 @@
 """Promptable segmentation, SAM's own task: points, boxes and noisy masks, every object of a scene a target.
 
-Kirillov et al., "Segment Anything", ICCV 2023, §3 and appendix A; Ravi et al., "SAM 2", 2024. In one step all prompts
-are of one kind. The first mask answers every prompt; of the other three only the best learns (single points are
-ambiguous), and the predicted IoU learns all four masks' IoU.
+Kirillov et al., "Segment Anything", ICCV 2023, §3 and appendix A; Ravi et al., "SAM 2", 2024; SAM 3's tracker has the
+same task. In one step all prompts are of one kind. The first mask answers every prompt; of the other three, which our
+SAM 3 does not have, only the best learns (single points are ambiguous), and the predicted IoU learns every mask's IoU.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scenes import SIZE, PretrainingScene
+from segment_anything.modeling.prompt_encoder import PromptEncoder
 from torch import Tensor, nn
 
-from rrsis_zoo.models.backbones import sam, sam2
+from rrsis_zoo.models.backbones import sam, sam2, sam3
 from rrsis_zoo.models.backbones.sam import SAM, SAM_MINI
 from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2_MINI
+from rrsis_zoo.models.backbones.sam3 import SAM3, SAM3_MINI
 from rrsis_zoo.models.layers.geometry import normalise
+from rrsis_zoo.weights.names import evisam3
 
 KINDS = ("box", "point", "points", "box and point", "mask", "mask and box")
 LOSS_SIDE = 64  # pixels; a quarter of the cost of the full size
@@ -26,22 +29,37 @@ BOX_JITTER = 0.1  # of the box's side, one standard deviation, at most 20 px as 
 
 
 class Promptable(nn.Module):
-    """A SAM or SAM 2 that learns from prompts.
+    """A SAM, SAM 2 or SAM 3 that learns from prompts.
+
+    Of SAM 3 it is the part that segments a still image. Its prompt encoder stands beside it, because no method here
+    uses it; what is shipped has it under its official names.
 
     Args:
-        name: ``sam`` or ``sam2``.
+        name: ``sam``, ``sam2`` or ``sam3``.
     """
 
     images_a_step = 12
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.model: SAM | SAM2 = SAM(SAM_MINI) if name == "sam" else SAM2(SAM2_MINI)
-        self.prompts = self.model.prompt_encoder if isinstance(self.model, SAM) else self.model.sam_prompt_encoder
+        self.model: SAM | SAM2 | SAM3
+        if name == "sam":
+            self.model = SAM(SAM_MINI)
+            self.prompts = self.model.prompt_encoder
+        elif name == "sam2":
+            self.model = SAM2(SAM2_MINI)
+            self.prompts = self.model.sam_prompt_encoder
+        else:
+            self.model = SAM3(SAM3_MINI)
+            self.prompts = _prompts_of_sam3()
+            self.model.position_code = self.prompts.pe_layer  # one code for points and cells
         self.mask_side = 4 * self.model.config.grid
 
     def exported(self) -> dict[str, Tensor]:
         """Return what is shipped, in the official names; SAM's second position code is a copy and stays out."""
+        if isinstance(self.model, SAM3):
+            state = self.state_dict()
+            return {theirs: state[name] for name, theirs in sam3_names(self).items()}
         if isinstance(self.model, SAM):
             code = self.model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
             self.model.position_code.positional_encoding_gaussian_matrix.copy_(code)
@@ -64,7 +82,8 @@ class Promptable(nn.Module):
     def loss(self, asked: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return named terms and ``loss``, their sum."""
         logits, iou = self.answer(asked)
-        target = F.adaptive_avg_pool2d(asked["masks"][:, None].float(), LOSS_SIDE).expand(-1, 4, -1, -1)
+        target = F.adaptive_avg_pool2d(asked["masks"][:, None].float(), LOSS_SIDE)
+        target = target.expand(-1, logits.shape[1], -1, -1)
         full = F.interpolate(logits, (LOSS_SIDE, LOSS_SIDE), mode="bilinear", align_corners=False)
         cross = F.binary_cross_entropy_with_logits(full, target, reduction="none").mean((2, 3))
         p = full.sigmoid()
@@ -74,11 +93,10 @@ class Promptable(nn.Module):
             decided, inside = full > 0, target > 0.5
             inner, outer = (decided & inside).sum((2, 3)), (decided | inside).sum((2, 3))
             truth = inner / outer.clamp(min=1)
-        terms = {
-            "first": each[:, 0].mean(),
-            "best": 0.5 * each[:, 1:].amin(1).mean(),
-            "iou": F.mse_loss(iou, truth),
-        }
+        terms = {"first": each[:, 0].mean()}
+        if each.shape[1] > 1:
+            terms["best"] = 0.5 * each[:, 1:].amin(1).mean()
+        terms["iou"] = F.mse_loss(iou, truth)
         return {**terms, "loss": torch.stack(list(terms.values())).sum(), "miou": truth[:, 0].mean()}
 
     def prompt(self, masks: Tensor, kind: str, chance: np.random.Generator) -> dict[str, Tensor]:
@@ -105,7 +123,7 @@ class Promptable(nn.Module):
         return prompts
 
     def answer(self, asked: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return mask logits (N, 4, m, m) and predicted IoU (N, 4) for what `draw` made."""
+        """Return mask logits (N, 4, m, m) and predicted IoU (N, 4) for what `draw` made; one each of SAM 3."""
         index, points = asked["index"], (asked["places"], asked["labels"]) if "places" in asked else None
         sparse, dense = self.prompts(points, asked.get("boxes"), asked.get("given"))
         images = asked["images"].float() / 255
@@ -113,9 +131,13 @@ class Promptable(nn.Module):
             image = self.model.image_encoder(normalise(images, sam.PIXEL_MEAN, sam.PIXEL_STD))[index]
             code = self.prompts.get_dense_pe()
             return self.model.mask_decoder(image, code, sparse, dense)
-        pyramid = self.model.encode(normalise(images, sam2.PIXEL_MEAN, sam2.PIXEL_STD))
-        decoded = self.model.decode(sam2.Pyramid(*(level[index] for level in pyramid)), sparse, dense)
-        return decoded.masks, decoded.iou
+        if isinstance(self.model, SAM2):
+            pyramid = self.model.encode(normalise(images, sam2.PIXEL_MEAN, sam2.PIXEL_STD))
+            decoded = self.model.decode(sam2.Pyramid(*(level[index] for level in pyramid)), sparse, dense)
+            return decoded.masks, decoded.iou
+        levels = self.model.encode(normalise(images, sam3.PIXEL_MEAN, sam3.PIXEL_STD))
+        masks, iou, _ = self.model.mask_decoder([level[index] for level in levels], self.model.code(), sparse, dense)
+        return masks, iou
 
     # -- score -------------------------------------------------------------------------------------------------------
 
@@ -135,6 +157,30 @@ class Promptable(nn.Module):
                 full = F.interpolate(logits[:, :1], (SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0] > 0
                 found += ((full & masks).sum((1, 2)) / (full | masks).sum((1, 2))).tolist()
         return {f"miou_{kind}": 100 * float(np.mean(found)) for kind, found in scores.items()}
+
+
+def _prompts_of_sam3() -> PromptEncoder:
+    """SAM 3's prompt encoder for points, boxes and masks is SAM's."""
+    grid, side = SAM3_MINI.grid, SAM3_MINI.image_size
+    return PromptEncoder(SAM3_MINI.prompt_width, (grid, grid), (side, side), mask_in_chans=16)
+
+
+def sam3_names(model: Promptable) -> dict[str, str]:
+    """Return what is shipped of a SAM 3: our name -> Meta's, the pyramid as the tracker's, which the decoder reads.
+
+    The object score's head learns nothing here and stays out.
+    """
+    names = {}
+    for name in model.state_dict():
+        part, _, rest = name.partition(".")
+        if part == "prompts":
+            names[name] = f"tracker.sam_prompt_encoder.{rest}"
+        elif not rest.startswith(("position_code.", "mask_decoder.pred_obj_score_head.")):
+            theirs = evisam3(f"sam.{rest}")
+            place = "tracker.sam_mask_decoder." if theirs.startswith("mask_decoder.") else "detector.backbone."
+            theirs = theirs.removeprefix("mask_decoder.").removeprefix("image_encoder.")
+            names[name] = place + theirs.replace("vision_backbone.convs.", "vision_backbone.sam2_convs.")
+    return names
 
 
 def _augmented(batch: Sequence[PretrainingScene], chance: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -165,6 +165,17 @@ def test_high_pass_layouts():
     torch.testing.assert_close(maps[0].permute(0, 3, 1, 2), middle, rtol=1e-4, atol=1e-5)
 
 
+def test_mini_is_the_papers_recipe_in_small():
+    """Trunk and neck frozen, everything else as the published preset, no auxiliary loss."""
+    model = EviSAM3.from_preset("mini")
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    still = {name for name in frozen if name not in model.inert_parameters()}
+    assert {".".join(name.split(".")[:2]) for name in still} == {"sam.trunk", "sam.neck"}
+    assert "trunk" not in model.parameter_groups()
+    model, b = contract.build(lambda: EviSAM3.from_preset("mini")), contract.batch()
+    assert set(model.loss(model(b, "independent"), b)) == {"loss", "loss_ce", "loss_dice"}
+
+
 def test_tiny_begins_near_nothing():
     torch.manual_seed(0)
     shares = [EviSAM3.from_preset("tiny", prior=p).prior.mask_product.bias.item() for p in (0.0, -2.0)]

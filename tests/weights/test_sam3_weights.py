@@ -14,8 +14,10 @@ from rrsis_zoo.errors import MissingWeightsError, WeightsMismatchError
 from rrsis_zoo.models.backbones.sam3 import _vit_config
 from rrsis_zoo.models.evisam3 import EviSAM3
 from rrsis_zoo.registry import card
+from rrsis_zoo.weights.files import load_state_dict
 from rrsis_zoo.weights.names import evisam3, official_names
 from rrsis_zoo.weights.pretrained import find_pretrained
+from rrsis_zoo.weights.sources import MiniSource
 
 KEPT = ("iou_prediction_head", "pred_obj_score_head", "mask_tokens")  # as published
 
@@ -130,6 +132,23 @@ def test_mask_tokens_on_request(metas_form):
     model = build(sam_mask_tokens=True)
     load(model, metas_form)
     assert model.sam.mask_decoder.mask_tokens.weight[:, 0].tolist() == [0, 1]
+
+
+def test_the_miniature_has_the_trackers_neck_and_what_evisam3_reads():
+    """It is in Meta's names; the program's neck is not in it."""
+    model = EviSAM3.from_preset("mini")
+    path = MiniSource("sam3").folder / "model.safetensors"
+    load(model, path)
+    state = load_state_dict(path)
+    for ours, theirs in (
+        ("sam.neck.fpn_layers.0.proj2.weight", "detector.backbone.vision_backbone.sam2_convs.0.conv_3x3.weight"),
+        ("sam.trunk.layers.3.attention.qkv.weight", "detector.backbone.vision_backbone.trunk.blocks.3.attn.qkv.weight"),
+        ("sam.mask_decoder.mask_tokens.weight", "tracker.sam_mask_decoder.mask_tokens.weight"),
+        ("no_mask_embed.weight", "tracker.sam_prompt_encoder.no_mask_embed.weight"),
+    ):
+        assert model.state_dict()[ours].equal(state[theirs].float()), ours
+    with pytest.raises(WeightsMismatchError, match=r"sam\.neck\.fpn_layers"):
+        load(EviSAM3.from_preset("mini", neck="detector"), path)
 
 
 def test_another_size_is_named(metas_form):

@@ -34,7 +34,7 @@ CARD = ModelCard(
         "large": Preset(1_248_467_505, 793_698_476, {"sam": "hub:facebook/sam3", "beit3": "local:weights/beit3"}),
         "tiny": Preset(929_345, 891_196),
         "tiny256": Preset(953_921, 915_772),
-        "mini": Preset(1_398_049, 1_358_364, {"sam": "none", "beit3": "mini:beit3"}),
+        "mini": Preset(2_458_377, 1_540_260, {"sam": "mini:sam3", "beit3": "mini:beit3"}),
     },
     roles={
         "sam": Role("SAM 3 (gated, SAM License)", SAM3_FILES, "rrsis_zoo.weights.pretrained:load_evisam3_sam"),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.models.backbones import sam3
 from rrsis_zoo.models.backbones.beit3 import BEIT3_MINI, BEiT3, BEiT3Config, UnionFeatures
-from rrsis_zoo.models.backbones.sam3 import SAM3, SAM3Config
+from rrsis_zoo.models.backbones.sam3 import SAM3, SAM3_MINI, SAM3Config
 from rrsis_zoo.models.base import (
     Batch,
     ImageState,
@@ -193,8 +193,25 @@ TINY = EviSAM3Config(
     adapt="full",
 )
 
-MINI = replace(TINY, union=BEIT3_MINI, text_ids="beit3")
-"""A pretrained miniature of BEiT-3 beside the tiny preset's random SAM 3, which trains as a whole."""
+MINI = replace(
+    TINY,
+    sam=SAM3_MINI,
+    union=BEIT3_MINI,
+    text_ids="beit3",
+    padding="hidden",
+    high_pass_layout="map",
+    expert_start="open",
+    prior=0.0,
+    heatmap_weight=0.0,
+    adapt="adapters",
+    neck="tracker",
+    sam_mask_tokens=True,
+)
+"""The paper's recipe in small: miniatures that were pretrained on synthetic scenes, SAM 3's trunk and neck frozen.
+
+Where the program's choice is a defect (text ids, pads, high-pass layout, experts' start, neck, mask tokens), the other
+one.
+"""
 
 TINY_256 = replace(
     TINY,

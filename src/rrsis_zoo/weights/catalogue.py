@@ -17,7 +17,7 @@ SAM21_FILES = tuple(f"sam2.1_hiera_{size}.pt" for size in ("large", "base_plus",
 """SAM 2.1 in its authors' form."""
 
 SAM3_FILES = ("model.safetensors", "sam3.pt")
-"""SAM 3 in transformers' form, or in its authors'."""
+"""SAM 3 in transformers' form, or in its authors'; our miniature is in the authors'."""
 
 BEIT3_FILES = ("beit3_large_patch16_224.pth", "model.safetensors")
 """BEiT-3 in its authors' form, or our miniature of it."""

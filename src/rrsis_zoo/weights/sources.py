@@ -2,7 +2,7 @@
 
 local:PATH                        a file, or a folder that holds one
 hub:ORG/REPO[@REVISION][:FILE]    a Hugging Face repository, read from the local cache only
-mini:NAME                         a miniature that comes with this package: sam, sam2, siglip, beit3
+mini:NAME                         a miniature that comes with this package: sam, sam2, sam3, siglip, beit3
 none                              no weights: parameters stay as they were initialised
 """
 
@@ -101,7 +101,7 @@ class NoSource:
 
 Source = LocalSource | HubSource | MiniSource | NoSource
 
-MINIATURES = ("sam", "sam2", "siglip", "beit3")
+MINIATURES = ("sam", "sam2", "sam3", "siglip", "beit3")
 """Names of the miniatures; benchmarks/miniatures makes them."""
 
 

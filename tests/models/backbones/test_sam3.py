@@ -37,6 +37,18 @@ def test_positions_are_tiled_and_the_first_row_is_not_read():
     torch.testing.assert_close(ours(image), stock(image))
 
 
+def test_encoding_runs_every_block_and_ends_in_three_levels():
+    model = SAM3(SMALL).eval()
+    image = torch.randn(2, 3, 40, 40)
+    x = model.trunk.embed(image)
+    for layer in model.trunk.layers:
+        x = layer(x)
+    levels = model.encode(image)
+    assert [tuple(level.shape) for level in levels] == [(2, 16, side, side) for side in (40, 20, 10)]
+    for a, b in zip(levels, model.pyramid(x.permute(0, 3, 1, 2)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_drop_path_leaves_out_whole_samples_in_training_only():
     layer = torch.nn.Identity()
     layer.register_forward_hook(DropPath(0.5, parts=3))

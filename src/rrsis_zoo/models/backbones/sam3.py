@@ -78,6 +78,25 @@ class SAM3Config:
         return self.image_size // self.patch_size
 
 
+SAM3_MINI = SAM3Config(
+    image_size=128,
+    patch_size=16,
+    width=128,
+    depth=4,
+    heads=4,
+    mlp_width=256,
+    window=4,
+    global_blocks=(1, 3),
+    position_size=128,
+    prompt_width=64,
+    decoder_mlp_width=128,
+    decoder_heads=4,
+    iou_width=64,
+    drop_path=0.0,
+)
+"""The miniature that benchmarks/miniatures pretrains."""
+
+
 class SAM3(nn.Module):
     """Trunk, neck, mask decoder and position code of SAM 3."""
 
@@ -93,6 +112,13 @@ class SAM3(nn.Module):
         self.neck = Sam3VisionNeck(vision)
         self.mask_decoder = SAM3MaskDecoder(config)
         self.position_code = PositionEmbeddingRandom(config.prompt_width // 2)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Encode normalised images (B, 3, S, S) without anything between the blocks; return the pyramid."""
+        x = self.trunk.embed(image)
+        for layer in self.trunk.layers:
+            x = layer(x)
+        return self.pyramid(x.permute(0, 3, 1, 2))
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """Turn the trunk's map (B, C, g, g) into three maps of width D with 4g, 2g and g cells a side."""
