@@ -57,34 +57,35 @@ class Contrastive(nn.Module):
         return {name: tensor for name, tensor in self.model.state_dict().items() if "position_ids" not in name}
 
     def draw(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
-        """Ask M images for M captions and N - M phrases.
+        """Ask M images for M captions and N phrases.
 
         Returns:
-            `Questions`; ``fits`` (M, M): 1 where a caption, read as words, is true of an image, else -1; and for the
-            phrases what `_share` takes.
+            `Questions`, the texts being the captions; ``fits`` (M, M): 1 where a caption, read as words, is true of an
+            image, else -1; and for the phrases ``phrase_ids``, ``phrase_length`` and what `_share` takes.
         """
         captions = [_caption(scene, chance) for scene in batch]
         known = [_claims(scene) for scene in batch]
         fits = [[1.0 if known[i].issuperset(names) else -1.0 for names, _ in captions] for i in range(len(batch))]
         asked = [_phrases(scene, self.phrases, self.places, chance) for scene in batch]
-        texts = [*(text for _, text in captions), *(text for one in asked for text, _ in one)]
+        phrases = tokenised(self.tokenizer, [text for one in asked for text, _ in one])
         return {
             "images": images_of(batch),
-            **tokenised(self.tokenizer, texts),
+            **tokenised(self.tokenizer, [text for _, text in captions]),
+            **{f"phrase_{name}": tensor for name, tensor in phrases.items()},  # apart, for they are much shorter
             "fits": torch.tensor(fits),
             **_asked(batch, asked),
         }
 
     def loss(self, asked: Questions) -> dict[str, Tensor]:
         """Return named terms and ``loss``, their sum."""
-        count = len(asked["images"])
         patches, images = self.read_images(asked["images"])
-        texts = self.read_texts(asked["ids"], asked["length"])
+        captions = self.read_texts(asked["ids"], asked["length"])
+        phrases = self.read_texts(asked["phrase_ids"], asked["phrase_length"])
         scale, bias = self.model.logit_scale.exp(), self.model.logit_bias
-        logits = images @ texts[:count].T * scale + bias
+        logits = images @ captions.T * scale + bias
         contrast = -F.logsigmoid(asked["fits"] * logits).sum(1).mean()
 
-        cosine = torch.einsum("nc,nchw->nhw", texts[count:], F.normalize(patches, dim=1)[asked["index"]])
+        cosine = torch.einsum("nc,nchw->nhw", phrases, F.normalize(patches, dim=1)[asked["index"]])
         share = _share(asked["labels"], asked["index"], asked["named"], SIGLIP_MINI.grid)
         ground = 20 * F.binary_cross_entropy_with_logits(cosine * scale + bias, share)
         right = (asked["fits"].gather(1, logits.argmax(1, keepdim=True)) > 0).float().mean()

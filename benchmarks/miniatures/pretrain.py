@@ -117,8 +117,9 @@ def train(
         end = step + 1 == recipe.steps
         if (step + 1) % LOG_EVERY == 0:
             entry = {key: round(float(value), 5) for key, value in sums.items()}
+            seconds = round(spent["wall_s"] + time.perf_counter() - wall, 2)
             with (run / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps({"step": step + 1, **entry}) + "\n")
+                log.write(json.dumps({"step": step + 1, "wall_s": seconds, **entry}) + "\n")
             sums = {}
         if end or time.perf_counter() - last > SAVE_EVERY_S:
             last = time.perf_counter()

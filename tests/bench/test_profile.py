@@ -44,7 +44,11 @@ def test_operations_of_a_known_layer():
 def test_attention_is_counted_whatever_computes_it():
     q = torch.randn(2, 4, 16, 8)
     call = lambda: nn.functional.scaled_dot_product_attention(q, q, q)  # noqa: E731
-    assert measure(call, 1, nn.Identity(), SHORT)["flops"] == 2 * 2 * (2 * 4 * 16 * 16 * 8)
+    forward = 2 * 2 * (2 * 4 * 16 * 16 * 8)
+    assert measure(call, 1, nn.Identity(), SHORT)["flops"] == forward
+    # scores once more, and four products of the same size for the gradients of query, key, value and scores
+    q.requires_grad_()
+    assert measure(lambda: call().sum().backward(), 1, nn.Identity(), SHORT)["flops"] == forward + 5 * forward // 2
 
 
 def test_calls_go_on_until_the_time_is_over():
