@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -236,27 +237,26 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(made, name, tmp_path, monkeypa
     pretrain, texts = modules.pretrain, [text for scene in data for text, _ in scene.sentences]
     monkeypatch.setattr(pretrain, "SAVE_EVERY_S", 0.0)
     whole, stopped = (pretrain.build(name, texts, 0) for _ in range(2))
-    for model in (whole, stopped):
-        model.images_a_step = 4
-    pretrain.train(whole, data, 4, 0, tmp_path / "whole")
+    recipe = pretrain.Recipe(steps=4, images=4, scenes=40)
+    pretrain.train(whole, data, recipe, 0, tmp_path / "whole")
 
     loss, calls = stopped.loss, []
 
-    def fail_at_the_third(batch, chance):
+    def fail_at_the_third(asked):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return loss(batch, chance)
+        return loss(asked)
 
     monkeypatch.setattr(stopped, "loss", fail_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(stopped, data, 4, 0, tmp_path / "stopped")
-    pretrain.train(stopped, data, 4, 0, tmp_path / "stopped")
+        pretrain.train(stopped, data, recipe, 0, tmp_path / "stopped")
+    pretrain.train(stopped, data, recipe, 0, tmp_path / "stopped")
     assert len(calls) == 3 + 2
     for (key, a), b in zip(whole.state_dict().items(), stopped.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
     with pytest.raises(SystemExit, match="another run"):
-        pretrain.train(stopped, data, 5, 0, tmp_path / "stopped")
+        pretrain.train(stopped, data, replace(recipe, steps=5), 0, tmp_path / "stopped")
 
 
 def test_what_is_shipped_scores_what_its_card_says(made, tmp_path):
