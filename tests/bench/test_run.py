@@ -180,6 +180,8 @@ def test_mistakes_are_one_line(place, root):
     assert said("--only", "long*") == f"benchmark: --only long*: no such job; there are {NAME}\n"
     form = "write NAME=FOLDER with a dataset of s: synthetic"
     assert said("--root", "rrsis-d=/data") == f"benchmark: --root rrsis-d=/data: {form}\n"
+    assert said("--seeds", "3", "--list") == f"{NAME}\n"
+    assert said("--seeds", "1") == "benchmark: s has no seed 1; there are 3\n"
     assert said("--at-once", "0") == "benchmark: --at-once must be at least 1, got 0\n"
 
 
