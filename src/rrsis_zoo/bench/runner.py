@@ -191,8 +191,8 @@ def run_profiles(
     write_json(listed, {"profiles": [one.entry for one in due]})
     process = processes.start(PROFILER, [str(listed)], log, place.environment)
     faults: list[str] = []
-    over = 0
-    while over < len(due):
+    over, ended = 0, None
+    while ended is None:
         ended = processes.poll(process)  # before the list is read: after its end nothing is added
         entries = (read_json(listed) or {})["profiles"]
         for one, entry in zip(due[over:], entries[over:], strict=True):
@@ -207,8 +207,6 @@ def run_profiles(
                 faults.append(f"{one.name}: {fault}")
             say(faults[-1] if fault else f"{one.name}: profiled")
         time.sleep(_EVERY)
-    if ended is None:
-        processes.wait(process)
     return faults
 
 
