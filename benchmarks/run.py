@@ -26,6 +26,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, help="folder of the jobs; runs/SUITE by default")
     parser.add_argument("--results", type=Path, help="folder of tables and report; benchmarks/results/SUITE by default")
     parser.add_argument("--at-once", type=int, default=2, help="jobs side by side on a CPU, one thread each (2)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, metavar="SEED", help="only these seeds of the suite, in tables and report too"
+    )
     parser.add_argument("--only", nargs="+", metavar="JOB", help="run these jobs and make no tables; * and ? stand for")
     parser.add_argument("--retry", action="store_true", help="try failed jobs again")
     parser.add_argument(
@@ -42,6 +45,8 @@ def main() -> int:
     if options.at_once < 1:
         raise ConfigError(f"--at-once must be at least 1, got {options.at_once}")
     suite = read_suite(options.suite)
+    if options.seeds:
+        suite = suite.only_seeds(options.seeds)
     roots = read_roots(options.root, suite)
     jobs = chosen(suite.jobs(), options.only)
     if options.list:

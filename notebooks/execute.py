@@ -26,11 +26,38 @@ def execute(path: Path, folder: Path, timeout: int = 600) -> nbformat.NotebookNo
     Args:
         path: the notebook; it is not changed.
         folder: where its kernel runs.
-        timeout: seconds that one cell may take.
+        timeout: seconds that one cell may take, and the kernel to start and to send what a cell has shown; by
+            nbclient's own few seconds for these, a busy machine loses outputs.
     """
     notebook = nbformat.read(path, as_version=4)
-    where = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=where, record_timing=False).execute()
+    NotebookClient(
+        notebook,
+        timeout=timeout,
+        startup_timeout=timeout,
+        iopub_timeout=timeout,
+        raise_on_iopub_timeout=True,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+    ).execute()
+    return join_streams(notebook)
+
+
+def join_streams(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Put adjacent pieces of one stream together, in place.
+
+    In how many pieces a kernel sends what is printed depends on how busy the machine is. (nbclient's own
+    ``coalesce_streams`` also joins pieces with a picture between them.)
+    """
+    for cell in notebook.cells:
+        joined: list[nbformat.NotebookNode] = []
+        for output in cell.get("outputs", []):
+            if joined and output.output_type == "stream" == joined[-1].output_type and output.name == joined[-1].name:
+                joined[-1].text += output.text
+            else:
+                joined.append(output)
+        if "outputs" in cell:
+            cell.outputs = joined
     return notebook
 
 

@@ -29,22 +29,22 @@ def pictures(notebook):
 
 
 @pytest.fixture(scope="module")
-def execute():
+def script():
     spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.execute
+    return module
 
 
 @pytest.fixture
-def run(execute, tmp_path):
+def run(script, tmp_path):
     """Run a stored notebook; nothing on stderr, and every cell shows the same kinds of things as where it is stored."""
 
     def fresh(name):
         (path,) = (ROOT / "notebooks").glob(f"{name}_*.ipynb")
-        done, stored = execute(path, tmp_path), nbformat.read(path, as_version=4)
+        done, stored = script.execute(path, tmp_path), nbformat.read(path, as_version=4)
         for now, then in zip(code(done), code(stored), strict=True):
             assert [o for o in now.outputs if o.get("name") == "stderr"] == []
             assert [o.output_type for o in now.outputs] == [o.output_type for o in then.outputs], now.source
@@ -88,10 +88,31 @@ def test_your_own_data_and_method(run):
     assert number(r"'test/miou': ([\d.]+)", said) > 60
 
 
+def test_pieces_of_a_stream_are_joined(script):
+    """Those of one stream that follow one another; what is shown keeps its order."""
+    v4 = nbformat.v4
+    said = [
+        ("stdout", "a"),
+        ("stdout", "b\n"),
+        ("stderr", "c"),
+        ("stdout", "d"),
+        None,
+        ("stdout", "e"),
+        ("stdout", "f"),
+    ]
+    outputs = [v4.new_output("stream", name=s[0], text=s[1]) if s else v4.new_output("display_data") for s in said]
+    cells = [v4.new_markdown_cell("words"), v4.new_code_cell("", outputs=outputs), v4.new_code_cell("")]
+    notebook = script.join_streams(v4.new_notebook(cells=cells))
+    shown = [(o.name, o.text) if o.output_type == "stream" else None for o in notebook.cells[1].outputs]
+    assert shown == [("stdout", "ab\n"), ("stderr", "c"), ("stdout", "d"), None, ("stdout", "ef")]
+    nbformat.validate(notebook)
+
+
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_stored_as_they_ran(path):
+def test_stored_as_they_ran(script, path):
     """With the outputs of one run from top to bottom, of a size that GitHub shows, and nothing of the machine."""
     notebook = nbformat.read(path, as_version=4)
+    assert script.join_streams(nbformat.read(path, as_version=4)) == notebook  # as `execute` gives them
     nbformat.validate(notebook)
     assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
     assert pictures(notebook) >= 1

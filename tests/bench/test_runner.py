@@ -57,12 +57,25 @@ PROGRAM = """
         (place / "test.json").write_text(json.dumps({"metrics": {"miou": 12.5}}))
 """
 
-PROFILE = """
-    import json, sys
-    assert sys.argv[1] == "--out"
-    if "broken" in sys.argv[2]:
-        sys.exit("no")
-    open(sys.argv[2], "w").write(json.dumps({"arguments": sys.argv[3:]}))
+PROFILES = """
+    import json, os, signal, sys, time
+    from pathlib import Path
+    path = Path(sys.argv[1])
+    listed = json.loads(path.read_text())
+    for entry in listed["profiles"]:
+        out, target, *arguments = entry["arguments"]
+        assert out == "--out"
+        if "last" in target:
+            print("no more memory", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        entry["status"] = 1 if "broken" in target else 0
+        if entry["status"]:
+            Path(entry["log"]).write_text("no\\n")
+        else:
+            Path(target).write_text(json.dumps({"arguments": arguments}))
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(listed))
+        draft.rename(path)
 """
 
 
@@ -72,10 +85,10 @@ def program(tmp_path, monkeypatch):
     modules = tmp_path / "modules"
     modules.mkdir()
     (modules / "fake_rrsis.py").write_text(textwrap.dedent(PROGRAM))
-    (modules / "fake_profile.py").write_text(textwrap.dedent(PROFILE))
+    (modules / "fake_profiles.py").write_text(textwrap.dedent(PROFILES))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(modules), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setattr(jobs_module, "PROGRAM", "fake_rrsis")
-    monkeypatch.setattr(runner, "PROFILER", "fake_profile")
+    monkeypatch.setattr(runner, "PROFILER", "fake_profiles")
     runs = tmp_path / "runs"
     runs.mkdir()
     return runs
@@ -173,6 +186,13 @@ def test_how_long_it_takes():
         "1 at once, GPU 0; logs: runs/s/JOB/*.log",
         "expected: 4 minutes of at most 3, from the suite's cpu_minutes: too long, take fewer epochs",
     ]
+    part = replace(suite, minutes=None, seeds_left_out=(3, 4))
+    assert announce(part, plans, decisions, places, Path("runs/s")) == [
+        lines[0],
+        "of its seeds only 1, 2, without 3, 4: so are tables and report",
+        lines[1],
+        "expected: 4 minutes, from the suite's cpu_minutes",
+    ]
     records = [
         {"name": "x", "status": "finished", "fit": {"cpu_s": 60.0}, "test": {"cpu_s": 30.0}},
         {"name": "y", "status": "failed", "reason": "why", "fit": None},
@@ -191,7 +211,7 @@ def alive(pid):
     return "Z" not in open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came to it"
@@ -231,14 +251,14 @@ def test_nothing_is_left_behind(program, tmp_path, how):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
     )
     log = program / "a--one--seed1" / "fit.log"
-    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2, 60)
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
     wait_until((program / "b--one--seed1" / "job.json").exists)
     pid = int(log.read_text().splitlines()[1])
     group = subprocess.run(["ps", "-o", "pid=", "-g", str(pid)], capture_output=True, text=True).stdout.split()
     assert len(group) == 2
     started.send_signal(how)
-    started.wait(20)
-    wait_until(lambda: not any(alive(int(one)) for one in group), 5)
+    started.wait(60)
+    wait_until(lambda: not any(alive(int(one)) for one in group))
     assert not (program / "a--one--seed1" / "job.json").exists()
     (program / "a--one--seed1.spawn").unlink()
     records, lines = run([planned("a"), planned("b")], program)
@@ -268,26 +288,42 @@ def test_a_job_of_another_runner_is_left_to_it(program):
     assert lines[0] == "a--one--seed1: another process runs it; left to it"
 
 
+def profiles(plans, records, folder):
+    lines = []
+    with Processes() as processes:
+        faults = run_profiles(plans, records, folder, Slot({"OMP_NUM_THREADS": "1"}), processes, lines.append)
+    return faults, lines
+
+
 def test_profiles(program):
     """One for each model, of its first seed, in its record; a failure is named and the others go on."""
-    plans = [planned("a"), planned("broken"), planned("c", role="ablation"), planned("a", 2), planned("d", fault="x")]
+    plans = [planned("broken"), planned("a"), planned("c", role="ablation"), planned("a", 2), planned("d", fault="x")]
     records, _ = run(plans, program)
-    place, lines = Slot({"OMP_NUM_THREADS": "1"}), []
-    with Processes() as processes:
-        faults = run_profiles(plans, records, program, place, processes, lines.append)
-    assert lines[0] == "a--one--seed1: profiling"
-    profile = {"arguments": ["--seed_everything", "1"]}
-    assert read_json(program / "a--one--seed1" / "job.json") == {**records[0], "profile": profile}
+    faults, lines = profiles(plans, records, program)
     log = program / "broken--one--seed1" / "profile.log"
     assert faults == [f"broken--one--seed1: profiling ended with status 1: no; log: {log}"]
+    assert lines == [
+        "profiling, one after another: broken--one--seed1, a--one--seed1", *faults, "a--one--seed1: profiled",
+    ]  # fmt: skip
+    profile = {"arguments": ["--seed_everything", "1"]}
+    assert read_json(program / "a--one--seed1" / "job.json") == {**records[1], "profile": profile}
     assert all(
         read_json(program / f"{n}--one--{s}" / "job.json")["profile"] is None
-        for n, s in [("c", "seed1"), ("a", "seed2")]
+        for n, s in [("broken", "seed1"), ("c", "seed1"), ("a", "seed2")]
     )
     records, _ = run(plans, program)
-    assert records[0]["profile"] is not None
-    with Processes() as processes:
-        run_profiles(plans[:1], records[:1], program, place, processes, lines.append)
-    assert lines[-1] == "a--one--seed1: profiled earlier"
-    write_json(program / "a--one--seed1" / "job.json", {**records[0], "key": "of something else"})
-    assert run(plans[:1], program)[0][0]["profile"] is None
+    assert records[1]["profile"] is not None
+    assert profiles(plans[1:2], records[1:2], program) == ([], ["a--one--seed1: profiled earlier"])
+    write_json(program / "a--one--seed1" / "job.json", {**records[1], "key": "of something else"})
+    assert run(plans[1:2], program)[0][0]["profile"] is None
+
+
+def test_profiles_that_are_ended_keep_what_is_done(program):
+    plans = [planned("a"), planned("last"), planned("b")]
+    records, _ = run(plans, program)
+    faults, lines = profiles(plans, records, program)
+    why = f"profiling was ended by SIGKILL (was there enough memory?); log: {program / 'profiles.log'}"
+    assert faults == [f"{name}--one--seed1: {why}" for name in ("last", "b")]
+    assert lines[1:] == ["a--one--seed1: profiled", *faults]
+    kept = [read_json(program / f"{name}--one--seed1" / "job.json")["profile"] for name in ("a", "last", "b")]
+    assert kept == [{"arguments": ["--seed_everything", "1"]}, None, None]

@@ -1,10 +1,13 @@
 """Suite files: what they become, and what is said of those that are wrong."""
 
+import json
 import shlex
 
 import pytest
 import yaml
 
+from rrsis_zoo.bench.runner import write_suite
+from rrsis_zoo.bench.runs import read_runs
 from rrsis_zoo.bench.suites import read_suite
 from rrsis_zoo.errors import ConfigError
 
@@ -99,6 +102,38 @@ def test_described_for_tables(suite):
     assert said["models"][3]["seeds"] == [1]
     assert said["datasets"] == [{"name": "one", "title": "One"}, {"name": "two", "title": "Two"}]
     assert (said["schema"], said["seeds"], said["limits"]) == (1, [1, 2], {"minutes": 9.0})
+
+
+def test_only_some_seeds(suite):
+    """Models keep those of their own that are chosen; who is left with none is no row, and nobody's rival."""
+    read = suite(GOOD.replace("against: [constant, small]", "against: [constant, large-shuffled]"))
+    first, second = read.only_seeds([1]), read.only_seeds([2])
+    assert [job.name for job in first.jobs()] == [job.name for job in read.jobs() if job.seed == 1]
+    assert [job.name for job in second.jobs()] == [
+        "large--one--seed2", "large--two--seed2", "small--one--seed2", "small--two--seed2",
+    ]  # fmt: skip
+    assert (second.seeds, second.seeds_left_out, second.minutes) == ((2,), (1,), None)
+    rows = [(m["name"], m["seeds"], m["against"]) for m in second.described()["models"][1:]]
+    assert rows == [("small", [2], ["constant"]), ("large", [2], ["constant"])]
+    assert second.described()["limits"] == {}
+    assert read.only_seeds([2, 1]) == read  # the order is the suite's, and the limit that of the whole
+    with pytest.raises(ConfigError, match=r"s has no seed 3; there are 1, 2"):
+        read.only_seeds([1, 3])
+
+
+def test_tables_of_some_seeds(suite, tmp_path):
+    """Other jobs that have finished in the folder stay there, and are in no table until they are asked for."""
+    read, folder = suite(GOOD), tmp_path / "runs"
+    for job in read.jobs():
+        record = {"name": job.name, "model": job.model, "dataset": job.dataset, "seed": job.seed}
+        (folder / job.name).mkdir(parents=True)
+        (folder / job.name / "job.json").write_text(json.dumps({**record, "status": "finished", "result": {}}))
+    for part, seeds in ((read.only_seeds([2]), {2}), (read, {1, 2})):
+        write_suite(part, folder)
+        runs = read_runs(folder)
+        assert {job.seed for job in runs.jobs} == seeds
+        assert {job.name for job in runs.jobs} == {job.name for job in part.jobs()}
+        assert set(runs.left_out) == {job.name for job in read.jobs()} - {job.name for job in part.jobs()}
 
 
 FAULTS = {

@@ -94,7 +94,7 @@ def expected_minutes(jobs: Sequence[Job], at_once: int) -> float | None:
 def announce(
     suite: Suite, planned: Sequence[Planned], decisions: Sequence[Decision], places: Sequence[Slot], folder: Path
 ) -> list[str]:
-    """Return the plan in words: how many jobs, what is left to do, how long that takes."""
+    """Return the plan in words: how many jobs, of which seeds, what is left to do, how long that takes."""
     left = [p.job for p, d in zip(planned, decisions, strict=True) if d.runs]
     count = {action: sum(d.action == action for d in decisions) for action in ("skip", "leave", "blocked")}
     words = {"skip": "finished earlier", "leave": "failed earlier", "blocked": "cannot start"}
@@ -104,6 +104,10 @@ def announce(
         f"{suite.name}: {_counted(len(planned), 'job')} ({_counted(len(models), 'model')}, "
         f"{_counted(len(datasets), 'dataset')}, {_counted(len(seeds), 'seed')}): {', '.join(states)}"
     ]
+    if suite.seeds_left_out:
+        ours = ", ".join(str(seed) for seed in sorted(seeds))
+        left_out = ", ".join(str(seed) for seed in suite.seeds_left_out)
+        lines.append(f"of its seeds only {ours}, without {left_out}: so are tables and report")
     where = ", ".join(place.name for place in places if place.name) or "one thread each"
     lines.append(f"{len(places)} at once, {where}; logs: {folder}/JOB/*.log")
     if left:

@@ -110,7 +110,7 @@ class Processes:
             process.popen.returncode,
             round(time.perf_counter() - process.start, 1),
             round(used.ru_utime + used.ru_stime, 1),
-            _last_lines(process.log) if process.popen.returncode else [],
+            last_lines(process.log) if process.popen.returncode else [],
         )
 
     def end(self, process: Process) -> None:
@@ -126,5 +126,6 @@ class Processes:
         return usage
 
 
-def _last_lines(log: Path) -> list[str]:
+def last_lines(log: Path) -> list[str]:
+    """Return the last lines of a log that say something."""
     return [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-_LINES:]

@@ -300,8 +300,12 @@ def versions() -> dict[str, str | None]:
     }
 
 
-def main() -> int:
-    """Profile what a configuration describes, in this process."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Profile what a configuration describes, in this process.
+
+    Args:
+        given: arguments; None for those of the command line.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m rrsis_zoo.bench.profile",
         description="Measure parameters, FLOPs, latency and memory of a configured method.",
@@ -312,7 +316,7 @@ def main() -> int:
     parser.add_argument("--expressions", type=int, nargs="+", default=[1, 16], help="sentences an image in inference")
     parser.add_argument("--seconds", type=float, default=Effort.seconds, help="about how long a case is timed")
     parser.add_argument("--threads", type=int, help="of torch on a CPU; its own default if not given")
-    options, arguments = parser.parse_known_args()
+    options, arguments = parser.parse_known_args(given)
     if options.threads:
         torch.set_num_threads(options.threads)
 
@@ -344,9 +348,14 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
+def run(given: Sequence[str] | None = None) -> int:
+    """Do what ``main`` does, and say in a line what the user can mend; return the exit status."""
     try:
-        sys.exit(main())
+        return main(given)
     except RRSISError as error:
         print(f"profile: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(run())

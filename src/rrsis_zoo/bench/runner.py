@@ -16,12 +16,12 @@ from filelock import FileLock, Timeout
 
 from rrsis_zoo.bench.jobs import RECORD, Decision, JobRun, Planned, cannot_start, decide, read_json, write_json
 from rrsis_zoo.bench.plan import Slot
-from rrsis_zoo.bench.processes import Process, Processes
+from rrsis_zoo.bench.processes import Process, Processes, Usage, last_lines
 from rrsis_zoo.bench.suites import Suite
 from rrsis_zoo.errors import ConfigError
 
-PROFILER = "rrsis_zoo.bench.profile"
-"""Module that measures what a model costs, in a process of its own."""
+PROFILER = "rrsis_zoo.bench.profiles"
+"""Module that measures what models cost."""
 
 Say = Callable[[str], None]
 
@@ -172,37 +172,90 @@ def run_profiles(
     planned: Sequence[Planned], records: Sequence[Mapping[str, Any]], folder: Path, place: Slot, processes: Processes,
     say: Say,
 ) -> list[str]:  # fmt: skip
-    """Profile every model of the suite once, one process at a time, so that nothing of ours disturbs its clock.
+    """Profile every model of the suite once, one after another, so that nothing of ours disturbs its clock.
 
-    The first finished job of each trained model gets the profile into its record; an ablation is the model that it
-    ablates.
+    The first finished job of each trained model gets the profile into its record, as soon as it is there; an ablation
+    is the model that it ablates.
 
     Returns:
         What went wrong, a line each.
     """
+    due = _to_profile(planned, records, folder, say)
+    if not due:
+        return []
+    say(f"profiling, one after another: {', '.join(one.name for one in due)}")
+    listed, log = folder / "profiles.json", folder / "profiles.log"
+    log.unlink(missing_ok=True)
+    for one in due:
+        one.log.write_bytes(b"")
+    write_json(listed, {"profiles": [one.entry for one in due]})
+    process = processes.start(PROFILER, [str(listed)], log, place.environment)
     faults: list[str] = []
-    done: set[str] = set()
+    over, ended = 0, None
+    while ended is None:
+        ended = processes.poll(process)  # before the list is read: after its end nothing is added
+        entries = (read_json(listed) or {})["profiles"]
+        for one, entry in zip(due[over:], entries[over:], strict=True):
+            if "status" in entry:
+                fault = one.take(Usage(entry["status"], 0.0, 0.0, last_lines(one.log)))
+            elif ended is not None:
+                fault = f"{ended.reason('profiling')}; log: {log}"
+            else:
+                break
+            over += 1
+            if fault:
+                faults.append(f"{one.name}: {fault}")
+            say(faults[-1] if fault else f"{one.name}: profiled")
+        time.sleep(_EVERY)
+    return faults
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """A profile to be made: of which job, with its record and its folder."""
+
+    record: Mapping[str, Any]
+    home: Path
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.record["name"]
+
+    @property
+    def log(self) -> Path:
+        return self.home / "profile.log"
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What `rrsis_zoo.bench.profiles` has to know."""
+        return {"arguments": ["--out", str(self.home / "profile.json"), *self.arguments], "log": str(self.log)}
+
+    def take(self, usage: Usage) -> str:
+        """Put the profile into the record; return what went wrong, nothing if nothing did."""
+        measured = read_json(self.home / "profile.json") if usage.status == 0 else None
+        if measured is None:
+            return f"{usage.reason('profiling')}; log: {self.log}"
+        write_json(self.home / RECORD, {**self.record, "profile": measured})
+        return ""
+
+
+def _to_profile(
+    planned: Sequence[Planned], records: Sequence[Mapping[str, Any]], folder: Path, say: Say
+) -> list[_Profile]:
+    """Return what lacks a profile."""
+    due: list[_Profile] = []
+    seen: set[str] = set()
     for one, record in zip(planned, records, strict=True):
         job = one.job
-        if record["status"] != "finished" or job.role == "ablation" or job.model in done:
+        if record["status"] != "finished" or job.role == "ablation" or job.model in seen:
             continue
-        done.add(job.model)
-        home = folder / job.name
-        if record["profile"] is not None:
+        seen.add(job.model)
+        if record["profile"] is None:
+            due.append(_Profile(record, folder / job.name, one.arguments))
+        else:
             say(f"{job.name}: profiled earlier")
-            continue
-        say(f"{job.name}: profiling")
-        target, log = home / "profile.json", home / "profile.log"
-        log.unlink(missing_ok=True)
-        arguments = ["--out", str(target), *one.arguments]
-        usage = processes.wait(processes.start(PROFILER, arguments, log, place.environment))
-        measured = read_json(target) if usage.status == 0 else None
-        if measured is None:
-            faults.append(f"{job.name}: {usage.reason('profiling')}; log: {log}")
-            say(faults[-1])
-            continue
-        write_json(home / RECORD, {**record, "profile": measured})
-    return faults
+    return due
 
 
 # -- one runner at a time ----------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ class Runs:
         models: rows in order.
         datasets: name -> title, in order.
         jobs: those of these rows, data sets and seeds.
-        left_out: names of other jobs in the folder, which the suite no longer has.
+        left_out: names of other jobs in the folder: the suite no longer has them, or was run with other seeds.
     """
 
     folder: Path

@@ -37,7 +37,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -151,7 +151,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Suite:
-    """Models x datasets x seeds; see the module's docstring."""
+    """Models x datasets x seeds; see the module's docstring.
+
+    Attributes:
+        name, title, caption, protocol, seeds, datasets, models, baselines: what the file says.
+        minutes: limit of the whole suite; None where there is none, or where this is a part of one.
+        seeds_left_out: seeds of the file that this part of the suite does not have.
+    """
 
     name: str
     title: str
@@ -162,6 +168,34 @@ class Suite:
     models: tuple[Model, ...]
     baselines: tuple[str, ...]
     minutes: float | None
+    seeds_left_out: tuple[int, ...] = ()
+
+    def only_seeds(self, chosen: Sequence[int]) -> Suite:
+        """Return the part of the suite with these seeds.
+
+        A model with seeds of its own keeps those that are chosen; one that is left with none is left out, and nobody is
+        compared with it. The limit, which is that of the whole suite, holds for no smaller part.
+
+        Args:
+            chosen: seeds of the suite or of one of its models.
+
+        Raises:
+            ConfigError: a seed that none of them has.
+        """
+        known = sorted({seed for model in self.models for seed in model.seeds})
+        for seed in chosen:
+            if seed not in known:
+                raise ConfigError(f"{self.name} has no seed {seed}; there are {', '.join(map(str, known))}")
+        models = [replace(m, seeds=tuple(seed for seed in m.seeds if seed in chosen)) for m in self.models]
+        names = {*self.baselines, *(m.name for m in models if m.seeds)}
+        left_out = tuple(seed for seed in known if seed not in chosen)
+        return replace(
+            self,
+            seeds=tuple(seed for seed in self.seeds if seed in chosen),
+            models=tuple(replace(m, against=tuple(n for n in m.against if n in names)) for m in models if m.seeds),
+            minutes=None if left_out else self.minutes,
+            seeds_left_out=left_out,
+        )
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the first seed of everything first, of a seed the longest first, ablations at the end.

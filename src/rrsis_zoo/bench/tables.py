@@ -337,7 +337,9 @@ def _gaps(runs: Runs, board: Board) -> list[str]:
     if single:
         notes.append(f"One training only, so that the interval knows nothing of others: {'; '.join(single)}")
     if runs.left_out:
-        notes.append(f"In the folder but not in the suite, and left out: {', '.join(runs.left_out)}")
+        notes.append(
+            f"In the folder but not of these models, data sets and seeds, and left out: {', '.join(runs.left_out)}"
+        )
     return notes
 
 
