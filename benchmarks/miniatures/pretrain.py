@@ -1,9 +1,8 @@
 """Pretrain a miniature foundation model: `make miniatures`, or `python benchmarks/miniatures/pretrain.py NAME`.
 
-What ships was made on a GPU, in minutes; on a CPU a shorter recipe takes about half an hour of one thread. A run that
-was stopped goes on where it was (the same steps as without the stop: each draws its chance from seed and number alone;
-on a CPU, to the same weights). What is written is what the package ships: float16 weights in the official names,
-tokenizer files, and a card.
+Each takes some minutes of a GPU, or up to half an hour of one thread of a CPU. A run that was stopped goes on where it
+was (the same steps as without the stop: each draws its chance from seed and number alone; on a CPU, to the same
+weights). What is written is what the package ships: float16 weights in the official names, tokenizer files, and a card.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ class Recipe:
 
 
 RECIPES = {
-    "sam": {"cuda": Recipe(12_000, 24, 20_000), "cpu": Recipe(3_000, 12, 5_000)},
-    "sam2": {"cuda": Recipe(12_000, 24, 20_000), "cpu": Recipe(3_000, 12, 5_000)},
-    "sam3": {"cuda": Recipe(12_000, 24, 20_000), "cpu": Recipe(3_000, 12, 5_000)},
-    "siglip": {"cuda": Recipe(12_000, 128, 20_000), "cpu": Recipe(3_000, 32, 5_000)},
-    "beit3": {"cuda": Recipe(12_000, 128, 20_000), "cpu": Recipe(4_500, 24, 5_000)},
+    "sam": Recipe(3_000, 12, 5_000),
+    "sam2": Recipe(3_000, 12, 5_000),
+    "sam3": Recipe(1_500, 24, 20_000),
+    "siglip": Recipe(2_400, 24, 5_000),
+    "beit3": Recipe(4_500, 24, 5_000),
 }
-"""Miniature -> kind of device -> recipe."""
+"""Miniature -> how it is made."""
 
 LEARNING_RATE, WARMUP, WEIGHT_DECAY, FLOOR = 2e-3, 200, 0.05, 0.02
 
@@ -220,7 +219,7 @@ def main() -> int:
     torch.set_float32_matmul_precision("high")  # of GPUs
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     chosen = {key: value for key in ("steps", "images", "scenes") if (value := getattr(options, key))}
-    recipe = replace(RECIPES[options.name][device.type], **chosen)
+    recipe = replace(RECIPES[options.name], **chosen)
     out = options.out or Path(__file__).parents[2] / "src" / "rrsis_zoo" / "miniatures" / options.name
 
     data = scenes(recipe.scenes, SEED, options.data, options.processes)
