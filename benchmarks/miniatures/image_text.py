@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from scenes import MOST_OBJECTS, PretrainingScene
 from torch import Tensor, nn
 
+from rrsis_zoo.data.synthetic import CATEGORIES
 from rrsis_zoo.models.backbones import siglip
 from rrsis_zoo.models.backbones.beit3 import BEIT3_MINI, BEiT3
 from rrsis_zoo.models.backbones.siglip import SIGLIP_MINI, SigLIP
@@ -109,6 +110,13 @@ class Contrastive(nn.Module):
         last = states[torch.arange(len(ids), device=ids.device), length - 1]
         return F.normalize(self.model.text_model.head(last), dim=1)
 
+    def cells(self, scene: PretrainingScene, texts: Sequence[str]) -> Tensor:
+        """Return the cosine of every cell of a scene with every text, (N, h, w)."""
+        device = self.model.logit_bias.device
+        asked = {name: t.to(device) for name, t in tokenised(self.tokenizer, texts).items()}
+        patches = F.normalize(self.read_images(images_of([scene]).to(device))[0][0], dim=0)
+        return torch.einsum("nc,chw->nhw", self.read_texts(asked["ids"], asked["length"]), patches)
+
     @torch.no_grad()
     def matches(self, scenes: Sequence[PretrainingScene], texts: Sequence[str]) -> Tensor:
         """Return the score of every image with every text, (M, N)."""
@@ -188,6 +196,14 @@ class Matching(nn.Module):
         out = self.model(normalise(small, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))[index], ids, hidden)
         return out.cls[:, 0], out.patches
 
+    def cells(self, scene: PretrainingScene, texts: Sequence[str]) -> Tensor:
+        """Return the log-odds of every cell of a scene for every text, (N, h, w)."""
+        device = self.match_head.weight.device
+        asked = {name: t.to(device) for name, t in tokenised(self.tokenizer, texts).items()}
+        index = torch.zeros(len(texts), dtype=torch.int64, device=device)
+        _, patches = self.read(images_of([scene]).to(device), index, asked["ids"], asked["length"])
+        return self.ground_head(patches)[..., 0].unflatten(1, (BEIT3_MINI.grid, -1))
+
     @torch.no_grad()
     def matches(self, scenes: Sequence[PretrainingScene], texts: Sequence[str]) -> Tensor:
         """Return the score of every image with every text, (M, N)."""
@@ -231,6 +247,32 @@ def retrieval(model: Contrastive | Matching, unseen: Sequence[PretrainingScene],
         "text_to_image": float((scores.argmax(0) == own).sum()),
         "of": float(len(texts)),
     }
+
+
+@torch.no_grad()
+def grounding(model: Contrastive | Matching, unseen: Sequence[PretrainingScene]) -> dict[str, float]:
+    """Return how many in 100 phrases and places of unseen scenes have their highest cell on what they name.
+
+    A cell counts if a fifth of it is theirs. Places count where the scene has other things of the category.
+    """
+    model.eval()
+    hits: dict[str, list[bool]] = {"phrases": [], "places": []}
+    for scene in unseen:
+        places = {text: things for text, things in scene.places.items() if len(things) < _peers(scene, text)}
+        for name, said in (("phrases", scene.phrases), ("places", places)):
+            if said:
+                scores = model.cells(scene, list(said)).cpu()
+                asked = _asked([scene], [list(said.items())])
+                share = _share(asked["labels"], asked["index"], asked["named"], scores.shape[-1])
+                best = scores.flatten(1).argmax(1, keepdim=True)
+                hits[name] += (share.flatten(1).gather(1, best)[:, 0] >= 0.2).tolist()
+    return {name: 100 * float(np.mean(found)) for name, found in hits.items()}
+
+
+def _peers(scene: PretrainingScene, text: str) -> int:
+    """How many things the scene has of the category that a text names; 0 where one of them is in doubt."""
+    named = [category for category in CATEGORIES if category in text]
+    return len(scene.phrases.get(max(named, key=len), ()))
 
 
 def images_of(batch: Sequence[PretrainingScene]) -> Tensor:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 import torch
-from image_text import Contrastive, Matching, retrieval
+from image_text import Contrastive, Matching, grounding, retrieval
 from promptable import Promptable
 from safetensors.torch import load_file, save_file
 from scenes import SEED, UNSEEN_SEED, PretrainingScene, scenes
@@ -169,7 +169,7 @@ def _schedule(step: int, steps: int) -> float:
 
 def score(model: Promptable | Contrastive | Matching, unseen: Sequence[PretrainingScene]) -> dict[str, float]:
     """Return the scores of the card."""
-    return model.score(unseen) if isinstance(model, Promptable) else retrieval(model, unseen)
+    return model.score(unseen) if isinstance(model, Promptable) else retrieval(model, unseen) | grounding(model, unseen)
 
 
 def write(model: Promptable | Contrastive | Matching, out: Path) -> str:
