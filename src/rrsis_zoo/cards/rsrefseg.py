@@ -19,7 +19,7 @@ CARD = ModelCard(
         "b": Preset(984_280_674, 16_478_252, {"sam": "hub:facebook/sam-vit-base", "siglip": _SIGLIP}),
         "tiny": Preset(431_788, 393_192),
         "tiny256": Preset(1_388_778, 1_305_126),
-        "mini": Preset(1_152_234, 373_764, {"sam": "mini:sam", "siglip": "mini:siglip"}),
+        "mini": Preset(1_716_042, 417_796, {"sam": "mini:sam", "siglip": "mini:siglip"}),
     },
     roles={
         "sam": Role("SAM", SAM_FILES, "rrsis_zoo.weights.pretrained:load_sam"),

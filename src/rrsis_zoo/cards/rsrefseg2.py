@@ -30,7 +30,7 @@ CARD = ModelCard(
         "t": Preset(1_259_460_935, 95_208_656, _sources("tiny", "tiny")),
         "tiny": Preset(1_011_539, 968_188),
         "tiny256": Preset(1_933_367, 1_844_240),
-        "mini": Preset(2_942_679, 1_154_032, {"sam": "mini:sam2", "siglip": "mini:siglip"}),
+        "mini": Preset(3_786_823, 1_475_328, {"sam": "mini:sam2", "siglip": "mini:siglip"}),
     },
     roles={
         "sam": Role("SAM 2.1", (*SAM21_FILES, *SAM_FILES), "rrsis_zoo.weights.pretrained:load_rsrefseg2_sam"),
