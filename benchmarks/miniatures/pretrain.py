@@ -1,6 +1,6 @@
 """Pretrain a miniature foundation model: `make miniatures`, or `python benchmarks/miniatures/pretrain.py NAME`.
 
-Each takes some minutes of a GPU, or up to half an hour of one thread of a CPU. A run that was stopped goes on where it
+Each takes some minutes of a GPU, or up to half an hour of one thread of a CPU (BEiT-3: hours). A run that was stopped goes on where it
 was (the same steps as without the stop: each draws its chance from seed and number alone; on a CPU, to the same
 weights). What is written is what the package ships: float16 weights in the official names, tokenizer files, and a card.
 """
@@ -46,7 +46,7 @@ RECIPES = {
     "sam2": Recipe(3_000, 12, 5_000),
     "sam3": Recipe(1_500, 24, 20_000),
     "siglip": Recipe(2_400, 24, 5_000),
-    "beit3": Recipe(6_000, 24, 5_000),
+    "beit3": Recipe(4_500, 128, 20_000),
 }
 """Miniature -> how it is made."""
 

@@ -76,8 +76,10 @@ def test_the_table_says_what_the_card_says(name):
         assert scores["miou_box"] >= 80
     else:
         found = f"{scores['image_to_text']:.0f}, text to image {scores['text_to_image']:.0f}"
-        grounded = f"phrases {scores['phrases']:.0f} %, places {scores['places']:.0f} %"
-        expected = f"retrieval image to text {found} of {scores['of']:.0f}; {grounded}"
+        expected = f"retrieval image to text {found} of {scores['of']:.0f}"
+        if name == "siglip":  # of the BEiT-3 that ships, the head that tells is not kept
+            expected += f"; phrases {scores['phrases']:.0f} %, places {scores['places']:.0f} %"
+            assert min(scores["phrases"], scores["places"]) >= 90
         assert min(scores["image_to_text"], scores["text_to_image"]) >= 10
     assert row.split("|")[7].strip() == expected
 
