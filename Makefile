@@ -49,7 +49,7 @@ benchmark: $(READY) ## train and compare miniatures, two seeds each; tables and 
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 .PHONY: miniatures
-miniatures: $(READY) ## pretrain the miniature foundation models that the package ships (87 minutes of one CPU)
+miniatures: $(READY) ## pretrain the miniature foundation models that the package ships (minutes on a GPU, hours on a CPU)
 	for name in sam sam2 sam3 siglip beit3; do $(BIN)/python benchmarks/miniatures/pretrain.py $$name $(ARGS); done
 
 .PHONY: capacity
