@@ -38,8 +38,6 @@ class Promptable(nn.Module):
         name: ``sam``, ``sam2`` or ``sam3``.
     """
 
-    images_a_step = 12
-
     def __init__(self, name: str) -> None:
         super().__init__()
         self.model: SAM | SAM2 | SAM3
