@@ -128,7 +128,9 @@ class Contrastive(nn.Module):
 class Matching(nn.Module):
     """BEiT-3: does the sentence fit the image, and which patches does a phrase name?
 
-    The first is read from the class token, by a head that ships with the encoder and that no method reads.
+    The first is read from the class token and from the highest value that any patch has in each channel: what fits lies
+    somewhere. After 600 to 700 steps the loss was 0.44 to 0.46 so, and 0.52 to 0.54 from the class token alone. Both
+    heads ship with the encoder, and no method reads them.
 
     Args:
         tokenizer: its text convention.
@@ -142,15 +144,15 @@ class Matching(nn.Module):
         super().__init__()
         self.tokenizer = tokenizer
         self.model = BEiT3(BEIT3_MINI)
-        self.match_head, self.ground_head = nn.Linear(BEIT3_MINI.width, 1), nn.Linear(BEIT3_MINI.width, 1)
+        self.match_head, self.ground_head = nn.Linear(2 * BEIT3_MINI.width, 1), nn.Linear(BEIT3_MINI.width, 1)
         with torch.no_grad():
             codes = place_codes(BEIT3_MINI.grid, BEIT3_MINI.width)
             self.model.encoder.embed_positions.A.weight[-len(codes) :].copy_(codes)
 
     def exported(self) -> dict[str, Tensor]:
-        """Return what is shipped, in the official names, and the head that the match score needs."""
+        """Return what is shipped, in the official names, and the heads that the scores need."""
         state = {f"beit3.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        return state | {f"match_head.{name}": tensor for name, tensor in self.match_head.state_dict().items()}
+        return state | {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("model.")}
 
     def draw(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
         """Ask the first half of M images about sentences, true and false ones, the second about phrases.
@@ -180,13 +182,17 @@ class Matching(nn.Module):
         fits, count = asked["fits"], len(asked["fits"])
         index = torch.cat([asked["pair"], len(asked["images"]) // 2 + asked["index"]])
         cls, patches = self.read(asked["images"], index, asked["ids"], asked["length"])
-        logits = self.match_head(cls[:count])[:, 0]
+        logits = self.match(cls[:count], patches[:count])
         match = F.binary_cross_entropy_with_logits(logits, fits)
         found = self.ground_head(patches[count:])[..., 0].unflatten(1, (BEIT3_MINI.grid, -1))
         share = _share(asked["labels"], asked["index"], asked["named"], BEIT3_MINI.grid)
         ground = 10 * F.binary_cross_entropy_with_logits(found, share)
         right = ((logits > 0) == (fits > 0)).float().mean()
         return {"match": match, "ground": ground, "loss": match + ground, "right": right}
+
+    def match(self, cls: Tensor, patches: Tensor) -> Tensor:
+        """Return the log-odds (N,) that texts fit their images."""
+        return self.match_head(torch.cat([cls, patches.amax(1)], 1))[:, 0]
 
     def read(self, images: Tensor, index: Tensor, ids: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return the class tokens (N, C) and patches (N, P, C) of N pairs; ``index`` (N,) names their uint8 images."""
@@ -213,7 +219,7 @@ class Matching(nn.Module):
         rows = []
         for i in range(len(scenes)):
             index = torch.full((len(texts),), i, device=device)
-            rows.append(self.match_head(self.read(images, index, asked["ids"], asked["length"])[0])[:, 0])
+            rows.append(self.match(*self.read(images, index, asked["ids"], asked["length"])))
         return torch.stack(rows)
 
 

@@ -292,6 +292,6 @@ def fill_beit3(module: nn.Module, path: Path) -> None:
     def rename(name: str) -> str | None:
         return name.removeprefix(prefix) if name.startswith(prefix) else None
 
-    names: list[str] = [f"{prefix}vision_embed.mask_token", "match_head.*"]
+    names: list[str] = [f"{prefix}vision_embed.mask_token", "match_head.*", "ground_head.*"]
     unused = dict.fromkeys(names, "only pretraining reads it")
     load_into(module, lambda: load_state_dict(path), what=f"BEiT-3 from {path}", rename=rename, ignore=unused)
