@@ -257,15 +257,17 @@ def retrieval(model: Contrastive | Matching, unseen: Sequence[PretrainingScene],
 
 @torch.no_grad()
 def grounding(model: Contrastive | Matching, unseen: Sequence[PretrainingScene]) -> dict[str, float]:
-    """Return how many in 100 phrases and places of unseen scenes have their highest cell on what they name.
+    """Return how many in 100 texts about unseen scenes have their highest cell on what they name.
 
-    A cell counts if a fifth of it is theirs. Places count where the scene has other things of the category.
+    A cell counts if a fifth of it is theirs. Phrases and places are what is taught, places counting where the scene has
+    other things of the category; the referents of sentences are what a method begins with, before it is trained.
     """
     model.eval()
-    hits: dict[str, list[bool]] = {"phrases": [], "places": []}
+    hits: dict[str, list[bool]] = {"phrases": [], "places": [], "referents": []}
     for scene in unseen:
         places = {text: things for text, things in scene.places.items() if len(things) < _peers(scene, text)}
-        for name, said in (("phrases", scene.phrases), ("places", places)):
+        referents = {text: (thing,) for text, thing in scene.sentences}
+        for name, said in (("phrases", scene.phrases), ("places", places), ("referents", referents)):
             if said:
                 scores = model.cells(scene, list(said)).cpu()
                 asked = _asked([scene], [list(said.items())])

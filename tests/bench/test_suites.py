@@ -213,6 +213,17 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
         assert published["rs2sam2--refsegrs--seed1"]["trainer"]["max_epochs"] == 60
 
 
+def test_what_two_suites_train_they_train_alike(root):
+    """So a method's numbers in one are those in the other, and a finished job may be moved from one to the other."""
+    short, long = (
+        {model.name: model.change for model in read_suite(root / "benchmarks" / f"{name}.yaml").models}
+        for name in ("embedded", "pretrained")
+    )
+    both = short.keys() & long.keys()
+    assert both == {"rsrefseg", "rsrefseg2", "rs2sam2", "evisam3"}
+    assert all(short[name] == long[name] for name in both)
+
+
 def test_a_refused_option_is_named(root, monkeypatch, tmp_path):
     from rrsis_zoo.bench.keys import Keys
     from rrsis_zoo.bench.plan import plan
