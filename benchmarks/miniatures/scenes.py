@@ -38,7 +38,7 @@ from rrsis_zoo.data.synthetic.scenes import SceneObject, make_scene
 
 SIZE = 128
 SEED, UNSEEN_SEED = 9_000_001, 9_000_002  # of training and of scoring; the benchmark's scenes are of seed 0
-FORM = 3  # of what is stored
+FORM = 4  # of what is stored
 MOST_OBJECTS = 5
 SENTENCES = 6
 STRANGERS = 6
@@ -203,11 +203,19 @@ def _strangers(numbered: tuple[int, _Made], said: Sequence[tuple[str, Meaning]],
         text, meaning = dice.choice(said)
         if len(found) < STRANGERS // 2 and meaning.phrase.category not in here:
             continue
-        answers = reader.answers(meaning)
-        if answers is None:  # an anchor is missing or there are several: judge by the thing alone
-            answers = reader.phrase(meaning.phrase)
-        if all(answer == NO for answer in answers) and text not in found:
+        if text not in found and _fits_nothing(meaning, reader):
             found.append(text)
             if len(found) == STRANGERS:
                 break
     return tuple(found)
+
+
+def _fits_nothing(meaning: Meaning, reader: Reader) -> bool:
+    """Whether a sentence speaks of nothing here: no such thing, none that lies so, or nothing to lie so to."""
+    answers = reader.answers(meaning)
+    if answers is None:  # an anchor is missing, or several could be meant
+        anchors = [reader.phrase(anchor) for link in meaning.links for anchor in link.anchors]
+        if any(all(answer == NO for answer in each) for each in anchors):
+            return True
+        answers = reader.phrase(meaning.phrase)
+    return all(answer == NO for answer in answers)

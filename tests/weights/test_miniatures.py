@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from rrsis_zoo.data.synthetic import HELD_OUT
-from rrsis_zoo.data.synthetic.draw import COLOURS
+from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
+from rrsis_zoo.data.synthetic.language import CONFUSABLE_CATEGORIES, Link, Meaning, Phrase, Reader
+from rrsis_zoo.data.synthetic.scenes import make_scene
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, SigLIPTokenizer
 from rrsis_zoo.registry import card, list_models
@@ -152,6 +155,26 @@ def test_scenes_say_what_is_there_and_keep_the_test_s_combinations_out(made):
         own = {text for text, _ in scene.sentences}
         assert own.isdisjoint(scene.strangers)
         assert not any(phrase in said for phrase in kept for said in (*own, *scene.strangers))
+
+
+def test_a_sentence_fits_nothing_where_its_anchor_is_missing(made):
+    modules, _, _ = made
+    missing = several = 0
+    for index in range(30):
+        objects = make_scene(128, Dice(7, 0, index)).objects
+        here = [thing.category for thing in objects]
+        alike = {name for pair in CONFUSABLE_CATEGORIES if pair & set(here) for name in pair}
+        for anchor in CATEGORIES:
+            meaning = Meaning("relation", Phrase(here[0]), links=(Link("nearest to", (Phrase(anchor),)),))
+            fits_nothing = modules.scenes._fits_nothing(meaning, Reader(objects))
+            if anchor not in here:
+                assert fits_nothing == (anchor not in alike)
+                missing += fits_nothing
+            elif here.count(anchor) > 1:
+                assert not fits_nothing  # which of them is meant is not said
+                several += 1
+    assert missing > 100
+    assert several > 5
 
 
 def test_wrong_colours_are_of_things_that_are_there(made):
