@@ -47,7 +47,7 @@ RECIPES = {
     "sam2": Recipe(3_000, 12, 5_000),
     "sam3": Recipe(1_500, 24, 20_000),
     "siglip": Recipe(2_400, 24, 5_000),
-    "beit3": Recipe(6_000, 24, 20_000),
+    "beit3": Recipe(4_500, 24, 20_000),
 }
 """Miniature -> how it is made."""
 
@@ -215,9 +215,8 @@ def main() -> int:
     parser.add_argument(
         "--processes", type=int, default=2, help="for making scenes, and on a GPU for drawing from them"
     )
-    parser.add_argument("--threads", type=int, default=1, help="of a training on a CPU")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     torch.set_float32_matmul_precision("high")  # of GPUs
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     chosen = {key: value for key in ("steps", "images", "scenes") if (value := getattr(options, key))}
