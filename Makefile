@@ -45,7 +45,7 @@ test: $(READY) ## run the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: benchmark
-benchmark: $(READY) ## train and compare miniatures, two seeds each; tables and report (26 minutes on 2 cores)
+benchmark: $(READY) ## train and compare miniatures, two seeds each; tables and report (23 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 .PHONY: miniatures

@@ -80,9 +80,9 @@ def test_the_table_says_what_the_card_says(name):
         assert scores["miou_box"] >= 80
     else:
         found = f"{scores['image_to_text']:.0f}, text to image {scores['text_to_image']:.0f}"
-        hits = ", ".join(f"{name} {scores[name]:.0f} %" for name in ("phrases", "places", "referents"))
+        hits = ", ".join(f"{kind} {scores[kind]:.0f} %" for kind in ("phrases", "places", "referents"))
         expected = f"retrieval image to text {found} of {scores['of']:.0f}; {hits}"
-        assert min(scores["phrases"], scores["places"]) >= 80
+        assert min(scores["phrases"], scores["places"]) >= {"siglip": 90, "beit3": 80}[name]
         assert min(scores["image_to_text"], scores["text_to_image"]) >= 10
     assert row.split("|")[7].strip() == expected
 
