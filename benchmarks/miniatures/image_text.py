@@ -157,17 +157,22 @@ class Matching(nn.Module):
     def draw(self, batch: Sequence[PretrainingScene], chance: np.random.Generator) -> dict[str, Tensor]:
         """Ask the first half of M images about sentences, true and false ones, the second about phrases.
 
+        False are, by equal chances, a sentence that fits nothing in the image, and one that was said about another
+        image, whether it fits this one or not. The second kind teaches how much a sentence says: "the ship" was said
+        of many images, "the ship left of the pier" of few.
+
         Returns:
             `Questions`; ``fits`` (K,) 1 or 0 for the first K texts, ``pair`` (K,) their images; and for the phrases
             what `_share` takes, the second half's scenes counted from 0.
         """
         half = len(batch) // 2
-        pairs = [
-            (i, text, fits)
-            for i, scene in enumerate(batch[:half])
-            for said, fits in (([text for text, _ in scene.sentences], 1.0), (scene.strangers, 0.0))
-            for text in _some(said, 1, chance)
-        ]
+        pairs: list[tuple[int, str, float]] = []
+        for i, scene in enumerate(batch[:half]):
+            own = [text for text, _ in scene.sentences]
+            others = [text for other in batch for text, _ in other.sentences if text not in own]
+            false = scene.strangers if scene.strangers and chance.random() < 0.5 else others
+            pairs += [(i, text, 1.0) for text in _some(own, 1, chance)]
+            pairs += [(i, text, 0.0) for text in _some(false, 1, chance)]
         asked = [_phrases(scene, self.phrases, self.places, self.nothing, chance) for scene in batch[half:]]
         return {
             "images": images_of(batch),
@@ -237,22 +242,31 @@ def place_codes(grid: int, width: int) -> Tensor:
 
 @torch.no_grad()
 def retrieval(model: Contrastive | Matching, unseen: Sequence[PretrainingScene], count: int = 64) -> dict[str, float]:
-    """Return how many of ``count`` unseen scenes with distinct sentences are right first, both ways."""
+    """Return how many of ``count`` unseen scenes with distinct sentences are right first, both ways.
+
+    The mean over as many sets of ``count`` as the scenes give: of a single one binomial noise is 3 to 4 scenes.
+
+    Raises:
+        ValueError: fewer than ``count`` distinct sentences.
+    """
     model.eval()
-    chosen: list[PretrainingScene] = []
-    texts: list[str] = []
-    for scene in unseen:
-        text = scene.sentences[0][0]
-        if text not in texts and len(texts) < count:
-            chosen.append(scene)
-            texts.append(text)
-    scores = model.matches(chosen, texts).cpu()
-    own = torch.arange(len(texts))
-    return {
-        "image_to_text": float((scores.argmax(1) == own).sum()),
-        "text_to_image": float((scores.argmax(0) == own).sum()),
-        "of": float(len(texts)),
-    }
+    rest, found = list(unseen), []
+    while True:
+        chosen: dict[str, PretrainingScene] = {}
+        for scene in rest:
+            if len(chosen) < count:
+                chosen.setdefault(scene.sentences[0][0], scene)
+        if len(chosen) < count:
+            break
+        taken = {id(scene) for scene in chosen.values()}
+        rest = [scene for scene in rest if id(scene) not in taken]
+        scores = model.matches(list(chosen.values()), list(chosen)).cpu()
+        own = torch.arange(count)
+        found.append([float((scores.argmax(axis) == own).sum()) for axis in (1, 0)])
+    if not found:
+        raise ValueError(f"retrieval among {count} needs as many distinct sentences, got {len(chosen)}")
+    to_text, to_image = np.mean(found, 0)
+    return {"image_to_text": to_text, "text_to_image": to_image, "of": float(count), "sets": float(len(found))}
 
 
 @torch.no_grad()

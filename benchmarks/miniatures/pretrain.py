@@ -47,7 +47,7 @@ RECIPES = {
     "sam2": Recipe(3_000, 12, 5_000),
     "sam3": Recipe(1_500, 24, 20_000),
     "siglip": Recipe(2_400, 24, 5_000),
-    "beit3": Recipe(4_500, 24, 20_000),
+    "beit3": Recipe(5_000, 24, 20_000),
 }
 """Miniature -> how it is made."""
 
