@@ -265,7 +265,7 @@ def retrieval(model: Contrastive | Matching, unseen: Sequence[PretrainingScene],
         found.append([float((scores.argmax(axis) == own).sum()) for axis in (1, 0)])
     if not found:
         raise ValueError(f"retrieval among {count} needs as many distinct sentences, got {len(chosen)}")
-    to_text, to_image = np.mean(found, 0)
+    to_text, to_image = np.mean(found, 0).tolist()
     return {"image_to_text": to_text, "text_to_image": to_image, "of": float(count), "sets": float(len(found))}
 
 
