@@ -61,6 +61,16 @@ def test_a_card_is_about_its_file(name):
 
 
 @pytest.mark.parametrize("name", MINIATURES)
+def test_what_ships_is_made_by_the_recipe(made, name):
+    modules, _, _ = made
+    recipe, entries = modules.pretrain.RECIPES[name], said(name)
+    shipped = modules.pretrain.Recipe(
+        entries["steps"], entries["images_a_step"], entries["scenes"]["count"], entries["seed"]
+    )
+    assert shipped == recipe
+
+
+@pytest.mark.parametrize("name", MINIATURES)
 def test_the_table_says_what_the_card_says(name):
     table = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     (row,) = [line for line in table.splitlines() if line.startswith(f"| `mini:{name}` |")]
@@ -356,7 +366,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(made, name, tmp_path, monkeypa
     monkeypatch.setattr(pretrain, "SAVE_EVERY_S", 0.0)
     whole, stopped = (pretrain.build(name, texts, 0) for _ in range(2))
     recipe = pretrain.Recipe(steps=4, images=4, scenes=40)
-    pretrain.train(whole, data, recipe, 0, tmp_path / "whole")
+    pretrain.train(whole, data, recipe, tmp_path / "whole")
 
     loss, calls = stopped.loss, []
 
@@ -368,13 +378,13 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(made, name, tmp_path, monkeypa
 
     monkeypatch.setattr(stopped, "loss", fail_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(stopped, data, recipe, 0, tmp_path / "stopped")
-    pretrain.train(stopped, data, recipe, 0, tmp_path / "stopped")
+        pretrain.train(stopped, data, recipe, tmp_path / "stopped")
+    pretrain.train(stopped, data, recipe, tmp_path / "stopped")
     assert len(calls) == 3 + 2
     for (key, a), b in zip(whole.state_dict().items(), stopped.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
     with pytest.raises(SystemExit, match="another run"):
-        pretrain.train(stopped, data, replace(recipe, steps=5), 0, tmp_path / "stopped")
+        pretrain.train(stopped, data, replace(recipe, steps=5), tmp_path / "stopped")
 
 
 def test_what_is_shipped_scores_what_its_card_says(made, tmp_path):
