@@ -155,10 +155,12 @@ def test_an_option_that_would_be_lost_is_refused(rrsis):
     assert said.endswith("--model.init_args.settings.loss '{dice: …, bce: …}'")
 
 
-def test_unknown_option_is_named(rrsis, tree):
-    done = run(rrsis, "fit", *tiny("rsrefseg"), "--data.root", tree, "--model.init_args.warmup_epoch", "3")
+@pytest.mark.parametrize("option", ["--model.init_args.warmup_epoch", "--trainer.max_epoch"])
+def test_unknown_option_is_named(rrsis, tree, option):
+    """Also the beginning of a known one's name."""
+    done = run(rrsis, "fit", *tiny("rsrefseg"), "--data.root", tree, option, "3")
     assert done.returncode == 2
-    assert "warmup_epoch" in done.stderr
+    assert option.rpartition(".")[2] in done.stderr
     assert "Traceback" not in done.stderr
 
 
