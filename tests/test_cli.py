@@ -84,6 +84,16 @@ def test_version_and_unknown_command(rrsis):
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 
+@pytest.mark.parametrize("words", [["models"], ["--help"], ["data", "--help"], ["fit", "--help"]])
+def test_output_that_nobody_reads_is_no_fault(rrsis, words):
+    """As in ``rrsis models | head``. Parsers swallow the fault when they print their help."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*rrsis, *words], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0 if words[1:] else 141, "")
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.relative_to(CONFIGS).as_posix())
 def test_every_file_is_yaml_with_real_floats(path):
     """PyYAML reads 1e-4 as a string; every number must be written 1.0e-4."""
