@@ -7,7 +7,15 @@ from boxes import box
 from PIL import Image
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.data.layouts import Referent, Scene, write_refsegrs, write_risbench, write_rrsisd
+from rrsis_zoo.data.layouts import (
+    RRSIS_D_CATEGORIES,
+    Referent,
+    RRSISDWriter,
+    Scene,
+    write_refsegrs,
+    write_risbench,
+    write_rrsisd,
+)
 from rrsis_zoo.data.rrsisd import read_rrsisd
 from rrsis_zoo.data.sources import SOURCES, ReadOptions
 from rrsis_zoo.data.synthetic import contact_sheet, make_sample, make_synthetic
@@ -77,6 +85,29 @@ def test_what_is_written_is_read_back(tmp_path):
 def test_scenes_that_cannot_be_written_are_refused(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         write_rrsisd(tmp_path, [scene(**changes)])
+
+
+def test_own_categories_are_read_back(tmp_path):
+    writer = RRSISDWriter(tmp_path, categories={"glacier": (20, "glacier"), "ship": RRSIS_D_CATEGORIES["ship"]})
+    writer.add(scene(category="glacier"))
+    writer.add(scene())
+    writer.close()
+    assert [record.category for record in read_rrsisd(tmp_path, "train")] == ["glacier", "ship"]
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ({"glacier": (0, "glacier")}, "'glacier'.* id 0 .* number your own categories from 20 on"),
+        ({"glacier": (-1, "glacier")}, "id -1"),
+        ({"boat": RRSIS_D_CATEGORIES["ship"]}, "'boat'"),
+        ({"glacier": (20, "glacier"), "dune": (20, "dune")}, "'glacier' and 'dune' have the same id 20"),
+    ],
+)
+def test_categories_that_could_not_be_read_back_are_refused(tmp_path, categories, message):
+    with pytest.raises(ConfigError, match=message):
+        RRSISDWriter(tmp_path / "new", categories=categories)
+    assert not (tmp_path / "new").exists()
 
 
 def test_nothing_is_overwritten(tree):

@@ -136,8 +136,11 @@ class RRSISDWriter(LayoutWriter):
 
     Args:
         root: see `LayoutWriter`.
-        categories: see `LayoutWriter`.
+        categories: see `LayoutWriter`. The ids 0-19 are RRSIS-D's own classes; others are numbered from 20 on.
         quality: of the JPEG files, 1-100; no colour subsampling, it would wash out the colours that sentences name.
+
+    Raises:
+        ConfigError: see `LayoutWriter`; categories that RRSIS-D's reader would not take.
     """
 
     title, folders = "RRSIS-D", (IMAGE_DIR, ANNOTATION_DIR)
@@ -149,6 +152,7 @@ class RRSISDWriter(LayoutWriter):
         categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES,
         quality: int = 95,
     ) -> None:
+        _check_ids(categories)
         super().__init__(root, categories=categories)
         self.quality = quality
         self._images: list[dict[str, Any]] = []
@@ -291,6 +295,19 @@ def _write(writer: LayoutWriter, scenes: Iterable[Scene]) -> None:
     for scene in scenes:
         writer.add(scene)
     writer.close()
+
+
+def _check_ids(categories: Mapping[str, tuple[int, str]]) -> None:
+    owners: dict[int, str] = {}
+    for display, (number, name) in categories.items():
+        if number < 0 or (number < len(CATEGORIES) and (name, display) != CATEGORIES[number]):
+            raise ConfigError(
+                f"category {display!r}: the id {number} with the name {name!r} is not in RRSIS-D's list of "
+                f"{len(CATEGORIES)}: number your own categories from {len(CATEGORIES)} on"
+            )
+        if number in owners:
+            raise ConfigError(f"categories {owners[number]!r} and {display!r} have the same id {number}")
+        owners[number] = display
 
 
 def _check(scene: Scene, number: int, categories: Mapping[str, Any]) -> None:
