@@ -116,7 +116,9 @@ def test_what_was_not_run_says_so(tmp_path):
         make(tmp_path / "d", [Row("m", 0.5, model="rs2sam2", preset="l")], ["rrsis-d"], [1], n=9, split="train"),
     ]
     for folder in folders:
-        lines = rows_of(tables_of(read_runs(folder))["published"])
+        tables = tables_of(read_runs(folder))
+        assert list(tables)[-1] == "published"  # after what has been measured
+        lines = rows_of(tables["published"])
         assert {line["result"].text for line in lines} == {"published", "ours"}
         ours = [line for line in lines if line["result"].text == "ours"]
         assert len(ours) == sum(len(card.published) for card in MODELS.values())
@@ -135,7 +137,9 @@ def test_difference(tmp_path, protocol, sign):
     row = Row("mine", 0.6, model="rs2sam2", preset="l")
     folder = make(tmp_path / "d", [row], ["rrsis-d"], seeds=[1, 2, 3], n=30, protocol=protocol)
     write_job(folder, Row("mine", None, model="rs2sam2"), "rrsis-d", 3)
-    table = tables_of(read_runs(folder))["published"]
+    tables = tables_of(read_runs(folder))
+    assert next(iter(tables)) == "published"
+    table = tables["published"]
     published, ours, difference = (
         line
         for line in rows_of(table)

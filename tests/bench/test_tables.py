@@ -543,7 +543,7 @@ def test_failed_and_missing_jobs_show(tmp_path):
 
 def test_nothing_has_finished(tmp_path):
     tables = tables_of(read_runs(make(tmp_path / "none", [Row("a", None)])))
-    assert list(tables) == ["published", "main"]
+    assert list(tables) == ["main", "published"]
     assert [cell.text for cell in tables["main"].rows[0][2:]] == ["failed"] * 10
     for form in ("markdown", "csv", "latex", "html"):
         assert "failed" in getattr(tables["main"], form)()

@@ -35,6 +35,8 @@ _COLUMNS = (*_TEXTS, *(_FIELDS.get(name, name) for name in METRICS), "protocol",
 UNKNOWN = "not stated"
 """Protocol of a number whose program is not known."""
 
+_DIFFERENCE = "difference"
+
 
 @dataclass(frozen=True)
 class PublishedResult:
@@ -173,6 +175,11 @@ def published_table(boards: Sequence[Board]) -> Table:
     )
 
 
+def has_ours(table: Table) -> bool:
+    """Tell whether a run of ours stands beside a published result in what `published_table` made."""
+    return any(cell.text == _DIFFERENCE for row in table.rows for cell in row)
+
+
 def _printed(score: Score, name: str) -> Cell:
     value = score.values.get(name)
     return Cell("–") if value is None else Cell(number(value, 2), value)
@@ -204,7 +211,7 @@ def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) 
             cells.append(Cell("–"))
         else:
             cells.append(Cell(number(cell.value - value, 2, sign=True) + foreign, cell.value - value))
-    yield [*head, Cell("difference"), n, protocol, *cells]
+    yield [*head, Cell(_DIFFERENCE), n, protocol, *cells]
 
 
 def _run_of(card: ModelCard, score: Score, board: Board, trial: Trial) -> str:

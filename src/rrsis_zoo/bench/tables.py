@@ -30,7 +30,7 @@ from rrsis_zoo.bench.estimates import (
     trainings,
 )
 from rrsis_zoo.bench.formats import Cell, Column, Table, millions, number
-from rrsis_zoo.bench.published import PublishedResult, literature_tables, published_table
+from rrsis_zoo.bench.published import PublishedResult, has_ours, literature_tables, published_table
 from rrsis_zoo.bench.runs import Runs, code_versions, read_counts, read_runs, read_tests
 from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
@@ -70,20 +70,22 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
         literature: published results to list beside ours, see ``rrsis_zoo.bench.published.read_published``.
 
     Returns:
-        name -> table, in this order: ``published`` (published, ours, difference); for every data set ``main``,
-        ``differences``, ``localisation``, ``categories``, ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its
-        samples say so, each with ``--DATASET`` after it where the suite has several; ``profile`` where there is one;
-        ``literature--DATASET``.
+        name -> table, in this order: for every data set ``main``, ``differences``, ``localisation``, ``categories``,
+        ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples say so, each with ``--DATASET`` after it
+        where the suite has several; ``profile`` where there is one; ``published`` (published, ours, difference), which
+        comes first if anything of ours stands in it; ``literature--DATASET``.
 
     Raises:
         MissingDataError, DataFormatError: per-sample counts that are not there, or results that do not belong in one
             table.
     """
     boards = [read_board(runs, dataset) for dataset in runs.datasets]
-    tables = [published_table(boards)]
+    published = published_table(boards)
+    tables: list[Table] = []
     for board in boards:
         tables += _of_board(runs, board, f"--{board.dataset}" if len(boards) > 1 else "")
     tables += cost_tables(runs)
+    tables.insert(0 if has_ours(published) else len(tables), published)
     return {table.name: table for table in [*tables, *literature_tables(literature)]}
 
 
