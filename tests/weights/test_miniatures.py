@@ -330,7 +330,7 @@ def test_questions_of_beit3_have_true_answers(made, readers, monkeypatch):
     terms["loss"].backward()
 
 
-def test_retrieval_is_the_mean_over_sets_of_distinct_sentences(made, monkeypatch):
+def test_retrieval_is_the_mean_over_sets_of_distinct_sentences(made):
     """Six scenes, two of one sentence: three sets of two, and in each the first is right first both ways."""
     modules, data, _ = made
     scenes = [replace(data[0], sentences=((text, 0),)) for text in "aabcde"]

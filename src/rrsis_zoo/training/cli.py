@@ -44,7 +44,7 @@ class RRSISCLI(LightningCLI):
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
-            # an abbreviated option would pass by `_refuse_lost_settings`, and mean another once there is a second
+            # what is the beginning of one option today may be that of two tomorrow; and a slip is named, not guessed
             parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in self.subcommands()}},
             **options,
         )
