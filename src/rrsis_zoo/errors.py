@@ -31,6 +31,10 @@ class ConfigError(RRSISError):
     """A setting with a value that cannot be used."""
 
 
+class OutputError(RRSISError):
+    """An output that cannot be written: a full or read-only disk, no permission, a file where a folder should be."""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
     """Return the error for a name that is not among the known ones, with the closest of them.
 

@@ -1,0 +1,205 @@
+"""Files as they reach us and as we leave them: read within limits, written whole or not at all. No torch.
+
+Everything that the package reads from JSON or writes to a file goes through here, so that a damaged or hostile file
+ends in one of our own errors, and a write that fails leaves neither a half file nor a temporary one behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import secrets
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rrsis_zoo.errors import DataFormatError, MissingDataError, OutputError, RRSISError
+
+JSON_LIMIT = 512 * 2**20
+"""Bytes that a JSON file may have, packed or not; RRSIS-D's published instances have 30 MB."""
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def regular_file(path: str | Path, error: type[RRSISError] = DataFormatError) -> Path:
+    """Return the path of a file that can be read without waiting for anybody.
+
+    Raises:
+        MissingDataError: nothing is there, or a link to nowhere.
+        error: a folder, a named pipe, a device or a socket.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as cause:
+        where = f", a link to {os.readlink(path)}, which is not there" if path.is_symlink() else ""
+        raise MissingDataError(f"there is no file {path}{where}") from cause
+    except (OSError, ValueError) as cause:  # no permission, a loop of links, a NUL in the name
+        raise error(f"{path} cannot be read ({reason(cause)})") from cause
+    if stat.S_ISDIR(mode):
+        raise error(f"{path} is a folder, a file was expected")
+    if not stat.S_ISREG(mode):
+        raise error(f"{path} is a pipe, device or socket, a regular file was expected")
+    return path
+
+
+def read_bytes(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> bytes:
+    """Return a file's bytes; a name that ends in ``.gz`` is unpacked.
+
+    Args:
+        path: of a regular file.
+        limit: bytes at most, after unpacking; checked before they are in memory.
+        error: what is raised for a file that cannot be read.
+
+    Raises:
+        MissingDataError: there is no such file.
+        error: no regular file, larger than the limit, or damaged.
+    """
+    path = regular_file(path, error)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as cause:
+        raise error(f"{path} cannot be read ({reason(cause)})") from cause
+    if len(content) > limit:
+        raise error(f"{path} holds more than {limit / 2**20:,.0f} MiB, which is more than such a file can have")
+    return content
+
+
+def read_text(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> str:
+    """Return a file's text; it must be UTF-8. Errors as `read_bytes`."""
+    content = read_bytes(path, limit, error)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(f"{path} is not UTF-8 text (byte {content[cause.start]:#04x} at {cause.start})") from cause
+
+
+def read_lines(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> list[str]:
+    r"""Return a file's lines without their ends; a line ends at ``\n`` (or ``\r\n``) and nowhere else.
+
+    ``str.splitlines`` would also break a sentence at U+2028, U+0085 and six other characters. Errors as `read_bytes`.
+    """
+    lines = read_text(path, limit, error).split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def read_json(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> Any:
+    """Return what a JSON file holds. Errors as `read_bytes`; text that is no JSON raises ``error`` too."""
+    return parse_json(read_text(path, limit, error), str(path), error)
+
+
+def parse_json(text: str, what: str, error: type[RRSISError] = DataFormatError) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: the text.
+        what: where it is from, as an error says it.
+        error: what is raised.
+
+    Raises:
+        error: no JSON, nested too deeply, or a number of more digits than Python converts.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        why = "it is nested too deeply" if isinstance(cause, RecursionError) else str(cause)
+        raise error(f"{what} is not JSON ({why})") from cause
+
+
+def reason(cause: BaseException) -> str:
+    """Return why an operation on a file failed, without the name of the file."""
+    return cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause) or type(cause).__name__
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[Path]:
+    """Write a file whole or not at all: the block writes to the path that it gets, the file is replaced after it.
+
+    The temporary file lies beside the target under a name of its own, so that several writers never share one, and has
+    the target's suffix. It is on the disk before it takes the target's place, and is removed if anything fails. The
+    target's folder is made.
+
+    Raises:
+        OutputError: the file cannot be written; the one that was there before is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(8)}.part{path.suffix}")
+    try:
+        with cannot_write(path):
+            if path.is_dir():
+                raise IsADirectoryError(None, "it is a folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _to_disk(temporary)
+            os.replace(temporary, path)
+            _to_disk(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def cannot_write(path: str | Path) -> Iterator[None]:
+    """Turn an operating system's error in the block into one that names the output.
+
+    Raises:
+        OutputError: the block raised an OSError.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads the standard output any more, which is no matter of this file
+        raise
+    except OSError as cause:
+        where = "" if cause.filename in (None, str(path)) or ".part" in str(cause.filename) else f": {cause.filename}"
+        raise OutputError(f"{path} cannot be written ({reason(cause)}{where})") from cause
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder for outputs, with those that it lies in, and return it.
+
+    Raises:
+        OutputError: it cannot be made, or a file is in its place.
+    """
+    path = Path(path)
+    with cannot_write(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all; errors as `writing`."""
+    with writing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    r"""Write a text as UTF-8, whole or not at all, line ends as they are; errors as `writing`.
+
+    A lone surrogate, which is no character, is written as ``?``.
+    """
+    write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
+    """Write a value as JSON, whole or not at all; errors as `writing`."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,67 @@
+"""What the files of others must look like: pydantic models, strict, and an error that names file and field. No torch.
+
+A boundary (a kind of file that is read) has one schema. It subclasses `Strict`; what the file may say besides is
+ignored, so that a later version may add to it, and no value is converted: ``"12"``, ``12.0`` and ``true`` are not 12. A JSON list is
+a ``list``; one of a fixed length is ``Annotated[list[int], Field(min_length=2, max_length=2)]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from rrsis_zoo.errors import DataFormatError, RRSISError
+
+T = TypeVar("T")
+
+_SHOWN = 3
+
+
+class Strict(BaseModel):
+    """Base of schemas: nothing is converted, further fields are ignored, values cannot be set."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+def checked(
+    schema: type[T] | TypeAdapter[T],
+    content: Any,
+    what: str,
+    error: type[RRSISError] = DataFormatError,
+    advice: str = "",
+) -> T:
+    """Return content that was read as the schema says.
+
+    Args:
+        schema: a subclass of `Strict`, or an adapter of another type.
+        content: plain values, as JSON has them.
+        what: the file (and line) that they are from, as an error says it.
+        error: what is raised.
+        advice: what mends it, put behind.
+
+    Raises:
+        error: a field is missing, or has a value of another type or out of range; the first few are named.
+    """
+    try:
+        if isinstance(schema, TypeAdapter):
+            return schema.validate_python(content)
+        return schema.model_validate(content)  # type: ignore[attr-defined]
+    except (ValidationError, RecursionError) as cause:
+        raise error(f"{what}: {_faults(cause)}{f'; {advice}' if advice else ''}") from cause
+
+
+def _faults(cause: ValidationError | RecursionError) -> str:
+    if isinstance(cause, RecursionError):
+        return "it is nested too deeply"
+    faults = cause.errors(include_url=False, include_context=False)
+    named = [f"{'.'.join(map(str, f['loc'])) or 'the content'}: {f['msg']}, got {_short(f)}" for f in faults[:_SHOWN]]
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return "; ".join(named) + more
+
+
+def _short(fault: Any) -> str:
+    if fault["type"] == "missing":
+        return "nothing"
+    text = repr(fault["input"])
+    return text if len(text) <= 60 else f"{text[:57]}…"

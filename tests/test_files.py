@@ -1,0 +1,107 @@
+import json
+import os
+import threading
+
+import pytest
+
+from rrsis_zoo import files
+from rrsis_zoo.errors import DataFormatError, MissingDataError, OutputError, WeightsMismatchError
+
+
+def leftovers(folder):
+    return [p.name for p in folder.rglob("*") if ".part" in p.name]
+
+
+def test_lines_end_at_line_feeds_only(tmp_path):
+    (tmp_path / "a").write_bytes("one\u2028still one\x85\x0c\r\ntwo\rstill two\n\nfour".encode())
+    assert files.read_lines(tmp_path / "a") == ["one\u2028still one\x85\x0c", "two\rstill two", "", "four"]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b"9" * 10_000, "digits"),
+        (b"\xff{}", "byte 0xff at 0"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_json_that_is_none_is_named(tmp_path, content, why):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataFormatError, match=why) as refused:
+        files.read_json(tmp_path / "a.json")
+    assert str(tmp_path / "a.json") in str(refused.value)
+
+
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WeightsMismatchError, match="pipe, device or socket"):
+        files.read_bytes(tmp_path / "pipe", error=WeightsMismatchError)
+    with pytest.raises(DataFormatError, match="is a folder"):
+        files.read_bytes(tmp_path)
+    (tmp_path / "link").symlink_to("/nowhere/x")
+    with pytest.raises(MissingDataError, match="link to /nowhere/x"):
+        files.read_bytes(tmp_path / "link")
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
+    import gzip
+
+    with gzip.open(tmp_path / "bomb.gz", "wb") as file:
+        for _ in range(64):
+            file.write(bytes(2**20))
+    with pytest.raises(DataFormatError, match="more than 1 MiB"):
+        files.read_bytes(tmp_path / "bomb.gz", limit=2**20)
+    damaged = bytearray((tmp_path / "bomb.gz").read_bytes())
+    damaged[20:40] = bytes(20)
+    (tmp_path / "damaged.gz").write_bytes(damaged)
+    with pytest.raises(DataFormatError, match="cannot be read"):
+        files.read_bytes(tmp_path / "damaged.gz")
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    target = tmp_path / "a.json"
+    files.write_json(target, {"n": 1})
+
+    def half(path):
+        with files.writing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"a\.json cannot be written \(No space left on device\)"):
+        half(target)
+    assert json.loads(target.read_text()) == {"n": 1}
+    assert not leftovers(tmp_path)
+
+
+def test_where_nothing_can_be_written_the_error_names_the_output(tmp_path):
+    (tmp_path / "file").write_text("")
+    for target, why in ((tmp_path, "folder"), (tmp_path / "file" / "a", "Not a directory|File exists")):
+        with pytest.raises(OutputError, match=why):
+            files.write_text(target, "x")
+    with pytest.raises(OutputError, match="File exists"):
+        files.make_folder(tmp_path / "file")
+
+
+def test_two_writers_never_share_a_temporary_file(tmp_path):
+    target, whole = tmp_path / "a", {bytes([n]) * 300_000 for n in range(4)}
+    files.write_bytes(target, next(iter(whole)))
+    wrong = []
+
+    def write(content):
+        for _ in range(20):
+            files.write_bytes(target, content)
+
+    writers = [threading.Thread(target=write, args=(content,)) for content in whole]
+    for thread in writers:
+        thread.start()
+    while any(thread.is_alive() for thread in writers):
+        if target.read_bytes() not in whole:
+            wrong.append(1)
+    assert not wrong
+    assert not leftovers(tmp_path)
+
+
+def test_a_lone_surrogate_is_written_as_a_question_mark(tmp_path):
+    files.write_text(tmp_path / "a", "x\ud800y")
+    assert files.read_text(tmp_path / "a") == "x?y"
