@@ -1,8 +1,8 @@
 """What the files of others must look like: pydantic models, strict, and an error that names file and field. No torch.
 
 A boundary (a kind of file that is read) has one schema. It subclasses `Strict`; what the file may say besides is
-ignored, so that a later version may add to it, and no value is converted: ``"12"``, ``12.0`` and ``true`` are not 12. A JSON list is
-a ``list``; one of a fixed length is ``Annotated[list[int], Field(min_length=2, max_length=2)]``.
+ignored, so that a later version may add to it, and no value is converted: ``"12"``, ``12.0`` and ``true`` are not 12.
+A JSON list is a ``list``; one of a fixed length is ``Annotated[list[int], Field(min_length=2, max_length=2)]``.
 """
 
 from __future__ import annotations
