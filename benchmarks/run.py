@@ -2,13 +2,12 @@
 
 Every job trains and tests one method in processes of its own: one on each GPU, or two side by side with one thread each
 on a CPU. Jobs leave logs, checkpoints and per-sample counts in runs/SUITE/JOB/; tables, report and figures go to
-benchmarks/results/SUITE/. Finished jobs are skipped while nothing that decides their result has changed. Ctrl-C or a
+benchmarks/results/SUITE/. Finished jobs are skipped while nothing that decides their result has changed. A signal or a
 kill loses nothing: the same command goes on from the last checkpoints.
 """
 
 import argparse
 import fnmatch
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from rrsis_zoo.bench.signals import Stopped, stoppable
 from rrsis_zoo.bench.suites import Job, Suite, read_suite
-from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
+from rrsis_zoo.files import make_folder, writing
 
 
 def arguments() -> argparse.Namespace:
@@ -76,7 +77,8 @@ def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: M
             print(f"  {job.job.name}: {decision.action} ({decision.why})")
         return 0
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is under way is taken down with us
+    if not options.only:
+        make_folder(results)  # before hours of work, not after them
     # several runners may share a folder where each runs jobs of its own (an array on a cluster)
     with nullcontext() if options.only else runner.only_runner(folder), Processes() as processes:
         runner.write_suite(suite, folder)
@@ -118,6 +120,7 @@ def chosen(jobs: Sequence[Job], patterns: Sequence[str] | None) -> list[Job]:
 
 def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, say: Any) -> list[str]:
     """Leave the baselines of every dataset as jobs; return what went wrong."""
+    from rrsis_zoo.bench import runner
     from rrsis_zoo.bench.baselines import constant_name, run_constant
     from rrsis_zoo.training.cli import resolve
 
@@ -132,8 +135,8 @@ def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, s
             faults.append(f"{name}: cannot start: {error}")
             say(faults[-1])
             continue
-        score = f"mIoU {record['result']['metrics']['miou']:.1f}"
-        say(f"{name}: finished in {record['test']['wall_s']:.0f} s: {score}" if made else f"{name}: finished earlier")
+        took = f"{record['test']['wall_s']:.0f} s"
+        say(f"{name}: finished in {took}: {runner.said_miou(record)}" if made else f"{name}: finished earlier")
     return faults
 
 
@@ -145,7 +148,7 @@ def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -
     from rrsis_zoo.bench.report import write_report
     from rrsis_zoo.bench.tables import read_runs, tables_of, write_tables
 
-    results.mkdir(parents=True, exist_ok=True)
+    make_folder(results)
     literature = read_published(Path(__file__).parent / "published_results.csv")
     tables = tables_of(read_runs(folder), literature)
     write_tables(tables, results)
@@ -158,17 +161,22 @@ def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -
             continue
         shown.add(row)
         figure = folder / record["name"] / "test" / "version_0" / "predictions.png"
-        with Image.open(figure) as picture:  # 256 colours are a fifth of the size
-            small = picture.convert("RGB").quantize(256)
-        small.save(results / f"{record['model']}--{record['dataset']}.png", optimize=True)
+        try:
+            with Image.open(figure, formats=["PNG"]) as picture:  # 256 colours are a fifth of the size
+                small = picture.convert("RGB").quantize(256)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataFormatError(f"{figure} is no picture of PNG ({error}): run the job again") from error
+        with writing(results / f"{record['model']}--{record['dataset']}.png") as path:
+            small.save(path, "PNG", optimize=True)
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with stoppable():
+            sys.exit(main())
     except RRSISError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nbenchmark: stopped; the same command goes on from the last checkpoints", file=sys.stderr)
-        sys.exit(130)
+    except Stopped as stopped:
+        print(f"\nbenchmark: stopped by {stopped}; the same command goes on from the last checkpoints", file=sys.stderr)
+        sys.exit(stopped.status)

@@ -8,8 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from rrsis_zoo.bench.signals import Stopped, stoppable
 from rrsis_zoo.bench.sweeps import Study, read_sweep
-from rrsis_zoo.errors import RRSISError
+from rrsis_zoo.errors import ConfigError, RRSISError
 
 
 def main() -> int:
@@ -20,6 +21,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the proposals")
     parser.add_argument("--retry-failed", action="store_true", help="forget the runs that failed")
     options = parser.parse_args()
+    if options.runs is not None and options.runs < 1:
+        raise ConfigError(f"--runs must be at least 1, got {options.runs}")
+    if not 0 <= options.seed < 2**31:
+        raise ConfigError(f"--seed must be from 0 to 2^31 - 1, got {options.seed}")
     folder = options.folder or Path("runs/sweeps") / options.sweep.stem
     study = Study(read_sweep(options.sweep), folder, options.seed)
     if options.retry_failed:
@@ -31,10 +36,11 @@ def main() -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with stoppable():
+            sys.exit(main())
     except RRSISError as error:
         print(f"sweep: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("sweep: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except Stopped as stopped:
+        print(f"sweep: stopped by {stopped}; the same command goes on from here", file=sys.stderr)
+        sys.exit(stopped.status)

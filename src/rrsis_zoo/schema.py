@@ -55,9 +55,15 @@ def _faults(cause: ValidationError | RecursionError) -> str:
     if isinstance(cause, RecursionError):
         return "it is nested too deeply"
     faults = cause.errors(include_url=False, include_context=False)
-    named = [f"{'.'.join(map(str, f['loc'])) or 'the content'}: {f['msg']}, got {_short(f)}" for f in faults[:_SHOWN]]
+    named = [f"{'.'.join(map(str, f['loc'])) or 'the content'}: {_said(f)}" for f in faults[:_SHOWN]]
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     return "; ".join(named) + more
+
+
+def _said(fault: Any) -> str:
+    if fault["type"] == "value_error":  # a validator of a schema, which has said what was given
+        return fault["msg"].removeprefix("Value error, ")
+    return f"{fault['msg']}, got {_short(fault)}"
 
 
 def _short(fault: Any) -> str:

@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from rrsis_zoo.bench.jobs import RECORD, SCHEMA, read_json, write_json
+from rrsis_zoo.bench.jobs import RECORD, SCHEMA, read_job
 from rrsis_zoo.bench.keys import READING, Keys, protocol_hash
 from rrsis_zoo.bench.parts import hash_of, key_of
 from rrsis_zoo.bench.suites import BASELINES, Dataset, Suite
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.dataset import fit_mask
 from rrsis_zoo.data.records import Record
+from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.files import make_folder, write_json, writing
 from rrsis_zoo.metrics.measure import measure
 from rrsis_zoo.metrics.protocols import Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Counts, Samples, write_samples
@@ -85,6 +87,9 @@ def run_constant(
 
     Returns:
         The record, and whether it was made now.
+
+    Raises:
+        OutputError: it cannot be written.
     """
     reading = {name: settings[name] for name in READING}
     parts = {
@@ -94,7 +99,10 @@ def run_constant(
         "protocol": protocol_hash(suite.protocol),
         "code": keys.code("baselines"),
     }
-    earlier = read_json(folder / RECORD)
+    try:
+        earlier = read_job(folder)
+    except DataFormatError:  # it takes seconds to make it again
+        earlier = None
     if earlier is not None and earlier["key"] == key_of(parts) and earlier["status"] == "finished":
         return earlier, False
     start, processor = time.perf_counter(), time.process_time()
@@ -109,10 +117,10 @@ def run_constant(
         "weights_sha256": None,
         "precision": None,
     }
-    place = folder / "test" / "version_0"
-    place.mkdir(parents=True, exist_ok=True)
+    place = make_folder(folder / "test" / "version_0")
     write_json(place / "test.json", result)
-    write_samples(place / "test_samples.jsonl.gz", samples)
+    with writing(place / "test_samples.jsonl.gz") as path:
+        write_samples(path, samples)
     used = {
         "status": 0,
         "wall_s": round(time.perf_counter() - start, 1),

@@ -1,4 +1,4 @@
-"""A process that ends with whoever started it: ``python -m rrsis_zoo.bench.child MODULE ARGUMENTS…``.
+"""A process that ends with whoever started it: ``python -m rrsis_zoo.bench.child PROGRAM ARGUMENTS…``.
 
 A runner that is killed cannot end the trainings that it started, and a training that goes on unseen would write into a
 folder that the next runner uses. So every process of a job holds the reading end of a pipe whose other end the runner
@@ -18,13 +18,16 @@ PARENT = "RRSIS_ZOO_PARENT"
 
 
 def main() -> None:
-    """Run a module as ``python -m`` does, under the eyes of the runner."""
+    """Run a module as ``python -m`` does, or a file whose name ends in ``.py``, under the eyes of the runner."""
     # taken out of the environment: what this process starts has no such pipe, and ends with its group
     pipe = int(os.environ.pop(PARENT))
     threading.Thread(target=_end_with_runner, args=(pipe,), daemon=True).start()
-    module = sys.argv[1]
+    program = sys.argv[1]
     sys.argv = sys.argv[1:]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    if program.endswith(".py"):
+        runpy.run_path(program, run_name="__main__")
+    else:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
 
 
 def _end_with_runner(pipe: int) -> None:

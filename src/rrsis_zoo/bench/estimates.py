@@ -119,7 +119,7 @@ class Trial:
 
     Attributes:
         model: the row.
-        finished, failed: its jobs, by seed.
+        finished, failed: its jobs, by seed; a test of a part of the split, or of an untrained model, counts as failed.
         missing: seeds of which there is no job yet.
         samples: of the finished jobs, all in the same order, those that the protocol asks.
     """
@@ -133,7 +133,7 @@ class Trial:
     @property
     def absent(self) -> str:
         """What stands in the place of a number where no training has finished."""
-        return "failed" if self.failed else "not run"
+        return self.failed[0].word if self.failed else "not run"
 
     @property
     def seeds(self) -> str:

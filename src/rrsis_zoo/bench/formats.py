@@ -2,6 +2,9 @@
 
 The three forms for people hold rounded text, marks and notes; the CSV holds every value to ten digits, with the ends of
 its interval, its deviation and its mark in columns of their own, and what the numbers depend on in every row.
+
+A text is what others wrote, and every form shows it literally (`rrsis_zoo.escape`), unless its type says that it is
+ours: `Prose`, which `prose` and `caption` make.
 """
 
 from __future__ import annotations
@@ -10,10 +13,13 @@ import csv
 import html
 import io
 import re
+import string
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple, Self
+
+from rrsis_zoo import escape
 
 Mark = Literal["", "best", "tied", "second"]
 """``best``: told from all others, the only one in bold; ``tied``: cannot be told from the highest; ``second``."""
@@ -21,7 +27,104 @@ Mark = Literal["", "best", "tied", "second"]
 _LONG = 45  # rows that still fit on a page of LaTeX
 _WIDE = 6  # columns that still fit into one of two columns of a page
 _HEX = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
-_INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*")
+
+# -- text --------------------------------------------------------------------------------------------------------------
+
+_INLINE = re.compile(r"`([^`]+)`|\*\*(?=\S)([^*]+)(?<=\S)\*\*|(?<![\w*])\*(?=\S)([^*]+)(?<=\S)\*(?![\w*])")
+_KINDS = ("code", "bold", "italic")
+
+Kind = Literal["plain", "ours", "code", "bold", "italic"]
+"""``ours`` is taken as it is where a form has signs of its own; every other kind is shown literally."""
+
+
+class Span(NamedTuple):
+    """A part of a text, of one kind."""
+
+    kind: Kind
+    text: str
+
+
+class Prose(str):
+    """A text of which is known what is marked up in it, and what is ours. As a ``str`` it has its marks.
+
+    What is cut out of it or joined with it is a plain text again, and shown literally.
+
+    Attributes:
+        spans: its parts in order.
+    """
+
+    spans: tuple[Span, ...]
+
+    def __new__(cls, text: str, spans: Iterable[Span]) -> Self:
+        """Make a text, as a ``str``, of its spans."""
+        made = super().__new__(cls, text)
+        made.spans = tuple(spans)
+        return made
+
+
+def prose(template: str, **texts: object) -> Prose:
+    """Return a text of ours, with texts of others in it.
+
+    Args:
+        template: a constant of this program; `` `code` ``, ``**bold**`` and ``*italic*`` in it are marked up,
+            ``{name}`` stands for a text.
+        **texts: name -> text, which is shown literally whatever it holds.
+    """
+    spans: list[Span] = []
+    for kind, part in _inline(template, "ours"):
+        if kind != "ours":
+            spans.append(Span(kind, part.format(**texts)))
+            continue
+        for literal, name, _, _ in string.Formatter().parse(part):
+            if literal:
+                spans.append(Span("ours", literal))
+            if name is not None:
+                spans.append(Span("plain", str(texts[name])))
+    return Prose(template.format(**texts), spans)
+
+
+def caption(text: str) -> Prose:
+    """Return a text of others in which `` `code` ``, ``**bold**`` and ``*italic*`` are marked up, and nothing else."""
+    return Prose(text, _inline(text, "plain"))
+
+
+def _inline(text: str, between: Literal["plain", "ours"]) -> Iterator[Span]:
+    end = 0
+    for found in _INLINE.finditer(text):
+        yield Span(between, text[end : found.start()])
+        yield next(Span(kind, given) for kind, given in zip(_KINDS, found.groups(), strict=True) if given is not None)
+        end = found.end()
+    yield Span(between, text[end:])
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How one form shows the spans of a text."""
+
+    plain: Callable[[str], str]
+    ours: Callable[[str], str]
+    code: Callable[[str], str]
+    bold: str
+    italic: str
+
+    def show(self, text: str) -> str:
+        """Return a text in one line."""
+        spans = text.spans if isinstance(text, Prose) else (Span("plain", text),)
+        return "".join(map(self._span, spans)).strip()
+
+    def _span(self, span: Span) -> str:
+        kind, text = span
+        if kind == "code":
+            return self.code(text)
+        if kind in ("bold", "italic"):
+            return (self.bold if kind == "bold" else self.italic) % self.plain(text)
+        inner = (self.ours if kind == "ours" else self.plain)(text)
+        if not inner:
+            return " " if text else ""
+        return f"{' ' * text[0].isspace()}{inner}{' ' * text[-1].isspace()}"
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -66,9 +169,9 @@ class Table:
     """A table with all that a reader must know of it.
 
     Attributes:
-        name: short name, also of its files; letters, digits and ``-``.
+        name: short name, also of its files: letters, digits, ``-``, ``.`` and ``_`` (`rrsis_zoo.escape.slug`).
         title: one line, above.
-        caption: what it shows; `` `code` `` and ``**bold**`` are rendered.
+        caption: what it shows; of a text of others too, what `caption` names is marked up.
         columns: C.
         rows: each of C cells.
         notes: sentences below it.
@@ -84,8 +187,13 @@ class Table:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.name != escape.slug(self.name):
+            raise ValueError(f"{self.name!r} is no name of a table; {escape.slug(self.name)!r} is")
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"{self.name}: a row does not have {len(self.columns)} cells")
+
+    def _caption(self) -> Prose:
+        return self.caption if isinstance(self.caption, Prose) else caption(self.caption)
 
     def said(self) -> str:
         """Return the provenance as a line, hashes cut to 12 digits."""
@@ -93,13 +201,14 @@ class Table:
 
     def markdown(self) -> str:
         """Return the table for a page."""
-        lines = [f"## {self.title}", "", _bar(_plain_pipe(c.title) for c in self.columns)]
+        show = _MARKDOWN.show
+        lines = [f"## {show(self.title)}", "", _bar(_MARKDOWN_CELL.show(c.title) for c in self.columns)]
         lines.append("|" + "|".join("---:" if c.numeric else "---" for c in self.columns) + "|")
         lines += [_bar(_markdown_cell(cell) for cell in row) for row in self.rows]
         lines.append("")
         if self.notes:
-            lines += [*(f"* {_one_line(note)}" for note in self.notes), ""]
-        lines += [_one_line(text) + "\n" for text in (self.caption, self.said()) if text]
+            lines += [*(f"* {show(note)}" for note in self.notes), ""]
+        lines += [show(text) + "\n" for text in (self._caption(), self.said()) if text]
         return "\n".join(lines)
 
     def csv(self) -> str:
@@ -108,13 +217,14 @@ class Table:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         header = [name for c, parts in zip(self.columns, extra, strict=True) for name in (c.key, *_keys(c.key, parts))]
-        writer.writerow([*header, *(name.replace(" ", "_") for name in self.provenance)])
+        header += [name.replace(" ", "_") for name in self.provenance]
+        writer.writerow(map(escape.csv_text, header))
         for row in self.rows:
             line = []
             for cell, parts in zip(row, extra, strict=True):
-                line += [cell.text if cell.value is None else exact(cell.value)]
+                line += [escape.csv_text(cell.text) if cell.value is None else exact(cell.value)]
                 line += [_part(cell, part) for part in parts]
-            writer.writerow([*line, *self.provenance.values()])
+            writer.writerow([*line, *map(escape.csv_text, self.provenance.values())])
         return out.getvalue()
 
     def latex(self) -> str:
@@ -123,9 +233,10 @@ class Table:
         spec = "@{}" + "".join("r" if c.numeric else "l" for c in self.columns) + "@{}"
         head = " & ".join(_latex_head(c) for c in self.columns) + r" \\"
         body = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in self.rows]
-        caption = " ".join(text for text in (f"{self.title}.", _one_line(self.caption)) if text)
-        title = rf"\caption{{{_latex_prose(caption)}}}\label{{tab:{self.name}}}"
-        below = [_latex_prose(_one_line(text)) + r"\par" for text in (*self.notes, self.said()) if text]
+        show = _LATEX.show
+        said = " ".join(text for text in (f"{show(self.title)}.", show(self._caption())) if text)
+        title = rf"\caption{{{said}}}\label{{tab:{self.name}}}"
+        below = [show(text) + r"\par" for text in (*self.notes, self.said()) if text]
         notes = [r"{\footnotesize\raggedright", *below, "}"] if below else []
         setting = [r"\small", r"\setlength{\tabcolsep}{4pt}"]
         if long:
@@ -149,10 +260,10 @@ class Table:
 
     def html(self) -> str:
         """Return a fragment: a ``section`` of class ``table`` that needs no style; ``data-value`` holds full values."""
-        e = html.escape
-        lines = [f'<section class="table" id="table-{e(self.name)}">', f"<h2>{e(self.title)}</h2>"]
+        show = _HTML.show
+        lines = [f'<section class="table" id="table-{self.name}">', f"<h2>{show(self.title)}</h2>"]
         lines += ['<div class="scroll"><table>', "<thead><tr>"]
-        lines += [f'<th scope="col"{_html_class(c)}>{e(c.title)}</th>' for c in self.columns]
+        lines += [f'<th scope="col"{_html_class(c)}>{show(c.title)}</th>' for c in self.columns]
         lines += ["</tr></thead>", "<tbody>"]
         for row in self.rows:
             first = _html_cell(row[0], self.columns[0], first=True)
@@ -160,11 +271,11 @@ class Table:
             lines.append(f"<tr>{''.join([first, *others])}</tr>")
         lines += ["</tbody>", "</table></div>"]
         if self.notes:
-            lines += ['<ul class="notes">', *(f"<li>{_html_prose(note)}</li>" for note in self.notes), "</ul>"]
+            lines += ['<ul class="notes">', *(f"<li>{show(note)}</li>" for note in self.notes), "</ul>"]
         if self.caption:
-            lines.append(f'<p class="caption">{_html_prose(_one_line(self.caption))}</p>')
+            lines.append(f'<p class="caption">{show(self._caption())}</p>')
         if self.provenance:
-            lines.append(f'<p class="provenance">{_html_prose(self.said())}</p>')
+            lines.append(f'<p class="provenance">{show(self.said())}</p>')
         return "\n".join([*lines, "</section>", ""])
 
 
@@ -210,76 +321,40 @@ def _bar(texts: Iterable[str]) -> str:
     return "| " + " | ".join(texts) + " |"
 
 
-def _plain_pipe(text: str) -> str:
-    return _one_line(text).replace("|", r"\|").replace("<", "&lt;")
-
-
 def _markdown_cell(cell: Cell) -> str:
-    text = _plain_pipe(cell.text)
+    text = _MARKDOWN_CELL.show(cell.text)
     marked = {"": text, "best": f"**{text}**", "tied": f"*{text}*", "second": f"<ins>{text}</ins>"}[cell.mark]
-    return f"{marked} {_plain_pipe(cell.detail)}".strip()
+    return f"{marked} {_MARKDOWN_CELL.show(cell.detail)}".strip()
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _in_cell(text: str) -> str:
+    return escape.one_line(text).replace("|", r"\|").replace("<", "&lt;")
+
+
+_MARKDOWN = _Form(escape.markdown, escape.one_line, escape.markdown_code, "**%s**", "*%s*")
+# a vertical line ends a cell even inside of code
+_MARKDOWN_CELL = _Form(escape.markdown, _in_cell, escape.markdown, "**%s**", "*%s*")
 
 
 # -- LaTeX -------------------------------------------------------------------------------------------------------------
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": "$|$",
-    "[": "{[}",  # at the start of a row it would be an argument of the line break before it
-    "−": "$-$",
-    "–": "--",
-    "—": "---",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "≈": r"$\approx$",
-    "·": r"$\cdot$",
-    "→": r"$\to$",
-    "†": r"$\dagger$",
-    "…": r"\ldots{}",
-    "“": "``",
-    "”": "''",
-    "’": "'",
-}
-
-
-def _latex(text: str) -> str:
-    """Escape plain text."""
-    return "".join(_TEX.get(character, character) for character in text)
-
-
-def _latex_prose(text: str) -> str:
-    return _rendered(text, _latex, r"\texttt{%s}", r"\textbf{%s}")
+_LATEX = _Form(
+    escape.latex, escape.latex, lambda text: rf"\texttt{{{escape.latex(text)}}}", r"\textbf{%s}", r"\emph{%s}"
+)
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = _latex(_one_line(cell.text))
+    text = _LATEX.show(cell.text)
     marked = {"": "%s", "best": r"\textbf{%s}", "tied": r"\emph{%s}", "second": r"\underline{%s}"}[cell.mark] % text
-    return marked + (rf" {{\scriptsize {_latex(cell.detail)}}}" if cell.detail else "")
+    return marked + (rf" {{\scriptsize {_LATEX.show(cell.detail)}}}" if cell.detail else "")
 
 
 def _latex_head(column: Column) -> str:
     """Break a long title into lines: columns are as wide as their numbers."""
     lines = textwrap.wrap(column.title, 16, break_long_words=False) or [""]
     if len(lines) == 1:
-        return _latex(lines[0])
-    side, broken = "r" if column.numeric else "l", r"\\".join(map(_latex, lines))
+        return escape.latex(lines[0])
+    side, broken = "r" if column.numeric else "l", r"\\".join(map(escape.latex, lines))
     return rf"\shortstack[{side}]{{{broken}}}"
 
 
@@ -291,7 +366,7 @@ def _html_class(column: Column) -> str:
 
 
 def _html_cell(cell: Cell, column: Column, first: bool = False) -> str:
-    text = html.escape(cell.text)
+    text = _HTML.show(cell.text)
     marked = {
         "": text,
         "best": f'<strong class="best">{text}</strong>',
@@ -299,24 +374,19 @@ def _html_cell(cell: Cell, column: Column, first: bool = False) -> str:
         "second": f'<u class="second">{text}</u>',
     }[cell.mark]
     if cell.detail:
-        marked += f' <small class="detail">{html.escape(cell.detail)}</small>'
+        marked += f' <small class="detail">{_HTML.show(cell.detail)}</small>'
     value = "" if cell.value is None else f' data-value="{exact(cell.value)}"'
     tag, scope = ("th", ' scope="row"') if first else ("td", "")
     return f"<{tag}{scope}{_html_class(column)}{value}>{marked}</{tag}>"
 
 
-def _html_prose(text: str) -> str:
-    return _rendered(text, html.escape, "<code>%s</code>", "<strong>%s</strong>")
+def _html(text: str) -> str:
+    return html.escape(escape.one_line(text))
 
 
-# -- prose -------------------------------------------------------------------------------------------------------------
+_HTML = _Form(_html, _html, lambda text: f"<code>{_html(text)}</code>", "<strong>%s</strong>", "<em>%s</em>")
 
 
-def _rendered(text: str, escape: Callable[[str], str], code: str, bold: str) -> str:
-    """Return text with its `` `code` `` and ``**bold**`` in another language, everything else escaped."""
-    parts, end = [], 0
-    for found in _INLINE.finditer(text):
-        parts.append(escape(text[end : found.start()]))
-        parts.append(code % escape(found[1]) if found[1] is not None else bold % escape(found[2]))
-        end = found.end()
-    return "".join([*parts, escape(text[end:])])
+def html_prose(text: str) -> str:
+    """Return a text as HTML; only what its type says is marked up in it."""
+    return _HTML.show(text)

@@ -2,12 +2,15 @@
 
 Its folder holds ``job.json`` (written when it ends), ``fit.log``, ``test.log``, and the folders of training and test.
 While it is under way ``state.json`` says how far it is; what of it survives a kill is enough to go on.
+
+A process that ends with status 0 proves nothing: a training counts as finished when it has come as far as was planned
+(``reached.json``, see `rrsis_zoo.bench.reached`), a test when its record is about the whole split.
 """
 
 from __future__ import annotations
 
 import csv
-import json
+import io
 import os
 import shutil
 import time
@@ -18,7 +21,11 @@ from typing import Any, Literal
 
 from rrsis_zoo.bench.parts import changed
 from rrsis_zoo.bench.processes import Usage
+from rrsis_zoo.bench.records import JobFile, Point, Reach, Result, State, read_record, unfit
 from rrsis_zoo.bench.suites import Job
+from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.files import cannot_write, make_folder, read_text, write_json, write_text
+from rrsis_zoo.schema import Strict
 
 SCHEMA = 1
 RECORD, STATE = "job.json", "state.json"
@@ -28,7 +35,69 @@ PROGRAM = "rrsis_zoo.cli"
 
 _CHECKPOINTS = Path("fit/version_0/checkpoints")
 _RESUME = _CHECKPOINTS / "resume.ckpt"
-_CALLBACK = "rrsis_zoo.training.resume.ResumePoint"
+_POINT = _CHECKPOINTS / "resume.json"
+_REACHED = Path("fit/version_0/reached.json")
+_LOG = Path("fit/version_0/metrics.csv")
+_RESULT = Path("test/version_0/test.json")
+_CALLBACKS = ("rrsis_zoo.training.resume.ResumePoint", "rrsis_zoo.bench.reached.Reached")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a job has to come to.
+
+    Attributes:
+        epochs, steps: of the training, which ends with whichever is there first; None for no limit.
+        may_stop: whether the training may end before: early stopping, a limit of time.
+        protocol, split: of the test.
+        samples: how many the test asks.
+        annotations: SHA-256 of the split's samples.
+    """
+
+    epochs: int | None
+    steps: int | None
+    may_stop: bool
+    protocol: str
+    split: str
+    samples: int
+    annotations: str
+
+    def short_of(self, reached: Reach) -> str:
+        """Return what a training lacks, in words; nothing if it came to its end."""
+        return short_of(reached, self.epochs, self.steps, self.may_stop)
+
+    def fault(self, result: Mapping[str, Any]) -> str:
+        """Return why a ``test.json`` is not the result of this job; nothing if it is."""
+        if why := unfit(result):
+            return why
+        for name, wanted in (
+            ("protocol", self.protocol),
+            ("split", self.split),
+            ("n", self.samples),
+            ("annotations_sha256", self.annotations),
+        ):
+            if result[name] != wanted:
+                return f"its {name} is {result[name]!r}, expected {wanted!r}"
+        return ""
+
+
+def short_of(reached: Reach, epochs: int | None, steps: int | None, may_stop: bool) -> str:
+    """Return how far a training came, in words, if that is not where it should have ended; else nothing.
+
+    Args:
+        reached: by the training.
+        epochs, steps: when it should end, see `Goal`.
+        may_stop: whether it may have ended before, if something asked it to.
+    """
+    if steps is not None and reached.steps >= steps:
+        return ""
+    if epochs is not None and reached.epochs >= epochs and reached.steps >= epochs * (reached.steps_an_epoch or 0):
+        return ""
+    if reached.stopped and may_stop:
+        return ""
+    ends = [f"{n} {what}" for n, what in ((epochs, "epochs"), (steps, "steps")) if n is not None]
+    planned = " or ".join(ends) or "until something stops it"
+    return f"it ended after {reached.epochs} epochs and {reached.steps} steps, and should have done {planned}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +109,7 @@ class Planned:
         arguments: of ``rrsis fit`` and ``rrsis test``.
         parts: of the key; empty where there is none.
         key: empty where the job cannot start.
+        goal: what it has to come to; None where it cannot start.
         fault: why it cannot start: data or weights that are not here, an option that nobody knows.
         on_gpu: whether its configuration asks for an accelerator.
     """
@@ -48,6 +118,7 @@ class Planned:
     arguments: tuple[str, ...]
     parts: Mapping[str, str]
     key: str
+    goal: Goal | None
     fault: str = ""
     on_gpu: bool = False
 
@@ -80,26 +151,77 @@ def decide(planned: Planned, folder: Path, retry: bool) -> Decision:
     """
     if planned.fault:
         return Decision("blocked", planned.fault)
-    record, state = read_json(folder / RECORD), read_json(folder / STATE)
-    if record is not None and record.get("key") == planned.key:
+    try:
+        record = read_job(folder)
+    except DataFormatError as error:  # perhaps the only trace of days of training: nobody redoes them unasked
+        if not retry:
+            return Decision("leave", f"{error}; --retry does the job again")
+        record = None
+    state, damage = _read_state(folder)
+    same = record is not None and record["key"] == planned.key
+    if record is not None and same:
         if record["status"] == "finished":
             return Decision("skip", "finished earlier")
         if not retry:
             return Decision("leave", f"failed earlier: {record['reason']}; --retry tries it again")
-    again = "failed earlier; " if record is not None and record.get("key") == planned.key else ""
+    again = "failed earlier; " if same else ""
     # the paths of the best checkpoints are in the resume point: in another place it would lose them
     if state is not None and state["key"] == planned.key and state["place"] == str(folder.resolve()):
         if state["fit"] is not None:
             return Decision("test", f"{again}it is trained")
         if (folder / _RESUME).is_file():
-            done = read_json((folder / _RESUME).with_suffix(".json")) or {}
-            epochs = done.get("epoch", "some")
-            return Decision("resume", f"{again}goes on after {epochs} epoch{'s' if epochs != 1 else ''}")
+            point = _read_point(folder)
+            done = "some epochs" if point is None else _counted(point["epoch"], "epoch")
+            if point is not None and not point["epoch"]:
+                done = _counted(point["step"], "step")
+            return Decision("resume", f"{again}goes on after {done}")
+    if damage:
+        return Decision("start", f"from the beginning: {damage}")
     if record is None or not record.get("key_parts"):
         return Decision("start", f"{again}from the beginning" if again or state else "new")
-    if record["key"] == planned.key:
+    if same:
         return Decision("start", f"{again}from the beginning")
     return Decision("start", f"changed since then: {', '.join(changed(record['key_parts'], planned.parts))}")
+
+
+def read_job(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a folder's ``job.json``; None where there is none.
+
+    Raises:
+        DataFormatError: it is damaged, or the record of a job of another name.
+    """
+    path = folder / RECORD
+    record = _read(path, JobFile, "run the suite again")
+    if record is not None and record["name"] != folder.name:
+        raise DataFormatError(f"{path} is the record of {record['name']}: another job's folder was copied here")
+    return record
+
+
+def _read_state(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """Return ``state.json``, None where there is none that can be used, and why it cannot."""
+    try:
+        return _read(folder / STATE, State, "it was cut short"), ""
+    except DataFormatError as error:
+        return None, str(error)
+
+
+def _read_point(folder: Path) -> dict[str, Any] | None:
+    """Return what ``resume.json`` says; None where it says nothing: the checkpoint is what counts."""
+    try:
+        return _read(folder / _POINT, Point, "it was cut short")
+    except DataFormatError:
+        return None
+
+
+def _read(path: Path, schema: type[Strict], advice: str) -> dict[str, Any] | None:
+    try:
+        return read_record(path, schema, advice)
+    except MissingDataError:
+        return None
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n != 1 else ''}"
 
 
 @dataclass(frozen=True)
@@ -118,36 +240,45 @@ class JobRun:
         planned: the job.
         folder: its own.
         decision: ``start``, ``resume`` or ``test``.
+
+    Raises:
+        OutputError: its folder cannot be made or emptied.
     """
 
     def __init__(self, planned: Planned, folder: Path, decision: Decision) -> None:
-        self.planned, self.folder = planned, folder
+        assert planned.goal is not None  # decide() lets nothing else through
+        self.planned, self.folder, self._goal = planned, folder, planned.goal
         self._fit: Usage | None = None
         self._test: Usage | None = None
+        self._result: dict[str, Any] | None = None
         self._fault = ""
+        self.interrupted = ""
+        """Why a process ended before its time, so that the job is to go on later; empty if none did."""
         if decision.action == "start":
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            _remove(folder)
+            make_folder(folder)
             self._state: dict[str, Any] = {
                 "key": planned.key,
                 "place": str(folder.resolve()),
                 "spent": {"wall_s": 0.0, "cpu_s": 0.0},
                 "started": 0.0,
+                "point": None,
                 "resumed": 0,
                 "fit": None,
             }
         else:
-            state = read_json(folder / STATE)
+            state, _ = _read_state(folder)
             assert state is not None  # decide() has seen it
             self._state = state
-            (folder / RECORD).unlink(missing_ok=True)  # of the attempt that failed
+            with cannot_write(folder / RECORD):
+                (folder / RECORD).unlink(missing_ok=True)  # of the attempt that failed
         if decision.action == "resume":
             self._go_on()
 
     @property
     def stage(self) -> Literal["fit", "test", "over"]:
         """What comes next."""
-        if self._fault or self._test is not None:
+        if self._fault or self.interrupted or self._test is not None:
             return "over"
         return "fit" if self._state["fit"] is None else "test"
 
@@ -165,26 +296,40 @@ class JobRun:
         ]  # fmt: skip
         arguments = [self.stage, *self.planned.arguments, *places]
         if self.stage == "fit":
-            arguments += ["--trainer.callbacks+", _CALLBACK]
+            arguments += [part for callback in _CALLBACKS for part in ("--trainer.callbacks+", callback)]
             if (folder / _RESUME).is_file():
                 arguments += ["--ckpt_path", str(folder / _RESUME)]
-            self._state["started"] = time.time()
+            with cannot_write(folder / _REACHED):
+                (folder / _REACHED).unlink(missing_ok=True)  # of an attempt that did not come to its end
+            self._state |= {"started": time.time(), "point": _read_point(folder)}
             self._save()
         else:
-            shutil.rmtree(folder / "test", ignore_errors=True)  # of a test that did not end
+            _remove(folder / "test")  # of a test that did not end
             arguments += ["--ckpt_path", str(folder / _CHECKPOINTS / "best.ckpt")]
         return Command(PROGRAM, tuple(arguments), folder / f"{self.stage}.log")
 
     def ended(self, usage: Usage) -> None:
-        """Take note of how the process ended."""
+        """Take note of how the process ended.
+
+        Raises:
+            OutputError: that cannot be written.
+        """
         if self.stage == "test":
-            self._test = usage
-            self._fault = usage.reason("the test") if usage.status else ""
-            return
+            self._test_ended(usage)
+        else:
+            self._fit_ended(usage)
+
+    def _fit_ended(self, usage: Usage) -> None:
         self._fit = usage
-        if usage.status:
+        if usage.interrupted:
+            self.interrupted = usage.reason("training")
+        elif usage.status:
             self._fault = usage.reason("training")
-            return
+        else:
+            self.interrupted = self._unfinished()
+        if self.stage == "over":
+            return  # the resume point stays
+        _join_logs(self.folder / _LOG)
         spent = self._state["spent"]
         self._state["fit"] = {
             **usage.plain(),
@@ -193,46 +338,99 @@ class JobRun:
             "resumed": self._state["resumed"],
         }
         self._save()
-        for path in ((self.folder / _RESUME), (self.folder / _RESUME).with_suffix(".json")):
-            path.unlink(missing_ok=True)  # it has served; the full sizes have some GB
-        _join_logs(self.folder / "fit" / "version_0")
+        for path in (self.folder / _RESUME, self.folder / _POINT):
+            with cannot_write(path):
+                path.unlink(missing_ok=True)  # it has served; the full sizes have some GB
+
+    def _unfinished(self) -> str:
+        """Return why a training that ended with status 0 is not at its end; nothing if it is."""
+        try:
+            said = _read(self.folder / _REACHED, Reach, "it was cut short")
+        except DataFormatError as error:
+            return f"training ended with status 0, and how far it came is not known: {error}"
+        if said is None:
+            return f"training ended with status 0 and left no {_REACHED.name}: it did not come to its end"
+        short = self._goal.short_of(Reach(**said))
+        return f"training ended with status 0, but {short}" if short else ""
+
+    def _test_ended(self, usage: Usage) -> None:
+        if usage.interrupted:
+            self.interrupted = usage.reason("the test")
+            return
+        self._test = usage
+        if usage.status:
+            self._fault = usage.reason("the test")
+            return
+        path = self.folder / _RESULT
+        try:
+            self._result = _read(path, Result, "run the job again")
+        except DataFormatError as error:
+            self._fault = f"the test left a record that cannot be used: {error}"
+            return
+        if self._result is None:
+            self._fault = f"the test left no {path.name}"
+        elif fault := self._goal.fault(self._result):
+            self._fault = f"the test is not that of the job: {fault}"
 
     def finish(self) -> dict[str, Any]:
-        """Write ``job.json`` and return it."""
-        result = read_json(self.folder / "test" / "version_0" / "test.json") if not self._fault else None
-        if not self._fault and result is None:
-            self._fault = "the test left no test.json"
+        """Write ``job.json`` and return it; of a job that was interrupted nothing is written, so that it goes on.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         failed = self._fit and {**self._fit.plain(), "resumed": self._state["resumed"]}
         record = {
             **described(self.planned),
-            "status": "failed" if self._fault else "finished",
-            "reason": self._fault,
+            "status": "interrupted" if self.interrupted else "failed" if self._fault else "finished",
+            "reason": self.interrupted or self._fault,
             "fit": self._state["fit"] or failed,
             "test": None if self._test is None else self._test.plain(),
-            "result": result,
+            "result": None if self._fault else self._result,
             "profile": None,
         }
+        if self.interrupted:
+            return record
         write_json(self.folder / RECORD, record)
         if not self._fault:
-            (self.folder / STATE).unlink(missing_ok=True)
+            with cannot_write(self.folder / STATE):
+                (self.folder / STATE).unlink(missing_ok=True)
         return record
 
     def _go_on(self) -> None:
         """Count what the interrupted attempt did up to its last checkpoint, and keep its log."""
-        state, done = self._state, read_json((self.folder / _RESUME).with_suffix(".json"))
-        state["resumed"] += 1
-        if done is None or done["time"] < state["started"]:
-            return  # it came to no checkpoint of its own: nothing of it counts
-        state["spent"]["cpu_s"] = round(state["spent"]["cpu_s"] + done["cpu_s"], 1)
-        state["spent"]["wall_s"] = round(state["spent"]["wall_s"] + done["time"] - state["started"], 1)
-        state["started"] = time.time()
-        self._save()
-        log = self.folder / "fit" / "version_0" / "metrics.csv"
+        state, done = self._state, _read_point(self.folder)
+        log = self.folder / _LOG
         if log.is_file():  # the logger begins a new one
-            os.replace(log, log.with_name(f"metrics.until-{done['step']}.csv"))
+            with cannot_write(log):
+                os.replace(log, log.with_name(f"metrics.part-{len(_parts(log)) + 1}.csv"))
+        state["resumed"] += 1
+        if done is not None and _is_own(done, state):
+            spent = state["spent"]
+            wall_s = done.get("wall_s")
+            if wall_s is None:  # by the clock, which may have been set
+                wall_s = max(0.0, done["time"] - state["started"])
+            spent["cpu_s"] = round(spent["cpu_s"] + done["cpu_s"], 1)
+            spent["wall_s"] = round(spent["wall_s"] + wall_s, 1)
+            state["point"] = done
+        self._save()
 
     def _save(self) -> None:
         write_json(self.folder / STATE, self._state)
+
+
+def _is_own(point: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Tell whether the attempt that ended wrote a resume point, by what lay there when it began."""
+    if "point" in state:
+        return point != state["point"]
+    return point["time"] >= state["started"]  # a state of before attempts were told apart by their points
+
+
+def _remove(folder: Path) -> None:
+    with cannot_write(folder):
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
 
 
 def described(planned: Planned) -> dict[str, Any]:
@@ -253,53 +451,71 @@ def described(planned: Planned) -> dict[str, Any]:
     }
 
 
+def failure(planned: Planned, reason: str) -> dict[str, Any]:
+    """Return the record of a job of which nothing was run."""
+    nothing = dict.fromkeys(("fit", "test", "result", "profile"))
+    return {**described(planned), "status": "failed", "reason": reason, **nothing}
+
+
 def cannot_start(planned: Planned, folder: Path) -> dict[str, Any]:
     """Return the record of a job that cannot start, and write it unless an earlier result lies there.
 
     Whether that still counts is not known: what decides it cannot be read (a disk that is not mounted, for instance).
     """
-    record = {
-        **described(planned), "status": "failed", "reason": planned.fault,
-        "fit": None, "test": None, "result": None, "profile": None,
-    }  # fmt: skip
-    if (read_json(folder / RECORD) or record)["status"] != "finished":
-        folder.mkdir(parents=True, exist_ok=True)
+    record = failure(planned, planned.fault)
+    try:
+        earlier = read_job(folder)
+    except DataFormatError:
+        return record  # what it was is not known either
+    if earlier is None or earlier["status"] != "finished":
         write_json(folder / RECORD, record)
     return record
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the content of a file that ``write_json`` wrote; None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+# -- logs --------------------------------------------------------------------------------------------------------------
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all, whoever else writes it at the same time."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+def _parts(log: Path) -> list[Path]:
+    """Return the logs of attempts that were interrupted, the first one first."""
+    found = [(int(p.stem.rpartition("-")[2]), p) for p in log.parent.glob("metrics.*-*.csv") if _numbered(p)]
+    return [path for _, path in sorted(found)]
 
 
-def _join_logs(folder: Path) -> None:
-    """Put the parts of an interrupted training's log together, each up to the step at which the next one took over."""
-    parts = sorted((int(p.stem.rpartition("-")[2]), p) for p in folder.glob("metrics.until-*.csv"))
+def _numbered(path: Path) -> bool:
+    kind, _, number = path.stem.removeprefix("metrics.").partition("-")
+    return kind in ("part", "until") and number.isdecimal()  # `until`: of earlier versions, by the step
+
+
+def _join_logs(log: Path) -> None:
+    """Put the parts of an interrupted training's log together, as one that was not interrupted would have it.
+
+    What an attempt logged after its last checkpoint is logged again by the next one, under the same step and in the
+    same columns: the later row takes the earlier one's place.
+    """
+    parts = _parts(log)
     if not parts:
         return
-    rows: list[dict[str, str]] = []
-    for path, last in [*((p, step) for step, p in parts), (folder / "metrics.csv", None)]:
-        if not path.is_file():
-            continue  # interrupted after the last epoch: nothing was left to log
-        with path.open(encoding="utf-8", newline="") as file:
-            rows += [row for row in csv.DictReader(file) if last is None or int(row["step"]) < last]
-    columns = sorted({name for row in rows for name in row})
-    draft = folder / ".metrics.csv.part"
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(draft, folder / "metrics.csv")
-    for _, path in parts:
-        path.unlink()
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for path in [*parts, log]:
+        for row in _rows(path):
+            rows[(row["step"], *sorted(name for name, value in row.items() if value))] = row
+    columns = sorted({name for row in rows.values() for name in row})
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows.values())
+    write_text(log, out.getvalue())
+    for path in parts:
+        with cannot_write(path):
+            path.unlink()
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a log, without one that a kill has cut short; none where there is no log."""
+    try:
+        text = read_text(path)
+    except MissingDataError:
+        return []  # interrupted after the last epoch: nothing was left to log
+    whole = text[: text.rfind("\n") + 1]
+    rows = csv.DictReader(io.StringIO(whole, newline=""))
+    return [row for row in rows if row.get("step") and None not in row and None not in row.values()]

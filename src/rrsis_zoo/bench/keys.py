@@ -14,6 +14,7 @@ from typing import Any
 
 import rrsis_zoo
 from rrsis_zoo.bench.parts import hash_of
+from rrsis_zoo.data.cards import SPLITS
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.hashes import file_hashes
 from rrsis_zoo.data.sources import locate
@@ -36,6 +37,7 @@ class Keys:
 
     def __init__(self) -> None:
         self._data: dict[str, str] = {}
+        self._splits: dict[tuple[str, str], tuple[list[str], str]] = {}
         self._code: dict[tuple[str, ...], str] = {}
 
     def parts(self, config: Mapping[str, Any]) -> dict[str, str]:
@@ -64,13 +66,22 @@ class Keys:
         if known not in self._data:
             module = RRSISDataModule(**reading, num_workers=0)
             module.prepare_data()
-            records = [record for split in ("train", "val", "test") for record in module.records(split)]
+            records = []
+            for split in SPLITS:
+                mine = module.records(split)
+                self._splits[known, split] = [record.sample_id for record in mine], annotations_hash(mine)
+                records += mine
             root = locate(settings["dataset"], settings["root"])
             images = sorted({record.image_path for record in records})
             pixels = file_hashes(root, images)
             content = [annotations_hash(records), *(pixels[image] for image in images)]
             self._data[known] = hash_of(content)
         return self._data[known]
+
+    def split(self, settings: Mapping[str, Any], split: str) -> tuple[list[str], str]:
+        """Return the ids of a split's samples, in order, and the SHA-256 of its annotations. Errors as `data`."""
+        self.data(settings)
+        return self._splits[json.dumps({name: settings[name] for name in READING}), split]
 
     def code(self, *further: str) -> str:
         """Return the hash of the package's code.

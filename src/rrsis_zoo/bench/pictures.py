@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,40 +16,63 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rrsis_zoo.bench.records import GalleryFile, read_record
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.figures import PREDICTED, TRUE
+from rrsis_zoo.files import read_bytes, reason
 
 Colour = tuple[int, int, int]
 
 _STRENGTH = 0.7  # opacity of a mask
+_FORMATS = ("PNG", "WEBP")
+_BYTES, _SIDE = 8 * 2**20, 4096  # of one picture; those of a gallery have 20 kB and 192 pixels
+_AGAIN = "run the job again"
 
 
 def read_gallery(folder: Path) -> list[dict[str, Any]]:
     """Read ``gallery.json`` of a test's folder; paths of pictures become absolute. Empty where there is no gallery.
 
     Raises:
-        DataFormatError: it is damaged, or a picture is missing.
+        DataFormatError: it is damaged, a picture is missing, or lies outside of the gallery, also by a link.
     """
     path = folder / "gallery" / "gallery.json"
     if not path.is_file():
         return []
-    try:
-        samples = json.loads(path.read_text(encoding="utf-8"))["samples"]
-        for sample in samples:
-            for name in ("image", "truth", "mask", "heatmap"):
-                sample[name] = path.parent / sample[name]
-                if not sample[name].is_file():
-                    raise DataFormatError(f"{path} names {sample[name]}, which is not there: run the job again")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataFormatError(f"{path} does not hold a gallery ({error!r}): run the job again") from error
+    home = folder.resolve() / "gallery"
+    content = read_record(path, GalleryFile, _AGAIN)
+    samples = []
+    for said in content["samples"]:
+        sample = dict(said)
+        for name in ("image", "truth", "mask", "heatmap"):
+            sample[name] = _inside(home, said[name], path)
+        samples.append(sample)
     return samples
 
 
+def _inside(home: Path, name: str, said_by: Path) -> Path:
+    """Return the path of a picture in a gallery's folder."""
+    try:
+        path = (home / name).resolve()  # of an absolute name nothing of `home` is left
+        inside = path.is_relative_to(home)
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links
+        raise DataFormatError(f"{said_by} names {name!r}, which is no file ({reason(error)}): {_AGAIN}") from error
+    if not inside:
+        raise DataFormatError(f"{said_by} names {name!r}, which is outside of its folder: remove that gallery")
+    if not path.is_file():
+        raise DataFormatError(f"{said_by} names {path}, which is not there: {_AGAIN}")
+    return path
+
+
 def photograph(path: Path) -> tuple[str, int, int]:
-    """Return an image's data URI, width and height."""
-    with Image.open(path) as image:
-        width, height = image.size
-    return _uri(path.read_bytes(), "webp"), width, height
+    """Return an image's data URI, width and height.
+
+    Raises:
+        DataFormatError: no picture of WebP or PNG, damaged, or too large.
+    """
+    content = _content(path)
+    image = _opened(path, content)
+    assert image.format is not None
+    return _uri(content, image.format.lower()), *image.size
 
 
 def predicted(path: Path) -> str:
@@ -81,8 +103,28 @@ def heat(path: Path) -> str:
 
 
 def _grey(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("L"))
+    return np.asarray(_opened(path, _content(path)).convert("L"))
+
+
+def _content(path: Path) -> bytes:
+    content = read_bytes(path, _BYTES)
+    if not content.startswith((b"\x89PNG\r\n", b"RIFF")):
+        raise DataFormatError(f"{path} is no picture of {' or '.join(_FORMATS)}: {_AGAIN}")
+    return content
+
+
+def _opened(path: Path, content: bytes) -> Image.Image:
+    """Return a picture, read."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        if max(image.size) > _SIDE:
+            raise DataFormatError(f"{path} has {image.size[0]} × {image.size[1]} pixels, at most {_SIDE} a side can be")
+        image.load()
+    except DataFormatError:
+        raise
+    except Exception as error:  # Pillow's readers raise what they like for what is damaged
+        raise DataFormatError(f"{path} is no picture of {' or '.join(_FORMATS)} ({error}): {_AGAIN}") from error
+    return image
 
 
 def _one_colour(grey: NDArray[np.uint8], colour: Colour, strength: float) -> str:

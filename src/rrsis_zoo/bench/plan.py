@@ -6,12 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-from rrsis_zoo.bench.jobs import Decision, Planned
+from rrsis_zoo.bench.jobs import Decision, Goal, Planned
 from rrsis_zoo.bench.parts import key_of
+from rrsis_zoo.bench.reserved import settings_fault
 from rrsis_zoo.bench.suites import Job, Suite
 from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.metrics.protocols import get_protocol
 
 if TYPE_CHECKING:
     from rrsis_zoo.bench.keys import Keys
@@ -39,7 +42,8 @@ def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Plan
         keys: makes the keys.
 
     Raises:
-        ConfigError: a job with an option or value that ``rrsis fit`` refuses: the suite is wrong, nothing is run.
+        ConfigError: a job with an option or value that ``rrsis fit`` refuses, or that would train or test a part only:
+            the suite is wrong, nothing is run.
     """
     from rrsis_zoo.training.cli import resolve  # torch and Lightning
 
@@ -47,19 +51,43 @@ def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Plan
     for job in jobs:  # all of them first: nothing is read or made for a suite that is wrong
         arguments = tuple(job.arguments(roots.get(job.dataset)))
         try:
-            resolved.append((job, arguments, resolve(arguments)))
+            config = resolve(arguments)
         except ConfigError as error:
             raise ConfigError(f"{job.name}: {error}") from error
+        if fault := settings_fault(config["trainer"]):
+            raise ConfigError(f"{job.name}: {fault}")
+        resolved.append((job, arguments, config))
     planned = []
     for job, arguments, config in resolved:
         on_gpu = config["trainer"]["accelerator"] != "cpu"
         try:
-            parts = keys.parts(config)
+            parts, goal = keys.parts(config), goal_of(config, keys)
         except RRSISError as error:  # data or weights are not here: the other jobs do not mind
-            planned.append(Planned(job, arguments, {}, "", str(error), on_gpu))
+            planned.append(Planned(job, arguments, {}, "", None, str(error), on_gpu))
         else:
-            planned.append(Planned(job, arguments, parts, key_of(parts), "", on_gpu))
+            planned.append(Planned(job, arguments, parts, key_of(parts), goal, "", on_gpu))
     return planned
+
+
+def goal_of(config: Mapping[str, Any], keys: Keys) -> Goal:
+    """Return what a job has to come to, by its resolved configuration and its data.
+
+    Raises:
+        MissingDataError, DataFormatError: as the dataset's reader.
+    """
+    from rrsis_zoo.bench.reached import limit, may_stop
+
+    trainer, data = config["trainer"], config["data"]
+    epochs, steps = limit(trainer["max_epochs"]), limit(trainer["max_steps"])
+    timed = trainer["max_time"] is not None
+    if trainer["max_epochs"] is None and steps is None and not timed:
+        epochs = 1000  # Lightning's, where nothing is said
+    kinds = [resolve_name(callback["class_path"]) for callback in trainer["callbacks"] or []]
+    protocol = get_protocol(config["model"]["init_args"]["protocol"])
+    ids, annotations = keys.split(data, data["test_split"])
+    samples = sum(protocol.counted(ids))
+    stops = timed or any(map(may_stop, kinds))
+    return Goal(epochs, steps, stops, protocol.name, data["test_split"], samples, annotations)
 
 
 def slots(planned: Sequence[Planned], at_once: int) -> list[Slot]:

@@ -15,8 +15,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from rrsis_zoo.bench.child import PARENT
+from rrsis_zoo.bench.signals import interruption
+from rrsis_zoo.files import cannot_write, make_folder
+
+GRACE_S = 25.0
+"""Seconds that processes have to end in order, with a point to resume from; SLURM grants 30 by default."""
 
 _LINES = 5
+_END = 64 * 2**10  # bytes of a log that are looked at
+_EVERY = 0.2  # seconds between two looks at the processes
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,19 @@ class Usage:
     cpu_s: float
     end: list[str] = field(default_factory=list)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody asked it to end before its time."""
+        return interruption(self.status) is not None
+
     def plain(self) -> dict[str, Any]:
         """Return it as JSON."""
         return asdict(self)
 
     def reason(self, what: str) -> str:
         """Return in one sentence why it failed: our own error's line where there is one."""
+        if asked := interruption(self.status):
+            return f"{what} was interrupted by {asked.name}"
         if self.status < 0:
             name = signal.Signals(-self.status).name
             hint = " (was there enough memory?)" if self.status == -signal.SIGKILL else ""
@@ -48,7 +62,7 @@ class Usage:
         return f"{what} ended with status {self.status}" + (f": {said[-1].strip()}" if said else "")
 
 
-@dataclass
+@dataclass(eq=False)
 class Process:
     """A running one."""
 
@@ -60,10 +74,15 @@ class Process:
 class Processes:
     """Starts processes and takes them along when it is left, however that happens.
 
-    Each is the head of a group of its own, so that Ctrl-C in a terminal reaches the runner alone, which then ends them.
+    Each is the head of a group of its own, so that Ctrl-C in a terminal reaches the runner alone, which then ends them:
+    in order if they do so within the grace, else at once.
+
+    Args:
+        grace_s: seconds that they have for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        self.grace_s = grace_s
         self._read, self._write = os.pipe()  # see rrsis_zoo.bench.child
         self._running: list[Process] = []
 
@@ -73,16 +92,29 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for process in list(self._running):
-            self.end(process)
-        os.close(self._write)
-        os.close(self._read)
+        try:
+            self.stop()
+        finally:
+            for process in list(self._running):
+                self.end(process)
+            os.close(self._write)
+            os.close(self._read)
 
-    def start(self, module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
-        """Start ``python -m MODULE ARGUMENTS``; what it prints is added to the log."""
-        command = [sys.executable, "-m", "rrsis_zoo.bench.child", module, *arguments]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as out:
+    def start(self, program: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
+        """Start ``python -m MODULE ARGUMENTS``, or ``python FILE ARGUMENTS``; what it prints is added to the log.
+
+        Args:
+            program: name of a module, or path of a file that ends in ``.py``.
+            arguments: of it.
+            log: file.
+            environment: what it gets beside that of this process.
+
+        Raises:
+            OutputError: the log cannot be written.
+        """
+        command = [sys.executable, "-m", "rrsis_zoo.bench.child", program, *arguments]
+        make_folder(log.parent)
+        with cannot_write(log), log.open("ab") as out:
             popen = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -113,13 +145,33 @@ class Processes:
             last_lines(process.log) if process.popen.returncode else [],
         )
 
+    def stop(self) -> dict[int, Usage]:
+        """Ask all processes to end, and return how those ended that did within the grace, by their numbers.
+
+        The others still run when it returns, or is interrupted itself; what they have started goes on with them.
+        """
+        ended: dict[int, Usage] = {}
+        for process in self._running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.popen.pid, signal.SIGTERM)  # loading processes are its own matter
+        until = time.monotonic() + self.grace_s
+        while self._running and time.monotonic() < until:
+            for process in list(self._running):
+                if (usage := self.poll(process)) is not None:
+                    ended[process.popen.pid] = usage
+            time.sleep(_EVERY if self._running else 0)
+        return ended
+
     def end(self, process: Process) -> None:
         """End a process and all that it has started, at once: checkpoints are whole or not there."""
-        os.killpg(process.popen.pid, signal.SIGKILL)
+        if process not in self._running:
+            return  # it has ended by itself
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.popen.pid, signal.SIGKILL)
         process.popen.wait()
         self._running.remove(process)
 
-    def wait(self, process: Process, every: float = 0.2) -> Usage:
+    def wait(self, process: Process, every: float = _EVERY) -> Usage:
         """Wait for one process."""
         while (usage := self.poll(process)) is None:
             time.sleep(every)
@@ -127,5 +179,11 @@ class Processes:
 
 
 def last_lines(log: Path) -> list[str]:
-    """Return the last lines of a log that say something."""
-    return [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-_LINES:]
+    """Return the last lines of a log that say something; none of a log that cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _END))
+            text = file.read(_END).decode(errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.split("\n") if line.strip()][-_LINES:]

@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
 import platform
 import sys
 import time
@@ -43,7 +42,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 import rrsis_zoo
-from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.errors import ConfigError, OutputError, RRSISError
+from rrsis_zoo.files import make_folder, write_json
 from rrsis_zoo.models.base import Batch, ReferringSegmenter, TextMode, count_parameters
 
 Context = Callable[[], AbstractContextManager[Any]]
@@ -317,6 +317,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=Effort.seconds, help="about how long a case is timed")
     parser.add_argument("--threads", type=int, help="of torch on a CPU; its own default if not given")
     options, arguments = parser.parse_known_args(given)
+    _check(options)
     if options.threads:
         torch.set_num_threads(options.threads)
 
@@ -341,11 +342,28 @@ def main(given: Sequence[str] | None = None) -> int:
         effort=Effort(seconds=options.seconds),
     )
     result["preset"] = module.hparams["preset"]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(options.out, result)
     one = result["inference"][0]["latency_s"]["median"]
     print(f"wrote {options.out}: {result['parameters']['total'] / 1e6:.2f} M parameters, {1000 * one:.1f} ms an image")
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what would fail after the measurement, or mean nothing.
+
+    Raises:
+        ConfigError: a number out of range.
+        OutputError: the file cannot be written.
+    """
+    if options.threads is not None and options.threads < 1:
+        raise ConfigError(f"--threads must be at least 1, got {options.threads}")
+    if not 0 <= options.seconds <= 3600:
+        raise ConfigError(f"--seconds must be from 0 to 3600, got {options.seconds}")
+    if min(options.expressions) < 1:
+        raise ConfigError(f"--expressions must be at least 1, got {options.expressions}")
+    make_folder(options.out.parent)
+    if options.out.is_dir():
+        raise OutputError(f"{options.out} cannot be written (it is a folder)")
 
 
 def run(given: Sequence[str] | None = None) -> int:

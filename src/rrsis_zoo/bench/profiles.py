@@ -18,7 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rrsis_zoo.bench.jobs import read_json, write_json
+from rrsis_zoo.bench.records import ProfileList, read_record
+from rrsis_zoo.errors import RRSISError
+from rrsis_zoo.files import write_json
 
 PROFILER = "rrsis_zoo.bench.profile"
 """Module whose ``run`` takes a profile's arguments and returns an exit status."""
@@ -34,8 +36,7 @@ def main() -> int:
     else:
         context = multiprocessing.get_context("spawn")
     path = Path(sys.argv[1])
-    listed = read_json(path)
-    assert listed is not None, f"there is no {path}"
+    listed = read_record(path, ProfileList, "the suite's runner writes it")
     for entry in listed["profiles"]:
         process = context.Process(target=_profile, args=(entry["arguments"], entry["log"]))
         process.start()
@@ -56,4 +57,8 @@ def _profile(arguments: Sequence[str], log: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RRSISError as error:
+        print(f"profiles: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -7,7 +7,9 @@ Two sources: the methods' cards (the zoo's own methods) and a file of the litera
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from rrsis_zoo.bench.formats import Cell, Column, Table, number
 from rrsis_zoo.cards.card import ModelCard, Score
 from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
 from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.escape import slug
+from rrsis_zoo.files import read_text
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.registry import MODELS
 
@@ -36,6 +40,7 @@ UNKNOWN = "not stated"
 """Protocol of a number whose program is not known."""
 
 _DIFFERENCE = "difference"
+_LIMIT = 16 * 2**20  # bytes; the shipped file has 20 kB
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,11 @@ def read_published(path: str | Path) -> list[PublishedResult]:
         DataFormatError: other columns, or a value that cannot be.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except FileNotFoundError as error:
-        raise MissingDataError(
-            f"there is no {path}; the repository has it as benchmarks/published_results.csv"
-        ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path, _LIMIT)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except MissingDataError as error:
+        raise MissingDataError(f"{error}; the repository has it as benchmarks/published_results.csv") from error
+    except csv.Error as error:
         raise DataFormatError(f"{path} cannot be read as published results ({error})") from error
     return [_result(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
 
@@ -94,6 +97,9 @@ def _result(where: str, row: Mapping[str, str]) -> PublishedResult:
             values[name] = _percent(f"{where}, {name}", text)
     if row["protocol"] != UNKNOWN and row["protocol"] not in PROTOCOLS:
         raise DataFormatError(f"{where}: protocol {row['protocol']!r} is none of {', '.join(PROTOCOLS)}, {UNKNOWN}")
+    for name in ("method", "dataset", "split"):
+        if not row[name].strip():
+            raise DataFormatError(f"{where}: {name} is empty")
     if row["model"] and row["model"] not in MODELS:
         raise DataFormatError(f"{where}: model {row['model']!r} is none of {', '.join(MODELS)}")
     return PublishedResult(
@@ -110,10 +116,7 @@ def _result(where: str, row: Mapping[str, str]) -> PublishedResult:
 
 
 def _percent(where: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if re.fullmatch(r"\d{1,3}(\.\d{1,12})?", text) else math.nan
     if not 0 <= value <= 100:
         raise DataFormatError(f"{where}: must be a number from 0 to 100, got {text!r}")
     return value
@@ -125,8 +128,9 @@ def _percent(where: str, text: str) -> float:
 def published_table(boards: Sequence[Board]) -> Table:
     """Return published results of the zoo's methods, ours beside them, and the difference.
 
-    Ours are runs on the same data set and split, of a preset that starts from the published foundation weights: a run
-    on synthetic scenes or of a tiny preset is none.
+    Ours are runs of a published preset, on the same split of the same data set: the record of the test says that counts
+    and annotations are those of the published split. A run on synthetic scenes, on one's own data in the data set's
+    layout, or of a smaller preset is none; nor is one whose record does not say so, as those of earlier versions.
 
     Args:
         boards: of a suite, one a data set.
@@ -193,7 +197,7 @@ def _ours(card: ModelCard, score: Score, boards: Sequence[Board]) -> Iterator[tu
             said = trial.finished[0].result
             same = said["dataset"].casefold() == score.dataset.casefold() and said["split"] == score.split
             preset = card.presets.get(said["preset"]) if said["model"] == card.name else None
-            if same and preset is not None and preset.weights:
+            if same and said.get("published_split") is True and preset is not None and preset.kind == "published":
                 yield board, trial
 
 
@@ -236,8 +240,9 @@ def literature_tables(results: Iterable[PublishedResult]) -> Iterator[Table]:
     """Yield a table of published results for each data set, the test split first, the highest mIoU first."""
     by_dataset: dict[str, list[PublishedResult]] = {}
     for result in results:
-        by_dataset.setdefault(result.dataset, []).append(result)
-    for dataset, mine in by_dataset.items():
+        by_dataset.setdefault(result.dataset.casefold(), []).append(result)
+    for mine in by_dataset.values():
+        dataset = mine[0].dataset
         sources = list(dict.fromkeys(result.source for result in mine))
         mine.sort(key=lambda r: (r.split != "test", r.split, -r.values.get("miou", 0.0)))
         columns = [Column(name, name, numeric=False) for name in ("method", "venue", "type", "split", "protocol")]
@@ -259,4 +264,6 @@ def literature_tables(results: Iterable[PublishedResult]) -> Iterator[Table]:
             "Protocol: that of the public program of the method's authors, by our names, where it is known; the table "
             "that prints a number may have used another."
         )
-        yield Table(f"literature--{dataset.lower()}", f"Published results on {dataset}", caption, columns, rows, notes)
+        yield Table(
+            f"literature--{slug(dataset.lower())}", f"Published results on {dataset}", caption, columns, rows, notes
+        )

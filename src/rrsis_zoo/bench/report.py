@@ -6,12 +6,12 @@ jobs' per-sample files and records, costs from their profiles, pictures from the
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,10 +21,16 @@ from markupsafe import Markup
 
 from rrsis_zoo.bench import pictures
 from rrsis_zoo.bench.charts import Axis, Point, Series, bars, curves, linear, logarithmic, scatter
+from rrsis_zoo.bench.formats import caption, html_prose
+from rrsis_zoo.bench.records import on_made_scenes
 from rrsis_zoo.bench.runs import JobRecord, Model, Runs, read_runs
 from rrsis_zoo.bench.tables import tables_of
+from rrsis_zoo.escape import slug
+from rrsis_zoo.files import write_text
+from rrsis_zoo.metrics.breakdown import NO_CATEGORY
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.scores import sample_iou, score
+from rrsis_zoo.registry import MODELS
 
 THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(1, 50))
 """t of the curves of Pr@t."""
@@ -61,11 +67,11 @@ def write_report(runs_folder: str | Path, out: str | Path, tables: Mapping[str, 
 
     Raises:
         MissingDataError, DataFormatError: the runs are not there, or damaged.
+        OutputError: the file cannot be written.
     """
     runs, out = read_runs(runs_folder), Path(out)
     page = render(runs, list((tables_of(runs) if tables is None else tables).values()))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    write_text(out, page)
     return out
 
 
@@ -78,7 +84,11 @@ def render(runs: Runs, tables: Sequence[Fragment]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": _prose, "percent": lambda x: "–" if x is None else f"{x:.1f}"}
+    environment.filters |= {
+        "prose": lambda text: Markup(html_prose(caption(text))),
+        "percent": lambda x: "–" if x is None else f"{x:.1f}",
+    }
+    script, _, _ = environment.loader.get_source(environment, "report.js")  # type: ignore[union-attr]
     return environment.get_template("report.html.j2").render(
         runs=runs,
         statement=statement(runs),
@@ -89,6 +99,8 @@ def render(runs: Runs, tables: Sequence[Fragment]) -> str:
         datasets=[_dataset(runs, name, title) for name, title in runs.datasets.items()],
         jobs=[_job(job) for job in runs.jobs],
         machines=_machines(runs),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         truth_colour=_css(pictures.TRUE),
         mask_colour=_css(pictures.PREDICTED),
     )
@@ -103,7 +115,7 @@ def statement(runs: Runs) -> str:
     if not results:
         return "No job has finished yet: there are no numbers."
     tiny = any(_tiny(r) for r in results)
-    made = any(r["dataset"] == "synthetic" for r in results)
+    made = any(on_made_scenes(r) for r in results)
     parts = []
     if tiny:
         parts.append(
@@ -129,12 +141,15 @@ def _short(runs: Runs) -> str:
     """Return the statement in a few words, for below each table of our own numbers; empty where there is no need."""
     results = [job.result for job in _finished(runs)]
     parts = ["miniatures"] if any(_tiny(r) for r in results) else []
-    parts += ["synthetic scenes"] if any(r["dataset"] == "synthetic" for r in results) else []
+    parts += ["synthetic scenes"] if any(map(on_made_scenes, results)) else []
     return f"{' on '.join(parts)}: not a ranking of the published methods".capitalize() if parts else ""
 
 
 def _tiny(result: Mapping[str, Any]) -> bool:
-    return str(result.get("preset") or "").startswith("tiny")
+    card, name = MODELS.get(result["model"]), str(result.get("preset") or "")
+    if card is None or name not in card.presets:  # of another version
+        return name.startswith(("tiny", "mini"))
+    return card.presets[name].small
 
 
 def reading(name: str) -> str:
@@ -200,10 +215,10 @@ def _job(job: JobRecord) -> dict[str, Any]:
         "title": record["title"],
         "dataset": record["dataset"],
         "seed": "–" if job.seed is None else str(job.seed),
-        "status": record["status"],
+        "status": record["status"] if job.finished else job.word,
         "reason": "" if job.finished else job.reason,
         "minutes": f"{record['fit']['cpu_s'] / 60:.1f}" if trained else "–",
-        "miou": result["metrics"]["miou"] if result else None,
+        "miou": result["metrics"].get("miou") if result else None,
         "code": _commit(result) if result else "–",
         "weights": str(result.get("weights_sha256") or "–")[:12],
         "data": str(result.get("annotations_sha256") or "–")[:12],
@@ -239,7 +254,7 @@ class Row:
 
     def metric(self, name: str) -> list[float]:
         """Return a metric of each job, in percent."""
-        values = [job.result["metrics"][name] for job in self.jobs]
+        values = [job.result["metrics"].get(name) for job in self.jobs]
         return [float(v) for v in values if v is not None]
 
     def profile(self) -> Mapping[str, Any] | None:
@@ -268,7 +283,7 @@ def _dataset(runs: Runs, dataset: str, title: str) -> dict[str, Any]:
         class_chart(competing, "category", "mIoU by category of the referent"),
     ]
     return {
-        "name": dataset,
+        "name": slug(dataset),
         "title": title,
         "legend": [{"title": row.series.title, "swatch": Markup(row.series.swatch())} for row in rows],
         "charts": [{**chart, "svg": Markup(chart["svg"])} for chart in charts if chart],
@@ -305,7 +320,10 @@ def cost_chart(rows: Sequence[Row], cost: str) -> dict[str, str] | None:
             continue
         mean, y_range = math.fsum(miou) / len(miou), (min(miou), max(miou)) if len(miou) > 1 else None
         if cost == "parameters":
-            total = row.jobs[0].result["parameters"]["total"] / 1e6
+            said = row.jobs[0].result.get("parameters")
+            if not said or not said["total"]:
+                continue  # not known; on a logarithmic axis there is no 0
+            total = said["total"] / 1e6
             points.append(Point(row.series, total, mean, f"{total:.2f} M parameters, mIoU {mean:.1f}", None, y_range))
         elif profile and (one := [i for i in profile["inference"] if i["expressions"] == 1]):
             time = {name: 1000 * one[0]["latency_s"][name] for name in ("median", "low", "high")}
@@ -344,7 +362,7 @@ def class_chart(rows: Sequence[Row], name: str, title: str) -> dict[str, str] | 
             values = [table[key] for table in tables if table.get(key) is not None]
             if values:
                 found.setdefault(key, []).append((row.series, math.fsum(values) / len(values)))
-    if not found or set(found) == {"none"}:
+    if not found or set(found) == {NO_CATEGORY}:
         return None
     order = sorted(found, key=lambda key: -math.fsum(value for _, value in found[key]) / len(found[key]))
     most = max(value for values in found.values() for _, value in values)
@@ -364,7 +382,7 @@ def gallery(rows: Sequence[Row]) -> dict[str, Any] | None:
     methods, cards = [], {}
     for row in rows:
         job = row.jobs[0]
-        shown = pictures.read_gallery(job.folder / "test" / "version_0")
+        shown = pictures.read_gallery(job.place)
         if not shown:
             continue
         methods.append({"name": row.model.name, "title": row.model.title, "seed": job.seed})
@@ -434,9 +452,3 @@ def _finished(runs: Runs) -> list[JobRecord]:
 
 def _css(colour: Iterable[int]) -> str:
     return "rgb({} {} {})".format(*colour)
-
-
-def _prose(text: str) -> Markup:
-    """Render the `code` and **bold** of a caption."""
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text))

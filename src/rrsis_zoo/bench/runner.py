@@ -7,18 +7,29 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rrsis_zoo.bench.jobs import RECORD, Decision, JobRun, Planned, cannot_start, decide, read_json, write_json
+from rrsis_zoo.bench.jobs import (
+    RECORD,
+    Decision,
+    JobRun,
+    Planned,
+    cannot_start,
+    decide,
+    failure,
+    read_job,
+)
 from rrsis_zoo.bench.plan import Slot
 from rrsis_zoo.bench.processes import Process, Processes, Usage, last_lines
+from rrsis_zoo.bench.records import Owner, Profile, ProfileList, read_record
 from rrsis_zoo.bench.suites import Suite
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, RRSISError
+from rrsis_zoo.files import cannot_write, make_folder, write_bytes, write_json
 
 PROFILER = "rrsis_zoo.bench.profiles"
 """Module that measures what models cost."""
@@ -65,6 +76,12 @@ def run_jobs(
         retry: whether failed jobs are tried again.
         processes: takes all processes along if this is interrupted.
         say: takes a line for every event.
+
+    Returns:
+        The records; one of a job that was interrupted has the status ``interrupted``, and lies in no file.
+
+    Raises:
+        OutputError: the folder, or a file in it, cannot be written.
     """
     queue, free = deque(planned), deque(places)
     running: list[_Running] = []
@@ -99,10 +116,25 @@ def run_jobs(
                 one.lock.release()
             time.sleep(_EVERY)
     finally:
+        _end(running, processes)
+    return [records[p.job.name] for p in planned]
+
+
+def _end(running: Sequence[_Running], processes: Processes) -> None:
+    """End what still runs, in order where there is time for it, and note how far it came."""
+    try:
+        ended = processes.stop() if running else {}
+        for one in running:
+            usage = ended.get(one.process.popen.pid)
+            if usage is not None:
+                with suppress(RRSISError):  # what cannot be noted now is found again by who goes on from here
+                    one.run.ended(usage)
+                    if one.run.stage == "over":
+                        one.run.finish()
+    finally:
         for one in running:
             processes.end(one.process)
             one.lock.release()
-    return [records[p.job.name] for p in planned]
 
 
 @dataclass
@@ -123,27 +155,39 @@ def _begin(
     """Take a job up; None where there is nothing to run, its record is known then."""
     name = planned.job.name
     place = folder / name
-    lock = FileLock(_lock_file(folder, name))
     try:
-        lock.acquire(blocking=False)
+        lock = _hold(folder, name)
     except Timeout:
         say(f"{name}: another process runs it; left to it")
         fault = "another process was running it"
         records[name] = {"name": name, "status": "failed", "reason": fault, "key": planned.key}
         return None
-    decision = decide(planned, place, retry)
-    if decision.runs:
-        return JobRun(planned, place, decision), decision, lock
-    if decision.action == "blocked":
-        records[name] = cannot_start(planned, place)
-        say(f"{name}: cannot start: {decision.why}")
-    else:
-        record = read_json(place / RECORD)
-        assert record is not None  # decide() has read it
-        records[name] = record
-        say(f"{name}: {decision.why}")
-    lock.release()
+    held = False
+    try:
+        decision = decide(planned, place, retry)
+        if decision.runs:
+            run = JobRun(planned, place, decision)
+            held = True
+            return run, decision, lock
+        if decision.action == "blocked":
+            records[name] = cannot_start(planned, place)
+            say(f"{name}: cannot start: {decision.why}")
+        else:
+            records[name] = _earlier(planned, place, decision)
+            say(f"{name}: {decision.why}")
+    finally:
+        if not held:
+            lock.release()
     return None
+
+
+def _earlier(planned: Planned, folder: Path, decision: Decision) -> dict[str, Any]:
+    """Return the record that lies in a job's folder; one of a failure where it is damaged."""
+    try:
+        record = read_job(folder)
+    except DataFormatError:
+        record = None
+    return failure(planned, decision.why) if record is None else record
 
 
 def _start(run: JobRun, place: Slot, processes: Processes) -> Process:
@@ -159,10 +203,18 @@ def _doing(decision: Decision) -> str:
 def _outcome(record: Mapping[str, Any], folder: Path) -> str:
     if record["status"] != "finished":
         log = folder / ("fit.log" if record["test"] is None else "test.log")
+        if record["status"] == "interrupted":
+            return f"INTERRUPTED: {record['reason']}; the next run goes on with it; log: {log}"
         return f"FAILED: {record['reason']}; log: {log}"
     minutes = (record["fit"]["wall_s"] + record["test"]["wall_s"]) / 60
     again = f", resumed {record['fit']['resumed']} x" if record["fit"]["resumed"] else ""
-    return f"finished in {minutes:.1f} min{again}: mIoU {record['result']['metrics']['miou']:.1f}"
+    return f"finished in {minutes:.1f} min{again}: {said_miou(record)}"
+
+
+def said_miou(record: Mapping[str, Any]) -> str:
+    """Return the mIoU of a finished job's record in words."""
+    miou = record["result"]["metrics"].get("miou")
+    return "no mIoU" if miou is None else f"mIoU {miou:.1f}"
 
 
 # -- profiles ----------------------------------------------------------------------------------------------------------
@@ -185,16 +237,15 @@ def run_profiles(
         return []
     say(f"profiling, one after another: {', '.join(one.name for one in due)}")
     listed, log = folder / "profiles.json", folder / "profiles.log"
-    log.unlink(missing_ok=True)
-    for one in due:
-        one.log.write_bytes(b"")
+    for file in (log, *(one.log for one in due)):
+        write_bytes(file, b"")
     write_json(listed, {"profiles": [one.entry for one in due]})
     process = processes.start(PROFILER, [str(listed)], log, place.environment)
     faults: list[str] = []
     over, ended = 0, None
     while ended is None:
         ended = processes.poll(process)  # before the list is read: after its end nothing is added
-        entries = (read_json(listed) or {})["profiles"]
+        entries = read_record(listed, ProfileList, "run the suite again")["profiles"]
         for one, entry in zip(due[over:], entries[over:], strict=True):
             if "status" in entry:
                 fault = one.take(Usage(entry["status"], 0.0, 0.0, last_lines(one.log)))
@@ -233,9 +284,12 @@ class _Profile:
 
     def take(self, usage: Usage) -> str:
         """Put the profile into the record; return what went wrong, nothing if nothing did."""
-        measured = read_json(self.home / "profile.json") if usage.status == 0 else None
-        if measured is None:
+        if usage.status:
             return f"{usage.reason('profiling')}; log: {self.log}"
+        try:
+            measured = read_record(self.home / "profile.json", Profile, "profile it again")
+        except (MissingDataError, DataFormatError) as error:
+            return f"profiling left nothing that can be used: {error}; log: {self.log}"
         write_json(self.home / RECORD, {**self.record, "profile": measured})
         return ""
 
@@ -267,12 +321,15 @@ def only_runner(folder: Path) -> Iterator[None]:
 
     Raises:
         ConfigError: another runner works on it.
+        OutputError: it cannot be written.
     """
-    lock, owner = FileLock(_lock_file(folder, "suite")), folder / _LOCKS / "suite.json"
+    owner = folder / _LOCKS / "suite.json"
     try:
-        lock.acquire(blocking=False)
+        lock = _hold(folder, "suite")
     except Timeout:
-        other = read_json(owner) or {}
+        other: Mapping[str, Any] = {}
+        with suppress(MissingDataError, DataFormatError):  # it has just begun, or ended
+            other = read_record(owner, Owner, "it was cut short")
         raise ConfigError(
             f"another runner works on {folder} (process {other.get('pid', '?')} on {other.get('host', '?')}, since "
             f"{other.get('since', '?')}): wait for it, end it, or give another folder with --runs"
@@ -285,24 +342,39 @@ def only_runner(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _lock_file(folder: Path, name: str) -> Path:
-    (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
-    return folder / _LOCKS / f"{name}.lock"
+def _hold(folder: Path, name: str) -> FileLock:
+    """Take a lock and return it.
+
+    Raises:
+        Timeout: somebody else has it.
+        OutputError: its file cannot be written.
+    """
+    path = make_folder(folder / _LOCKS) / f"{name}.lock"
+    lock = FileLock(path)
+    with cannot_write(path):
+        lock.acquire(blocking=False)
+    return lock
 
 
 def summary(suite: Suite, records: Sequence[Mapping[str, Any]], minutes: float) -> list[str]:
     """Return how the suite ended, in words: what it took, beside what it was allowed, and every failure."""
-    failed = [record for record in records if record["status"] != "finished"]
+    left = [record for record in records if record["status"] != "finished"]
     spent = sum(record[stage]["cpu_s"] for record in records for stage in ("fit", "test") if record.get(stage)) / 60
     limit = f" (limit {suite.minutes:g})" if suite.minutes else ""
     lines = [
-        f"{suite.name}: {len(records) - len(failed)} of {len(records)} jobs finished; this took {minutes:.1f} "
+        f"{suite.name}: {len(records) - len(left)} of {len(records)} jobs finished; this took {minutes:.1f} "
         f"minutes{limit}, all jobs together {spent:.1f} minutes of processor time"
     ]
-    return lines + [f"FAILED {record['name']}: {record['reason']}" for record in failed]
+    for record in left:
+        word = "INTERRUPTED" if record["status"] == "interrupted" else "FAILED"
+        lines.append(f"{word} {record['name']}: {record['reason']}")
+    return lines
 
 
 def write_suite(suite: Suite, folder: Path) -> None:
-    """Leave ``suite.json`` beside the jobs, for those who make tables of them."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Leave ``suite.json`` beside the jobs, for those who make tables of them.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     write_json(folder / "suite.json", suite.described())

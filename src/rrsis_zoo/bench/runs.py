@@ -5,7 +5,6 @@ Runs of ``rrsis test`` outside of a suite are read as one: each a row, compared 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rrsis_zoo.bench.records import JobFile, Result, SuiteFile, read_record, unfit
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.metrics.samples import Samples, read_samples
 
-SCHEMA = 1
+_AGAIN = "run the suite again"
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,24 @@ class JobRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether there are results."""
-        return self.record["status"] == "finished"
+        """Whether there are results that may stand in a table: of a trained model, on the whole split."""
+        return self.record["status"] == "finished" and not self.unfit
+
+    @property
+    def unfit(self) -> str:
+        """Why its numbers may stand in no table though it has some; empty if they may, or there are none."""
+        return unfit(self.record["result"]) if self.record["status"] == "finished" else ""
+
+    @property
+    def word(self) -> str:
+        """What stands in the place of a number that there is not, in a word."""
+        return "left out" if self.unfit else "failed"
 
     @property
     def reason(self) -> str:
-        """Why it failed, in a line."""
+        """Why there are no results, in a line."""
+        if self.unfit:
+            return self.unfit
         lines = str(self.record.get("reason", "")).strip().splitlines()
         return lines[-1].strip() if lines else "no reason was recorded"
 
@@ -84,18 +96,6 @@ class JobRecord:
         """The record of the test, as in ``test.json``."""
         return self.record["result"]
 
-    def check(self) -> None:
-        """Refuse a record that says nothing of its end.
-
-        Raises:
-            DataFormatError: an unknown status, or a finished job without results.
-        """
-        status = self.record["status"]
-        if status not in ("finished", "failed") or (self.finished and not isinstance(self.record["result"], dict)):
-            raise DataFormatError(
-                f"{self.folder / 'job.json'}: status {status!r} without what goes with it; run the suite again"
-            )
-
     @cached_property
     def samples(self) -> Samples:
         """Per-sample counts, read once.
@@ -103,8 +103,13 @@ class JobRecord:
         Raises:
             MissingDataError, DataFormatError: they are not there, or damaged.
         """
-        alone = (self.folder / "test.json").is_file()  # left by `rrsis test` itself and not by a suite
-        return read_samples((self.folder if alone else self.folder / "test" / "version_0") / "test_samples.jsonl.gz")
+        return read_samples(self.place / "test_samples.jsonl.gz")
+
+    @property
+    def place(self) -> Path:
+        """Folder of the test: the job's own, where `rrsis test` itself left it and not a suite."""
+        alone = (self.folder / "test.json").is_file()
+        return self.folder if alone else self.folder / "test" / "version_0"
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ class Runs:
         models: rows in order.
         datasets: name -> title, in order.
         jobs: those of these rows, data sets and seeds.
-        left_out: names of other jobs in the folder: the suite no longer has them, or was run with other seeds.
+        left_out: names of other folders of jobs: the suite no longer has them, was run with other seeds, or they are
+            copies under another name.
     """
 
     folder: Path
@@ -145,7 +151,7 @@ def read_runs(folder: str | Path) -> Runs:
 
     Raises:
         MissingDataError: it has no ``suite.json``.
-        DataFormatError: a file in it is damaged, or of another version.
+        DataFormatError: a file in it is damaged, impossible, or of another version.
     """
     folder = Path(folder)
     path = folder / "suite.json"
@@ -154,33 +160,30 @@ def read_runs(folder: str | Path) -> Runs:
             f"there is no {path}: `make benchmark` and `python benchmarks/run.py SUITE` write it; give the folder of "
             "a suite's runs, such as runs/embedded, or folders of `rrsis test` with their test.json"
         )
-    suite = _read(path)
-    jobs = [JobRecord(p.parent, _read(p)) for p in sorted(folder.glob("*/job.json"))]
-    try:
-        models = tuple(_model(given, suite["seeds"]) for given in suite["models"])
-        for model in models:
-            if unknown := set(model.against) - {other.name for other in models}:
-                raise DataFormatError(f"{path}: {model.name} is compared with {', '.join(unknown)}, which is no row")
-        datasets = {given["name"]: given["title"] for given in suite["datasets"]}
-        wanted = {(model.name, dataset, seed) for model in models for dataset in datasets for seed in model.seeds}
-        asked = [(job.record["model"], job.record["dataset"], job.seed) in wanted for job in jobs]
-        kept = tuple(job for job, ours in zip(jobs, asked, strict=True) if ours)
-        for job in kept:
-            job.check()
-        return Runs(
-            folder,
-            suite["name"],
-            suite["title"],
-            suite["caption"].strip(),
-            models,
-            datasets,
-            kept,
-            tuple(job.name for job, ours in zip(jobs, asked, strict=True) if not ours),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataFormatError(
-            f"{folder}: suite.json or a job.json lacks what a table needs ({error!r}); run the suite again"
-        ) from error
+    suite = read_record(path, SuiteFile, _AGAIN)
+    models = tuple(_model(given, suite["seeds"]) for given in suite["models"])
+    datasets = {given["name"]: given["title"] for given in suite["datasets"]}
+    wanted = {(model.name, dataset, seed) for model in models for dataset in datasets for seed in model.seeds}
+    jobs: list[JobRecord] = []
+    left_out: list[str] = []
+    for file in sorted(folder.glob("*/job.json")):
+        job = JobRecord(file.parent, read_record(file, JobFile, _AGAIN))
+        asked = (job.record["model"], job.record["dataset"], job.seed)
+        if job.name != file.parent.name or asked not in wanted:
+            left_out.append(file.parent.name)
+            continue
+        wanted.remove(asked)  # a second one under another name is none of the suite's
+        jobs.append(job)
+    return Runs(
+        folder,
+        suite["name"],
+        suite["title"],
+        suite["caption"].strip(),
+        models,
+        datasets,
+        tuple(jobs),
+        tuple(left_out),
+    )
 
 
 def read_tests(folders: Sequence[str | Path]) -> Runs:
@@ -199,15 +202,15 @@ def read_tests(folders: Sequence[str | Path]) -> Runs:
     for path in paths:
         if not (path / "test.json").is_file():
             raise MissingDataError(f"there is no {path / 'test.json'}: `rrsis test` writes it; give its folder")
-        results.append(_read(path / "test.json"))
-    try:
-        jobs = tuple(
-            JobRecord(path, _as_job(name, result)) for path, name, result in zip(paths, names, results, strict=True)
-        )
-        titles = [f"{result['model']} {result['preset']}, {name}" for name, result in zip(names, results, strict=True)]
-        datasets = {result["dataset"]: result["dataset"] for result in results}
-    except KeyError as error:
-        raise DataFormatError(f"a test.json lacks {error}: run `rrsis test` again") from error
+        results.append(read_record(path / "test.json", Result, "run `rrsis test` again"))
+    jobs = tuple(
+        JobRecord(path, _as_job(name, result)) for path, name, result in zip(paths, names, results, strict=True)
+    )
+    titles = [
+        " ".join(filter(None, (result["model"], result["preset"]))) + f", {name}"
+        for name, result in zip(names, results, strict=True)
+    ]
+    datasets = {result["dataset"]: result["dataset"] for result in results}
     models = tuple(
         Model(name, title, "method", () if i == 0 else (names[0],), (None,))
         for i, (name, title) in enumerate(zip(names, titles, strict=True))
@@ -221,10 +224,13 @@ def _as_job(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "model": name,
         "dataset": result["dataset"],
         "seed": None,
+        "title": name,
+        "key": "",
         "role": "method",
         "status": "finished",
         "fit": None,  # what the training took is not known
         "result": result,
+        "profile": None,
     }
 
 
@@ -254,15 +260,5 @@ def read_counts(path: Path, records: Sequence[Record]) -> NDArray[np.int64]:
 
 def _model(given: Mapping[str, Any], seeds: Sequence[int]) -> Model:
     baseline = given["role"] == "baseline"
-    own = (None,) if baseline else tuple(given.get("seeds", seeds))
+    own = (None,) if baseline else tuple(seeds if given.get("seeds") is None else given["seeds"])
     return Model(given["name"], given["title"], given["role"], tuple(given["against"]), own)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataFormatError(f"{path} cannot be read ({error}): run the suite again") from error
-    if not isinstance(content, dict) or content.get("schema", SCHEMA) != SCHEMA:
-        raise DataFormatError(f"{path} was written by another version of rrsis-zoo: run the suite again")
-    return content

@@ -35,6 +35,7 @@ options, of which the model's win over the dataset's and those of ``for`` over b
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,24 +44,17 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from rrsis_zoo.bench.reserved import SUITE as RESERVED
+from rrsis_zoo.bench.reserved import file_fault, option_fault
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.yaml_files import read_yaml
 
 Role = Literal["method", "control", "ablation", "baseline"]
 """What a row of a table is. ``baseline``: nothing was trained. ``ablation``: a method with something taken away."""
 
 BASELINES = {"constant": "best constant mask"}
 """Name -> title of what needs no training."""
-
-RESERVED = {
-    "seed_everything": "seeds",
-    "data.seed": "seeds",
-    "data.root": "`--root NAME=FOLDER` of the runner: where data lies is no part of a suite",
-    "model.init_args.protocol": "protocol",
-    "trainer.logger": "nothing: every job has its own folder",
-    "ckpt_path": "nothing: a job resumes by itself",
-}
-"""Options that are not the suite's to set, and what sets them."""
 
 _NAME = re.compile(r"[a-z0-9]+(?:[-._][a-z0-9]+)*")
 
@@ -273,9 +267,9 @@ def read_suite(path: Path) -> Suite:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise ConfigError(f"there is no suite {path}" + (f"; there are {', '.join(near)}" if near else ""))
     try:
-        given = yaml.load(path.read_text(encoding="utf-8"), _Strict)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no suite: {' '.join(str(error).split())}") from error
+        given = read_yaml(path, loader=_Strict)
+    except ConfigError as error:
+        raise ConfigError(f"{path} is no suite: {error}") from error
     return _Reader(path).suite(given)
 
 
@@ -286,10 +280,9 @@ class _Strict(yaml.SafeLoader):
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} is given twice", key_node.start_mark
-                )  # fmt: skip
+            fault = "" if isinstance(key, Hashable) else f"{key!r} is no name"
+            if fault := fault or (f"{key!r} is given twice" if key in seen else ""):
+                raise yaml.constructor.ConstructorError(None, None, fault, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -381,13 +374,14 @@ class _Reader:
             if not Path(config).is_file():
                 here = Path.cwd()
                 raise self._wrong(f"{where}.configs", f"there is no file {config}; it is looked for from {here}")
+            if fault := file_fault(Path(config), read_yaml(config)):
+                raise self._wrong(f"{where}.configs", fault)
         options = fields.get("options", {})
         if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
             raise self._wrong(f"{where}.options", f"must be NAME: VALUE pairs, got {options!r}")
-        for name in options:
-            for reserved, setter in RESERVED.items():
-                if name == reserved or name.startswith(f"{reserved}."):
-                    raise self._wrong(f"{where}.options", f"{name} cannot be set here; what sets it is {setter}")
+        for name, value in options.items():
+            if fault := option_fault(name, value, RESERVED) or _no_argument(name, value):
+                raise self._wrong(f"{where}.options", fault)
         return Change(configs, dict(options))
 
     def _fields(self, given: Any, where: str, needed: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
@@ -425,20 +419,29 @@ class _Reader:
         return tuple(given)
 
     def _seeds(self, given: Any, where: str) -> tuple[int, ...]:
-        good = isinstance(given, list) and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in given)
+        good = isinstance(given, list) and all(type(seed) is int and 0 <= seed < 2**32 for seed in given)
         if not good or not given or len(set(given)) < len(given):
-            raise self._wrong(where, f"must be a list of different non-negative integers, got {given!r}")
+            raise self._wrong(where, f"must be a list of different non-negative integers below 2^32, got {given!r}")
         return tuple(given)
 
     def _minutes(self, given: Any, where: str) -> float | None:
         if given is None:
             return None
-        if isinstance(given, bool) or not isinstance(given, int | float) or given <= 0:
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
             raise self._wrong(where, f"must be a positive number, got {given!r}")
         return float(given)
 
     def _wrong(self, where: str, fault: str) -> ConfigError:
         return ConfigError(f"{self.path}, {where}: {fault}")
+
+
+def _no_argument(name: str, value: Any) -> str:
+    """Return why a value cannot stand on a command line; nothing if it can."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):  # a date, a set, a number that is none
+        return f"{name} must be a text, a number, true, false, null, a list or NAME: VALUE pairs, got {value!r}"
+    return ""
 
 
 def _as_argument(value: Any) -> str:

@@ -6,33 +6,40 @@ The sweep file is the one that ``wandb sweep`` reads. No torch.
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
-import os
 import random
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.bench.jobs import short_of
+from rrsis_zoo.bench.processes import Process, Processes, Usage, last_lines
+from rrsis_zoo.bench.records import Reach, SweepFile, read_record
+from rrsis_zoo.bench.reserved import SWEEP as RESERVED
+from rrsis_zoo.bench.reserved import file_fault, option_fault, options_of
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.escape import markdown as escaped
+from rrsis_zoo.escape import markdown_block
+from rrsis_zoo.files import cannot_write, make_folder, read_text, write_bytes, write_json, write_text
+from rrsis_zoo.yaml_files import read_yaml
 
 State = Literal["running", "finished", "stopped", "failed"]
 """``stopped``: ended early by the sweep's ``early_terminate``; ``running``, in a file: interrupted."""
 
-PROGRAM = (sys.executable, "-m", "rrsis_zoo.cli")
-"""What the word ``rrsis`` of a command stands for in a process of ours."""
+PROGRAM = "rrsis_zoo.cli"
+"""Module that the word ``rrsis`` of a command stands for in a process of ours."""
+
+_REACHED = "rrsis_zoo.bench.reached.Reached"
 
 _GIVE_UP = 3  # failures without a single success after which it is the sweep that is wrong, not its parameters
 
@@ -87,11 +94,12 @@ def read_sweep(path: Path) -> Sweep:
     """Read and check a sweep file.
 
     Raises:
-        ConfigError: no such file, W&B's search does not accept it, or its command is not one of ``rrsis fit``.
+        ConfigError: no such file, W&B's search does not accept it, its command is not one of ``rrsis fit``, or it sets
+            what is not a sweep's to set.
     """
     if not path.is_file():
         raise ConfigError(f"there is no sweep file {path}; the shipped ones are in configs/sweeps/")
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    given = read_yaml(path)
     with _search() as sweeps:
         from jsonschema import ValidationError
 
@@ -104,9 +112,29 @@ def read_sweep(path: Path) -> Sweep:
     command = [str(word) for word in config.get("command", [])]
     if command[:2] != ["rrsis", "fit"] or "${args}" not in command:
         raise ConfigError(f"{path}: command must begin with rrsis, fit and hold ${{args}}, got {command}")
+    _refuse_reserved(path, command[2:], config["parameters"])
     if "metric" not in config:
         raise ConfigError(f"{path}: a sweep needs metric.name, for instance val/miou, and metric.goal")
     return Sweep(config, config["metric"]["name"], config["metric"]["goal"] == "maximize")
+
+
+def _refuse_reserved(path: Path, words: Sequence[str], parameters: Mapping[str, Any]) -> None:
+    """Refuse what the runner sets itself, and what would make scores of a part or of a model trained elsewhere.
+
+    Raises:
+        ConfigError: see there.
+    """
+    given = list(options_of(words))
+    for name, said in parameters.items():
+        ends = [said[end] for end in ("value", "min", "max") if end in said]
+        given += [(name, value) for value in [*ends, *(said.get("values") or ())] or [None]]
+    for name, value in given:
+        # less training finds a promising region sooner, and scores of all runs are still those of the whole split
+        fault = option_fault(name, value, RESERVED, allowed=("limit_train_batches",))
+        if name == "config" and isinstance(value, str) and Path(value).is_file():
+            fault = fault or file_fault(Path(value), read_yaml(value))
+        if fault:
+            raise ConfigError(f"{path}: {fault}")
 
 
 def command_of(sweep: Sweep, parameters: Mapping[str, Any]) -> list[str]:
@@ -166,6 +194,7 @@ class Study:
 
     Raises:
         ConfigError: the folder holds the runs of another sweep.
+        DataFormatError: its ``sweep.json`` is damaged.
     """
 
     def __init__(self, sweep: Sweep, folder: Path, seed: int = 0) -> None:
@@ -173,13 +202,13 @@ class Study:
         self.trials: list[Trial] = []
         self._file = folder / "sweep.json"
         if self._file.is_file():
-            said = json.loads(self._file.read_text(encoding="utf-8"))
+            said = read_record(self._file, SweepFile, "remove it, or name another folder with --folder")
             if said["sweep"] != sweep.config:
                 raise ConfigError(
                     f"{folder} holds the runs of another sweep (its file was changed since?); "
                     "name another folder with --folder, or remove this one"
                 )
-            self.trials = [Trial(**trial) for trial in said["runs"]]
+            self.trials = [Trial(**{f.name: trial[f.name] for f in fields(Trial)}) for trial in said["runs"]]
 
     def forget_failed(self) -> None:
         """Forget the runs that failed, so that their places are proposed anew."""
@@ -188,7 +217,7 @@ class Study:
     def run(
         self,
         runs: int | None = None,
-        program: Sequence[str] = PROGRAM,
+        program: str = PROGRAM,
         poll_s: float = 5.0,
         say: Callable[[str], None] = print,
     ) -> None:
@@ -196,26 +225,27 @@ class Study:
 
         Args:
             runs: how many in all, the earlier ones included; None for a whole grid.
-            program: what ``rrsis`` stands for.
+            program: what ``rrsis`` stands for: name of a module, or path of a Python file.
             poll_s: seconds between two looks at a running one's log, for early termination.
             say: gets a line before and after every run.
 
         Raises:
             ConfigError: the first runs all failed; their last lines are in the message.
+            OutputError: a file cannot be written.
         """
         if runs is None and self.sweep.config["method"] != "grid":
             method = self.sweep.config["method"]
             raise ConfigError(f"method {method} proposes without end: say how many runs there shall be (--runs 12)")
-        cut_off = [trial for trial in self.trials if trial.state == "running"]
-        for trial in cut_off:
-            self._do(trial, program, poll_s, say)
-        while runs is None or len(self.trials) < runs:
-            parameters = propose(self.sweep, self.trials, self.seed)
-            if parameters is None:
-                break
-            number = 1 + max((int(trial.name.removeprefix("run-")) for trial in self.trials), default=0)
-            self.trials.append(Trial(f"run-{number:03d}", parameters))
-            self._do(self.trials[-1], program, poll_s, say)
+        with Processes() as processes:
+            for trial in [trial for trial in self.trials if trial.state == "running"]:  # cut off
+                self._do(trial, program, processes, poll_s, say)
+            while runs is None or len(self.trials) < runs:
+                parameters = propose(self.sweep, self.trials, self.seed)
+                if parameters is None:
+                    break
+                number = 1 + max((int(trial.name.removeprefix("run-")) for trial in self.trials), default=0)
+                self.trials.append(Trial(f"run-{number:03d}", parameters))
+                self._do(self.trials[-1], program, processes, poll_s, say)
         self._write()
 
     def ranked(self) -> list[Trial]:
@@ -234,7 +264,7 @@ class Study:
     def markdown(self) -> str:
         """Return the table of all runs, best first, and the best command."""
         columns = ["run", self.sweep.metric, "state", "validations", "minutes", *self.sweep.parameters]
-        lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        lines = ["| " + " | ".join(map(escaped, columns)) + " |", "|" + "---|" * len(columns)]
         for trial in self.ranked():
             value = trial.best(self.sweep.largest)
             cells = [
@@ -245,66 +275,75 @@ class Study:
                 f"{trial.minutes:.1f}",
                 *(_short(trial.parameters.get(name)) for name in self.sweep.parameters),
             ]
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append("| " + " | ".join(map(escaped, cells)) + " |")
         best = self.best_command()
-        return "\n".join([*lines, "", *([] if best is None else ["The best:", "", "```sh", best, "```", ""])])
+        return "\n".join([*lines, "", *([] if best is None else ["The best:", "", markdown_block(best, "sh"), ""])])
 
-    def _do(self, trial: Trial, program: Sequence[str], poll_s: float, say: Callable[[str], None]) -> None:
+    def _do(self, trial: Trial, program: str, processes: Processes, poll_s: float, say: Callable[[str], None]) -> None:
         trial.state, trial.history, trial.end = "running", [], []
         self._write()
         say(f"{trial.name}: " + ", ".join(f"{name}={_short(value)}" for name, value in trial.parameters.items()))
         start = time.perf_counter()
         folder, log = self.folder / trial.name, self.folder / f"{trial.name}.log"
-        shutil.rmtree(folder, ignore_errors=True)
-        logger = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(self.folder)]
-        logger += ["--trainer.logger.name", trial.name, "--trainer.enable_progress_bar", "false"]
-        command = [*program, *command_of(self.sweep, trial.parameters)[1:], *logger]
-        with log.open("w", encoding="utf-8") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ})
-            try:
-                stopped = self._watch(process, trial, poll_s)
-            finally:
-                _end(process)
+        with cannot_write(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+        write_bytes(log, b"")
+        more = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(self.folder)]
+        more += ["--trainer.logger.name", trial.name, "--trainer.enable_progress_bar", "false"]
+        more += ["--trainer.callbacks+", _REACHED]
+        process = processes.start(program, [*command_of(self.sweep, trial.parameters)[1:], *more], log, {})
+        usage = self._watch(process, processes, trial, poll_s)
         trial.history = read_history(folder, self.sweep.metric)
         trial.minutes = round((time.perf_counter() - start) / 60, 2)
-        succeeded = process.returncode == 0 and trial.best(self.sweep.largest) is not None
-        trial.state = "stopped" if stopped else "finished" if succeeded else "failed"
-        if trial.state == "failed":
-            trial.end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
-            if process.returncode == 0:
-                trial.end.append(f"the run ended without a value of {self.sweep.metric} in its metrics.csv")
-        self._write()
+        if usage is not None and usage.interrupted:
+            self._write()  # as it is: the next sweep in this folder does it again
+            say(f"{trial.name}: {usage.reason('the run')}")
+            return
         value = trial.best(self.sweep.largest)
+        fault = "" if usage is None else self._fault(usage, folder, value)
+        trial.state = "stopped" if usage is None else "failed" if fault else "finished"
+        if fault:
+            trial.end = [*last_lines(log), *([] if usage is None or usage.status else [fault])]
+        self._write()
         say(f"{trial.name}: {trial.state}" + ("" if value is None else f", {self.sweep.metric} {value:.2f}"))
         failed = [t for t in self.trials if t.state == "failed"]
         if len(failed) >= _GIVE_UP and len(failed) == len(self.trials):
             last = "\n  ".join(trial.end)
             raise ConfigError(f"all of the first {len(failed)} runs failed; the end of {log}:\n  {last}")
 
-    def _watch(self, process: subprocess.Popen[bytes], trial: Trial, poll_s: float) -> bool:
-        """Wait for a run; return whether it was given up."""
+    def _fault(self, usage: Usage, folder: Path, value: float | None) -> str:
+        """Return why a run has failed; nothing if it has not. An exit status of 0 is no proof that it is at its end."""
+        if usage.status:
+            return usage.reason("the run")
+        try:
+            reach = Reach(**read_record(folder / "version_0" / "reached.json", Reach, "do the run again"))
+        except (MissingDataError, DataFormatError) as error:
+            return f"the run did not say how far it came ({error})"
+        if short := short_of(reach, reach.max_epochs, reach.max_steps, reach.may_stop):
+            return f"the run ended with status 0, but {short}"
+        return "" if value is not None else f"the run ended without a value of {self.sweep.metric} in its metrics.csv"
+
+    def _watch(self, process: Process, processes: Processes, trial: Trial, poll_s: float) -> Usage | None:
+        """Wait for a run; return how it ended, None if it was given up."""
         while True:
-            try:
-                process.wait(timeout=poll_s)
-                return False
-            except subprocess.TimeoutExpired:
-                seen = read_history(self.folder / trial.name, self.sweep.metric)
-                if len(seen) > len(trial.history):
-                    trial.history = seen
-                    others = [t for t in self.trials if t is not trial]
-                    if is_hopeless(self.sweep, [*others, trial]):
-                        return True
+            until = time.monotonic() + poll_s
+            while time.monotonic() < until:
+                if (usage := processes.poll(process)) is not None:
+                    return usage
+                time.sleep(min(0.1, poll_s))
+            seen = read_history(self.folder / trial.name, self.sweep.metric)
+            if len(seen) > len(trial.history):
+                trial.history = seen
+                others = [t for t in self.trials if t is not trial]
+                if is_hopeless(self.sweep, [*others, trial]):
+                    processes.end(process)
+                    return None
 
     def _write(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        said = {"sweep": self.sweep.config, "runs": [asdict(trial) for trial in self.trials]}
-        for path, text in (
-            (self._file, json.dumps(said, indent=1) + "\n"),
-            (self.folder / "sweep.md", self.markdown()),
-        ):
-            part = path.with_name(f".{path.name}.part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+        make_folder(self.folder)
+        write_json(self._file, {"sweep": self.sweep.config, "runs": [asdict(trial) for trial in self.trials]})
+        write_text(self.folder / "sweep.md", self.markdown())
 
 
 def read_history(folder: Path, metric: str) -> list[float]:
@@ -312,20 +351,11 @@ def read_history(folder: Path, metric: str) -> list[float]:
     path = folder / "version_0" / "metrics.csv"
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        values = [row.get(metric) for row in csv.DictReader(file)]
-    return [float(value) for value in values if value]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that still runs: politely, then for certain."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    values = []
+    for row in csv.DictReader(io.StringIO(read_text(path), newline="")):
+        with suppress(ValueError, TypeError):  # the last line, while it is being written
+            values.append(float(row.get(metric) or "no number"))
+    return values
 
 
 @contextmanager

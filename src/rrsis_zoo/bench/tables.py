@@ -29,10 +29,13 @@ from rrsis_zoo.bench.estimates import (
     shown,
     trainings,
 )
-from rrsis_zoo.bench.formats import Cell, Column, Table, millions, number
+from rrsis_zoo.bench.formats import Cell, Column, Table, millions, number, prose
 from rrsis_zoo.bench.published import PublishedResult, has_ours, literature_tables, published_table
+from rrsis_zoo.bench.records import on_made_scenes
 from rrsis_zoo.bench.runs import Runs, code_versions, read_counts, read_runs, read_tests
 from rrsis_zoo.errors import unknown_name
+from rrsis_zoo.escape import one_line, slug
+from rrsis_zoo.files import make_folder, write_text
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
 from rrsis_zoo.metrics.statistics import holm, over_seeds
 
@@ -49,7 +52,7 @@ _DIVISIONS = {
 }
 """Division of ``sample_classes`` -> name of its table, what its classes are."""
 
-_SYNTHETIC = "Synthetic scenes: **not a ranking** of the published methods."
+_SYNTHETIC = prose("Synthetic scenes: **not a ranking** of the published methods.")
 
 _READING = (
     "± is the standard deviation over trainings (seeds); brackets are the 95 % bootstrap interval, which draws whole "
@@ -83,7 +86,7 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
     published = published_table(boards)
     tables: list[Table] = []
     for board in boards:
-        tables += _of_board(runs, board, f"--{board.dataset}" if len(boards) > 1 else "")
+        tables += _of_board(runs, board, f"--{slug(board.dataset)}" if len(boards) > 1 else "")
     tables += cost_tables(runs)
     tables.insert(0 if has_ours(published) else len(tables), published)
     return {table.name: table for table in [*tables, *literature_tables(literature)]}
@@ -96,17 +99,17 @@ def write_tables(tables: Mapping[str, Table], out: str | Path, formats: Sequence
 
     Raises:
         ConfigError: an unknown format.
+        OutputError: a file cannot be written; those that are written are whole.
     """
     writers = {"md": Table.markdown, "csv": Table.csv, "tex": Table.latex, "html": page}
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(out)
     written = []
     for form in formats:
         if form not in writers:
             raise unknown_name("format", form, writers)
         for name, table in tables.items():
-            path = out / f"{name}.{form}"
-            path.write_text(writers[form](table), encoding="utf-8", newline="")
+            path = out / f"{slug(name)}.{form}"
+            write_text(path, writers[form](table))
             written.append(path)
     return written
 
@@ -132,7 +135,7 @@ def page(table: Table) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(table.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{table.html()}"
+        f"<title>{html.escape(one_line(table.title))}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{table.html()}"
         "</body>\n</html>\n"
     )
 
@@ -261,7 +264,8 @@ def _table(
 ) -> Table:
     full = ": ".join(part for part in (runs.title, board.title if len(runs.datasets) > 1 else "", title) if part)
     said = provenance(runs, board)
-    made = [_SYNTHETIC] if said["dataset"] == "synthetic" else []
+    synthetic = said["dataset"] == "synthetic" or any(on_made_scenes(job.result) for job in board.finished)
+    made = [_SYNTHETIC] if synthetic else []
     return Table(name, full, runs.caption, columns, rows, [*made, *notes], said)
 
 
@@ -324,14 +328,14 @@ def _cost(trial: Trial) -> list[Cell]:
 def _marked(board: Board, line: str) -> list[str]:
     """Say what the marks mean, where there is anything to mark."""
     competing = sum(bool(trial.samples) and trial.model.ranked for trial in board.trials)
-    return [_MARKS.format(line=line)] if competing > 1 else []
+    return [prose(_MARKS, line=line)] if competing > 1 else []
 
 
 def _gaps(runs: Runs, board: Board) -> list[str]:
     """Say what is missing: failed jobs with their reason, those that were not run, and what is in the folder beside."""
     notes = []
     for trial in board.trials:
-        notes += [f"{trial.model.title}, seed {job.seed}: failed: {job.reason}" for job in trial.failed]
+        notes += [f"{trial.model.title}{_seed(job.seed)}: {job.word}: {job.reason}" for job in trial.failed]
         if trial.missing:
             seeds = ", ".join(str(seed) for seed in trial.missing if seed is not None)
             notes.append(f"{trial.model.title}{f', seed {seeds}' if seeds else ''}: not run")
@@ -343,6 +347,10 @@ def _gaps(runs: Runs, board: Board) -> list[str]:
             f"In the folder but not of these models, data sets and seeds, and left out: {', '.join(runs.left_out)}"
         )
     return notes
+
+
+def _seed(seed: int | None) -> str:
+    return "" if seed is None else f", seed {seed}"
 
 
 def _sources(board: Board) -> str:
@@ -364,7 +372,7 @@ def provenance(runs: Runs, board: Board) -> dict[str, str]:
         "scenes": str(len(set(board.scenes))),
         "protocol": first["protocol"],
         "evaluation size": str(first["eval_size"]),
-        "text mode": str(first["text_mode"]),
+        "text mode": str(first.get("text_mode") or "none"),
         "annotations sha256": first["annotations_sha256"],
         "code": code_versions([job.result["code"] for job in board.finished if "code" in job.result]),
     }

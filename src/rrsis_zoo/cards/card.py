@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rrsis_zoo.models.base import ReferringSegmenter
     from rrsis_zoo.training.module import RRSISModule
+
+
+PresetKind = Literal["published", "lighter", "miniature", "tiny"]
+"""``published``: the full size, which published scores are of. ``lighter``: on smaller foundation models of the same
+family. ``miniature``: on very small ones that this project has pretrained. ``tiny``: very small, from random weights.
+"""
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,18 @@ class Preset:
         parameters: scalars of the whole model.
         trained: scalars that training changes.
         weights: role -> source that the published recipe starts from; empty where it starts from random weights.
+        kind: see `PresetKind`; only the scores of a published one may stand beside a paper's.
     """
 
     parameters: int
     trained: int
     weights: Mapping[str, str] = field(default_factory=dict)
+    kind: PresetKind = field(kw_only=True)
+
+    @property
+    def small(self) -> bool:
+        """Whether it is there to learn in minutes, and its scores say nothing about the method's."""
+        return self.kind in ("miniature", "tiny")
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ CARD = ModelCard(
     torch_class="rrsis_zoo.models.control:Control",
     lightning_class="rrsis_zoo.training.control:ControlModule",
     presets={
-        "base": Preset(25_809_586, 25_809_586, {"backbone": "hub:timm/resnet34.a1_in1k"}),
-        "tiny": Preset(551_024, 551_024),
-        "tiny256": Preset(928_304, 928_304),
+        "base": Preset(25_809_586, 25_809_586, {"backbone": "hub:timm/resnet34.a1_in1k"}, kind="published"),
+        "tiny": Preset(551_024, 551_024, kind="tiny"),
+        "tiny256": Preset(928_304, 928_304, kind="tiny"),
     },
     roles={
         "backbone": Role("the timm backbone", TRANSFORMERS_FILES, "rrsis_zoo.weights.pretrained:load_control_backbone"),

@@ -31,10 +31,12 @@ CARD = ModelCard(
     torch_class="rrsis_zoo.models.evisam3:EviSAM3",
     lightning_class="rrsis_zoo.training.evisam3:EviSAM3Module",
     presets={
-        "large": Preset(1_248_467_505, 793_698_476, {"sam": "hub:facebook/sam3", "beit3": "local:weights/beit3"}),
-        "tiny": Preset(929_345, 891_196),
-        "tiny256": Preset(953_921, 915_772),
-        "mini": Preset(2_458_377, 1_540_260, {"sam": "mini:sam3", "beit3": "mini:beit3"}),
+        "large": Preset(
+            1_248_467_505, 793_698_476, {"sam": "hub:facebook/sam3", "beit3": "local:weights/beit3"}, kind="published"
+        ),
+        "tiny": Preset(929_345, 891_196, kind="tiny"),
+        "tiny256": Preset(953_921, 915_772, kind="tiny"),
+        "mini": Preset(2_458_377, 1_540_260, {"sam": "mini:sam3", "beit3": "mini:beit3"}, kind="miniature"),
     },
     roles={
         "sam": Role("SAM 3 (gated, SAM License)", SAM3_FILES, "rrsis_zoo.weights.pretrained:load_evisam3_sam"),

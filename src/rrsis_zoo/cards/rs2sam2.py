@@ -42,10 +42,15 @@ CARD = ModelCard(
     torch_class="rrsis_zoo.models.rs2sam2:RS2SAM2",
     lightning_class="rrsis_zoo.training.rs2sam2:RS2SAM2Module",
     presets={
-        "l": Preset(927_044_715, 713_668_534, {"sam": "hub:facebook/sam2-hiera-large", "beit3": "local:weights/beit3"}),
-        "tiny": Preset(1_789_483, 1_756_646),
-        "tiny256": Preset(1_829_675, 1_796_838),
-        "mini": Preset(2_176_107, 935_654, {"sam": "mini:sam2", "beit3": "mini:beit3"}),
+        "l": Preset(
+            927_044_715,
+            713_668_534,
+            {"sam": "hub:facebook/sam2-hiera-large", "beit3": "local:weights/beit3"},
+            kind="published",
+        ),
+        "tiny": Preset(1_789_483, 1_756_646, kind="tiny"),
+        "tiny256": Preset(1_829_675, 1_796_838, kind="tiny"),
+        "mini": Preset(2_176_107, 935_654, {"sam": "mini:sam2", "beit3": "mini:beit3"}, kind="miniature"),
     },
     roles={
         "sam": Role("SAM 2", (*SAM2_FILES, *TRANSFORMERS_FILES), "rrsis_zoo.weights.pretrained:load_rs2sam2_sam"),

@@ -15,11 +15,13 @@ CARD = ModelCard(
     torch_class="rrsis_zoo.models.rsrefseg:RSRefSeg",
     lightning_class="rrsis_zoo.training.rsrefseg:RSRefSegModule",
     presets={
-        "l": Preset(1_206_824_290, 20_414_508, {"sam": "hub:facebook/sam-vit-large", "siglip": _SIGLIP}),
-        "b": Preset(984_280_674, 16_478_252, {"sam": "hub:facebook/sam-vit-base", "siglip": _SIGLIP}),
-        "tiny": Preset(431_788, 393_192),
-        "tiny256": Preset(1_388_778, 1_305_126),
-        "mini": Preset(1_716_042, 417_796, {"sam": "mini:sam", "siglip": "mini:siglip"}),
+        "l": Preset(
+            1_206_824_290, 20_414_508, {"sam": "hub:facebook/sam-vit-large", "siglip": _SIGLIP}, kind="published"
+        ),
+        "b": Preset(984_280_674, 16_478_252, {"sam": "hub:facebook/sam-vit-base", "siglip": _SIGLIP}, kind="lighter"),
+        "tiny": Preset(431_788, 393_192, kind="tiny"),
+        "tiny256": Preset(1_388_778, 1_305_126, kind="tiny"),
+        "mini": Preset(1_716_042, 417_796, {"sam": "mini:sam", "siglip": "mini:siglip"}, kind="miniature"),
     },
     roles={
         "sam": Role("SAM", SAM_FILES, "rrsis_zoo.weights.pretrained:load_sam"),

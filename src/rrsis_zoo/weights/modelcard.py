@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from rrsis_zoo.cards.card import Score
+from rrsis_zoo.escape import markdown, markdown_block, markdown_code
 from rrsis_zoo.registry import card
 
 _COLUMNS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
@@ -48,7 +49,7 @@ def model_card(method: str, config: Mapping[str, Any], provenance: Mapping[str, 
         lines.append(
             f"The authors' release `{release.name}`, trained on {release.dataset}; licence: {release.licence}."
         )
-    lines += ["## Configuration", f"```json\n{json.dumps(config, indent=1)}\n```"]
+    lines += ["## Configuration", markdown_block(json.dumps(config, indent=1), "json")]
     if scores:
         lines += ["## Published results", _table(scores)]
     return "\n\n".join(lines) + "\n"
@@ -57,14 +58,19 @@ def model_card(method: str, config: Mapping[str, Any], provenance: Mapping[str, 
 def _origin(provenance: Mapping[str, Any] | None) -> str:
     if provenance is None:
         return "Trained or adapted by whoever shares them, with rrsis-zoo."
-    hashes = "\n".join(f"* `{name}`: sha256 `{digest}`" for name, digest in provenance["sha256"].items())
-    dtypes = ", ".join(provenance["dtypes"])
-    how = f"Converted by {provenance['converted_by']} from the authors' file `{provenance['source']}`"
+    # the folder may be a stranger's, and so what it says of itself
+    hashes = "\n".join(
+        f"* {markdown_code(str(name))}: sha256 {markdown_code(str(digest))}"
+        for name, digest in provenance["sha256"].items()
+    )
+    dtypes = markdown(", ".join(map(str, provenance["dtypes"])))
+    converter, source = markdown(str(provenance["converted_by"])), markdown_code(str(provenance["source"]))
+    how = f"Converted by {converter} from the authors' file {source}"
     if provenance.get("saved_again"):
         how += ", loaded, and saved again: what was changed in between is for whoever shares this to say."
     else:
         how += f", bit for bit ({dtypes})."
-    return f"{how}\n\n{hashes}\n\n```\n{provenance['report']}\n```"
+    return f"{how}\n\n{hashes}\n\n{markdown_block(str(provenance['report']))}"
 
 
 def _table(scores: list[Score]) -> str:
