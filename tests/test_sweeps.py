@@ -144,7 +144,7 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
 # -- the runner, with a program that writes a log as training does ----------------------------------------------------
 
 FAKE = """
-import csv, pathlib, sys, time
+import csv, json, pathlib, sys, time
 words = sys.argv[1:]
 options = {w.split("=")[0]: w.split("=")[1] for w in words if "=" in w}
 named = {a: b for a, b in zip(words, words[1:]) if a.startswith("--")}
@@ -160,7 +160,10 @@ for epoch in range(4):
         writer = csv.DictWriter(file, ["epoch", "train/loss", "val/miou"])
         writer.writeheader()
         writer.writerows(rows)
-    time.sleep(float(named.get("--pause", 0)))
+    time.sleep(float(options.get("--model.init_args.pause", 0)))
+asked = {"max_epochs": 4, "max_steps": None, "may_stop": False, "stopped": False}
+done = {"epochs": 4, "steps": 8, "steps_an_epoch": 2}
+(folder / "reached.json").write_text(json.dumps({**asked, **done}))
 """
 
 
@@ -168,7 +171,7 @@ for epoch in range(4):
 def program(tmp_path):
     path = tmp_path / "fake.py"
     path.write_text(FAKE)
-    return [sys.executable, str(path)]
+    return str(path)
 
 
 def study(tmp_path, **changes):
@@ -193,7 +196,7 @@ def test_a_grid_is_searched_and_the_best_is_named(tmp_path, program):
     assert said[-1] == "run-003: finished, val/miou 23.00"
 
     again = study(tmp_path)
-    again.run(program=["no such program"], say=said.append)  # nothing is left to do
+    again.run(program="no such program", say=said.append)  # nothing is left to do
     assert again.trials == done.trials
 
 
@@ -278,13 +281,13 @@ def test_early_termination_is_the_packages(tmp_path):
 
 
 def test_a_hopeless_run_is_ended(tmp_path, program):
-    command = ["rrsis", "fit", "--pause", "0.4", "${args}"]
+    command = ["rrsis", "fit", "--model.init_args.pause=0.4", "${args}"]
     values = {"model.init_args.rate_factor": {"values": [2.0, 3.0, 1.0]}}
     done = study(tmp_path, early_terminate=HYPERBAND, command=command, parameters=values)
     done.run(program=program, poll_s=0.1, say=lambda line: None)
     assert [trial.state for trial in done.trials] == ["finished", "finished", "stopped"]
     assert 2 <= len(done.trials[2].history) < 4
-    assert done.best_command() == "rrsis fit --pause 0.4 --model.init_args.rate_factor=3.0"
+    assert done.best_command() == "rrsis fit --model.init_args.pause=0.4 --model.init_args.rate_factor=3.0"
 
 
 # -- the script, with real training -----------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ _REPLACED = "�"
 _HIDDEN = frozenset(map(chr, (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 """Marks that turn the direction of writing: with them a text reads as another one."""
 
-_MARKDOWN = re.compile(r"[\\`*_\[\]|~$]|(?<=\])\(")
+# an underscore between letters marks nothing up
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(")
 _NUMBERS = re.compile(r"(\[[\d\s.,+−±%-]+\](?![(\[:{]))")  # "[95 %]", "[53.9, 59.3]": no link, and nothing names it
 _ENTITY = re.compile(r"&(?=#|\w+;)")
 _ADDRESS = re.compile(r"(?i)(?:\b[a-z][a-z0-9+.-]{0,30}:/|\bwww\.)\S*|[^\s@]{1,64}@[^\s@]{1,255}\.[a-z]\S*")

@@ -16,7 +16,10 @@ SIDE = 64
 
 @dataclass
 class Row:
-    """A row of the suite; ``quality``: about its mIoU as a ratio, None for a job that fails."""
+    """A row of the suite.
+
+    ``quality``: about its mIoU as a ratio, None for a job that fails. ``more``: what else the record of its test says.
+    """
 
     name: str
     quality: float | None
@@ -25,6 +28,7 @@ class Row:
     title: str = ""
     model: str = "rsrefseg"
     preset: str = "tiny"
+    more: dict = field(default_factory=dict)
 
 
 def subjects(dataset, n):
@@ -113,29 +117,35 @@ def write_job(folder, row, dataset, seed, n=45, protocol="canonical", profile=Fa
         place = home / "test" / "version_0"
         place.mkdir(parents=True, exist_ok=True)
         write_samples(place / "test_samples.jsonl.gz", mine)
-        rules = get_protocol(protocol)
-        result = {
-            "model": row.model,
-            "preset": row.preset,
-            "protocol": protocol,
-            "eval_size": rules.eval_size,
-            "text_mode": rules.text_mode,
-            "dataset": dataset,
-            "split": split,
-            "n": n,
-            "n_empty": 0,
-            "metrics": without_nan(evaluate(mine, rules)),
-            "breakdown": without_nan(breakdown(mine, rules)),
-            "parameters": {"total": 551_024, "trainable": 500_000, "trained": 400_000},
-            "annotations_sha256": "ab" * 32,
-            "code": CODE,
-        }
+        result = made_result(dataset, row.quality, seed or 0, n, protocol, split, row.model, row.preset)
+        result |= row.more
         if row.role == "baseline":
             result = {k: v for k, v in result.items() if k not in ("text_mode", "parameters")}
         record |= {"status": "finished", "reason": "", "result": result}
         record["profile"] = made_profile(row.quality) if profile and row.role != "baseline" and seed == 1 else None
     (home / "job.json").write_text(json.dumps(record))
     return home
+
+
+def made_result(dataset, quality, seed, n=45, protocol="canonical", split="test", model="rsrefseg", preset="tiny"):
+    """``test.json`` of a whole test."""
+    mine, rules = samples(dataset, n, quality, seed), get_protocol(protocol)
+    return {
+        "model": model,
+        "preset": preset,
+        "protocol": protocol,
+        "eval_size": rules.eval_size,
+        "text_mode": rules.text_mode,
+        "dataset": dataset,
+        "split": split,
+        "n": n,
+        "n_empty": 0,
+        "metrics": without_nan(evaluate(mine, rules)),
+        "breakdown": without_nan(breakdown(mine, rules)),
+        "parameters": {"total": 551_024, "trainable": 500_000, "trained": 400_000},
+        "annotations_sha256": "ab" * 32,
+        "code": CODE,
+    }
 
 
 def made_profile(x):

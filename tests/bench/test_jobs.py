@@ -6,21 +6,25 @@ import time
 from dataclasses import replace
 
 import pytest
+from made_runs import made_result
 
-from rrsis_zoo.bench.jobs import JobRun, Planned, cannot_start, decide, read_json, write_json
+from rrsis_zoo.bench.jobs import Goal, JobRun, Planned, cannot_start, decide
 from rrsis_zoo.bench.parts import key_of
 from rrsis_zoo.bench.processes import Usage
 from rrsis_zoo.bench.suites import Job
+from rrsis_zoo.files import read_json, write_json
 
 PARTS = {"configuration": "a", "weights": "b", "data": "c", "protocol": "d", "code": "e"}
 GOOD = Usage(0, 10.0, 8.0)
+GOAL = Goal(5, None, False, "canonical", "test", 45, "ab" * 32)
+RESULT = made_result("one", 0.5, 1)
 BAD = Usage(2, 3.0, 2.0, ["Seed set to 1", "rrsis: there is no file x", "and a last line"])
 
 
 def planned(**parts):
     job = Job("s", "small", "one", 1, "Small", "method", ("constant",), ("small.yaml",), {"trainer.max_epochs": 5})
     known = {**PARTS, **parts}
-    return Planned(job, tuple(job.arguments()), known, key_of(known))
+    return Planned(job, tuple(job.arguments()), known, key_of(known), GOAL)
 
 
 def begin(folder, plan=None, retry=False):
@@ -38,19 +42,24 @@ def leave_checkpoints(folder, epoch=3, step=30, cpu_s=5.0, when=None):
     return place
 
 
-def finish(run, folder, miou=50.0):
+def leave_reached(folder, epochs=5, steps=50, **more):
+    """As the training does when it ends by itself; ten steps an epoch."""
+    said = {"epochs": epochs, "steps": steps, "steps_an_epoch": 10, "max_epochs": 5, "max_steps": None}
+    write_json(folder / "fit" / "version_0" / "reached.json", {**said, "stopped": False, "may_stop": False, **more})
+
+
+def finish(run, folder):
     run.command()
+    leave_reached(folder)
     run.ended(GOOD)
     run.command()
-    write_json_of_test(folder, miou)
+    leave_result(folder)
     run.ended(GOOD)
     return run.finish()
 
 
-def write_json_of_test(folder, miou):
-    place = folder / "test" / "version_0"
-    place.mkdir(parents=True)
-    write_json(place / "test.json", {"metrics": {"miou": miou}})
+def leave_result(folder, **more):
+    write_json(folder / "test" / "version_0" / "test.json", {**RESULT, **more})
 
 
 def test_from_new_to_finished(tmp_path):
@@ -64,7 +73,9 @@ def test_from_new_to_finished(tmp_path):
     assert "--trainer.max_epochs 5" in said
     assert "--trainer.callbacks+ rrsis_zoo.training.resume.ResumePoint" in said
     assert "--ckpt_path" not in said
+    assert "--trainer.callbacks+ rrsis_zoo.bench.reached.Reached" in said
     checkpoints = leave_checkpoints(folder)
+    leave_reached(folder)
     run.ended(GOOD)
     assert run.stage == "test"
     assert [p.name for p in checkpoints.iterdir()] == ["best.ckpt"]  # nothing is left to resume
@@ -72,7 +83,7 @@ def test_from_new_to_finished(tmp_path):
     assert (test.arguments[0], test.log) == ("test", folder / "test.log")
     assert test.arguments[-2:] == ("--ckpt_path", str(checkpoints / "best.ckpt"))
     assert "ResumePoint" not in " ".join(test.arguments)
-    write_json_of_test(folder, 50.0)
+    leave_result(folder)
     run.ended(Usage(0, 4.0, 3.0))
     assert run.stage == "over"
     record = run.finish()
@@ -87,7 +98,7 @@ def test_from_new_to_finished(tmp_path):
     assert (record["key"], record["key_parts"]) == (key_of(PARTS), PARTS)
     assert record["fit"] == {"status": 0, "wall_s": 10.0, "cpu_s": 8.0, "end": [], "resumed": 0}
     assert record["test"] == {"status": 0, "wall_s": 4.0, "cpu_s": 3.0, "end": []}
-    assert record["result"] == {"metrics": {"miou": 50.0}}
+    assert record["result"] == RESULT
     assert record["profile"] is None
 
 
@@ -131,6 +142,7 @@ def test_a_failed_test_is_retried_without_training(tmp_path):
     run = begin(folder)
     run.command()
     leave_checkpoints(folder)
+    leave_reached(folder)
     run.ended(GOOD)
     run.command()
     run.ended(replace(BAD, status=-9))
@@ -140,7 +152,7 @@ def test_a_failed_test_is_retried_without_training(tmp_path):
     assert (decision.action, decision.why) == ("test", "failed earlier; it is trained")
     again = JobRun(planned(), folder, decision)
     assert again.command().arguments[0] == "test"
-    write_json_of_test(folder, 1.0)
+    leave_result(folder)
     again.ended(GOOD)
     record = again.finish()
     assert (record["status"], record["fit"]["cpu_s"]) == ("finished", 8.0)
@@ -151,6 +163,7 @@ def test_a_test_without_results_is_a_failure(tmp_path):
     run = begin(folder)
     for _ in range(2):
         run.command()
+        leave_reached(folder)
         run.ended(GOOD)
     assert run.finish()["reason"] == "the test left no test.json"
 
@@ -181,6 +194,7 @@ def test_killed_in_the_test(tmp_path):
     run = begin(folder)
     run.command()
     leave_checkpoints(folder)
+    leave_reached(folder)
     run.ended(GOOD)
     run.command()
     (folder / "test" / "version_0").mkdir(parents=True)
@@ -210,17 +224,18 @@ def test_the_log_of_an_interrupted_training_is_whole(tmp_path):
     assert not log.exists()
     run.command()
     log.write_text("step,train/loss,val/miou\n29,1.4,\n29,,7.0\n")
+    leave_reached(folder)
     run.ended(GOOD)
     rows = list(csv.DictReader(log.open()))
     assert [(row["step"], row["train/loss"], row["val/miou"]) for row in rows] == [
         ("9", "3.0", ""), ("19", "2.0", ""), ("29", "1.4", ""), ("29", "", "7.0"),
     ]  # fmt: skip
-    assert not list(log.parent.glob("metrics.until*"))
+    assert [path.name for path in log.parent.glob("metrics*")] == ["metrics.csv"]
 
 
 def test_what_cannot_start_keeps_an_earlier_result(tmp_path):
     folder = tmp_path / "job"
-    blocked = replace(planned(), parts={}, key="", fault="no data")
+    blocked = replace(planned(), parts={}, key="", goal=None, fault="no data")
     assert decide(blocked, folder, True).action == "blocked"
     assert cannot_start(blocked, folder)["reason"] == "no data"
     assert read_json(folder / "job.json")["status"] == "failed"

@@ -134,7 +134,7 @@ def test_what_was_not_run_says_so(tmp_path):
 
 @pytest.mark.parametrize(("protocol", "sign"), [("rs2sam2", ""), ("canonical", "†")])
 def test_difference(tmp_path, protocol, sign):
-    row = Row("mine", 0.6, model="rs2sam2", preset="l")
+    row = Row("mine", 0.6, model="rs2sam2", preset="l", more={"published_split": True})
     folder = make(tmp_path / "d", [row], ["rrsis-d"], seeds=[1, 2, 3], n=30, protocol=protocol)
     write_job(folder, Row("mine", None, model="rs2sam2"), "rrsis-d", 3)
     tables = tables_of(read_runs(folder))

@@ -12,21 +12,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_runs import made_profile, made_result
 
 from rrsis_zoo.bench import jobs as jobs_module
 from rrsis_zoo.bench import runner
-from rrsis_zoo.bench.jobs import Decision, Planned, read_json, write_json
+from rrsis_zoo.bench.jobs import Decision, Goal, Planned
 from rrsis_zoo.bench.parts import key_of
 from rrsis_zoo.bench.plan import Slot, announce, expected_minutes, slots
 from rrsis_zoo.bench.processes import Processes
 from rrsis_zoo.bench.runner import only_runner, run_jobs, run_profiles, summary
 from rrsis_zoo.bench.suites import Job, Suite
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.files import read_json, write_json
 
 PARTS = {"configuration": "a", "weights": "b", "data": "c", "protocol": "d", "code": "e"}
 
 PROGRAM = """
-    import json, os, subprocess, sys, time
+    import json, os, signal, subprocess, sys, time
     from pathlib import Path
 
     import __main__
@@ -51,11 +53,20 @@ PROGRAM = """
     if fault.exists() and fault.read_text() == command:
         print("rrsis: no luck")
         sys.exit(2)
+    home = Path(__file__).parent
+    if command == "fit":
+        (place.parent / "reached.json").write_text((home / "reached.json").read_text())
     if command == "test":
         place = folder / "test" / "version_0"
         place.mkdir(parents=True)
-        (place / "test.json").write_text(json.dumps({"metrics": {"miou": 12.5}}))
+        (place / "test.json").write_text((home / "test.json").read_text())
 """
+RESULT = made_result("one", 0.5, 1)
+GOAL = Goal(2, None, False, "canonical", "test", RESULT["n"], RESULT["annotations_sha256"])
+REACHED = {
+    "epochs": 2, "steps": 20, "steps_an_epoch": 10, "max_epochs": 2, "max_steps": None, "stopped": False,
+    "may_stop": False,
+}  # fmt: skip
 
 PROFILES = """
     import json, os, signal, sys, time
@@ -72,7 +83,8 @@ PROFILES = """
         if entry["status"]:
             Path(entry["log"]).write_text("no\\n")
         else:
-            Path(target).write_text(json.dumps({"arguments": arguments}))
+            made = json.loads((Path(__file__).parent / "profile.json").read_text())
+            Path(target).write_text(json.dumps({**made, "arguments": arguments}))
         draft = path.with_suffix(".part")
         draft.write_text(json.dumps(listed))
         draft.rename(path)
@@ -86,6 +98,8 @@ def program(tmp_path, monkeypatch):
     modules.mkdir()
     (modules / "fake_rrsis.py").write_text(textwrap.dedent(PROGRAM))
     (modules / "fake_profiles.py").write_text(textwrap.dedent(PROFILES))
+    for name, content in (("test", RESULT), ("reached", REACHED), ("profile", made_profile(0.5))):
+        write_json(modules / f"{name}.json", content)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(modules), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setattr(jobs_module, "PROGRAM", "fake_rrsis")
     monkeypatch.setattr(runner, "PROFILER", "fake_profiles")
@@ -97,7 +111,10 @@ def program(tmp_path, monkeypatch):
 def planned(name, seed=1, fault="", role="method", **parts):
     job = Job("s", name, "one", seed, name.capitalize(), role, (), (), {}, 2.0)
     known = {**PARTS, **parts}
-    return Planned(job, ("--seed_everything", str(seed)), {} if fault else known, "" if fault else key_of(known), fault)
+    arguments = ("--seed_everything", str(seed))
+    if fault:
+        return Planned(job, arguments, {}, "", None, fault)
+    return Planned(job, arguments, known, key_of(known), GOAL)
 
 
 def run(plans, folder, places=None, retry=False):
@@ -130,7 +147,7 @@ def test_what_is_run_and_what_is_said(program):
         "c--one--seed1: cannot start: there is no data",
         "a--one--seed1: testing (training took 0.0 min of processor time)",
         f"b--one--seed1: FAILED: {records[1]['reason']}; log: {program / 'b--one--seed1' / 'fit.log'}",
-        "a--one--seed1: finished in 0.0 min: mIoU 12.5",
+        "a--one--seed1: finished in 0.0 min: mIoU 44.7",
     ):
         assert any(line.startswith(start) for line in lines), (start, lines)
     assert sorted(events(program)) == [
@@ -238,7 +255,7 @@ def test_nothing_is_left_behind(program, tmp_path, how):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         parts = {PARTS!r}
         names = [Job("s", name, "one", 1, "T", "method", (), (), {{}}) for name in "ab"]
-        plans = [jobs.Planned(job, (), parts, key_of(parts)) for job in names]
+        plans = [jobs.Planned(job, (), parts, key_of(parts), jobs.{GOAL!r}) for job in names]
         assert "torch" not in sys.modules  # it would take some seconds to look what is left to do
         with Processes() as processes:
             runner.run_jobs(plans, Path({str(program)!r}), [Slot({{}})] * 2, False, processes, print)
@@ -280,7 +297,7 @@ def test_a_second_runner_is_refused(program):
 
 def test_a_job_of_another_runner_is_left_to_it(program):
     """Two that share a folder, as the tasks of an array do."""
-    with runner.FileLock(runner._lock_file(program, "a--one--seed1")):
+    with runner._hold(program, "a--one--seed1"):
         records, lines = run([planned("a"), planned("b")], program)
     assert [record["status"] for record in records] == ["failed", "finished"]
     assert records[0]["reason"] == "another process was running it"
@@ -305,7 +322,7 @@ def test_profiles(program):
     assert lines == [
         "profiling, one after another: broken--one--seed1, a--one--seed1", *faults, "a--one--seed1: profiled",
     ]  # fmt: skip
-    profile = {"arguments": ["--seed_everything", "1"]}
+    profile = {**made_profile(0.5), "arguments": ["--seed_everything", "1"]}
     assert read_json(program / "a--one--seed1" / "job.json") == {**records[1], "profile": profile}
     assert all(
         read_json(program / f"{n}--one--{s}" / "job.json")["profile"] is None
@@ -326,4 +343,4 @@ def test_profiles_that_are_ended_keep_what_is_done(program):
     assert faults == [f"{name}--one--seed1: {why}" for name in ("last", "b")]
     assert lines[1:] == ["a--one--seed1: profiled", *faults]
     kept = [read_json(program / f"{name}--one--seed1" / "job.json")["profile"] for name in ("a", "last", "b")]
-    assert kept == [{"arguments": ["--seed_everything", "1"]}, None, None]
+    assert kept == [{**made_profile(0.5), "arguments": ["--seed_everything", "1"]}, None, None]

@@ -1,10 +1,10 @@
 """Suite files: what they become, and what is said of those that are wrong."""
 
-import json
 import shlex
 
 import pytest
 import yaml
+from made_runs import Row, write_job
 
 from rrsis_zoo.bench.runner import write_suite
 from rrsis_zoo.bench.runs import read_runs
@@ -125,9 +125,8 @@ def test_tables_of_some_seeds(suite, tmp_path):
     """Other jobs that have finished in the folder stay there, and are in no table until they are asked for."""
     read, folder = suite(GOOD), tmp_path / "runs"
     for job in read.jobs():
-        record = {"name": job.name, "model": job.model, "dataset": job.dataset, "seed": job.seed}
-        (folder / job.name).mkdir(parents=True)
-        (folder / job.name / "job.json").write_text(json.dumps({**record, "status": "finished", "result": {}}))
+        folder.mkdir(exist_ok=True)
+        write_job(folder, Row(job.model, 0.5, job.role), job.dataset, job.seed, n=3)
     for part, seeds in ((read.only_seeds([2]), {2}), (read, {1, 2})):
         write_suite(part, folder)
         runs = read_runs(folder)

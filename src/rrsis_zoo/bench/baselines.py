@@ -100,7 +100,7 @@ def run_constant(
         "code": keys.code("baselines"),
     }
     try:
-        earlier = read_job(folder)
+        earlier = read_job(folder, constant_name(dataset))
     except DataFormatError:  # it takes seconds to make it again
         earlier = None
     if earlier is not None and earlier["key"] == key_of(parts) and earlier["status"] == "finished":

@@ -152,7 +152,7 @@ def decide(planned: Planned, folder: Path, retry: bool) -> Decision:
     if planned.fault:
         return Decision("blocked", planned.fault)
     try:
-        record = read_job(folder)
+        record = read_job(folder, planned.job.name)
     except DataFormatError as error:  # perhaps the only trace of days of training: nobody redoes them unasked
         if not retry:
             return Decision("leave", f"{error}; --retry does the job again")
@@ -184,15 +184,19 @@ def decide(planned: Planned, folder: Path, retry: bool) -> Decision:
     return Decision("start", f"changed since then: {', '.join(changed(record['key_parts'], planned.parts))}")
 
 
-def read_job(folder: Path) -> dict[str, Any] | None:
+def read_job(folder: Path, name: str) -> dict[str, Any] | None:
     """Return the content of a folder's ``job.json``; None where there is none.
+
+    Args:
+        folder: of the job.
+        name: of the job.
 
     Raises:
         DataFormatError: it is damaged, or the record of a job of another name.
     """
     path = folder / RECORD
     record = _read(path, JobFile, "run the suite again")
-    if record is not None and record["name"] != folder.name:
+    if record is not None and record["name"] != name:
         raise DataFormatError(f"{path} is the record of {record['name']}: another job's folder was copied here")
     return record
 
@@ -419,9 +423,10 @@ class JobRun:
 
 
 def _is_own(point: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-    """Tell whether the attempt that ended wrote a resume point, by what lay there when it began."""
+    """Tell whether the attempt that ended wrote a resume point, by what lay there when it began; no clock is asked."""
     if "point" in state:
-        return point != state["point"]
+        before = state["point"] or {}
+        return any(point[name] != before.get(name) for name in ("epoch", "step", "cpu_s"))
     return point["time"] >= state["started"]  # a state of before attempts were told apart by their points
 
 
@@ -464,7 +469,7 @@ def cannot_start(planned: Planned, folder: Path) -> dict[str, Any]:
     """
     record = failure(planned, planned.fault)
     try:
-        earlier = read_job(folder)
+        earlier = read_job(folder, planned.job.name)
     except DataFormatError:
         return record  # what it was is not known either
     if earlier is None or earlier["status"] != "finished":

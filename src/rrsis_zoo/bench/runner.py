@@ -28,8 +28,8 @@ from rrsis_zoo.bench.plan import Slot
 from rrsis_zoo.bench.processes import Process, Processes, Usage, last_lines
 from rrsis_zoo.bench.records import Owner, Profile, ProfileList, read_record
 from rrsis_zoo.bench.suites import Suite
-from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, RRSISError
-from rrsis_zoo.files import cannot_write, make_folder, write_bytes, write_json
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError, RRSISError
+from rrsis_zoo.files import make_folder, reason, write_bytes, write_json
 
 PROFILER = "rrsis_zoo.bench.profiles"
 """Module that measures what models cost."""
@@ -184,7 +184,7 @@ def _begin(
 def _earlier(planned: Planned, folder: Path, decision: Decision) -> dict[str, Any]:
     """Return the record that lies in a job's folder; one of a failure where it is damaged."""
     try:
-        record = read_job(folder)
+        record = read_job(folder, planned.job.name)
     except DataFormatError:
         record = None
     return failure(planned, decision.why) if record is None else record
@@ -351,8 +351,12 @@ def _hold(folder: Path, name: str) -> FileLock:
     """
     path = make_folder(folder / _LOCKS) / f"{name}.lock"
     lock = FileLock(path)
-    with cannot_write(path):
+    try:
         lock.acquire(blocking=False)
+    except Timeout:  # an OSError too
+        raise
+    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
+        raise OutputError(f"{path} cannot be locked ({reason(error)})") from error
     return lock
 
 
