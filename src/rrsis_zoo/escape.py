@@ -23,6 +23,7 @@ _ADDRESS = re.compile(r"(?i)(?:\b[a-z][a-z0-9+.-]{0,30}:/|\bwww\.)\S*|[^\s@]{1,6
 _ADDRESS_SIGNS = re.compile(r"[:/.@]")
 # at the start of a line: heading, list, rule, quotation, comment, directive, label
 _OPENING = re.compile(r"#{1,6}(?:\s|$)|[+-](?:\s|$)|[+=-]{2}|=$|>|%|:::|\(.*\)=")
+_CLOSING = re.compile(r"(?<= )#+$")  # of a heading
 _COUNTED = re.compile(r"(\d{1,9})([.)])(?=\s|$)")
 
 _TEX = {
@@ -98,6 +99,7 @@ def markdown(text: str) -> str:
         parts.append(_ADDRESS_SIGNS.sub(r"\\\g<0>", _markdown_signs(address[0])))
         end = address.end()
     text = "".join([*parts, _markdown_signs(text[end:])])
+    text = _CLOSING.sub(r"\\\g<0>", text)
     text = _COUNTED.sub(r"\1\\\2", text, count=1) if _COUNTED.match(text) else text
     return f"\\{text}" if _OPENING.match(text) else text
 

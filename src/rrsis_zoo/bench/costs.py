@@ -75,5 +75,5 @@ def _megabytes(count: int | None) -> Cell:
 
 def _machine(said: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
-    image = f", images of {said['image'][0]} × {said['image'][1]} pixels" if "image" in said else ""
+    image = f", images of {said['image'][0]} × {said['image'][1]} pixels" if said.get("image") else ""
     return f"Measured on {said['device']}, {said['dtype']}, threads: {said['threads']}{image}; {versions}"

@@ -96,6 +96,9 @@ class Result(Strict):
     @classmethod
     def _classes(cls, breakdown: dict[str, Any]) -> dict[str, Any]:
         for name, value in breakdown.items():
+            if name.startswith("per_") != isinstance(value, dict):
+                wanted = "pairs of class and value" if name.startswith("per_") else "one value"
+                raise ValueError(f"{name} must be {wanted}, got {str(value)[:60]!r}")
             for one in value.values() if isinstance(value, dict) else [value]:
                 if not isinstance(one, str):
                     _possible(name, one)

@@ -316,8 +316,8 @@ def _cost(trial: Trial) -> list[Cell]:
         return [Cell("–")] * 3
     if not trial.finished:
         return [Cell(trial.absent)] * 3
-    said = trial.finished[0].result["parameters"]
-    size = [millions(said[name]) for name in ("total", "trained")]
+    said = trial.finished[0].result.get("parameters")
+    size = [Cell("not known")] * 2 if not said else [millions(said[name]) for name in ("total", "trained")]
     minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished if job.record["fit"]]
     if not minutes:
         return [*size, Cell("not known")]
