@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 from made_runs import made_result
 
-from rrsis_zoo.bench.jobs import Goal, JobRun, Planned, cannot_start, decide
+from rrsis_zoo.bench.jobs import Decision, Goal, JobRun, Planned, cannot_start, decide
 from rrsis_zoo.bench.parts import key_of
 from rrsis_zoo.bench.processes import Usage
 from rrsis_zoo.bench.suites import Job
+from rrsis_zoo.errors import OutputError
 from rrsis_zoo.files import read_json, write_json
 
 PARTS = {"configuration": "a", "weights": "b", "data": "c", "protocol": "d", "code": "e"}
@@ -244,3 +245,222 @@ def test_what_cannot_start_keeps_an_earlier_result(tmp_path):
     record = finish(begin(folder), folder)
     assert cannot_start(blocked, folder)["status"] == "failed"
     assert read_json(folder / "job.json") == record
+
+
+# -- what counts as finished -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [143, 130, 129, -15, -2, -1, 138])
+def test_what_a_signal_ended_is_taken_up_again(tmp_path, status):
+    """Whether the process caught it or not: the resume point stays, nothing is recorded, and nobody has to ask."""
+    folder = tmp_path / "job"
+    run = begin(folder)
+    run.command()
+    leave_checkpoints(folder, epoch=3)
+    run.ended(Usage(status, 10.0, 8.0))
+    assert run.stage == "over"
+    record = run.finish()
+    assert (record["status"], record["result"]) == ("interrupted", None)
+    assert record["reason"].startswith("training was interrupted by SIG")
+    assert not (folder / "job.json").exists()
+    assert (folder / "fit" / "version_0" / "checkpoints" / "resume.ckpt").exists()
+    assert decide(planned(), folder, False).why == "goes on after 3 epochs"
+    again = begin(folder)
+    again.command()
+    leave_reached(folder)
+    again.ended(GOOD)
+    again.command()
+    again.ended(Usage(status, 1.0, 1.0))
+    assert again.finish()["reason"].startswith("the test was interrupted by SIG")
+    assert not (folder / "job.json").exists()
+    assert decide(planned(), folder, False).action == "test"
+    assert finish_test(folder)["status"] == "finished"
+
+
+def finish_test(folder):
+    run = begin(folder)
+    run.command()
+    leave_result(folder)
+    run.ended(GOOD)
+    return run.finish()
+
+
+SHORT = {
+    "one epoch less": ({"epochs": 4, "steps": 40}, "after 4 epochs and 40 steps, and should have done 5 epochs"),
+    "the last epoch cut short": ({"steps": 43}, "after 5 epochs and 43 steps"),
+    "stopped by nobody": ({"epochs": 2, "steps": 20, "stopped": True}, "after 2 epochs"),
+    "nothing": (None, "left no reached.json"),
+    "half a file": ("{", "reached.json is not JSON"),
+    "another file": ({"epochs": "5"}, "epochs: "),
+}
+
+
+@pytest.mark.parametrize("how", SHORT)
+def test_status_0_is_no_proof_of_a_whole_training(tmp_path, how):
+    left, said = SHORT[how]
+    folder = tmp_path / "job"
+    run = begin(folder)
+    run.command()
+    checkpoints = leave_checkpoints(folder, epoch=2)
+    if isinstance(left, dict):
+        leave_reached(folder, **left)
+    elif left:
+        (folder / "fit" / "version_0" / "reached.json").write_text(left)
+    run.ended(GOOD)
+    record = run.finish()
+    assert record["status"] == "interrupted"
+    assert said in record["reason"]
+    assert not (folder / "job.json").exists()
+    assert (checkpoints / "resume.ckpt").exists()
+    assert decide(planned(), folder, False).action == "resume"
+
+
+def test_what_an_earlier_attempt_reached_is_not_taken_for_this_ones(tmp_path):
+    folder = tmp_path / "job"
+    begin(folder).command()
+    leave_checkpoints(folder)
+    leave_reached(folder)
+    run = begin(folder)
+    run.command()
+    run.ended(GOOD)
+    assert "left no reached.json" in run.finish()["reason"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "left"),
+    [
+        ({"epochs": None, "steps": 33}, {"epochs": 3, "steps": 33}),
+        ({"epochs": 9, "steps": 33}, {"epochs": 3, "steps": 33}),
+        ({"may_stop": True}, {"epochs": 2, "steps": 20, "stopped": True}),
+        ({"epochs": None, "may_stop": True}, {"epochs": 2, "steps": 17, "stopped": True}),
+        ({}, {"steps_an_epoch": None, "steps": 7}),
+    ],
+    ids=["by steps", "by steps before epochs", "early stopping", "a limit of time", "steps an epoch not known"],
+)
+def test_other_ends_of_a_training(tmp_path, goal, left):
+    folder, plan = tmp_path / "job", replace(planned(), goal=replace(GOAL, **goal))
+    run = begin(folder, plan)
+    run.command()
+    leave_reached(folder, **left)
+    run.ended(GOOD)
+    assert run.stage == "test"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"partial": {"n": 45, "of": 3481}}, "only 45 of 3,481 samples were scored"),
+        ({"untrained": True}, "the model was not trained"),
+        ({"n": 44, "metrics": {"n": 44}}, "its n is 44, expected 45"),
+        ({"annotations_sha256": "cd" * 32}, "its annotations_sha256 is"),
+        ({"protocol": "lavt480"}, "its protocol is 'lavt480', expected 'canonical'"),
+        ({"split": "train"}, "its split is 'train'"),
+        ({"metrics": {"oiou": 900.0}}, "oiou must be from 0 to 100"),
+    ],
+)
+def test_a_test_that_is_not_the_jobs_is_no_result(tmp_path, said, reason):
+    folder = tmp_path / "job"
+    run = begin(folder)
+    run.command()
+    leave_reached(folder)
+    run.ended(GOOD)
+    run.command()
+    leave_result(folder, **said)
+    run.ended(GOOD)
+    record = run.finish()
+    assert (record["status"], record["result"]) == ("failed", None)
+    assert reason in record["reason"]
+
+
+def test_a_clock_that_is_set_back_loses_nothing(tmp_path):
+    """An attempt's point is told by what it says, not by when: here it seems to be older than the attempt."""
+    folder = tmp_path / "job"
+    begin(folder).command()
+    leave_checkpoints(folder, epoch=1, step=10, cpu_s=5.0, when=time.time() - 3600)
+    run = begin(folder)
+    run.command()
+    leave_checkpoints(folder, epoch=2, step=20, cpu_s=4.0, when=time.time() - 7200)
+    run = begin(folder)
+    run.command()  # killed before a point of its own
+    record = finish(begin(folder), folder)
+    assert record["fit"]["cpu_s"] == 5.0 + 4.0 + GOOD.cpu_s
+    assert record["fit"]["wall_s"] == GOOD.wall_s  # what a clock says that was set is not added
+    assert record["fit"]["resumed"] == 3
+
+
+# -- what is damaged ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 100_000, '{"key": 3}', "\x00"])
+def test_damaged_files_of_a_job(tmp_path, text):
+    """``job.json`` may be all that is left of days of work: nobody redoes it unasked. Others are as if not there."""
+    folder = tmp_path / "job"
+    finish(begin(folder), folder)
+    (folder / "job.json").write_text(text)
+    left = decide(planned(), folder, False)
+    assert left.action == "leave"
+    assert str(folder / "job.json") in left.why
+    assert left.why.endswith("--retry does the job again")
+    assert decide(planned(), folder, True).action == "start"
+    assert cannot_start(replace(planned(), fault="no data"), folder)["reason"] == "no data"
+    assert (folder / "job.json").read_text() == text
+    begin(folder, retry=True).command()
+    checkpoints = leave_checkpoints(folder)
+    (checkpoints / "resume.json").write_text(text)
+    assert decide(planned(), folder, False).why == "goes on after some epochs"
+    assert begin(folder).command().arguments[-1].endswith("resume.ckpt")
+    (folder / "state.json").write_text(text)
+    again = decide(planned(), folder, False)
+    assert again.action == "start"
+    assert str(folder / "state.json") in again.why
+    assert finish(begin(folder), folder)["status"] == "finished"
+
+
+def test_the_folder_of_another_job_is_no_result_of_this_one(tmp_path):
+    folder = tmp_path / "job"
+    finish(begin(folder), folder)
+    other = replace(planned(), job=replace(planned().job, model="other"))
+    assert "is the record of small--one--seed1" in decide(other, folder, False).why
+
+
+def test_a_state_of_an_earlier_version_is_gone_on_with(tmp_path):
+    folder = tmp_path / "job"
+    begin(folder).command()
+    leave_checkpoints(folder, cpu_s=5.0)
+    state = read_json(folder / "state.json")
+    del state["point"]
+    write_json(folder / "state.json", state)
+    (folder / "fit" / "version_0" / "metrics.until-20.csv").write_text("step,train/loss\n9,3.0\n")
+    assert finish(begin(folder), folder)["fit"]["cpu_s"] == 5.0 + GOOD.cpu_s
+    assert (folder / "fit" / "version_0" / "metrics.csv").read_text().split() == ["step,train/loss", "9,3.0"]
+
+
+def test_a_log_is_whole_wherever_the_kill_came(tmp_path):
+    """Rows that are logged twice, a row that was cut short, an attempt that left none, new columns."""
+    folder = tmp_path / "job"
+    log = folder / "fit" / "version_0" / "metrics.csv"
+    begin(folder).command()
+    leave_checkpoints(folder, step=20, epoch=1)
+    log.write_text("step,train/loss\n9,3.0\n19,2.0\n29,1.5\n29,")
+    run = begin(folder)  # goes on from step 20: the row of step 29 will be written again
+    run.command()
+    run = begin(folder)  # killed before it logged anything
+    run.command()
+    log.write_text("step,train/loss,val/miou\n29,1.25,\n29,,7.0\n39,1.0,\n")
+    leave_reached(folder)
+    run.ended(GOOD)
+    assert list(csv.reader(log.open())) == [
+        ["step", "train/loss", "val/miou"], ["9", "3.0", ""], ["19", "2.0", ""], ["29", "1.25", ""], ["29", "", "7.0"],
+        ["39", "1.0", ""],
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_written_is_one_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file/job cannot be written"):
+        JobRun(planned(), tmp_path / "file" / "job", Decision("start", ""))
+    folder = tmp_path / "job"
+    run = begin(folder)
+    (folder / "state.json").mkdir()
+    with pytest.raises(OutputError, match=r"state\.json cannot be written \(it is a folder\)"):
+        run.command()
