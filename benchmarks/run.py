@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from rrsis_zoo.bench.signals import Stopped, stoppable
+from rrsis_zoo import signals
 from rrsis_zoo.bench.suites import Job, Suite, read_suite
 from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
 from rrsis_zoo.files import make_folder, writing
@@ -170,13 +170,18 @@ def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -
             small.save(path, "PNG", optimize=True)
 
 
+def script() -> int:
+    """Do what ``main`` does; a signal ends it with what is under way, and its status says so."""
+    with signals.handled():
+        try:
+            return main()
+        except RRSISError as error:
+            print(f"benchmark: {error}", file=sys.stderr)
+            return 2
+        except signals.Interrupted as asked:
+            asked.note = "the same command goes on from the last checkpoints"
+            raise
+
+
 if __name__ == "__main__":
-    try:
-        with stoppable():
-            sys.exit(main())
-    except RRSISError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Stopped as stopped:
-        print(f"\nbenchmark: stopped by {stopped}; the same command goes on from the last checkpoints", file=sys.stderr)
-        sys.exit(stopped.status)
+    sys.exit(script())

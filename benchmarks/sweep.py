@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rrsis_zoo.bench.signals import Stopped, stoppable
+from rrsis_zoo import signals
 from rrsis_zoo.bench.sweeps import Study, read_sweep
 from rrsis_zoo.errors import ConfigError, RRSISError
 
@@ -34,13 +34,18 @@ def main() -> int:
     return 0
 
 
+def script() -> int:
+    """Do what ``main`` does; a signal ends it with what is under way, and its status says so."""
+    with signals.handled():
+        try:
+            return main()
+        except RRSISError as error:
+            print(f"sweep: {error}", file=sys.stderr)
+            return 2
+        except signals.Interrupted as asked:
+            asked.note = "the same command goes on from here"
+            raise
+
+
 if __name__ == "__main__":
-    try:
-        with stoppable():
-            sys.exit(main())
-    except RRSISError as error:
-        print(f"sweep: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Stopped as stopped:
-        print(f"sweep: stopped by {stopped}; the same command goes on from here", file=sys.stderr)
-        sys.exit(stopped.status)
+    sys.exit(script())

@@ -161,9 +161,10 @@ for epoch in range(4):
         writer.writeheader()
         writer.writerows(rows)
     time.sleep(float(options.get("--model.init_args.pause", 0)))
-asked = {"max_epochs": 4, "max_steps": None, "may_stop": False, "stopped": False}
-done = {"epochs": 4, "steps": 8, "steps_an_epoch": 2}
-(folder / "reached.json").write_text(json.dumps({**asked, **done}))
+(folder / "config.yaml").write_text("trainer: {max_epochs: 4, max_steps: -1}")
+(folder / "checkpoints").mkdir()
+done = {"epoch": 4, "step": 8, "finished": True, "cpu_s": 1.0, "time": 1.0}
+(folder / "checkpoints" / "resume.json").write_text(json.dumps(done))
 """
 
 

@@ -1,6 +1,5 @@
 """What is to be done with a job, and what its folder says while it is under way. No process is started here."""
 
-import csv
 import json
 import time
 from dataclasses import replace
@@ -43,15 +42,16 @@ def leave_checkpoints(folder, epoch=3, step=30, cpu_s=5.0, when=None):
     return place
 
 
-def leave_reached(folder, epochs=5, steps=50, **more):
+def leave_end(folder, epoch=5, step=50, finished=True, **more):
     """As the training does when it ends by itself; ten steps an epoch."""
-    said = {"epochs": epochs, "steps": steps, "steps_an_epoch": 10, "max_epochs": 5, "max_steps": None}
-    write_json(folder / "fit" / "version_0" / "reached.json", {**said, "stopped": False, "may_stop": False, **more})
+    place = leave_checkpoints(folder, epoch, step)
+    write_json(place / "resume.json", {**read_json(place / "resume.json"), "finished": finished, **more})
+    return place
 
 
 def finish(run, folder):
     run.command()
-    leave_reached(folder)
+    leave_end(folder)
     run.ended(GOOD)
     run.command()
     leave_result(folder)
@@ -74,9 +74,7 @@ def test_from_new_to_finished(tmp_path):
     assert "--trainer.max_epochs 5" in said
     assert "--trainer.callbacks+ rrsis_zoo.training.resume.ResumePoint" in said
     assert "--ckpt_path" not in said
-    assert "--trainer.callbacks+ rrsis_zoo.bench.reached.Reached" in said
-    checkpoints = leave_checkpoints(folder)
-    leave_reached(folder)
+    checkpoints = leave_end(folder)
     run.ended(GOOD)
     assert run.stage == "test"
     assert [p.name for p in checkpoints.iterdir()] == ["best.ckpt"]  # nothing is left to resume
@@ -142,8 +140,7 @@ def test_a_failed_test_is_retried_without_training(tmp_path):
     folder = tmp_path / "job"
     run = begin(folder)
     run.command()
-    leave_checkpoints(folder)
-    leave_reached(folder)
+    leave_end(folder)
     run.ended(GOOD)
     run.command()
     run.ended(replace(BAD, status=-9))
@@ -164,7 +161,7 @@ def test_a_test_without_results_is_a_failure(tmp_path):
     run = begin(folder)
     for _ in range(2):
         run.command()
-        leave_reached(folder)
+        leave_end(folder)
         run.ended(GOOD)
     assert run.finish()["reason"] == "the test left no test.json"
 
@@ -194,8 +191,7 @@ def test_killed_in_the_test(tmp_path):
     folder = tmp_path / "job"
     run = begin(folder)
     run.command()
-    leave_checkpoints(folder)
-    leave_reached(folder)
+    leave_end(folder)
     run.ended(GOOD)
     run.command()
     (folder / "test" / "version_0").mkdir(parents=True)
@@ -213,25 +209,6 @@ def test_a_moved_folder_starts_again(tmp_path):
     leave_checkpoints(tmp_path / "job")
     (tmp_path / "job").rename(tmp_path / "moved")
     assert decide(planned(), tmp_path / "moved", False).action == "start"
-
-
-def test_the_log_of_an_interrupted_training_is_whole(tmp_path):
-    folder = tmp_path / "job"
-    log = folder / "fit" / "version_0" / "metrics.csv"
-    begin(folder).command()
-    leave_checkpoints(folder, step=20, when=time.time() + 1)
-    log.write_text("step,train/loss\n9,3.0\n19,2.0\n29,1.5\n")  # ten steps beyond the checkpoint: they are done again
-    run = begin(folder)
-    assert not log.exists()
-    run.command()
-    log.write_text("step,train/loss,val/miou\n29,1.4,\n29,,7.0\n")
-    leave_reached(folder)
-    run.ended(GOOD)
-    rows = list(csv.DictReader(log.open()))
-    assert [(row["step"], row["train/loss"], row["val/miou"]) for row in rows] == [
-        ("9", "3.0", ""), ("19", "2.0", ""), ("29", "1.4", ""), ("29", "", "7.0"),
-    ]  # fmt: skip
-    assert [path.name for path in log.parent.glob("metrics*")] == ["metrics.csv"]
 
 
 def test_what_cannot_start_keeps_an_earlier_result(tmp_path):
@@ -267,7 +244,7 @@ def test_what_a_signal_ended_is_taken_up_again(tmp_path, status):
     assert decide(planned(), folder, False).why == "goes on after 3 epochs"
     again = begin(folder)
     again.command()
-    leave_reached(folder)
+    leave_end(folder)
     again.ended(GOOD)
     again.command()
     again.ended(Usage(status, 1.0, 1.0))
@@ -286,12 +263,13 @@ def finish_test(folder):
 
 
 SHORT = {
-    "one epoch less": ({"epochs": 4, "steps": 40}, "after 4 epochs and 40 steps, and should have done 5 epochs"),
-    "the last epoch cut short": ({"steps": 43}, "after 5 epochs and 43 steps"),
-    "stopped by nobody": ({"epochs": 2, "steps": 20, "stopped": True}, "after 2 epochs"),
-    "nothing": (None, "left no reached.json"),
-    "half a file": ("{", "reached.json is not JSON"),
-    "another file": ({"epochs": "5"}, "epochs: "),
+    "one epoch less": ({"epoch": 4, "step": 40}, "after 4 epochs and 40 steps, and should have done 5 epochs"),
+    "the last epoch cut short": ({"epoch": 4, "batch": 9, "step": 49}, "after 4 epochs and 49 steps"),
+    "stopped by nobody": ({"epoch": 2, "step": 20}, "after 2 epochs"),
+    "not at its end": ({"finished": False}, "after 5 epochs"),
+    "nothing": (None, "left no resume.json"),
+    "half a file": ("{", "resume.json is not JSON"),
+    "another file": ({"epoch": "5"}, "epoch: "),
 }
 
 
@@ -301,11 +279,11 @@ def test_status_0_is_no_proof_of_a_whole_training(tmp_path, how):
     folder = tmp_path / "job"
     run = begin(folder)
     run.command()
-    checkpoints = leave_checkpoints(folder, epoch=2)
-    if isinstance(left, dict):
-        leave_reached(folder, **left)
-    elif left:
-        (folder / "fit" / "version_0" / "reached.json").write_text(left)
+    checkpoints = leave_end(folder, **left if isinstance(left, dict) else {})
+    if left is None:
+        (checkpoints / "resume.json").unlink()
+    elif isinstance(left, str):
+        (checkpoints / "resume.json").write_text(left)
     run.ended(GOOD)
     record = run.finish()
     assert record["status"] == "interrupted"
@@ -315,33 +293,21 @@ def test_status_0_is_no_proof_of_a_whole_training(tmp_path, how):
     assert decide(planned(), folder, False).action == "resume"
 
 
-def test_what_an_earlier_attempt_reached_is_not_taken_for_this_ones(tmp_path):
-    folder = tmp_path / "job"
-    begin(folder).command()
-    leave_checkpoints(folder)
-    leave_reached(folder)
-    run = begin(folder)
-    run.command()
-    run.ended(GOOD)
-    assert "left no reached.json" in run.finish()["reason"]
-
-
 @pytest.mark.parametrize(
     ("goal", "left"),
     [
-        ({"epochs": None, "steps": 33}, {"epochs": 3, "steps": 33}),
-        ({"epochs": 9, "steps": 33}, {"epochs": 3, "steps": 33}),
-        ({"may_stop": True}, {"epochs": 2, "steps": 20, "stopped": True}),
-        ({"epochs": None, "may_stop": True}, {"epochs": 2, "steps": 17, "stopped": True}),
-        ({}, {"steps_an_epoch": None, "steps": 7}),
+        ({"epochs": None, "steps": 33}, {"epoch": 3, "step": 33}),
+        ({"epochs": 9, "steps": 33}, {"epoch": 3, "step": 33}),
+        ({"may_stop": True}, {"epoch": 2, "step": 20}),
+        ({"epochs": None, "may_stop": True}, {"epoch": 2, "step": 17}),
     ],
-    ids=["by steps", "by steps before epochs", "early stopping", "a limit of time", "steps an epoch not known"],
+    ids=["by steps", "by steps before epochs", "early stopping", "a limit of time"],
 )
 def test_other_ends_of_a_training(tmp_path, goal, left):
     folder, plan = tmp_path / "job", replace(planned(), goal=replace(GOAL, **goal))
     run = begin(folder, plan)
     run.command()
-    leave_reached(folder, **left)
+    leave_end(folder, **left)
     run.ended(GOOD)
     assert run.stage == "test"
 
@@ -362,7 +328,7 @@ def test_a_test_that_is_not_the_jobs_is_no_result(tmp_path, said, reason):
     folder = tmp_path / "job"
     run = begin(folder)
     run.command()
-    leave_reached(folder)
+    leave_end(folder)
     run.ended(GOOD)
     run.command()
     leave_result(folder, **said)
@@ -421,38 +387,6 @@ def test_the_folder_of_another_job_is_no_result_of_this_one(tmp_path):
     finish(begin(folder), folder)
     other = replace(planned(), job=replace(planned().job, model="other"))
     assert "is the record of small--one--seed1" in decide(other, folder, False).why
-
-
-def test_a_state_of_an_earlier_version_is_gone_on_with(tmp_path):
-    folder = tmp_path / "job"
-    begin(folder).command()
-    leave_checkpoints(folder, cpu_s=5.0)
-    state = read_json(folder / "state.json")
-    del state["point"]
-    write_json(folder / "state.json", state)
-    (folder / "fit" / "version_0" / "metrics.until-20.csv").write_text("step,train/loss\n9,3.0\n")
-    assert finish(begin(folder), folder)["fit"]["cpu_s"] == 5.0 + GOOD.cpu_s
-    assert (folder / "fit" / "version_0" / "metrics.csv").read_text().split() == ["step,train/loss", "9,3.0"]
-
-
-def test_a_log_is_whole_wherever_the_kill_came(tmp_path):
-    """Rows that are logged twice, a row that was cut short, an attempt that left none, new columns."""
-    folder = tmp_path / "job"
-    log = folder / "fit" / "version_0" / "metrics.csv"
-    begin(folder).command()
-    leave_checkpoints(folder, step=20, epoch=1)
-    log.write_text("step,train/loss\n9,3.0\n19,2.0\n29,1.5\n29,")
-    run = begin(folder)  # goes on from step 20: the row of step 29 will be written again
-    run.command()
-    run = begin(folder)  # killed before it logged anything
-    run.command()
-    log.write_text("step,train/loss,val/miou\n29,1.25,\n29,,7.0\n39,1.0,\n")
-    leave_reached(folder)
-    run.ended(GOOD)
-    assert list(csv.reader(log.open())) == [
-        ["step", "train/loss", "val/miou"], ["9", "3.0", ""], ["19", "2.0", ""], ["29", "1.25", ""], ["29", "", "7.0"],
-        ["39", "1.0", ""],
-    ]  # fmt: skip
 
 
 def test_what_cannot_be_written_is_one_error(tmp_path):

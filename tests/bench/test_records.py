@@ -15,7 +15,6 @@ from rrsis_zoo.bench.records import (
     Point,
     Profile,
     ProfileList,
-    Reach,
     Result,
     State,
     SuiteFile,
@@ -148,10 +147,6 @@ FILES = {
         "resumed": 0, "fit": SPENT,
     },
     Point: {"epoch": 1, "step": 10, "cpu_s": 2.0, "time": 1.7e9},
-    Reach: {
-        "epochs": 1, "steps": 10, "steps_an_epoch": 10, "max_epochs": 1, "max_steps": None, "stopped": False,
-        "may_stop": False,
-    },
     SuiteFile: {
         "name": "s", "title": "T", "caption": "C", "seeds": [1], "datasets": [{"name": "d", "title": "D"}],
         "models": [{"name": "m", "title": "M", "role": "method", "against": []}],

@@ -55,7 +55,7 @@ PROGRAM = """
         sys.exit(2)
     home = Path(__file__).parent
     if command == "fit":
-        (place.parent / "reached.json").write_text((home / "reached.json").read_text())
+        (place / "resume.json").write_text((home / "resume.json").read_text())
     if command == "test":
         place = folder / "test" / "version_0"
         place.mkdir(parents=True)
@@ -63,10 +63,7 @@ PROGRAM = """
 """
 RESULT = made_result("one", 0.5, 1)
 GOAL = Goal(2, None, False, "canonical", "test", RESULT["n"], RESULT["annotations_sha256"])
-REACHED = {
-    "epochs": 2, "steps": 20, "steps_an_epoch": 10, "max_epochs": 2, "max_steps": None, "stopped": False,
-    "may_stop": False,
-}  # fmt: skip
+POINT = {"epoch": 2, "step": 20, "finished": True, "cpu_s": 1.0, "time": 1.7e9}
 
 PROFILES = """
     import json, os, signal, sys, time
@@ -98,7 +95,7 @@ def program(tmp_path, monkeypatch):
     modules.mkdir()
     (modules / "fake_rrsis.py").write_text(textwrap.dedent(PROGRAM))
     (modules / "fake_profiles.py").write_text(textwrap.dedent(PROFILES))
-    for name, content in (("test", RESULT), ("reached", REACHED), ("profile", made_profile(0.5))):
+    for name, content in (("test", RESULT), ("resume", POINT), ("profile", made_profile(0.5))):
         write_json(modules / f"{name}.json", content)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(modules), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setattr(jobs_module, "PROGRAM", "fake_rrsis")

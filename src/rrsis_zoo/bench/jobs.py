@@ -3,15 +3,12 @@
 Its folder holds ``job.json`` (written when it ends), ``fit.log``, ``test.log``, and the folders of training and test.
 While it is under way ``state.json`` says how far it is; what of it survives a kill is enough to go on.
 
-A process that ends with status 0 proves nothing: a training counts as finished when it has come as far as was planned
-(``reached.json``, see `rrsis_zoo.bench.reached`), a test when its record is about the whole split.
+A process that ends with status 0 proves nothing: a training counts as finished when its last resume point is its end,
+as far as was planned, and a test when its record is about the whole split.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -21,10 +18,10 @@ from typing import Any, Literal
 
 from rrsis_zoo.bench.parts import changed
 from rrsis_zoo.bench.processes import Usage
-from rrsis_zoo.bench.records import JobFile, Point, Reach, Result, State, read_record, unfit
+from rrsis_zoo.bench.records import JobFile, Point, Result, State, read_record, unfit
 from rrsis_zoo.bench.suites import Job
 from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.files import cannot_write, make_folder, read_text, write_json, write_text
+from rrsis_zoo.files import cannot_write, make_folder, write_json
 from rrsis_zoo.schema import Strict
 
 SCHEMA = 1
@@ -36,10 +33,8 @@ PROGRAM = "rrsis_zoo.cli"
 _CHECKPOINTS = Path("fit/version_0/checkpoints")
 _RESUME = _CHECKPOINTS / "resume.ckpt"
 _POINT = _CHECKPOINTS / "resume.json"
-_REACHED = Path("fit/version_0/reached.json")
-_LOG = Path("fit/version_0/metrics.csv")
 _RESULT = Path("test/version_0/test.json")
-_CALLBACKS = ("rrsis_zoo.training.resume.ResumePoint", "rrsis_zoo.bench.reached.Reached")
+_CALLBACK = "rrsis_zoo.training.resume.ResumePoint"
 
 
 @dataclass(frozen=True)
@@ -62,9 +57,9 @@ class Goal:
     samples: int
     annotations: str
 
-    def short_of(self, reached: Reach) -> str:
-        """Return what a training lacks, in words; nothing if it came to its end."""
-        return short_of(reached, self.epochs, self.steps, self.may_stop)
+    def short_of(self, point: Point) -> str:
+        """Return what a training lacks that ended here, in words; nothing if it came to its end."""
+        return short_of(point, self.epochs, self.steps, self.may_stop)
 
     def fault(self, result: Mapping[str, Any]) -> str:
         """Return why a ``test.json`` is not the result of this job; nothing if it is."""
@@ -81,23 +76,42 @@ class Goal:
         return ""
 
 
-def short_of(reached: Reach, epochs: int | None, steps: int | None, may_stop: bool) -> str:
+def ends_of(trainer: Mapping[str, Any]) -> tuple[int | None, int | None, bool]:
+    """Return when a training ends: epochs, steps, and whether it may end before, as `Goal` says it.
+
+    Args:
+        trainer: its section of a configuration.
+    """
+    epochs, steps = (None if n is None or n < 0 else n for n in (trainer["max_epochs"], trainer["max_steps"]))
+    timed = trainer.get("max_time") is not None
+    if trainer["max_epochs"] is None and steps is None and not timed:
+        epochs = 1000  # Lightning's, where nothing is said
+    callbacks = trainer.get("callbacks") or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    return epochs, steps, timed or any(_may_stop(callback["class_path"]) for callback in callbacks)
+
+
+def _may_stop(class_path: str) -> bool:
+    """Tell whether a callback may end a training early: by a score, by the clock, or for all we know."""
+    package, _, name = class_path.rpartition(".")
+    ours = package.partition(".")[0] in ("lightning", "pytorch_lightning", "rrsis_zoo")
+    return not ours or name in ("EarlyStopping", "Timer")
+
+
+def short_of(point: Point, epochs: int | None, steps: int | None, may_stop: bool) -> str:
     """Return how far a training came, in words, if that is not where it should have ended; else nothing.
 
     Args:
-        reached: by the training.
+        point: its last resume point.
         epochs, steps: when it should end, see `Goal`.
-        may_stop: whether it may have ended before, if something asked it to.
+        may_stop: whether it may have ended before.
     """
-    if steps is not None and reached.steps >= steps:
+    there = (epochs is not None and point.epoch >= epochs) or (steps is not None and point.step >= steps)
+    if point.finished and (there or may_stop):
         return ""
-    if epochs is not None and reached.epochs >= epochs and reached.steps >= epochs * (reached.steps_an_epoch or 0):
-        return ""
-    if reached.stopped and may_stop:
-        return ""
-    ends = [f"{n} {what}" for n, what in ((epochs, "epochs"), (steps, "steps")) if n is not None]
-    planned = " or ".join(ends) or "until something stops it"
-    return f"it ended after {reached.epochs} epochs and {reached.steps} steps, and should have done {planned}"
+    done = f"it ended after {_counted(point.epoch, 'epoch')} and {_counted(point.step, 'step')}"
+    ends = [_counted(n, what) for n, what in ((epochs, "epoch"), (steps, "step")) if n is not None]
+    return f"{done}, and should have done {' or '.join(ends)}" if ends else f"{done}, and nothing had stopped it"
 
 
 @dataclass(frozen=True)
@@ -300,11 +314,9 @@ class JobRun:
         ]  # fmt: skip
         arguments = [self.stage, *self.planned.arguments, *places]
         if self.stage == "fit":
-            arguments += [part for callback in _CALLBACKS for part in ("--trainer.callbacks+", callback)]
+            arguments += ["--trainer.callbacks+", _CALLBACK]
             if (folder / _RESUME).is_file():
                 arguments += ["--ckpt_path", str(folder / _RESUME)]
-            with cannot_write(folder / _REACHED):
-                (folder / _REACHED).unlink(missing_ok=True)  # of an attempt that did not come to its end
             self._state |= {"started": time.time(), "point": _read_point(folder)}
             self._save()
         else:
@@ -325,7 +337,7 @@ class JobRun:
 
     def _fit_ended(self, usage: Usage) -> None:
         self._fit = usage
-        if usage.interrupted:
+        if usage.interruption:
             self.interrupted = usage.reason("training")
         elif usage.status:
             self._fault = usage.reason("training")
@@ -333,7 +345,6 @@ class JobRun:
             self.interrupted = self._unfinished()
         if self.stage == "over":
             return  # the resume point stays
-        _join_logs(self.folder / _LOG)
         spent = self._state["spent"]
         self._state["fit"] = {
             **usage.plain(),
@@ -349,16 +360,16 @@ class JobRun:
     def _unfinished(self) -> str:
         """Return why a training that ended with status 0 is not at its end; nothing if it is."""
         try:
-            said = _read(self.folder / _REACHED, Reach, "it was cut short")
+            said = _read(self.folder / _POINT, Point, "it was cut short")
         except DataFormatError as error:
             return f"training ended with status 0, and how far it came is not known: {error}"
         if said is None:
-            return f"training ended with status 0 and left no {_REACHED.name}: it did not come to its end"
-        short = self._goal.short_of(Reach(**said))
+            return f"training ended with status 0 and left no {_POINT.name}: it did not come to its end"
+        short = self._goal.short_of(Point(**said))
         return f"training ended with status 0, but {short}" if short else ""
 
     def _test_ended(self, usage: Usage) -> None:
-        if usage.interrupted:
+        if usage.interruption:
             self.interrupted = usage.reason("the test")
             return
         self._test = usage
@@ -401,12 +412,8 @@ class JobRun:
         return record
 
     def _go_on(self) -> None:
-        """Count what the interrupted attempt did up to its last checkpoint, and keep its log."""
+        """Count what the interrupted attempt did up to its last resume point."""
         state, done = self._state, _read_point(self.folder)
-        log = self.folder / _LOG
-        if log.is_file():  # the logger begins a new one
-            with cannot_write(log):
-                os.replace(log, log.with_name(f"metrics.part-{len(_parts(log)) + 1}.csv"))
         state["resumed"] += 1
         if done is not None and _is_own(done, state):
             spent = state["spent"]
@@ -424,10 +431,8 @@ class JobRun:
 
 def _is_own(point: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
     """Tell whether the attempt that ended wrote a resume point, by what lay there when it began; no clock is asked."""
-    if "point" in state:
-        before = state["point"] or {}
-        return any(point[name] != before.get(name) for name in ("epoch", "step", "cpu_s"))
-    return point["time"] >= state["started"]  # a state of before attempts were told apart by their points
+    before = state["point"] or {}
+    return any(point.get(name) != before.get(name) for name in ("epoch", "batch", "step", "cpu_s"))
 
 
 def _remove(folder: Path) -> None:
@@ -475,52 +480,3 @@ def cannot_start(planned: Planned, folder: Path) -> dict[str, Any]:
     if earlier is None or earlier["status"] != "finished":
         write_json(folder / RECORD, record)
     return record
-
-
-# -- logs --------------------------------------------------------------------------------------------------------------
-
-
-def _parts(log: Path) -> list[Path]:
-    """Return the logs of attempts that were interrupted, the first one first."""
-    found = [(int(p.stem.rpartition("-")[2]), p) for p in log.parent.glob("metrics.*-*.csv") if _numbered(p)]
-    return [path for _, path in sorted(found)]
-
-
-def _numbered(path: Path) -> bool:
-    kind, _, number = path.stem.removeprefix("metrics.").partition("-")
-    return kind in ("part", "until") and number.isdecimal()  # `until`: of earlier versions, by the step
-
-
-def _join_logs(log: Path) -> None:
-    """Put the parts of an interrupted training's log together, as one that was not interrupted would have it.
-
-    What an attempt logged after its last checkpoint is logged again by the next one, under the same step and in the
-    same columns: the later row takes the earlier one's place.
-    """
-    parts = _parts(log)
-    if not parts:
-        return
-    rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for path in [*parts, log]:
-        for row in _rows(path):
-            rows[(row["step"], *sorted(name for name, value in row.items() if value))] = row
-    columns = sorted({name for row in rows.values() for name in row})
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(rows.values())
-    write_text(log, out.getvalue())
-    for path in parts:
-        with cannot_write(path):
-            path.unlink()
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a log, without one that a kill has cut short; none where there is no log."""
-    try:
-        text = read_text(path)
-    except MissingDataError:
-        return []  # interrupted after the last epoch: nothing was left to log
-    whole = text[: text.rfind("\n") + 1]
-    rows = csv.DictReader(io.StringIO(whole, newline=""))
-    return [row for row in rows if row.get("step") and None not in row and None not in row.values()]

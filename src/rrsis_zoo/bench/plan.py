@@ -6,10 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from rrsis_zoo.bench.jobs import Decision, Goal, Planned
+from rrsis_zoo.bench.jobs import Decision, Goal, Planned, ends_of
 from rrsis_zoo.bench.parts import key_of
 from rrsis_zoo.bench.reserved import settings_fault
 from rrsis_zoo.bench.suites import Job, Suite
@@ -75,19 +74,11 @@ def goal_of(config: Mapping[str, Any], keys: Keys) -> Goal:
     Raises:
         MissingDataError, DataFormatError: as the dataset's reader.
     """
-    from rrsis_zoo.bench.reached import limit, may_stop
-
-    trainer, data = config["trainer"], config["data"]
-    epochs, steps = limit(trainer["max_epochs"]), limit(trainer["max_steps"])
-    timed = trainer["max_time"] is not None
-    if trainer["max_epochs"] is None and steps is None and not timed:
-        epochs = 1000  # Lightning's, where nothing is said
-    kinds = [resolve_name(callback["class_path"]) for callback in trainer["callbacks"] or []]
+    data = config["data"]
     protocol = get_protocol(config["model"]["init_args"]["protocol"])
     ids, annotations = keys.split(data, data["test_split"])
     samples = sum(protocol.counted(ids))
-    stops = timed or any(map(may_stop, kinds))
-    return Goal(epochs, steps, stops, protocol.name, data["test_split"], samples, annotations)
+    return Goal(*ends_of(config["trainer"]), protocol.name, data["test_split"], samples, annotations)
 
 
 def slots(planned: Sequence[Planned], at_once: int) -> list[Slot]:

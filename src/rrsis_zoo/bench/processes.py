@@ -15,8 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from rrsis_zoo.bench.child import PARENT
-from rrsis_zoo.bench.signals import interruption
 from rrsis_zoo.files import cannot_write, make_folder
+
+INTERRUPTIONS = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGALRM}
+)
+"""Signals by which a process ends through no fault of its own: others asked it to end, or its time was up."""
 
 GRACE_S = 25.0
 """Seconds that processes have to end in order, with a point to resume from; SLURM grants 30 by default."""
@@ -42,9 +46,10 @@ class Usage:
     end: list[str] = field(default_factory=list)
 
     @property
-    def interrupted(self) -> bool:
-        """Whether somebody asked it to end before its time."""
-        return interruption(self.status) is not None
+    def interruption(self) -> signal.Signals | None:
+        """The signal of `INTERRUPTIONS` that ended it, whether it was caught (128 more than its number) or not."""
+        number = -self.status if self.status < 0 else self.status - 128
+        return next((one for one in INTERRUPTIONS if one == number), None)
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -52,8 +57,8 @@ class Usage:
 
     def reason(self, what: str) -> str:
         """Return in one sentence why it failed: our own error's line where there is one."""
-        if asked := interruption(self.status):
-            return f"{what} was interrupted by {asked.name}"
+        if self.interruption is not None:
+            return f"{what} was interrupted by {self.interruption.name}"
         if self.status < 0:
             name = signal.Signals(-self.status).name
             hint = " (was there enough memory?)" if self.status == -signal.SIGKILL else ""

@@ -230,18 +230,22 @@ class JobFile(Strict):
 
 
 class Point(Strict):
-    """``resume.json``: where a training can go on.
+    """``resume.json``: where a training can go on, see `rrsis_zoo.training.resume.ResumePoint`.
 
     Attributes:
         epoch: epochs done.
+        batch: batches done of the next one.
         step: optimiser steps done.
+        finished: whether the training came to its end.
         cpu_s: processor time of the attempt up to here.
         wall_s: time on the clock of the attempt up to here, None where it does not say.
         time: Unix time of writing.
     """
 
     epoch: Count
+    batch: Count = 0
     step: Count
+    finished: bool = False
     cpu_s: Seconds
     wall_s: Seconds | None = None
     time: float
@@ -271,29 +275,9 @@ class State(Strict):
     place: str
     spent: Times
     started: float
-    point: dict[str, Any] | None = None
+    point: dict[str, Any] | None
     resumed: Count
     fit: Spent | None
-
-
-class Reach(Strict):
-    """``reached.json``: how far a training came, and what had been asked of it; None where there is no limit.
-
-    Attributes:
-        epochs, steps: done; optimiser steps.
-        steps_an_epoch: as far as it is known.
-        max_epochs, max_steps: when it should end.
-        stopped: whether something asked it to stop before.
-        may_stop: whether it has anything that may ask so: early stopping, a limit of time.
-    """
-
-    epochs: Count
-    steps: Count
-    steps_an_epoch: Count | None
-    max_epochs: Count | None
-    max_steps: Count | None
-    stopped: bool
-    may_stop: bool
 
 
 # -- the suite ---------------------------------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rrsis_zoo.bench.jobs import short_of
+from rrsis_zoo.bench.jobs import ends_of, short_of
 from rrsis_zoo.bench.processes import Process, Processes, Usage, last_lines
-from rrsis_zoo.bench.records import Reach, SweepFile, read_record
+from rrsis_zoo.bench.records import Point, SweepFile, read_record
 from rrsis_zoo.bench.reserved import SWEEP as RESERVED
 from rrsis_zoo.bench.reserved import file_fault, option_fault, options_of
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
@@ -39,7 +39,7 @@ State = Literal["running", "finished", "stopped", "failed"]
 PROGRAM = "rrsis_zoo.cli"
 """Module that the word ``rrsis`` of a command stands for in a process of ours."""
 
-_REACHED = "rrsis_zoo.bench.reached.Reached"
+_CALLBACK = "rrsis_zoo.training.resume.ResumePoint"
 
 _GIVE_UP = 3  # failures without a single success after which it is the sweep that is wrong, not its parameters
 
@@ -291,18 +291,20 @@ class Study:
         write_bytes(log, b"")
         more = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(self.folder)]
         more += ["--trainer.logger.name", trial.name, "--trainer.enable_progress_bar", "false"]
-        more += ["--trainer.callbacks+", _REACHED]
+        more += ["--trainer.callbacks+", _CALLBACK]
         process = processes.start(program, [*command_of(self.sweep, trial.parameters)[1:], *more], log, {})
         usage = self._watch(process, processes, trial, poll_s)
         trial.history = read_history(folder, self.sweep.metric)
         trial.minutes = round((time.perf_counter() - start) / 60, 2)
-        if usage is not None and usage.interrupted:
+        if usage is not None and usage.interruption:
             self._write()  # as it is: the next sweep in this folder does it again
             say(f"{trial.name}: {usage.reason('the run')}")
             return
         value = trial.best(self.sweep.largest)
         fault = "" if usage is None else self._fault(usage, folder, value)
         trial.state = "stopped" if usage is None else "failed" if fault else "finished"
+        with cannot_write(folder):
+            (folder / "version_0" / "checkpoints" / "resume.ckpt").unlink(missing_ok=True)  # no run is taken up again
         if fault:
             trial.end = [*last_lines(log), *([] if usage is None or usage.status else [fault])]
         self._write()
@@ -316,11 +318,13 @@ class Study:
         """Return why a run has failed; nothing if it has not. An exit status of 0 is no proof that it is at its end."""
         if usage.status:
             return usage.reason("the run")
+        place = folder / "version_0"
         try:
-            reach = Reach(**read_record(folder / "version_0" / "reached.json", Reach, "do the run again"))
-        except (MissingDataError, DataFormatError) as error:
-            return f"the run did not say how far it came ({error})"
-        if short := short_of(reach, reach.max_epochs, reach.max_steps, reach.may_stop):
+            point = Point(**read_record(place / "checkpoints" / "resume.json", Point, "do the run again"))
+            asked = ends_of(read_yaml(place / "config.yaml", DataFormatError)["trainer"])
+        except (MissingDataError, DataFormatError, KeyError, TypeError) as error:
+            return f"how far the run came is not known ({error})"
+        if short := short_of(point, *asked):
             return f"the run ended with status 0, but {short}"
         return "" if value is not None else f"the run ended without a value of {self.sweep.metric} in its metrics.csv"
 
