@@ -13,7 +13,7 @@ import yaml
 
 from rrsis_zoo.bench.sweeps import Study, Trial, command_of, is_hopeless, propose, read_sweep
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, DataFormatError, OutputError
 from rrsis_zoo.registry import list_models
 from test_cli import CONFIGS
 
@@ -121,6 +121,16 @@ def small(tmp_path, **changes):
         ({"metric": None}, "metric.name"),
         ({"early_terminate": {"type": "median"}}, "median"),
         ({"run_cap": 3}, "run_cap"),
+        ({"command": ["rrsis", "fit", "--ckpt_path=x", "${args}"]}, "ckpt_path cannot be set here"),
+        ({"command": ["rrsis", "fit", "--ckpt_path", "x", "${args}"]}, "ckpt_path cannot be set here"),
+        ({"command": ["rrsis", "fit", "--resume=x", "${args}"]}, "resume cannot be set here"),
+        ({"command": ["rrsis", "fit", "--trainer.logger=x", "${args}"]}, r"trainer\.logger cannot be set here"),
+        ({"command": ["rrsis", "fit", "--trainer", "{fast_dev_run: 1}", "${args}"]}, "fast_dev_run 1 leaves no result"),
+        ({"command": ["rrsis", "fit", "--trainer.limit_val_batches=2", "${args}"]}, "limit_val_batches 2 leaves no"),
+        ({"parameters": {"ckpt_path": {"values": ["a", "b"]}}}, "ckpt_path cannot be set here"),
+        ({"parameters": {"untrained": {"value": True}}}, "untrained cannot be set here"),
+        ({"parameters": {"trainer.limit_val_batches": {"values": [1.0, 2]}}}, "limit_val_batches 2 leaves no result"),
+        ({"parameters": {"trainer.limit_val_batches": {"min": 0.1, "max": 0.9}}}, "limit_val_batches 0.1 leaves no"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path, changes, message):
@@ -206,6 +216,69 @@ def test_the_smallest_is_the_best_of_a_loss(tmp_path, program):
     done.run(program=program, say=lambda line: None)
     assert done.ranked()[0].parameters == {"model.init_args.rate_factor": 0.5}
     assert done.ranked()[0].best(largest=False) == 5.0
+
+
+def test_a_configuration_file_of_a_sweep_sets_no_checkpoint(tmp_path):
+    (tmp_path / "c.yaml").write_text("ckpt_path: x.ckpt")
+    for words in (["--config", str(tmp_path / "c.yaml")], [f"--config={tmp_path / 'c.yaml'}"]):
+        with pytest.raises(ConfigError, match=r"c\.yaml sets ckpt_path"):
+            read_sweep(small(tmp_path, command=["rrsis", "fit", *words, "${args}"]))
+
+
+def test_less_training_is_a_sweeps_own_matter(tmp_path):
+    read_sweep(small(tmp_path, command=["rrsis", "fit", "--trainer.limit_train_batches=0.1", "${args}"]))
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [('"finished": False', "after 4 epochs"), ('"epoch": 3', "after 3 epochs"), ('"epoch": "4"', "is not known")],
+)
+def test_status_0_is_no_proof_of_a_whole_run(tmp_path, point, said):
+    """A run that says 0 and did not come to its end has failed, whatever its log says."""
+    (tmp_path / "fake.py").write_text(FAKE.replace('"time": 1.0}', f'"time": 1.0, {point}}}'))
+    done = study(tmp_path)
+    done.run(1, program=str(tmp_path / "fake.py"), say=lambda line: None)
+    assert done.trials[0].state == "failed"
+    assert said in done.trials[0].end[-1]
+
+
+def test_a_run_that_a_signal_ended_is_done_again(tmp_path, program):
+    text = FAKE.replace("factor = float", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)\nfactor = float")
+    (tmp_path / "ended.py").write_text(text)
+    said = []
+    first = study(tmp_path)
+    first.run(1, program=str(tmp_path / "ended.py"), say=said.append)
+    assert said[-1] == "run-001: the run was interrupted by SIGTERM"
+    second = study(tmp_path)
+    assert [trial.state for trial in second.trials] == ["running"]
+    second.run(1, program=program, say=lambda line: None)
+    assert [trial.state for trial in second.trials] == ["finished"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"sweep": {}, "runs": 3}', '{"sweep": {}, "runs": [{"name": "../../x"}]}', "[" * 100_000]
+)
+def test_a_damaged_sweep_is_named(tmp_path, text):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "sweep.json").write_text(text)
+    with pytest.raises(DataFormatError, match=r"sweep\.json.*remove it, or name another folder"):
+        study(tmp_path)
+
+
+def test_a_sweep_that_cannot_be_written_is_one_error(tmp_path, program):
+    (tmp_path / "runs").touch()
+    with pytest.raises(OutputError, match="runs"):
+        study(tmp_path).run(1, program=program, say=lambda line: None)
+
+
+def test_the_table_of_a_sweep_shows_values_as_they_are(tmp_path, program):
+    values = {"model.init_args.rate_factor": {"values": [1.0]}, "model.init_args.x": {"values": ["a|b `c` <d>"]}}
+    done = study(tmp_path, parameters=values)
+    done.run(program=program, say=lambda line: None)
+    table, _, best = (tmp_path / "runs" / "sweep.md").read_text().partition("The best:")
+    assert r"| a\|b \`c\` &lt;d> |" in table
+    assert best.strip().startswith("```sh\nrrsis fit")
+    assert best.strip().endswith("\n```")
 
 
 def test_an_interrupted_run_is_done_again(tmp_path, program):

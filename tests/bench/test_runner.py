@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from rrsis_zoo.bench.plan import Slot, announce, expected_minutes, slots
 from rrsis_zoo.bench.processes import Processes
 from rrsis_zoo.bench.runner import only_runner, run_jobs, run_profiles, summary
 from rrsis_zoo.bench.suites import Job, Suite
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, OutputError
 from rrsis_zoo.files import read_json, write_json
 
 PARTS = {"configuration": "a", "weights": "b", "data": "c", "protocol": "d", "code": "e"}
@@ -49,6 +50,18 @@ PROGRAM = """
                 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             print(os.getpid(), flush=True)
             time.sleep(600)
+    if (folder.parent / f"{folder.name}.patient").exists() and command == "fit":  # ends in order, as `rrsis fit` does
+
+        def end(number, frame):
+            point = {"epoch": 1, "step": 13, "cpu_s": 0.5, "time": time.time()}
+            (place / "resume.json").write_text(json.dumps(point))
+            (place / "resume.ckpt").touch()
+            (folder.parent / f"{folder.name}.patient").unlink()
+            sys.exit(128 + number)
+
+        signal.signal(signal.SIGTERM, end)
+        print(os.getpid(), flush=True)
+        time.sleep(600)
     fault = folder.parent / f"{folder.name}.fails"
     if fault.exists() and fault.read_text() == command:
         print("rrsis: no luck")
@@ -233,37 +246,11 @@ def wait_until(condition, seconds=60.0):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="tells processes apart by /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_nothing_is_left_behind(program, tmp_path, how):
     """Whatever ends the runner ends its jobs and what they have started; a job under way is no finished one."""
     (program / "a--one--seed1.spawn").touch()
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(f"""
-        import signal, sys
-        from pathlib import Path
-        from rrsis_zoo.bench import jobs, runner
-        from rrsis_zoo.bench.parts import PARTS, key_of
-        from rrsis_zoo.bench.plan import Slot
-        from rrsis_zoo.bench.processes import Processes
-        from rrsis_zoo.bench.suites import Job
-
-        jobs.PROGRAM = "fake_rrsis"
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        parts = {PARTS!r}
-        names = [Job("s", name, "one", 1, "T", "method", (), (), {{}}) for name in "ab"]
-        plans = [jobs.Planned(job, (), parts, key_of(parts), jobs.{GOAL!r}) for job in names]
-        assert "torch" not in sys.modules  # it would take some seconds to look what is left to do
-        with Processes() as processes:
-            runner.run_jobs(plans, Path({str(program)!r}), [Slot({{}})] * 2, False, processes, print)
-        """)
-    )
-    started = subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
-    )
+    started = runner_of(program, tmp_path)
     log = program / "a--one--seed1" / "fit.log"
     wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
     wait_until((program / "b--one--seed1" / "job.json").exists)
@@ -271,7 +258,7 @@ def test_nothing_is_left_behind(program, tmp_path, how):
     group = subprocess.run(["ps", "-o", "pid=", "-g", str(pid)], capture_output=True, text=True).stdout.split()
     assert len(group) == 2
     started.send_signal(how)
-    started.wait(60)
+    assert started.wait(60) == (-how if how == signal.SIGKILL else 128 + how)
     wait_until(lambda: not any(alive(int(one)) for one in group))
     assert not (program / "a--one--seed1" / "job.json").exists()
     (program / "a--one--seed1.spawn").unlink()
@@ -279,6 +266,112 @@ def test_nothing_is_left_behind(program, tmp_path, how):
     assert [record["status"] for record in records] == ["finished", "finished"]
     assert lines[0].startswith("a--one--seed1: training: from the beginning")
     assert lines[1] == "b--one--seed1: finished earlier"
+
+
+def runner_of(program, tmp_path):
+    """Start a runner of two jobs in a process of its own, with the signals as the script behind it has them."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        from rrsis_zoo import signals
+        from rrsis_zoo.bench import jobs, runner
+        from rrsis_zoo.bench.parts import PARTS, key_of
+        from rrsis_zoo.bench.plan import Slot
+        from rrsis_zoo.bench.processes import Processes
+        from rrsis_zoo.bench.suites import Job
+
+        jobs.PROGRAM = "fake_rrsis"
+        parts = {PARTS!r}
+        names = [Job("s", name, "one", 1, "T", "method", (), (), {{}}) for name in "ab"]
+        plans = [jobs.Planned(job, (), parts, key_of(parts), jobs.{GOAL!r}) for job in names]
+        assert "torch" not in sys.modules  # it would take some seconds to look what is left to do
+        with signals.handled(), Processes() as processes:
+            runner.run_jobs(plans, Path({str(program)!r}), [Slot({{}})] * 2, False, processes, print)
+        """)
+    )
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_ends_in_order_with_its_runner(program, tmp_path, how):
+    """It is asked before it is killed, and the next runner goes on from the point that it has left."""
+    (program / "a--one--seed1.patient").touch()
+    started = runner_of(program, tmp_path)
+    log = program / "a--one--seed1" / "fit.log"
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
+    started.send_signal(how)
+    assert started.wait(60) == 128 + how
+    assert not alive(int(log.read_text().splitlines()[1]))
+    assert not (program / "a--one--seed1" / "job.json").exists()
+    records, lines = run([planned("a")], program)
+    assert lines[0] == "a--one--seed1: training: goes on after 1 epoch (1 of 1)"
+    assert (records[0]["status"], records[0]["fit"]["resumed"]) == ("finished", 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_ended_alone_goes_on_next_time(program, number):
+    """Somebody ends the training and not its runner: it is not finished, stands in no file, and nobody has to ask."""
+    (program / "a--one--seed1.patient").touch()
+    log = program / "a--one--seed1" / "fit.log"
+
+    def end():
+        wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
+        os.kill(int(log.read_text().splitlines()[1]), number)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    (record, other), lines = run([planned("a"), planned("b")], program)
+    ending.join()
+    assert (record["status"], other["status"]) == ("interrupted", "finished")
+    why = f"training was interrupted by {number.name}"
+    assert f"a--one--seed1: INTERRUPTED: {why}; the next run goes on with it; log: {log}" in lines
+    assert summary(Suite("s", "T", "C", "canonical", (1,), (), (), (), None), [record, other], 1.0)[-1] == (
+        f"INTERRUPTED a--one--seed1: {why}"
+    )
+    assert not (program / "a--one--seed1" / "job.json").exists()
+    resumed = number == signal.SIGTERM  # the other one it did not catch, and left no point
+    assert (program / "a--one--seed1" / "fit" / "version_0" / "checkpoints" / "resume.ckpt").exists() == resumed
+    (program / "a--one--seed1.patient").unlink(missing_ok=True)
+    records, lines = run([planned("a"), planned("b")], program)
+    assert lines[0].startswith(f"a--one--seed1: training: {'goes on' if resumed else 'from the beginning'}")
+    assert [one["status"] for one in records] == ["finished", "finished"]
+
+
+def test_places_that_cannot_be_written(program, tmp_path):
+    """One error of ours each, before anything has run."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"):
+        run([planned("a")], tmp_path / "file")
+    with pytest.raises(OutputError, match="file"), only_runner(tmp_path / "file" / "runs"):
+        pass
+    (program / ".locks" / "a--one--seed1.lock").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"a--one--seed1\.lock cannot be locked"):
+        run([planned("a")], program)
+    (program / "fit.log").mkdir()
+    with Processes() as processes, pytest.raises(OutputError, match=r"fit\.log cannot be written"):
+        processes.start("fake_rrsis", [], program / "fit.log", {})
+    assert events(program) == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"status": "finished"}'])
+def test_a_damaged_record_stops_no_runner(program, text):
+    run([planned("a")], program)
+    (program / "a--one--seed1" / "job.json").write_text(text)
+    events(program)
+    records, lines = run([planned("a"), planned("b")], program)
+    assert [record["status"] for record in records] == ["failed", "finished"]
+    assert lines[0].startswith(f"a--one--seed1: {program / 'a--one--seed1' / 'job.json'}")
+    assert lines[0].endswith("--retry does the job again")
+    assert events(program) == ["fit b--one--seed1 None", "test b--one--seed1 None"]
+    records, _ = run([planned("a"), planned("b")], program, retry=True)
+    assert [record["status"] for record in records] == ["finished", "finished"]
 
 
 def test_a_second_runner_is_refused(program):

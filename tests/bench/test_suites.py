@@ -142,6 +142,8 @@ FAULTS = {
     "no yaml": (("seeds: [1, 2]", "seeds: [1, 2"), "is no suite"),
     "no file": (("[special.yaml]", "[gone.yaml]"), "models.large.for.two.configs: there is no file gone.yaml; it is"),
     "no protocol": (("canonical", "canonic"), "unknown protocol 'canonic' (did you mean 'canonical'?)"),
+    "no end": (("{minutes: 9}", "{minutes: .inf}"), "limits.minutes: must be a positive number, got inf"),
+    "large seed": (("seeds: [1, 2]", "seeds: [4294967296]"), "seeds: must be a list of different non-negative"),
     "seeds": (("seeds: [1, 2]", "seeds: [1, 1]"), "seeds: must be a list of different non-negative integers"),
     "own seeds": (("seeds: [1]\n", "seeds: one\n"), "models.large-shuffled.seeds: must be a list"),
     "nobody": (("against: [constant, small]", "against: [larg]"), "unknown row to compare with 'larg' (did you mean"),
@@ -159,6 +161,110 @@ FAULTS = {
     "no model": ((GOOD[GOOD.index("models:") :], "models: {}\n"), "models: must be NAME: FIELDS pairs, got {}"),
     "text": (("title: Small", "title: 3"), "models.small.title: must be a text, got 3"),
 }  # fmt: skip
+
+
+RESERVED = {
+    "a checkpoint": ("ckpt_path: /tmp/x.ckpt", "ckpt_path cannot be set here"),
+    "as on the command line": ("--ckpt_path: /tmp/x.ckpt", "'--ckpt_path' is no name of an option"),
+    "in the name": ("'ckpt_path=/tmp/x.ckpt': ''", "'ckpt_path=/tmp/x.ckpt' is no name of an option"),
+    "in a value": ("trainer.max_epochs: --ckpt_path=/tmp/x.ckpt", "takes for another option"),
+    "resume": ("resume: runs/x", "resume cannot be set here"),
+    "untrained": ("untrained: true", "untrained cannot be set here"),
+    "weights_only": ("weights_only: false", "it is no setting of trainer, model or data"),
+    "another configuration": ("config: other.yaml", "config cannot be set here; what sets it is configs"),
+    "root by section": ("data: {root: /elsewhere}", "data.root (in data) cannot be set here"),
+    "root by text": ("data: '{root: /elsewhere}'", "data.root (in data) cannot be set here"),
+    "a section's file": ("data: /tmp/data.yaml", "data must be NAME: VALUE pairs"),
+    "protocol by section": (
+        "model.init_args: {protocol: lavt480}",
+        "model.protocol (in model.init_args) cannot be set",
+    ),
+    "protocol, short": ("model.protocol: lavt480", "model.protocol cannot be set here"),
+    "protocol, deep": ("model: {init_args: {protocol: lavt480}}", "model.protocol (in model) cannot be set here"),
+    "logger by section": ("trainer: {logger: false}", "trainer.logger (in trainer) cannot be set here"),
+    "logger, added": ("trainer.logger+: CSVLogger", "trainer.logger+ cannot be set here"),
+    "logger, its name": ("trainer.logger.init_args.name: x", "trainer.logger.init_args.name cannot be set here"),
+    "folder": ("trainer.default_root_dir: /tmp", "trainer.default_root_dir cannot be set here"),
+    "seed of the data": ("data.seed: 3", "data.seed cannot be set here"),
+    "one batch": ("trainer.limit_test_batches: 1", "trainer.limit_test_batches 1 leaves no result"),
+    "a share": ("trainer.limit_train_batches: 0.5", "trainer.limit_train_batches 0.5 leaves no result"),
+    "a share by text": ("trainer: '{limit_val_batches: 2}'", "trainer.limit_val_batches 2 leaves no result"),
+    "fast_dev_run": ("trainer.fast_dev_run: true", "trainer.fast_dev_run True leaves no result"),
+    "overfit": ("trainer.overfit_batches: 2", "trainer.overfit_batches 2 leaves no result"),
+    "barebones": ("trainer.barebones: true", "trainer.barebones True leaves no result"),
+    "no checkpoint": ("trainer.enable_checkpointing: false", "trainer.enable_checkpointing False leaves no result"),
+    "no training": ("trainer.max_epochs: 0", "trainer.max_epochs 0 leaves no result"),
+    "no steps": ("trainer.max_steps: 0", "trainer.max_steps 0 leaves no result"),
+    "a date": ("trainer.max_epochs: 2020-01-01", "trainer.max_epochs must be a text, a number"),
+    "no number": ("model.init_args.weight_decay: .nan", "model.init_args.weight_decay must be a text, a number"),
+}
+
+
+@pytest.mark.parametrize("fault", RESERVED)
+@pytest.mark.parametrize("place", ["trainer.max_epochs: 5", "data.draw: scenes", "trainer.max_epochs: 6"])
+def test_what_the_runner_sets_cannot_be_set_in_any_spelling(suite, fault, place):
+    """In options of a model, of a data set, and of both."""
+    option, expected = RESERVED[fault]
+    with pytest.raises(ConfigError) as error:
+        suite(GOOD.replace(place, option, 1))
+    assert expected in str(error.value)
+    assert "s.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "trainer.limit_test_batches: 1.0", "trainer.limit_val_batches: null", "trainer.fast_dev_run: false",
+        "trainer.overfit_batches: 0.0", "model: ControlModule", "model.init_args.weights: 'local:x'",
+        "trainer: {max_epochs: 3}", "data.text: raw", "trainer.enable_checkpointing: true",
+    ],
+)  # fmt: skip
+def test_what_is_whole_may_be_set(suite, option):
+    assert suite(GOOD.replace("trainer.max_epochs: 5", option, 1)).jobs()
+
+
+def test_a_configuration_file_sets_no_more_than_options(suite, tmp_path):
+    (tmp_path / "large.yaml").write_text("trainer: {max_epochs: 3}\nckpt_path: null\nseed_everything: 4\n")
+    suite(GOOD)
+    for text, name in (
+        ("ckpt_path: /tmp/x.ckpt", "ckpt_path"),
+        ("resume: runs/x", "resume"),
+        ("untrained: true", "untr"),
+    ):
+        (tmp_path / "large.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=rf"models\.large\.configs: large\.yaml sets {name}"):
+            suite(GOOD)
+
+
+def test_a_part_by_a_configuration_file_is_refused_by_the_plan(root, monkeypatch, tmp_path):
+    """By what the configuration comes to: a later file may make it whole again."""
+    from rrsis_zoo.bench.keys import Keys
+    from rrsis_zoo.bench.plan import plan
+
+    monkeypatch.chdir(root)
+    given = yaml.safe_load((root / "benchmarks" / "embedded.yaml").read_text())
+    (tmp_path / "part.yaml").write_text("trainer: {limit_test_batches: 3}")
+    given["models"]["control"]["configs"].append(str(tmp_path / "part.yaml"))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(given))
+    jobs = [job for job in read_suite(tmp_path / "s.yaml").jobs() if job.model == "control"][:1]
+    with pytest.raises(
+        ConfigError, match=r"control--synthetic--seed1: trainer\.limit_test_batches 3\.?0? leaves no result"
+    ):
+        plan(jobs, {}, Keys())
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text", [BOMB, "[" * 5000, "a: &a [*a]", "? [1]\n: 2", "\x00", "title: 2020-99-99", "{}", "[]", "", "x" * 10**6]
+)
+def test_a_hostile_suite_file_is_refused_at_once(suite, text):
+    with pytest.raises(ConfigError, match=r"s\.yaml"):
+        suite(text)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
