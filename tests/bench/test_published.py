@@ -161,3 +161,69 @@ def test_difference(tmp_path, protocol, sign):
     assert "commit c0ffeec0ffee" in note
     for text in (table.markdown(), table.csv(), table.latex(), table.html()):
         assert "not run" in text  # the other data sets
+
+
+@pytest.mark.parametrize(
+    ("model", "preset", "more"),
+    [
+        ("rs2sam2", "mini", {"published_split": True}),
+        ("rs2sam2", "tiny", {"published_split": True}),
+        ("rsrefseg", "b", {"published_split": True}),
+        ("rs2sam2", "no such preset", {"published_split": True}),
+        ("rs2sam2", "l", {"published_split": False}),
+        ("rs2sam2", "l", {"published_split": None}),
+        ("rs2sam2", "l", {}),
+        ("rs2sam2", "l", {"published_split": True, "dataset": "my own", "layout": "rrsis-d"}),
+        ("rs2sam2", "l", {"published_split": True, "partial": {"n": 30, "of": 3481}}),
+        ("rs2sam2", "l", {"published_split": True, "untrained": True}),
+    ],
+    ids=[
+        "a miniature", "a tiny preset", "a lighter preset", "of another version", "own data in the layout", "not known",
+        "a record of before", "own data by its name", "a part", "an untrained model",
+    ],
+)  # fmt: skip
+def test_what_is_no_reproduction_does_not_stand_beside_the_paper(tmp_path, model, preset, more):
+    folder = make(tmp_path / "d", [Row("mine", 0.6, model=model, preset=preset, more=more)], ["rrsis-d"], [1], n=30)
+    lines = rows_of(tables_of(read_runs(folder))["published"])
+    assert {line["result"].text for line in lines} == {"published", "ours"}
+    assert {line[name].text for line in lines if line["result"].text == "ours" for name in METRICS} == {"not run"}
+
+
+def test_every_preset_says_what_it_is():
+    """What is small by its number of parameters is so by its kind, and what starts from a miniature is one."""
+    for card in MODELS.values():
+        for name, preset in card.presets.items():
+            assert preset.small == (preset.parameters < 5_000_000), (card.name, name)
+            of_miniatures = any(source.startswith("mini:") for source in preset.weights.values())
+            assert (preset.kind == "miniature") == of_miniatures
+        assert [preset.kind for preset in card.presets.values()].count("published") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",66.94,", ",1_0,", "got '1_0'"),
+        (",66.94,", ",nan,", "got 'nan'"),
+        (",66.94,", ",-1,", "got '-1'"),
+        (",66.94,", ',"66.94,', "published results"),
+        ("DiCoR,", ",", "line 3: method is empty"),
+    ],
+)
+def test_more_bad_files(shipped, tmp_path, old, new, message):
+    path = tmp_path / "p.csv"
+    path.write_text(shipped.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(DataFormatError, match=message):
+        read_published(path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataFormatError, match="folder"):
+        read_published(tmp_path / "folder")
+
+
+def test_a_data_sets_name_does_not_leave_the_label(shipped, tmp_path):
+    path = tmp_path / "p.csv"
+    odd = "} \\input{x} ../y"
+    path.write_text(shipped.read_text(encoding="utf-8").replace("RISBench", odd), encoding="utf-8")
+    for table in literature_tables(read_published(path)):
+        assert "\\input" not in table.latex()
+        assert "/" not in table.name
+        assert f"tab:{table.name}}}" in table.latex()

@@ -1,5 +1,8 @@
 """The report: one file that loads nothing, whose numbers are those of the runs."""
 
+import base64
+import hashlib
+import io
 import json
 import re
 import shutil
@@ -9,13 +12,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from made_runs import Row, make
+from made_runs import Row, made_profile, make
 from PIL import Image
 
 from rrsis_zoo.bench import pictures
 from rrsis_zoo.bench.report import THRESHOLDS, precision_chart, reading, rows_of, write_report
 from rrsis_zoo.bench.runs import read_runs
-from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.errors import DataFormatError, OutputError
 from rrsis_zoo.figures import PREDICTED, TRUE
 from rrsis_zoo.metrics.samples import read_samples
 
@@ -296,6 +299,155 @@ def test_a_damaged_gallery_is_named(tmp_path):
     (job / "test" / "version_0" / "gallery" / "gallery.json").write_text("{}")
     with pytest.raises(DataFormatError, match=r"gallery\.json: samples: .*got nothing"):
         write_report(folder, tmp_path / "r.html")
+
+
+def one_gallery(tmp_path):
+    folder = make(tmp_path / "runs", [Row("x", 0.5)], seeds=(1,))
+    job = folder / "x--synthetic--seed1"
+    gallery(job, ids(job)[:2])
+    return folder, job / "test" / "version_0" / "gallery"
+
+
+def say(place, **said):
+    """Change what the gallery says of its first sample."""
+    content = json.loads((place / "gallery.json").read_text())
+    content["samples"][0] |= said
+    (place / "gallery.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("kind", ["image", "truth", "mask", "heatmap"])
+@pytest.mark.parametrize(
+    "way", ["absolute", "up", "up from inside", "link", "link to a folder", "folder", "no name", "nul"]
+)
+def test_a_gallery_shows_no_picture_of_the_readers(tmp_path, kind, way):
+    """Whatever a stranger's gallery.json says, nothing outside of its folder gets into the page."""
+    folder, place = one_gallery(tmp_path)
+    private = tmp_path / "private" / "photo.png"
+    private.parent.mkdir()
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(private)
+    if way == "link":
+        (place / "00" / "link.png").symlink_to(private)
+    if way == "link to a folder":
+        (place / "out").symlink_to(private.parent)
+    name = {
+        "absolute": str(private), "up": "../../../../../private/photo.png", "link": "00/link.png", "nul": "a\x00b.png",
+        "up from inside": "00/../../../../../../private/photo.png", "link to a folder": "out/photo.png", "folder": "00",
+        "no name": "",
+    }[way]  # fmt: skip
+    say(place, **{kind: name})
+    with pytest.raises(DataFormatError, match=r"gallery\.json names"):
+        write_report(folder, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_gallery_that_is_a_link_itself_is_refused(tmp_path):
+    folder, place = one_gallery(tmp_path)
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataFormatError, match="outside of its folder"):
+        write_report(folder, tmp_path / "r.html")
+
+
+def picture(form):
+    out = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(out, form)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n", "is no picture of PNG or WEBP"),
+        (picture("PPM"), "is no picture of PNG or WEBP"),
+        (picture("GIF"), "is no picture of PNG or WEBP"),
+        (picture("PNG")[:40], "is no picture of PNG or WEBP"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8X", "is no picture of PNG or WEBP"),
+        (b"", "is no picture of PNG or WEBP"),
+        (b"\x89PNG\r\n" + b"x" * (9 * 2**20), "more than 8 MiB"),
+        (picture("PNG")[:16] + b"\x00\x01\x86\xa0" * 2 + picture("PNG")[24:], "PNG"),  # 100,000 pixels a side
+    ],
+    ids=["EPS", "PPM", "GIF", "cut short", "no WebP", "empty", "large", "a bomb"],
+)
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_a_gallery_has_small_pictures_of_two_kinds(tmp_path, kind, content, said):
+    """An EPS file would start Ghostscript, whatever its name."""
+    folder, place = one_gallery(tmp_path)
+    (place / "00" / "x.png").write_bytes(content)
+    say(place, **{kind: "00/x.png"})
+    with pytest.raises(DataFormatError, match=said):
+        write_report(folder, tmp_path / "r.html")
+
+
+def test_a_large_picture_is_refused_before_it_is_read(tmp_path):
+    folder, place = one_gallery(tmp_path)
+    Image.new("1", (5000, 10)).save(place / "00" / "x.png")
+    say(place, truth="00/x.png")
+    with pytest.raises(DataFormatError, match=r"5000 × 10 pixels, at most 4096"):
+        write_report(folder, tmp_path / "r.html")
+
+
+EVIL = "</script></title><img src=//evil.example onerror=alert(1)>\"'`{{ 1 }} [x](javascript:alert(1))"
+
+
+def test_nothing_of_others_is_markup_in_the_page(tmp_path):
+    """Titles, names, captions, sentences, classes, reasons, versions: everything that a run's folder can say."""
+    rows = [Row("x", 0.5, title=EVIL), Row("y", None, title=EVIL)]
+    folder = make(tmp_path / "runs", rows, datasets=("d",), seeds=(1,))
+    for path in folder.glob("*/job.json"):
+        said = json.loads(path.read_text())
+        said |= {"dataset": EVIL, "reason": EVIL, "key": EVIL}
+        if said["result"]:
+            gallery(path.parent, ids(path.parent)[:2])
+            say(path.parent / "test/version_0/gallery", sample_id=EVIL, expression=EVIL, category=EVIL, kind=EVIL)
+            said["profile"] = {**made_profile(0.5), "device": EVIL, "versions": {EVIL: EVIL}}
+            said["result"] |= {"dataset": EVIL, "split": EVIL, "preset": EVIL, "model": EVIL}
+            said["result"]["code"] = {"version": EVIL, "commit": EVIL, "changed": False}
+        path.write_text(json.dumps(said))
+    suite = json.loads((folder / "suite.json").read_text())
+    suite |= {"title": EVIL, "caption": f"{EVIL} `{EVIL}` **{EVIL}**", "name": EVIL}
+    suite["datasets"] = [{"name": EVIL, "title": EVIL}]
+    (folder / "suite.json").write_text(json.dumps(suite))
+    text = write_report(folder, tmp_path / "r.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert text.count("</script>") == 1
+    for tag, attributes in page.tags:
+        assert tag not in ("iframe", "object", "embed", "base", "form")
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("data:", "#"))
+    assert EVIL in page.text
+    assert len(page.ids) == len(set(page.ids))
+    targets = [attributes["href"][1:] for tag, attributes in page.tags if tag == "a"]
+    assert set(targets) <= set(page.ids)
+
+
+def test_only_the_pages_own_script_may_run(html, page):
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "Policy" in a.get("http-equiv", ""))
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert "base-uri 'none'; form-action 'none'" in policy
+
+
+@pytest.mark.parametrize("place", ["file/r.html", "folder"])
+def test_a_report_that_cannot_be_written_is_one_error(runs, tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=place.partition("/")[0]):
+        write_report(runs, tmp_path / place, {})
+    assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_parts_and_untrained_models_are_in_no_chart(tmp_path):
+    rows = [Row("x", 0.5, more={"partial": {"n": 45, "of": 99}}, title="Part"), Row("y", 0.4, title="Whole")]
+    page = Page(
+        write_report(make(tmp_path / "runs", rows, seeds=(1,)), tmp_path / "r.html").read_text(encoding="utf-8")
+    )
+    assert "left out : only 45 of 99 samples were scored" in page.text
+    assert "1 finished, 1 failed" in page.text
+    titles = [a.get("aria-label", "") for t, a in page.tags if t == "svg"]
+    assert any("Whole" in title for title in titles)
+    assert not any("Part" in title for title in titles)
 
 
 def test_no_torch_is_needed(runs, tmp_path):

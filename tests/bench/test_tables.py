@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from rrsis_zoo.bench.published import read_published
 from rrsis_zoo.bench.runs import read_counts
 from rrsis_zoo.bench.tables import FORMATS, read_runs, read_tests, tables_of, write_tables
 from rrsis_zoo.cli import run
-from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError
 from rrsis_zoo.metrics.statistics import Comparison, Interval
 
 ROWS = [
@@ -678,6 +679,81 @@ def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
     (tmp_path / "a" / "test.json").write_text("{}")
     with pytest.raises(DataFormatError, match=r"a/test\.json: model: .*got nothing"):
         read_tests(["a"])
+
+
+UNFIT = {
+    "a part": ({"partial": {"n": 45, "of": 3481}}, "left out: only 45 of 3,481 samples were scored"),
+    "untrained": ({"untrained": True}, "left out: the model was not trained"),
+}
+
+
+@pytest.mark.parametrize("how", UNFIT)
+def test_a_part_or_an_untrained_model_has_no_number_in_any_table(tmp_path, how):
+    more, said = UNFIT[how]
+    rows = [Row("a", 0.6, more=more, against=["b"]), Row("b", 0.3), Row("c", 0.4, more={"partial": None})]
+    folder = make(tmp_path / "unfit", rows, seeds=(1,), profile=True)
+    found = tables_of(read_runs(folder))
+    by_name = {row[0].text: row for row in found["main"].rows}
+    assert [cell.text for cell in by_name["A"][1:]] == ["0 of 1", *["left out"] * 10]
+    assert {cell.text for cell in by_name["C"][5:]}.isdisjoint({"left out", "failed"})
+    assert f"A, seed 1: {said}" in found["main"].notes
+    assert [cell.text for cell in found["differences"].rows[0][2:]] == ["left out"] * 4
+    for name, table in found.items():
+        values = [c.value for row in table.rows for c in row if row[0].text == "A"]
+        assert set(values) <= {None}, name
+
+
+@pytest.mark.parametrize("how", UNFIT)
+def test_the_same_of_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys, how):
+    more, said = UNFIT[how]
+    monkeypatch.chdir(tmp_path)
+    folder = make(tmp_path / "suite", [Row("a", 0.6, more=more), Row("b", 0.3)], seeds=[1])
+    for name in ("a", "b"):
+        place = folder / f"{name}--synthetic--seed1"
+        result = json.loads((place / "job.json").read_text())["result"]
+        (place / "test" / "version_0" / "test.json").write_text(json.dumps(result))
+        (place / "test" / "version_0").rename(tmp_path / name)
+    assert run(["table", "a"]) == 0
+    alone = capsys.readouterr().out
+    assert run(["table", "a", "b", "--table", "main"]) == 0
+    both = capsys.readouterr().out
+    for text in (alone, both):
+        assert f"rsrefseg tiny, a: {said}" in text
+        line = next(line for line in text.splitlines() if line.startswith("| rsrefseg tiny, a"))
+        assert line.count("left out") == 10
+        assert not re.search(r"\d\.\d", line)
+
+
+def test_a_copy_of_a_job_under_another_name_counts_for_nothing(tmp_path):
+    folder = make(tmp_path / "copied", [Row("a", 0.6)], seeds=(1,))
+    before = tables_of(read_runs(folder))["main"].rows
+    shutil.copytree(folder / "a--synthetic--seed1", folder / "backup")
+    found = tables_of(read_runs(folder))["main"]
+    assert found.rows == before
+    assert any("left out: backup" in note for note in found.notes)
+
+
+def test_names_of_data_sets_are_no_paths(tmp_path):
+    folder = make(tmp_path / "two", [Row("a", 0.6)], seeds=(1,), n=6)
+    said = json.loads((folder / "suite.json").read_text())
+    said["datasets"] += [{"name": name, "title": "T"} for name in ("../../out", "} \\input{x}", "a b")]
+    (folder / "suite.json").write_text(json.dumps(said))
+    written = write_tables(tables_of(read_runs(folder)), tmp_path / "tables")
+    assert {path.parent for path in written} == {tmp_path / "tables"}
+    assert len({path.name for path in written}) == len(written)
+    assert {path.name for path in tmp_path.iterdir()} == {"two", "tables"}
+    assert "\\input" not in "".join(path.read_text() for path in written if path.suffix == ".tex")
+
+
+@pytest.mark.parametrize("place", ["file", "file/tables", "folder"])
+def test_tables_that_cannot_be_written_are_one_error(tmp_path, place):
+    folder = make(tmp_path / "runs", [Row("a", 0.6)], seeds=(1,), n=6)
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder" / "main.md").mkdir(parents=True)
+    with pytest.raises(OutputError, match=place):
+        run(["table", str(folder), "--out", str(tmp_path / place)])
+    assert (tmp_path / "file").read_text() == "kept"
+    assert not list(tmp_path.rglob("*.part*"))
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
