@@ -3,9 +3,11 @@
 import csv
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from types import ModuleType
@@ -75,12 +77,14 @@ def command(root, *arguments):
     return [sys.executable, str(root / "benchmarks" / "run.py"), "s.yaml", *map(str, arguments)]
 
 
-def run_here(place, runs, monkeypatch, lines):
+def run_here(place, runs, monkeypatch, lines, retry=False, watch=None):
     """Run the suite's job from this process, which has imported everything already."""
     monkeypatch.chdir(place)
     planned = plan(read_suite(place / "s.yaml").jobs(), {"synthetic": str(place / "data")}, Keys())
     with Processes() as processes:
-        return run_jobs(planned, runs, [Slot({"OMP_NUM_THREADS": "1"})], False, processes, lines.append)[0]
+        if watch is not None:
+            threading.Thread(target=watch, args=(processes,), daemon=True).start()
+        return run_jobs(planned, runs, [Slot({"OMP_NUM_THREADS": "1"})], retry, processes, lines.append)[0]
 
 
 @pytest.fixture(scope="module")
@@ -126,41 +130,56 @@ def test_every_number_comes_from_the_samples(whole, place):
     assert (record["seed"], record["fit"]["resumed"]) == (3, 0)
 
 
-def kill_in_training(place, root, runs):
-    """Start the runner and kill it after an epoch; return what it printed and how many epochs are done then."""
+def stop_in_training(place, root, runs):
+    """Start the runner and ask it to end after an epoch; return its status, what it printed and where training is."""
     options = ["--runs", runs, "--root", f"synthetic={place / 'data'}", "--only", "*"]
-    runner = subprocess.Popen(command(root, *options), cwd=place, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    runner = subprocess.Popen(command(root, *options), cwd=place, text=True, **pipes)
     point, end = runs / NAME / "fit" / "version_0" / "checkpoints" / "resume.json", time.monotonic() + 240
     while not point.exists() and runner.poll() is None:
         assert time.monotonic() < end, "no epoch ended"
         time.sleep(0.02)
-    runner.send_signal(signal.SIGKILL)
+    runner.send_signal(signal.SIGTERM)
     printed = runner.communicate()[0]
-    # its training ends by itself a moment later, and may have written another epoch until then
-    while str(runs) in subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True).stdout:
-        assert time.monotonic() < end, "the training goes on without its runner"
-        time.sleep(0.02)
-    return printed, json.loads(point.read_text())["epoch"] if point.exists() else None
+    running = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True).stdout
+    assert str(runs) not in running, "the training goes on without its runner"
+    return runner.returncode, printed, json.loads(point.read_text()) if point.exists() else None
+
+
+def kill_once_it_goes_on(log):
+    """Return what kills the training, with all that it has started, when it has taken its checkpoint up."""
+
+    def watch(processes):
+        while "Restored all states" not in (log.read_text().rpartition("ended by SIGTERM")[2] if log.exists() else ""):
+            time.sleep(0.01)
+        os.killpg(processes._running[0].popen.pid, signal.SIGKILL)
+
+    return watch
 
 
 @pytest.mark.slow
 def test_killed_and_resumed(whole, place, root, monkeypatch):
-    """SIGKILL for the runner in mid training: the job goes on from its last epoch, and nothing differs."""
+    """SIGTERM for the runner in mid training, then SIGKILL for the training: it goes on, and nothing differs."""
     record, folder = whole
-    for attempt in range(5):  # the other epochs take a second: on a busy machine they may be over before the kill
-        runs = place / f"killed{attempt}"
-        printed, epoch = kill_in_training(place, root, runs)
+    for attempt in range(5):  # the other epochs take a second: on a busy machine they may be over before the signal
+        runs = place / f"stopped{attempt}"
+        status, printed, point = stop_in_training(place, root, runs)
         assert "s: 1 job (1 model, 1 dataset, 1 seed): 1 to run" in printed
         assert "FAILED" not in printed, printed
-        if epoch in (1, 2, 3):
+        if point is not None and not point["finished"]:
             break
-    assert epoch in (1, 2, 3), "no kill came in mid training"
+    assert 4 <= point["step"] < 16, "no signal came in mid training"
+    assert status == 143
+    assert printed.endswith("rrsis: ended by SIGTERM: the same command goes on from the last checkpoints\n")
     assert not (runs / NAME / "job.json").exists()
 
     lines = []
-    again = run_here(place, runs, monkeypatch, lines)
-    assert lines[0].startswith(f"{NAME}: training: goes on after {epoch} epoch")
-    assert (again["status"], again["fit"]["resumed"]) == ("finished", 1)
+    killed = run_here(place, runs, monkeypatch, lines, watch=kill_once_it_goes_on(runs / NAME / "fit.log"))
+    assert lines[0].startswith(f"{NAME}: training: goes on after {point['epoch']} epoch")
+    assert killed["reason"] == "training was ended by SIGKILL (was there enough memory?)"
+    assert run_here(place, runs, monkeypatch, lines)["status"] == "failed"
+    again = run_here(place, runs, monkeypatch, lines, retry=True)
+    assert (again["status"], again["fit"]["resumed"]) == ("finished", 2)
     assert again["result"] == record["result"]  # the weights' hash among it
     logs = [list(csv.DictReader((f / "fit" / "version_0" / "metrics.csv").open())) for f in (folder, runs / NAME)]
     assert logs[0] == logs[1]

@@ -1,8 +1,10 @@
 """The recipes for a cluster, with stand-ins for its commands."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -89,3 +91,23 @@ def test_one_training_on_two_nodes(root, stand_in, tmp_path, monkeypatch):
     point.touch()
     again = sbatch(root, "fit.sbatch", *given, **environment)
     assert again == [*said, "--ckpt_path", str(point.relative_to(tmp_path))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signals_of_the_scheduler_reach_the_runner(root, stand_in, tmp_path, number):
+    """The batch script is the runner itself, so that its orderly end is the task's, with its status."""
+    caught = tmp_path / "caught"
+    trap = f'trap "touch {caught}; exit {128 + number}" {int(number)}; touch {tmp_path}/up'
+    runs = f"{trap}; while true; do sleep 0.05; done"
+    python = stand_in("python", f'case "$*" in *--list*) echo job;; *) {runs};; esac')
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
+    script = root / "benchmarks" / "slurm" / "suite.sbatch"
+    task = subprocess.Popen(["bash", str(script)], env={**clean, "PYTHON": str(python), "SUITE": "s.yaml"})
+    end = time.monotonic() + 30
+    while not (tmp_path / "up").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    task.send_signal(number)
+    assert task.wait(30) == 128 + number
+    assert caught.exists()
+    assert "#SBATCH --signal=B:USR1@120" in script.read_text()
