@@ -8,13 +8,17 @@ import json
 import logging
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jsonargparse import set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError
@@ -22,8 +26,10 @@ from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.gallery import Gallery
+from rrsis_zoo.training.given_checkpoint import check_asked, check_resumes, open_checkpoint
 from rrsis_zoo.training.module import RRSISModule
-from rrsis_zoo.weights.loading import find_weights
+from rrsis_zoo.training.trainer import RRSISTrainer
+from rrsis_zoo.weights.loading import find_weights, is_whole
 
 
 class RRSISCLI(LightningCLI):
@@ -39,6 +45,7 @@ class RRSISCLI(LightningCLI):
         super().__init__(
             RRSISModule,
             RRSISDataModule,
+            trainer_class=RRSISTrainer,
             subclass_mode_model=True,
             trainer_defaults={"num_sanity_val_steps": 0},
             seed_everything_default=0,
@@ -49,24 +56,58 @@ class RRSISCLI(LightningCLI):
             **options,
         )
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our own switches."""
+        parser.add_argument("--untrained", action="store_true", help=_UNTRAINED)
+        parser.add_argument("--safe", action="store_true", help=_SAFE)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave what was asked as it is: Lightning would take every setting from the checkpoint's hyper-parameters."""
+
     def before_instantiate_classes(self) -> None:
-        """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing."""
-        options = self.config[str(self.subcommand)]
+        """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing.
+
+        Raises:
+            ConfigError: a checkpoint that contradicts the configuration, or none where one is needed.
+            MissingWeightsError, WeightsMismatchError, MissingDataError: files that are not there, or damaged.
+        """
+        options, command = self.config[str(self.subcommand)], str(self.subcommand)
         model = options.model
-        if self.subcommand == "predict":
+        if command == "predict":
             options.return_predictions = False  # they are written; keeping all features of a split fills the memory
-        if not options.get("ckpt_path"):
-            method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
-            weights = model.init_args.get("weights")
-            if method is not None and weights:
-                find_weights(method.name, weights)
+        if options.get("weights_only") is False:
+            raise ConfigError(
+                "--weights_only false: a checkpoint is read without the code that it may hold; leave it out"
+            )
+        options.weights_only = True
+        method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
+        weights = model.init_args.get("weights")
+        if given := options.get("ckpt_path"):
+            checkpoint = open_checkpoint(str(given))
+            options.ckpt_path = str(checkpoint.path)
+            if command == "fit":
+                check_resumes(checkpoint)
+            if method is not None:
+                asked = vars(model.init_args)
+                for line in check_asked(checkpoint, method.name, asked, training=command == "fit"):
+                    rank_zero_info(line)
+        elif method is not None and weights:
+            find_weights(method.name, weights)
+        if options.untrained and (command == "fit" or given):
+            raise ConfigError("--untrained is for a test, validation or prediction without --ckpt_path: leave it out")
+        if command != "fit" and not given and not options.untrained and not is_whole(weights):
+            raise ConfigError(
+                f"rrsis {command} needs a trained model: give --ckpt_path FILE, or --model.init_args.weights with a "
+                "source of a whole model; to score one that was never trained, add --untrained"
+            )
         # jsonargparse adds the path of the file that a section came from
         settings = {name: value for name, value in vars(options.data).items() if not name.startswith("__")}
         RRSISDataModule(**settings).check()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer, which never shards or pads by itself and always writes a CSV log."""
-        trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
+        with _lightning_refuses("the trainer's settings do not go together, or not with this machine"):
+            trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
         if trainer.loggers and not isinstance(trainer.loggers[0], CSVLogger):
             name = next(c.name for c in MODELS.values() if c.module() is type(self.model))
             others = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
@@ -83,6 +124,10 @@ _CALLBACKS: dict[str, Any] = {
 }
 
 
+_UNTRAINED = "score a model that was never trained (test, validate, predict); its record says so, no table takes it"
+_SAFE = "import only our own classes, the methods' and Lightning's: for configurations of others (docs/security.md)"
+
+
 def _path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -95,10 +140,36 @@ def run_lightning(arguments: Sequence[str]) -> int:
     """
     _refuse_lost_settings(arguments)
     _quiet()
+    if "--safe" in arguments:
+        _import_nothing_else()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
-    RRSISCLI()
+    with _lightning_refuses(f"rrsis {arguments[0]} cannot run with these settings"):
+        RRSISCLI()
     return 0
+
+
+def _import_nothing_else() -> None:
+    """Refuse, before it is imported, every class of a configuration that is not ours, a method's or Lightning's."""
+    methods = {method.module().__module__.partition(".")[0] for method in MODELS.values()}
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["rrsis_zoo", "lightning", *sorted(methods)])
+
+
+@contextlib.contextmanager
+def _lightning_refuses(what: str) -> Iterator[None]:
+    """Make one line of what Lightning itself refuses; what comes from elsewhere is a defect and keeps its traceback.
+
+    Raises:
+        ConfigError: Lightning raised a configuration error, or another error in its own code.
+    """
+    try:
+        yield
+    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError, NotImplementedError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = bool(frames) and re.search(r"[/\\\\]lightning(_fabric)?[/\\\\]", frames[-1].filename)
+        if not isinstance(error, MisconfigurationException) and not theirs:
+            raise
+        raise ConfigError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 class _Parts(RRSISCLI):
@@ -106,6 +177,7 @@ class _Parts(RRSISCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Accept what a command has beside them, as in the configuration that ``rrsis fit`` saves."""
+        super().add_arguments_to_parser(parser)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.add_argument("--weights_only", type=bool | None, default=None)
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import lightning
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
+from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.registry import card
 from rrsis_zoo.training.schedules import WarmupCosine
 from rrsis_zoo.weights.checkpoints import META, meta
-from rrsis_zoo.weights.loading import load_weights
+from rrsis_zoo.weights.loading import is_whole, load_weights
 
 Decay = Literal["all", "matrices"]
 """What AdamW's weight decay acts on."""
@@ -62,6 +64,9 @@ class RRSISModule(lightning.LightningModule):
 
     Raises:
         ConfigError: unknown preset, setting or protocol.
+
+    Attributes:
+        trained: whether it has been trained, or its weights are those of a trained model.
     """
 
     method: ClassVar[str]
@@ -97,6 +102,8 @@ class RRSISModule(lightning.LightningModule):
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
         self._ready = False
+        self.trained = False
+        self._asked: list[dict[str, Any]] = []
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
 
@@ -110,6 +117,7 @@ class RRSISModule(lightning.LightningModule):
             return
         if self.hparams["weights"]:
             load_weights(self.model, self.hparams["weights"])
+            self.trained |= is_whole(self.hparams["weights"])
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
@@ -124,15 +132,16 @@ class RRSISModule(lightning.LightningModule):
         if said is None:
             raise ConfigError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
         ours = meta(self.model)
+        if said["model"] != ours["model"]:
+            raise ConfigError(f"the checkpoint's model is {said['model']}, this run's is {ours['model']}")
+        # what it does not say was added since: it was trained with the default
+        theirs = to_plain(from_plain(type(self.model.config), said["config"]))
         free = {name: ours["config"][name] for name in self.model.evaluation_settings}
-        if said["model"] == ours["model"]:
-            said = {**said, "config": {**said["config"], **free}}
-        for key in ("model", "config"):
-            if said[key] != ours[key]:
-                raise ConfigError(f"the checkpoint's {key} is {said[key]}, this run's is {ours[key]}")
+        if {**theirs, **free} != ours["config"]:
+            raise ConfigError(f"the checkpoint's config is {said['config']}, this run's is {ours['config']}")
         if said["tokenizer"] is not None:
             self.model.load_tokenizer_state(said["tokenizer"])
-        self._ready = True
+        self._ready = self.trained = True
 
     def on_fit_start(self) -> None:
         """Lightning hook."""
@@ -151,6 +160,18 @@ class RRSISModule(lightning.LightningModule):
         self._make_ready()
 
     # -- training ----------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        """Set the rates and the optimiser's settings that were asked for: a checkpoint brings its own."""
+        self.trained = True
+        scheduler = cast(LambdaLR, self.lr_schedulers())
+        for group, asked, factor in zip(
+            scheduler.optimizer.param_groups, self._asked, scheduler.lr_lambdas, strict=True
+        ):
+            group |= {"betas": asked["betas"], "weight_decay": asked["weight_decay"]}
+            if group["initial_lr"] != asked["lr"]:
+                group |= {"initial_lr": asked["lr"], "lr": asked["lr"] * factor(scheduler.last_epoch)}
+        scheduler.base_lrs = [asked["lr"] for asked in self._asked]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss; log its terms and the model's readings."""
@@ -175,11 +196,12 @@ class RRSISModule(lightning.LightningModule):
         optimiser = torch.optim.AdamW(
             groups, betas=tuple(self.hparams["betas"]), weight_decay=self.hparams["weight_decay"]
         )
+        self._asked = [{key: group[key] for key in ("lr", "betas", "weight_decay")} for group in optimiser.param_groups]
         _ = self.trainer.estimated_stepping_batches  # makes Lightning set up the training loader
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
         schedule = WarmupCosine(max(1, steps), **{name: self.hparams[name] for name in names})
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule)
+        scheduler = LambdaLR(optimiser, schedule)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # -- evaluation --------------------------------------------------------------------------------------------------
