@@ -24,6 +24,8 @@ class DatasetCard:
         image_size: (height, width) in pixels of its images, but for known exceptions.
         known: number of known defects in the complete published copy, by the name of the check (see
             `rrsis_zoo.data.verify`); these are no damage of a download.
+        annotations_sha256: hash of each split's samples (`rrsis_zoo.provenance.annotations_hash`), as far as somebody
+            with the original has told us; the number and size of the samples alone are compared without it.
     """
 
     name: str
@@ -35,6 +37,7 @@ class DatasetCard:
     counts: dict[Split, int]
     image_size: tuple[int, int]
     known: dict[str, int] = field(default_factory=dict)
+    annotations_sha256: dict[Split, str] = field(default_factory=dict)
 
     @property
     def how_to_get(self) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rrsis_zoo.data.dataset import RRSISDataset, collate
+from rrsis_zoo.data.identity import data_name, is_published
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.rrsisd import TextField
@@ -33,6 +34,9 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     Args:
         dataset: name of the dataset.
+        name: under which results stand. None for the dataset's name where the data are the published ones (see
+            `rrsis_zoo.data.identity`), else the name of their folder: your own data in RRSIS-D's layout are not
+            RRSIS-D.
         root: its folder; None means ``datasets/<dataset>``. ``synthetic`` is made if it is not there.
         batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
             that epoch.
@@ -67,6 +71,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         self,
         dataset: Literal["refsegrs", "rrsis-d", "risbench", "synthetic"] = "rrsis-d",
         root: str | None = None,
+        name: str | None = None,
         batch_size: int = 8,
         draw: DrawRule = "samples",
         augment: dict[str, float] | None = None,
@@ -106,8 +111,11 @@ class RRSISDataModule(lightning.LightningDataModule):
         ):
             if value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
+        if name is not None and not name.strip():
+            raise ConfigError("name is blank: give the data a name, or leave data.name out")
         self.dataset = dataset
         self.root = root
+        self.given_name = name
         self.batch_size = batch_size
         self.draw: DrawRule = draw
         self.augment = dict(augment or {})
@@ -122,6 +130,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.test_split: Split = test_split
         self.predict_split: Split = predict_split
         self._records: dict[Split, list[Record]] = {}
+        self._identities: dict[Split, tuple[str, bool]] = {}
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
@@ -169,6 +178,25 @@ class RRSISDataModule(lightning.LightningDataModule):
                 records = shuffled(records, self.seed)
             self._records[split] = records
         return self._records[split]
+
+    def identity(self, split: Split) -> tuple[str, bool]:
+        """Return the name under which results on a split stand, and whether it is a published split, none left out.
+
+        Raises:
+            ConfigError: ``name`` is that of a published dataset, and the split is not its.
+        """
+        source, root = SOURCES[self.dataset], self._root()
+        if source.card is None:  # synthetic scenes are what their layout says
+            return self.given_name or self.dataset, False
+        if split not in self._identities:
+            records = self.records(split)
+            if self.reading.drop_empty:
+                records = source.read(root, split, replace(self.reading, drop_empty=False))
+            names = [name for name, other in SOURCES.items() if other.card is not None]
+            published = is_published(source.card, split, records)
+            name = data_name(self.dataset, root, self.given_name, published, names)
+            self._identities[split] = name, published and name == self.dataset and not self.reading.drop_empty
+        return self._identities[split]
 
     def train_expressions(self) -> list[str]:
         """Return the expressions of the training split (what a tokenizer may be fitted on)."""

@@ -18,7 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError
@@ -90,7 +90,7 @@ class RRSISCLI(LightningCLI):
             if method is not None:
                 asked = vars(model.init_args)
                 for line in check_asked(checkpoint, method.name, asked, training=command == "fit"):
-                    rank_zero_info(line)
+                    _note(f"{checkpoint.path}: {line}")
         elif method is not None and weights:
             find_weights(method.name, weights)
         if options.untrained and (command == "fit" or given):
@@ -126,6 +126,11 @@ _CALLBACKS: dict[str, Any] = {
 
 _UNTRAINED = "score a model that was never trained (test, validate, predict); its record says so, no table takes it"
 _SAFE = "import only our own classes, the methods' and Lightning's: for configurations of others (docs/security.md)"
+
+
+@rank_zero_only
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _path(kind: type) -> str:

@@ -124,6 +124,12 @@ def check_asked(checkpoint: GivenCheckpoint, method: str, asked: Mapping[str, An
             f"{where} was made with preset {before!r}, this run asks for {preset!r}, and its configuration is another "
             f"({shown}{more}): give the configs and settings that it was trained with"
         )
+    decay = checkpoint.hyper_parameters.get("decay", asked.get("decay"))
+    if training and decay != asked.get("decay"):
+        raise ConfigError(
+            f"{where} was trained with decay {decay!r}, by which its optimiser's state is grouped; this run asks for "
+            f"{asked.get('decay')!r}: go on with {decay!r}, or begin a new training from its weights"
+        )
     compared = {
         name: (checkpoint.hyper_parameters[name], asked[name]) for name in checkpoint.hyper_parameters if name in asked
     }
