@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lightning
 import numpy as np
@@ -23,6 +23,22 @@ from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate
 from rrsis_zoo.data.transforms import Augmentation, check_shares
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.base import Batch
+from rrsis_zoo.signals import leave_to_parent
+
+
+_LONGEST_NAME = 100
+
+
+class Identity(NamedTuple):
+    """What a split is.
+
+    Attributes:
+        name: under which results on it stand.
+        published: whether it is a published dataset's split with the published masks, no sample left out.
+    """
+
+    name: str
+    published: bool
 
 
 class RRSISDataModule(lightning.LightningDataModule):
@@ -35,8 +51,8 @@ class RRSISDataModule(lightning.LightningDataModule):
     Args:
         dataset: name of the dataset.
         name: under which results stand. None for the dataset's name where the data are the published ones (see
-            `rrsis_zoo.data.identity`), else the name of their folder: your own data in RRSIS-D's layout are not
-            RRSIS-D.
+            `rrsis_zoo.data.identity.is_published`), else the name of their folder: your own data in RRSIS-D's layout
+            are not RRSIS-D.
         root: its folder; None means ``datasets/<dataset>``. ``synthetic`` is made if it is not there.
         batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
             that epoch.
@@ -103,16 +119,16 @@ class RRSISDataModule(lightning.LightningDataModule):
         _require("fit_eval_split", fit_eval_split, ("train", "val"))
         _require("test_split", test_split, ("train", "val", "test"))
         _require("predict_split", predict_split, ("train", "val", "test"))
-        for name, value, least in (
+        for setting, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
             ("num_workers", num_workers, 0),
             ("seed", seed, 0),
         ):
             if value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
-        if name is not None and not name.strip():
-            raise ConfigError("name is blank: give the data a name, or leave data.name out")
+                raise ConfigError(f"{setting} must be at least {least}, got {value}")
+        if name is not None and not (name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME):
+            raise ConfigError(f"name must be one line of at most {_LONGEST_NAME} characters, got {name[:100]!r}")
         self.dataset = dataset
         self.root = root
         self.given_name = name
@@ -130,7 +146,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.test_split: Split = test_split
         self.predict_split: Split = predict_split
         self._records: dict[Split, list[Record]] = {}
-        self._identities: dict[Split, tuple[str, bool]] = {}
+        self._identities: dict[Split, Identity] = {}
+        self._start = (0, 0)
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
@@ -152,7 +169,12 @@ class RRSISDataModule(lightning.LightningDataModule):
             source.make(root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the splits that the stage needs (``fit``, ``validate``, ``test``, ``predict``, None for all)."""
+        """Read the splits that the stage needs (``fit``, ``validate``, ``test``, ``predict``, None for all).
+
+        Raises:
+            ConfigError: ``name`` is that of a published dataset, and a split is not its.
+            MissingDataError, DataFormatError: as `records`.
+        """
         needed: dict[str, tuple[Split, ...]] = {
             "fit": ("train", self.fit_eval_split),
             "validate": (self.fit_eval_split,),
@@ -162,6 +184,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         for splits in needed.values() if stage is None else (needed[stage],):
             for split in splits:
                 self.records(split)
+                if self.given_name is not None:
+                    self.identity(split)  # whether it may have that name
 
     def records(self, split: Split) -> list[Record]:
         """Return the records of a split, read on the first call.
@@ -179,23 +203,28 @@ class RRSISDataModule(lightning.LightningDataModule):
             self._records[split] = records
         return self._records[split]
 
-    def identity(self, split: Split) -> tuple[str, bool]:
-        """Return the name under which results on a split stand, and whether it is a published split, none left out.
+    def identity(self, split: Split) -> Identity:
+        """Return under which name results on a split stand, and whether it is a published one as it was published.
 
         Raises:
             ConfigError: ``name`` is that of a published dataset, and the split is not its.
+            MissingDataError, DataFormatError: as `records`.
         """
-        source, root = SOURCES[self.dataset], self._root()
-        if source.card is None:  # synthetic scenes are what their layout says
-            return self.given_name or self.dataset, False
         if split not in self._identities:
-            records = self.records(split)
-            if self.reading.drop_empty:
-                records = source.read(root, split, replace(self.reading, drop_empty=False))
-            names = [name for name, other in SOURCES.items() if other.card is not None]
+            source, root = SOURCES[self.dataset], self._root()
+            records, plain = self.records(split), ReadOptions()
+            changed = split == "train" and self.shuffle_expressions
+            if source.card is not None and (changed or self.reading != plain):
+                records = source.read(root, split, plain)
             published = is_published(source.card, split, records)
-            name = data_name(self.dataset, root, self.given_name, published, names)
-            self._identities[split] = name, published and name == self.dataset and not self.reading.drop_empty
+            names = [name for name, other in SOURCES.items() if other.card is not None]
+            if source.card is None:  # what the layout says, wherever it lies
+                name = data_name(self.dataset, root, self.given_name or self.dataset, published, names)
+            else:
+                name = data_name(self.dataset, root, self.given_name, published, names)
+            as_published = published and name == self.dataset and not changed
+            as_published &= replace(self.reading, text=plain.text) == plain  # of two texts, papers use either
+            self._identities[split] = Identity(name, as_published)
         return self._identities[split]
 
     def train_expressions(self) -> list[str]:
@@ -226,7 +255,14 @@ class RRSISDataModule(lightning.LightningDataModule):
                 f"batch_size {self.batch_size} on {world_size} processes needs {self.batch_size * world_size} training "
                 f"samples, there are {len(sampler) * world_size}: set a smaller data.batch_size"
             )
+        epoch, batches = self._start
+        if batches:
+            sampler.start_at(epoch, batches * self.batch_size)
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
+
+    def start_at(self, epoch: int, batches: int) -> None:
+        """Let the next training loader go on within an epoch, after so many batches of it on each process."""
+        self._start = (epoch, batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return every sample of ``fit_eval_split`` once, whole scenes a batch."""
@@ -262,6 +298,7 @@ class RRSISDataModule(lightning.LightningDataModule):
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=leave_to_parent,
             generator=generator,
             **order,
         )

@@ -78,14 +78,14 @@ def scored(samples: Samples, protocol: Protocol, data: RRSISDataModule) -> dict[
     tested = {subject.sample_id for subject in samples.subjects}
     records = [record for record in split if record.sample_id in tested]
     metrics = evaluate(samples, protocol)
-    name, published = data.identity(data.test_split)
+    identity = data.identity(data.test_split)
     return {
         "protocol": protocol.name,
         "eval_size": protocol.eval_size,
         "text_mode": protocol.text_mode,
-        "dataset": name,
+        "dataset": identity.name,
         "layout": data.dataset,
-        "published_split": published,
+        "published_split": identity.published,
         "split": data.test_split,
         "n": metrics["n"],
         "n_empty": sum(r.is_empty for r in records),
@@ -150,11 +150,8 @@ class PredictionFigure(Callback):
             data = cast(Any, trainer).datamodule
             module = cast(RRSISModule, pl_module)
             path = folder / "predictions.png"
-            prediction_figure(
-                self._rows,
-                path,
-                f"{module.method} ({module.hparams['preset']}), {data.identity(data.test_split)[0]} {data.test_split}",
-            )
+            of = f"{data.identity(data.test_split).name} {data.test_split}"
+            prediction_figure(self._rows, path, f"{module.method} ({module.hparams['preset']}), {of}")
             print(f"wrote {path}")
         self._rows = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import re
@@ -11,23 +10,32 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
+import yaml
+from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from rrsis_zoo import slurm
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.files import write_text
 from rrsis_zoo.registry import MODELS
+from rrsis_zoo.training import ranks
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.gallery import Gallery
-from rrsis_zoo.training.given_checkpoint import check_asked, check_resumes, open_checkpoint
-from rrsis_zoo.training.module import RRSISModule
+from rrsis_zoo.training.given_checkpoint import check_asked, open_checkpoint
+from rrsis_zoo.training.loggers import RunLog, run_log
+from rrsis_zoo.training.module import RRSISModule, check_precision
+from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
+from rrsis_zoo.training.resume import ResumePoint
+from rrsis_zoo.training.runs import CONFIG, Run, find, note_job, of_this_job
 from rrsis_zoo.training.trainer import RRSISTrainer
 from rrsis_zoo.weights.loading import find_weights, is_whole
 
@@ -36,10 +44,13 @@ class RRSISCLI(LightningCLI):
     """The command line of all methods.
 
     Args:
+        words: the command line, if it is not ``sys.argv``.
+        run_to_resume: the training that goes on; None for a new one.
         **options: of LightningCLI, beside those that are the same for all of us.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, words: Sequence[str] | None = None, run_to_resume: Run | None = None, **options: Any) -> None:
+        self._words, self._run = words, run_to_resume
         for method in MODELS.values():
             method.module()  # short class names resolve only for imported modules
         super().__init__(
@@ -49,17 +60,34 @@ class RRSISCLI(LightningCLI):
             subclass_mode_model=True,
             trainer_defaults={"num_sanity_val_steps": 0},
             seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=options.pop("save_config_callback", SavedConfig),
+            save_config_kwargs={"save_to_log_dir": False},
             auto_configure_optimizers=False,
-            # what is the beginning of one option today may be that of two tomorrow; and a slip is named, not guessed
-            parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in self.subcommands()}},
+            parser_kwargs={**_PARSING, **dict.fromkeys(self.subcommands(), _PARSING)},
             **options,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add our own switches."""
+        """Offer the resume point's settings and our switches: in every command, which accepts the config of any."""
         parser.add_argument("--untrained", action="store_true", help=_UNTRAINED)
-        parser.add_argument("--safe", action="store_true", help=_SAFE)
+        parser.add_argument(_SAFE, action="store_true", help=_SAFE_HELP)
+        parser.add_lightning_class_args(ResumePoint, "resume_point")
+        parser.set_defaults({"resume_point.keep": False})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse what stands for ``--resume``; ``sys.argv`` stays what further processes are started with.
+
+        Raises:
+            ConfigError: what the parser refuses, in one line.
+        """
+        try:
+            if self._words is None:
+                super().parse_arguments(parser, args)
+            else:
+                with bare_command_line():
+                    super().parse_arguments(parser, list(self._words))
+        except ArgumentError as error:
+            raise ConfigError(_refusal(str(error))) from error
 
     def _parse_ckpt_path(self) -> None:
         """Leave what was asked as it is: Lightning would take every setting from the checkpoint's hyper-parameters."""
@@ -68,54 +96,119 @@ class RRSISCLI(LightningCLI):
         """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing.
 
         Raises:
-            ConfigError: a checkpoint that contradicts the configuration, or none where one is needed.
+            ConfigError: a checkpoint that contradicts the configuration, none where one is needed, or a switch that
+                cannot be.
             MissingWeightsError, WeightsMismatchError, MissingDataError: files that are not there, or damaged.
         """
         options, command = self.config[str(self.subcommand)], str(self.subcommand)
-        model = options.model
         if command == "predict":
             options.return_predictions = False  # they are written; keeping all features of a split fills the memory
-        if options.get("weights_only") is False:
-            raise ConfigError(
-                "--weights_only false: a checkpoint is read without the code that it may hold; leave it out"
-            )
-        options.weights_only = True
-        method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
-        weights = model.init_args.get("weights")
-        if given := options.get("ckpt_path"):
-            checkpoint = open_checkpoint(str(given))
-            options.ckpt_path = str(checkpoint.path)
-            if command == "fit":
-                check_resumes(checkpoint)
-            if method is not None:
-                asked = vars(model.init_args)
-                for line in check_asked(checkpoint, method.name, asked, training=command == "fit"):
-                    _note(f"{checkpoint.path}: {line}")
-        elif method is not None and weights:
-            find_weights(method.name, weights)
-        if options.untrained and (command == "fit" or given):
-            raise ConfigError("--untrained is for a test, validation or prediction without --ckpt_path: leave it out")
-        if command != "fit" and not given and not options.untrained and not is_whole(weights):
-            raise ConfigError(
-                f"rrsis {command} needs a trained model: give --ckpt_path FILE, or --model.init_args.weights with a "
-                "source of a whole model; to score one that was never trained, add --untrained"
-            )
+        self._check_switches(options, command)
+        if command == "fit":
+            self._find_run(options)
+        self._check_weights(options, command)
         # jsonargparse adds the path of the file that a section came from
         settings = {name: value for name, value in vars(options.data).items() if not name.startswith("__")}
         RRSISDataModule(**settings).check()
 
+    def _check_switches(self, options: Any, command: str) -> None:
+        check_precision(str(options.trainer.precision))
+        if options.safe and _SAFE not in (self._words or ()):
+            raise ConfigError(f"safe: true in a config comes too late: say {_SAFE} on the command line")
+        options.safe = False  # of this command; the configuration that is saved has no say in it
+        if options.weights_only is False:
+            raise ConfigError("--weights_only false: a checkpoint is read without the code that it may hold")
+        options.weights_only = True
+        if options.untrained and (command == "fit" or options.ckpt_path is not None):
+            raise ConfigError("--untrained is for a test, validation or prediction without --ckpt_path: leave it out")
+
+    def _check_weights(self, options: Any, command: str) -> None:
+        """Look at the checkpoint, or for the other weights."""
+        model = options.model
+        method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
+        weights = model.init_args.get("weights")
+        given = options.ckpt_path if self._run is None else str(self._run.point)
+        if given is not None:
+            checkpoint = open_checkpoint(given, training=command == "fit")
+            if self._run is None:
+                options.ckpt_path = str(checkpoint.path)
+            if method is not None:
+                for line in check_asked(checkpoint, method.name, vars(model.init_args), training=command == "fit"):
+                    _note(f"{checkpoint.path.name}: {line}")
+            return
+        if command != "fit" and not options.untrained and not is_whole(weights):
+            raise ConfigError(
+                f"rrsis {command} needs a trained model: give --ckpt_path FILE, or --model.init_args.weights with the "
+                "source of a whole model; to score one that was never trained, add --untrained"
+            )
+        if method is not None and weights:
+            find_weights(method.name, weights)
+
+    def _find_run(self, options: Any) -> None:
+        """Look whether a training that goes on has something left to do; find the one of a job that has come back."""
+        again = self._run is None and not options.get("ckpt_path") and slurm.has_come_back()
+        if again:
+            config = yaml.safe_load(self._parser(self.subcommand).dump(options, skip_none=False))
+            self._run = of_this_job(self._logs(options), config)
+        if self._run is not None and not self._run.left(options.as_dict()):
+            done = f"{self._run.folder} is complete: epoch {self._run.epoch}, step {self._run.step}"
+            if again:
+                print(done)
+                raise SystemExit(0)
+            raise ConfigError(
+                f"--resume {done}; to train on, give a larger --trainer.max_epochs (or max_steps, or max_time)"
+            )
+
+    def _logs(self, options: Any) -> Path:
+        """Return the folder in which the runs of a configuration lie."""
+        loggers = options.trainer.logger if isinstance(options.trainer.logger, list) else [options.trainer.logger]
+        for logger in loggers:
+            if getattr(logger, "class_path", "").endswith("CSVLogger"):
+                return Path(logger.init_args.save_dir) / str(logger.init_args.name)
+        return Path("runs") / next(c.name for c in MODELS.values() if _path(c.module()) == options.model.class_path)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer, which never shards or pads by itself and always writes a CSV log."""
-        with _lightning_refuses("the trainer's settings do not go together, or not with this machine"):
+        with refused("the trainer's settings do not go together, or not with this machine"):
             trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
-        if trainer.loggers and not isinstance(trainer.loggers[0], CSVLogger):
+        if trainer.loggers or self._run is not None:
             name = next(c.name for c in MODELS.values() if c.module() is type(self.model))
             others = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
-            own = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
-            trainer.loggers = [*(own or [CSVLogger("runs", name)]), *others]
+            own = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)] or [CSVLogger("runs", name)]
+            trainer.loggers = [*(run_log(logger) for logger in own), *others]
+            if self._run is not None:
+                folder = self._run.folder
+                trainer.loggers[0] = RunLog(folder.parent.parent, folder.parent.name, folder.name)
         trainer.strategy.checkpoint_io = DirectCheckpointIO()
+        trainer._signal_connector = OwnSignals(trainer)
         trainer.callbacks.extend(_CALLBACKS.get(self.subcommand or "", list)())  # type: ignore[attr-defined]
         return trainer
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        given = config.get("callbacks") or []
+        given = given if isinstance(given, list) else [given]
+        # one resume point: that of the configuration's callbacks, the last of several
+        points = [c for c in [*callbacks, *given] if isinstance(c, ResumePoint)]
+        kept = points[-1:] if config.get("enable_checkpointing") is not False else []
+        config["callbacks"] = [c for c in given if not isinstance(c, ResumePoint)]
+        callbacks = [c for c in callbacks if not isinstance(c, ResumePoint)]
+        return super()._instantiate_trainer(config, [*callbacks, RanksEndTogether(), *kept])
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        arguments = super()._prepare_subcommand_kwargs(subcommand)
+        return arguments if self._run is None else {**arguments, "ckpt_path": str(self._run.point)}
+
+
+class SavedConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` into the run's folder, whole or not at all."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lightning hook, of the first process."""
+        folder = next((logger.log_dir for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
+        folder = Path(folder or trainer.default_root_dir)
+        write_text(folder / CONFIG, self.parser.dump(self.config, skip_none=False))
+        if stage == "fit":
+            note_job(folder)
 
 
 _CALLBACKS: dict[str, Any] = {
@@ -124,8 +217,14 @@ _CALLBACKS: dict[str, Any] = {
 }
 
 
+_PARSING = {
+    # what is the beginning of one option today may be that of two tomorrow; and a slip is named, not guessed
+    "allow_abbrev": False,
+    "exit_on_error": False,
+}
+_SAFE = "--safe"
+_SAFE_HELP = "import only our own classes, the methods' and Lightning's: for configurations of others"
 _UNTRAINED = "score a model that was never trained (test, validate, predict); its record says so, no table takes it"
-_SAFE = "import only our own classes, the methods' and Lightning's: for configurations of others (docs/security.md)"
 
 
 @rank_zero_only
@@ -143,14 +242,15 @@ def run_lightning(arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: something that the user can mend.
     """
-    _refuse_lost_settings(arguments)
     _quiet()
-    if "--safe" in arguments:
-        _import_nothing_else()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
-    with _lightning_refuses(f"rrsis {arguments[0]} cannot run with these settings"):
-        RRSISCLI()
+    words, run = resumed(arguments)
+    _refuse_lost_settings(words)
+    if _SAFE in words:
+        _import_nothing_else()
+    with ranks.ended_together(), refused(f"rrsis {arguments[0]} cannot run with these settings"):
+        RRSISCLI(words, run)
     return 0
 
 
@@ -161,20 +261,69 @@ def _import_nothing_else() -> None:
 
 
 @contextlib.contextmanager
-def _lightning_refuses(what: str) -> Iterator[None]:
-    """Make one line of what Lightning itself refuses; what comes from elsewhere is a defect and keeps its traceback.
+def refused(what: str) -> Iterator[None]:
+    """Make one line of what Lightning itself refuses; all else is a defect and keeps its traceback.
+
+    Lightning refuses by its ``MisconfigurationException``, and by an error of Python's that a statement of its own
+    raises. An error that merely happens in its code, such as a hook that is called with wrong arguments, is none.
+
+    Args:
+        what: what it refuses.
 
     Raises:
-        ConfigError: Lightning raised a configuration error, or another error in its own code.
+        ConfigError: see there.
     """
     try:
         yield
-    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError, NotImplementedError) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = bool(frames) and re.search(r"[/\\\\]lightning(_fabric)?[/\\\\]", frames[-1].filename)
-        if not isinstance(error, MisconfigurationException) and not theirs:
+    except MisconfigurationException as error:
+        raise ConfigError(f"{what}: {_one_line(error)}") from error
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        lightnings = {"lightning", "lightning_fabric", "lightning_utilities"} & set(Path(last.filename).parts)
+        if not lightnings or not (last.line or "").startswith("raise "):
             raise
-        raise ConfigError(f"{what}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{what}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _refusal(message: str) -> str:
+    """Return what the parser said in one line, in words that are not Python's."""
+    said = [line.strip(" -") for line in message.splitlines()]
+    said = [line for line in said if line and not line.startswith(("Subtypes:", "Errors:", "Given value type:"))]
+    text = "; ".join(said).replace(":;", ":")
+    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text)
+    return re.sub(r"(?:typing|collections\.abc)\.", "", text)
+
+
+def resumed(arguments: Sequence[str]) -> tuple[list[str], Run | None]:
+    """Replace ``--resume FOLDER`` of ``rrsis fit`` by what it stands for: the run's configuration, before the rest.
+
+    Returns:
+        The arguments, and the run that goes on.
+
+    Raises:
+        ConfigError: there is no such run, or the option is misused.
+    """
+    folders: list[str] = []
+    words: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == "--resume" and arguments[0] == "fit":
+            folders.append(value if equals else next(rest, ""))
+        else:
+            words.append(word)
+    if not folders:
+        return words, None
+    if len(folders) > 1 or not folders[0] or folders[0].startswith("--"):
+        raise ConfigError("--resume takes one folder of a run: rrsis fit --resume runs/rsrefseg/version_0")
+    if any(word.partition("=")[0] == "--ckpt_path" for word in words):
+        raise ConfigError("--resume goes on from the run's own checkpoint: leave --ckpt_path out")
+    run = find(folders[0])
+    return ["fit", "--config", str(run.config), *words[1:]], run
 
 
 class _Parts(RRSISCLI):
@@ -213,13 +362,11 @@ def resolve(arguments: Sequence[str]) -> dict[str, Any]:
         ConfigError: arguments that ``rrsis fit`` would refuse.
     """
     _refuse_lost_settings(arguments)
-    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), _bare_command_line():
+        with bare_command_line():
             cli = _Parsed(run=False, args=list(arguments))
-    except SystemExit as error:  # how the parser refuses: it has printed why
-        why = " ".join(line.strip() for line in said.getvalue().splitlines() if line.strip())
-        raise ConfigError(f"rrsis fit would refuse its arguments: {why.rpartition('error: ')[2]}") from error
+    except ConfigError as error:
+        raise ConfigError(f"rrsis fit would refuse its arguments: {error}") from error
     config = json.loads(cli.parser.dump(cli.config, skip_none=False, format="json"))
     return {name: config[name] for name in ("seed_everything", "trainer", "model", "data")}
 
@@ -231,13 +378,13 @@ def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule,
         arguments: ``--config …`` and further options of ``rrsis fit``; also a ``config.yaml`` that it left behind.
     """
     _quiet()
-    with _bare_command_line():
+    with bare_command_line():
         built = _Parts(run=False, args=list(arguments), save_config_callback=None)
     return built.model, built.datamodule, built.trainer
 
 
 @contextlib.contextmanager
-def _bare_command_line() -> Iterator[None]:
+def bare_command_line() -> Iterator[None]:
     """Hide ``sys.argv``: Lightning warns where it differs from what is parsed."""
     earlier, sys.argv = sys.argv, sys.argv[:1]
     try:
@@ -269,5 +416,11 @@ def _quiet() -> None:
 
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(NoTips())
-    for message in (".*does not have many workers.*", ".*_pytree.*", ".*LeafSpec.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*_pytree.*",
+        ".*LeafSpec.*",
+        ".*exists and is not empty.*",  # a run that goes on in its folder
+        ".*your dataloader is not resumable.*",  # the resume point makes it
+    ):
         warnings.filterwarnings("ignore", message=message)

@@ -1,29 +1,27 @@
 """The checkpoint that a command is given: looked at before anything large is built, and held against what was asked.
 
 Lightning's command line takes every setting of the model from a checkpoint's hyper-parameters, whatever the options and
-the configs say, and loads addresses with code. Here the options count; the checkpoint brings the weights.
+the configs say, and imports the class that they name. Here the options count; the checkpoint brings the weights.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
-from rrsis_zoo.files import regular_file
 from rrsis_zoo.models.configuration import change, from_plain, to_plain
-from rrsis_zoo.registry import card
+from rrsis_zoo.registry import MODELS, card
+from rrsis_zoo.training.checkpoint_io import local_path, read
+from rrsis_zoo.training.progress import position
 from rrsis_zoo.weights.checkpoints import read_checkpoint
 
-_WORDS = ("best", "last", "hpc")
-_OF_TRAINING = ("loops", "optimizer_states", "lr_schedulers")
-_FOUNDATIONS = "weights"
-_BUILT_FROM = ("preset", "settings", _FOUNDATIONS)
+_WORDS = ("best", "last", "hpc", "registry")
+_CLASS = "_class_path"
+_BUILT_FROM = ("preset", "settings", "weights")
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -31,57 +29,44 @@ class GivenCheckpoint:
     """A checkpoint of ours, without its tensors.
 
     Attributes:
-        path: its file.
+        path: its file, absolute.
         meta: what it says of its model, see `rrsis_zoo.weights.checkpoints.meta`.
         hyper_parameters: the LightningModule's arguments that it was trained with; empty where it has none.
-        resumes: whether it holds the state of a training, and not weights alone.
     """
 
     path: Path
     meta: Mapping[str, Any]
     hyper_parameters: Mapping[str, Any]
-    resumes: bool
 
 
-def open_checkpoint(given: str) -> GivenCheckpoint:
+def open_checkpoint(given: str, training: bool) -> GivenCheckpoint:
     """Look at the file of ``--ckpt_path``. Nothing in it is run or imported.
 
+    Args:
+        given: the option's value.
+        training: whether a training is to go on from it.
+
     Raises:
-        ConfigError: an address, or one of Lightning's words for a checkpoint of an earlier command in the same process.
-        MissingDataError, MissingWeightsError: there is no such file.
-        WeightsMismatchError: it is damaged, cut short, or not a checkpoint of ours.
+        ConfigError: no path, an address, one of Lightning's words for a checkpoint of an earlier command in the same
+            process, or weights alone where a training is to go on.
+        MissingDataError: there is no such file.
+        WeightsMismatchError: it is damaged, cut short, not a checkpoint of ours, or names a class that is not ours.
     """
+    if not given.strip():
+        raise ConfigError("--ckpt_path is empty: give the path of a file, or leave it out")
     path = local_path(given)
-    regular_file(path, WeightsMismatchError)
-    saved = read_checkpoint(path)
-    # read_checkpoint has opened it: tensors stay in the file
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    said = content.get("hyper_parameters") or {}
-    if not isinstance(said, Mapping):
-        raise WeightsMismatchError(f"{path}: hyper_parameters must be named settings, got {type(said).__name__}")
-    # names that begin with _ are Lightning's own: among them a class that it would import
-    settings = {str(name): value for name, value in said.items() if not str(name).startswith("_")}
-    resumes = all(name in content for name in _OF_TRAINING)
-    return GivenCheckpoint(path, saved.meta, settings, resumes)
-
-
-def local_path(given: str) -> Path:
-    """Return the path of ``--ckpt_path``, ``~`` expanded.
-
-    Raises:
-        ConfigError: no path of a file on this machine.
-    """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", given):
-        raise ConfigError(
-            f"--ckpt_path {given}: must be a file on this machine; addresses are not read, because what comes from one "
-            "could run code: fetch the file and give its path"
-        )
-    if given in _WORDS and not Path(given).exists():
+    if given in _WORDS and not path.exists():
         raise ConfigError(
             f"--ckpt_path {given}: means a checkpoint of an earlier command in the same process, and there is none; "
             "give the path of a file, or rrsis fit --resume RUN_FOLDER"
         )
-    return Path(given).expanduser()
+    content = read(path, map_location="cpu", mmap=True)
+    meta = _checked_meta(path)
+    settings = _settings(content, path)
+    _check_structure(content, path)
+    if training:
+        _check_resumes(content, path)
+    return GivenCheckpoint(path, meta, settings)
 
 
 def check_asked(checkpoint: GivenCheckpoint, method: str, asked: Mapping[str, Any], training: bool) -> list[str]:
@@ -100,71 +85,122 @@ def check_asked(checkpoint: GivenCheckpoint, method: str, asked: Mapping[str, An
         ConfigError: another method, or another configuration than the weights have.
     """
     where = f"--ckpt_path {checkpoint.path}"
-    if checkpoint.meta["model"] != method:
+    theirs = checkpoint.meta["model"]
+    if theirs != method:
         raise ConfigError(
-            f"{where} is a checkpoint of {checkpoint.meta['model']}, the configuration asks for {method}: give "
-            f"--config configs/{checkpoint.meta['model']}.yaml, or a checkpoint of {method}"
+            f"{where} is a checkpoint of {theirs}, the configuration asks for {method}: give "
+            f"--config configs/{theirs}.yaml, or a checkpoint of {method}"
         )
+    lines = _compare_configurations(checkpoint, method, asked, where)
+    said = checkpoint.hyper_parameters
+    if training and said.get("decay", asked["decay"]) != asked["decay"]:
+        raise ConfigError(
+            f"{where} was trained with decay {said['decay']!r}, by which its optimiser's state is grouped; this run "
+            f"asks for {asked['decay']!r}: go on with {said['decay']!r}, or begin a new training from its weights"
+        )
+    for name in said:
+        relevant = name in asked and name not in _BUILT_FROM and (training or name == "protocol")
+        if relevant and _plain(said[name]) != _plain(asked[name]):
+            lines.append(_line(name, said[name], asked[name]))
+    return lines
+
+
+def _compare_configurations(
+    checkpoint: GivenCheckpoint, method: str, asked: Mapping[str, Any], where: str
+) -> list[str]:
+    """Refuse another configuration than the weights have; return a line for every setting of the evaluation."""
     kind = card(method).model()
     preset = asked["preset"]
-    wanted = (
-        to_plain(change(kind.presets[preset], asked.get("settings") or {}, method)) if preset in kind.presets else {}
-    )
-    config_kind = type(next(iter(kind.presets.values())))
-    trained = to_plain(from_plain(config_kind, checkpoint.meta["config"]))
-    differing = dict(_differences(trained, wanted)) if wanted else {}
-    free = {name: both for name, both in differing.items() if name in kind.evaluation_settings}
-    if fixed := {name: both for name, both in differing.items() if name not in free}:
+    if preset not in kind.presets:
+        return []  # building the model says so
+    wanted = to_plain(change(kind.presets[preset], asked.get("settings") or {}, method))
+    # what a checkpoint does not say was added since it was written: it was trained with the default
+    trained = to_plain(from_plain(type(kind.presets[preset]), checkpoint.meta["config"]))
+    differing = _differences(trained, wanted)
+    fixed = [difference for difference in differing if difference[0] not in kind.evaluation_settings]
+    if fixed:
+        shown = "; ".join(f"{name}: {ours!r} there, {theirs!r} asked" for name, ours, theirs in fixed[:_SHOWN])
+        more = f"; and {len(fixed) - _SHOWN} more" if len(fixed) > _SHOWN else ""
         before = checkpoint.hyper_parameters.get("preset", "another preset")
-        shown = "; ".join(
-            f"{name}: {ours!r} there, {theirs!r} asked" for name, (ours, theirs) in list(fixed.items())[:4]
-        )
-        more = f"; and {len(fixed) - 4} more" if len(fixed) > 4 else ""
         raise ConfigError(
             f"{where} was made with preset {before!r}, this run asks for {preset!r}, and its configuration is another "
             f"({shown}{more}): give the configs and settings that it was trained with"
         )
-    decay = checkpoint.hyper_parameters.get("decay", asked.get("decay"))
-    if training and decay != asked.get("decay"):
-        raise ConfigError(
-            f"{where} was trained with decay {decay!r}, by which its optimiser's state is grouped; this run asks for "
-            f"{asked.get('decay')!r}: go on with {decay!r}, or begin a new training from its weights"
+    return [_line(name, ours, theirs) for name, ours, theirs in differing]
+
+
+def _line(name: str, ours: Any, theirs: Any) -> str:
+    return f"{name} {_plain(theirs)!r} is used, the checkpoint was made with {_plain(ours)!r}"
+
+
+# -- what is in it -----------------------------------------------------------------------------------------------------
+
+
+def _checked_meta(path: Path) -> Mapping[str, Any]:
+    """Return what the checkpoint says of its model."""
+    try:
+        meta = read_checkpoint(path).meta
+        known, plain = meta["model"] in MODELS, isinstance(meta["config"], Mapping) and "tokenizer" in meta
+    except (KeyError, TypeError) as error:
+        raise WeightsMismatchError(f"{path}: what it says of its model is damaged ({error!r})") from error
+    if not known:
+        raise WeightsMismatchError(f"{path} is a checkpoint of {meta['model']!r}; known: {', '.join(sorted(MODELS))}")
+    if not plain:
+        raise WeightsMismatchError(f"{path}: what it says of its model is damaged: configuration or tokenizer")
+    return meta
+
+
+def _settings(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the LightningModule's arguments; a class of somebody else is refused, and none is imported."""
+    said = content.get("hyper_parameters") or {}
+    if not isinstance(said, Mapping):
+        raise WeightsMismatchError(f"{path}: hyper_parameters must be named settings, got a {type(said).__name__}")
+    ours = {f"{kind.__module__}.{kind.__qualname__}" for kind in (method.module() for method in MODELS.values())}
+    if (theirs := said.get(_CLASS)) is not None and theirs not in ours:
+        raise WeightsMismatchError(
+            f"{path} names the class {theirs!r}, which is no method's: such a class could run code, so it is not "
+            "imported"
         )
-    compared = {
-        name: (checkpoint.hyper_parameters[name], asked[name]) for name in checkpoint.hyper_parameters if name in asked
-    }
-    lines = [f"{name} {theirs!r} is used, the checkpoint has {ours!r}" for name, (ours, theirs) in free.items()]
-    for name, (ours, theirs) in compared.items():
-        relevant = name not in _BUILT_FROM and (training or name == "protocol")
-        if relevant and _plain(ours) != _plain(theirs):
-            lines.append(f"{name} {theirs!r} is used, the checkpoint was made with {ours!r}")
-    return lines
+    # names that begin with _ are Lightning's own
+    return {str(name): value for name, value in said.items() if not str(name).startswith("_")}
 
 
-def check_resumes(checkpoint: GivenCheckpoint) -> None:
-    """Refuse to train on from a checkpoint without the state of its training.
+def _check_structure(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a file that lacks what Lightning takes for granted."""
+    for name, kind in (("state_dict", Mapping), ("pytorch-lightning_version", str)):
+        if not isinstance(content.get(name), kind):
+            raise WeightsMismatchError(f"{path} is no checkpoint of rrsis fit: its {name} is missing or damaged")
 
-    Raises:
-        ConfigError: it holds weights alone.
-    """
-    if not checkpoint.resumes:
+
+def _check_resumes(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse to train on from a checkpoint without the state of its training."""
+    states = ("loops", "optimizer_states", "lr_schedulers")
+    if not all(content.get(name) for name in states):
         raise ConfigError(
-            f"--ckpt_path {checkpoint.path} holds weights alone, no state of a training to go on from: to begin a new "
-            f"training with them, --model.init_args.weights local:{checkpoint.path}"
+            f"--ckpt_path {path} holds weights alone, no state of a training to go on from: to begin a new training "
+            f"with them, --model.init_args.weights local:{path}"
         )
+    try:
+        position(content["loops"]["fit_loop"])
+        sound = all(isinstance(content[name], list) and isinstance(content[name][0], Mapping) for name in states[1:])
+    except (KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise WeightsMismatchError(f"{path}: the state of its training ({', '.join(states)}) is damaged")
 
 
-def _differences(
-    first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
-) -> list[tuple[str, tuple[Any, Any]]]:
-    """Return the settings in which two configurations differ, nested names dotted."""
-    found = []
+# -- comparing ---------------------------------------------------------------------------------------------------------
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Return the settings in which two configurations differ, nested names dotted, with both values."""
+    found: list[tuple[str, Any, Any]] = []
     for name in first:
         ours, theirs = first[name], second.get(name)
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             found += _differences(ours, theirs, f"{prefix}{name}.")
         elif _plain(ours) != _plain(theirs):
-            found.append((f"{prefix}{name}", (ours, theirs)))
+            found.append((f"{prefix}{name}", ours, theirs))
     return found
 
 

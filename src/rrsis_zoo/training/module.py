@@ -5,23 +5,26 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
-from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
 from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.registry import card
-from rrsis_zoo.training.schedules import WarmupCosine
+from rrsis_zoo.training.checkpoint_io import local_path
+from rrsis_zoo.training.finite import FiniteWatch
+from rrsis_zoo.training.progress import steps_as_now, steps_per_epoch
+from rrsis_zoo.training.schedules import FollowingLR, WarmupCosine
 from rrsis_zoo.weights.checkpoints import META, meta
 from rrsis_zoo.weights.loading import is_whole, load_weights
 
@@ -103,7 +106,8 @@ class RRSISModule(lightning.LightningModule):
         self.metrics = ReferringMetrics(self.protocol)
         self._ready = False
         self.trained = False
-        self._asked: list[dict[str, Any]] = []
+        self._watch = FiniteWatch()
+        self._decay: list[tuple[float, tuple[float, float]]] = []
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
 
@@ -123,25 +127,65 @@ class RRSISModule(lightning.LightningModule):
         self._ready = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `rrsis_zoo.load_model` needs."""
+        """Add what `rrsis_zoo.load_model` needs.
+
+        Raises:
+            NotFiniteError: the training has spoiled the weights: nothing is written.
+        """
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._watch.settle(self.trainer, self.model)
         checkpoint[META] = meta(self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the tokenizer; refuse the checkpoint of another method or configuration."""
+        """Take the tokenizer; refuse the checkpoint of another method or configuration.
+
+        Raises:
+            ConfigError: see there, or settings that this version does not know.
+            WeightsMismatchError: it was not written by rrsis-zoo, or what it says of its model is damaged.
+        """
         said = checkpoint.get(META)
         if said is None:
-            raise ConfigError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
+            raise WeightsMismatchError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
         ours = meta(self.model)
-        if said["model"] != ours["model"]:
-            raise ConfigError(f"the checkpoint's model is {said['model']}, this run's is {ours['model']}")
+        try:
+            name, config, tokenizer = said["model"], dict(said["config"]), said["tokenizer"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsMismatchError(f"this checkpoint's {META!r} is damaged ({error!r})") from error
+        if name != ours["model"]:
+            raise ConfigError(f"the checkpoint's model is {name}, this run's is {ours['model']}")
         # what it does not say was added since: it was trained with the default
-        theirs = to_plain(from_plain(type(self.model.config), said["config"]))
+        theirs = to_plain(from_plain(type(self.model.config), config))
         free = {name: ours["config"][name] for name in self.model.evaluation_settings}
         if {**theirs, **free} != ours["config"]:
-            raise ConfigError(f"the checkpoint's config is {said['config']}, this run's is {ours['config']}")
-        if said["tokenizer"] is not None:
-            self.model.load_tokenizer_state(said["tokenizer"])
+            raise ConfigError(f"the checkpoint's config is {config}, this run's is {ours['config']}")
+        if tokenizer is None and not self.model.tokenizer_ready:
+            raise WeightsMismatchError(f"this checkpoint's {META!r} has no tokenizer, without which no word is read")
+        try:
+            if tokenizer is not None:
+                self.model.load_tokenizer_state(tokenizer)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise WeightsMismatchError(f"this checkpoint's tokenizer is damaged ({error!r})") from error
+        # of a model that was compiled in Python before it was trained
+        state = checkpoint.get("state_dict")
+        if isinstance(state, Mapping):
+            checkpoint["state_dict"] = {str(name).replace("_orig_mod.", ""): value for name, value in state.items()}
         self._ready = self.trained = True
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:  # type: ignore[override]
+        """Build the module from a checkpoint on this machine; see Lightning's method of this name.
+
+        Nothing in the file is run, whatever ``weights_only`` says.
+
+        Raises:
+            ConfigError: an address; Lightning would run the code in what comes from one.
+        """
+        path = local_path(str(checkpoint_path))
+        return super().load_from_checkpoint(path, *args, **{**options, "weights_only": True})
+
+    def setup(self, stage: str) -> None:
+        """Refuse a precision that cannot be, see `check_precision`."""
+        check_precision(str(self.trainer.precision))
 
     def on_fit_start(self) -> None:
         """Lightning hook."""
@@ -150,6 +194,8 @@ class RRSISModule(lightning.LightningModule):
     def on_validation_start(self) -> None:
         """Lightning hook."""
         self._make_ready()
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._watch.settle(self.trainer, self.model)
 
     def on_test_start(self) -> None:
         """Lightning hook."""
@@ -161,26 +207,19 @@ class RRSISModule(lightning.LightningModule):
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def on_train_start(self) -> None:
-        """Set the rates and the optimiser's settings that were asked for: a checkpoint brings its own."""
-        self.trained = True
-        scheduler = cast(LambdaLR, self.lr_schedulers())
-        for group, asked, factor in zip(
-            scheduler.optimizer.param_groups, self._asked, scheduler.lr_lambdas, strict=True
-        ):
-            group |= {"betas": asked["betas"], "weight_decay": asked["weight_decay"]}
-            if group["initial_lr"] != asked["lr"]:
-                group |= {"initial_lr": asked["lr"], "lr": asked["lr"] * factor(scheduler.last_epoch)}
-        scheduler.base_lrs = [asked["lr"] for asked in self._asked]
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Return the loss; log its terms and the model's readings."""
+        """Return the loss; log its terms and the model's readings.
+
+        Raises:
+            NotFiniteError: the loss of this step, or of an earlier one, is not finite.
+        """
         prediction = self.model(batch, self.hparams["train_text_mode"])
         terms = self.model.loss(prediction, batch)
         for name, value in terms.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch))
         for name, value in self.model.readings(prediction).items():
             self.log(f"train/{name}", value, batch_size=len(batch))
+        self._watch.look(terms, self._trainer)
         return terms["loss"]
 
     def configure_optimizers(self) -> Any:
@@ -196,13 +235,40 @@ class RRSISModule(lightning.LightningModule):
         optimiser = torch.optim.AdamW(
             groups, betas=tuple(self.hparams["betas"]), weight_decay=self.hparams["weight_decay"]
         )
-        self._asked = [{key: group[key] for key in ("lr", "betas", "weight_decay")} for group in optimiser.param_groups]
-        _ = self.trainer.estimated_stepping_batches  # makes Lightning set up the training loader
-        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        self.trainer.fit_loop.setup_data()  # else an epoch's batches are counted only if it bounds the training
         names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
-        schedule = WarmupCosine(max(1, steps), **{name: self.hparams[name] for name in names})
-        scheduler = LambdaLR(optimiser, schedule)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        schedule = WarmupCosine(steps_per_epoch(self.trainer), **{name: self.hparams[name] for name in names})
+        self._decay = [(group["weight_decay"], group["betas"]) for group in optimiser.param_groups]
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": FollowingLR(optimiser, schedule), "interval": "step"},
+        }
+
+    def on_train_start(self) -> None:
+        """Go on with this run's rates, decay and schedule, whatever those of the checkpoint were."""
+        self.trained = True
+        scheduler = cast(FollowingLR, self.lr_schedulers())
+        changes: list[str] = []
+        for group, rate, (decay, betas) in zip(
+            scheduler.optimizer.param_groups, scheduler.base_lrs, self._decay, strict=True
+        ):
+            for what, earlier, now in (
+                ("learning rate", group["initial_lr"], rate),
+                ("weight decay", group["weight_decay"], decay),
+                ("betas", tuple(group["betas"]), tuple(betas)),
+            ):
+                if earlier != now:
+                    changes.append(f"{what} of {group['name']} {earlier} -> {now}")
+            group.update(weight_decay=decay, betas=betas)
+        scheduler.settle(steps_as_now(self.trainer))
+        if scheduler.offset:
+            changes.append(f"{scheduler.schedule.steps_per_epoch} steps an epoch, which the schedule follows")
+        if changes:
+            rank_zero_info(f"changed since the checkpoint: {'; '.join(changes)}")
+
+    def on_train_end(self) -> None:
+        """Lightning hook; without any checkpoint a loss that is not finite would end a training with status 0."""
+        self._watch.settle(self.trainer, self.model)
 
     # -- evaluation --------------------------------------------------------------------------------------------------
 
@@ -223,7 +289,20 @@ class RRSISModule(lightning.LightningModule):
         return self._score(batch)
 
     def predict_step(self, batch: Batch, batch_index: int) -> Answer:
-        """Answer a batch of whole scenes; callbacks write it."""
+        """Answer a batch of whole scenes; callbacks write it.
+
+        Raises:
+            ConfigError: log-odds that are no numbers, from which masks without a pixel would be made.
+        """
+        answer = self._answer(batch)
+        if answer.prediction is not None and answer.prediction.mask_logits.isnan().any():
+            raise ConfigError(
+                f"{batch.sample_ids[0]} and its like were predicted as nan: the log-odds are not numbers; evaluate in "
+                "full precision (trainer.precision 32-true), or look at the weights"
+            )
+        return answer
+
+    def _answer(self, batch: Batch) -> Answer:
         if not len(batch):
             return Answer(None, [])
         prediction = self.model(batch, self.protocol.text_mode)
@@ -245,7 +324,7 @@ class RRSISModule(lightning.LightningModule):
     def _score(self, batch: Batch) -> Answer:
         if batch.masks is None:
             raise ConfigError("evaluation needs masks, the batch has none")
-        answer = self.predict_step(batch, 0)
+        answer = self._answer(batch)
         scored = answer.native
         if self.protocol.eval_size != "native" and answer.prediction is not None:
             scored = log_odds_at(self.model, answer.prediction, self.protocol.eval_size)
@@ -261,6 +340,22 @@ class RRSISModule(lightning.LightningModule):
         if data is None:
             raise ConfigError("train and test with trainer.fit(module, datamodule=RRSISDataModule(…))")
         return data
+
+
+def check_precision(precision: str) -> None:
+    """Refuse parameters of another number type than float32 as a whole, which our methods' own steps do not take.
+
+    Args:
+        precision: of the trainer.
+
+    Raises:
+        ConfigError: see there.
+    """
+    if (precision.endswith("-true") and precision != "32-true") or precision == "64":
+        raise ConfigError(
+            f"trainer.precision {precision}: parameters stay in single precision; use 32-true, or bf16-mixed or "
+            "16-mixed to compute in half precision where that is safe"
+        )
 
 
 def log_odds_at(model: ReferringSegmenter, prediction: Prediction, size: EvalSize) -> list[Tensor]:

@@ -1,13 +1,74 @@
-"""Lightning's trainer with the types that its options mean."""
+"""Lightning's trainer with the types that its options mean, and with checkpoints that only mean what they should."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+
+from rrsis_zoo.errors import RRSISError, WeightsMismatchError
 
 Batches = int | float | None
 """A whole number is so many batches, a float that share of them: 1 is one batch, 1.0 all of them."""
+
+_LONGEST = 300  # characters of torch's own message
+
+
+class OwnCheckpoints(_CheckpointConnector):
+    """Restores what was asked for and nothing else, without code, and says in one line why it cannot.
+
+    Lightning's own takes a checkpoint that lies in the working folder under a cluster's name (``hpc_ckpt_1.ckpt``), and
+    fails in any way on one whose content is not as it left it.
+    """
+
+    @property
+    def _hpc_resume_path(self) -> None:
+        return None
+
+    def resume_start(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
+        """Read the checkpoint, whatever ``weights_only`` says without running code."""
+        with restoring(checkpoint_path):
+            super().resume_start(checkpoint_path, weights_only=True)
+
+    def restore_model(self) -> None:
+        """Restore the model's weights."""
+        with restoring(self._ckpt_path):
+            super().restore_model()
+
+    def restore_callbacks(self) -> None:
+        """Restore the callbacks."""
+        with restoring(self._ckpt_path):
+            super().restore_callbacks()
+
+    def restore_training_state(self) -> None:
+        """Restore how far the training was."""
+        with restoring(self._ckpt_path):
+            super().restore_training_state()
+
+
+@contextlib.contextmanager
+def restoring(path: Any) -> Iterator[None]:
+    """Turn whatever fails while a checkpoint is restored into an error that names it.
+
+    Raises:
+        WeightsMismatchError: see there; errors of ours, of settings, and a lack of memory stay as they are.
+    """
+    try:
+        yield
+    except (RRSISError, MisconfigurationException, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a file's content can be wrong in any way; the cause is kept
+        why = " ".join(str(error).split())
+        why = why if len(why) <= _LONGEST else f"{why[: _LONGEST - 1]}…"
+        raise WeightsMismatchError(
+            f"{path} cannot be restored, its content is not that of this run's checkpoints: "
+            f"{type(error).__name__}: {why}"
+        ) from error
 
 
 class RRSISTrainer(Trainer):
@@ -40,3 +101,4 @@ class RRSISTrainer(Trainer):
             overfit_batches=overfit_batches,
             **options,
         )
+        self._checkpoint_connector = OwnCheckpoints(self)
