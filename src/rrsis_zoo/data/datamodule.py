@@ -25,7 +25,6 @@ from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.base import Batch
 from rrsis_zoo.signals import leave_to_parent
 
-
 _LONGEST_NAME = 100
 
 
@@ -212,19 +211,19 @@ class RRSISDataModule(lightning.LightningDataModule):
         """
         if split not in self._identities:
             source, root = SOURCES[self.dataset], self._root()
-            records, plain = self.records(split), ReadOptions()
-            changed = split == "train" and self.shuffle_expressions
-            if source.card is not None and (changed or self.reading != plain):
-                records = source.read(root, split, plain)
-            published = is_published(source.card, split, records)
             names = [name for name, other in SOURCES.items() if other.card is not None]
-            if source.card is None:  # what the layout says, wherever it lies
-                name = data_name(self.dataset, root, self.given_name or self.dataset, published, names)
+            if source.card is None:  # what its layout says, wherever it lies
+                given, published, as_published = self.given_name or self.dataset, False, False
             else:
-                name = data_name(self.dataset, root, self.given_name, published, names)
-            as_published = published and name == self.dataset and not changed
-            as_published &= replace(self.reading, text=plain.text) == plain  # of two texts, papers use either
-            self._identities[split] = Identity(name, as_published)
+                changed = split == "train" and self.shuffle_expressions
+                given, plain = self.given_name, ReadOptions()
+                as_it_is = self.reading == plain and not changed
+                records = self.records(split) if as_it_is else source.read(root, split, plain)
+                published = is_published(source.card, split, records)
+                # of RRSIS-D's two texts papers use either
+                as_published = published and not changed and replace(self.reading, text=plain.text) == plain
+            name = data_name(self.dataset, root, given, published, names)
+            self._identities[split] = Identity(name, as_published and name == self.dataset)
         return self._identities[split]
 
     def train_expressions(self) -> list[str]:

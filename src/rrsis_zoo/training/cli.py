@@ -23,7 +23,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from rrsis_zoo import slurm
 from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.files import write_text
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training import ranks
@@ -87,7 +87,7 @@ class RRSISCLI(LightningCLI):
                 with bare_command_line():
                     super().parse_arguments(parser, list(self._words))
         except ArgumentError as error:
-            raise ConfigError(_refusal(str(error))) from error
+            raise ConfigError(f"{_refusal(str(error))}; --help lists the options") from error
 
     def _parse_ckpt_path(self) -> None:
         """Leave what was asked as it is: Lightning would take every setting from the checkpoint's hyper-parameters."""
@@ -113,6 +113,8 @@ class RRSISCLI(LightningCLI):
 
     def _check_switches(self, options: Any, command: str) -> None:
         check_precision(str(options.trainer.precision))
+        if command != "fit" and options.trainer.get(limit := f"limit_{_NAMES[command]}_batches") == 0:
+            raise ConfigError(f"rrsis {command} with trainer.{limit} 0 does nothing: leave it out")
         if options.safe and _SAFE not in (self._words or ()):
             raise ConfigError(f"safe: true in a config comes too late: say {_SAFE} on the command line")
         options.safe = False  # of this command; the configuration that is saved has no say in it
@@ -217,6 +219,7 @@ _CALLBACKS: dict[str, Any] = {
 }
 
 
+_NAMES = {"validate": "val", "test": "test", "predict": "predict"}
 _PARSING = {
     # what is the beginning of one option today may be that of two tomorrow; and a slip is named, not guessed
     "allow_abbrev": False,
@@ -262,40 +265,46 @@ def _import_nothing_else() -> None:
 
 @contextlib.contextmanager
 def refused(what: str) -> Iterator[None]:
-    """Make one line of what Lightning itself refuses; all else is a defect and keeps its traceback.
+    """Make one line of what Lightning or its parser refuse; all else is a defect and keeps its traceback.
 
-    Lightning refuses by its ``MisconfigurationException``, and by an error of Python's that a statement of its own
-    raises. An error that merely happens in its code, such as a hook that is called with wrong arguments, is none.
+    They refuse by Lightning's ``MisconfigurationException``, and by an error of Python's that a statement of their own
+    raises. An error that merely happens in their code, such as a hook that is called with wrong arguments, is none.
 
     Args:
-        what: what it refuses.
+        what: what is refused.
 
     Raises:
         ConfigError: see there.
     """
     try:
         yield
-    except MisconfigurationException as error:
-        raise ConfigError(f"{what}: {_one_line(error)}") from error
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        lightnings = {"lightning", "lightning_fabric", "lightning_utilities"} & set(Path(last.filename).parts)
-        if not lightnings or not (last.line or "").startswith("raise "):
+        theirs = not _THEIRS.isdisjoint(Path(last.filename).parts) and (last.line or "").startswith("raise ")
+        if _is_ours(error) or not (theirs or isinstance(error, MisconfigurationException)):
             raise
-        raise ConfigError(f"{what}: {_one_line(error)}") from error
+        raise ConfigError(f"{what}: {_refusal(str(error))}") from error
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+_THEIRS = {"lightning", "lightning_fabric", "lightning_utilities", "jsonargparse"}
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    """Whether an error was raised because of one of ours, which says more: the parser wraps what constructors raise."""
+    while error is not None and not isinstance(error, RRSISError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refusal(message: str) -> str:
-    """Return what the parser said in one line, in words that are not Python's."""
+    """Return what Lightning or its parser said in one line, without what only their authors want to know."""
     said = [line.strip(" -") for line in message.splitlines()]
-    said = [line for line in said if line and not line.startswith(("Subtypes:", "Errors:", "Given value type:"))]
-    text = "; ".join(said).replace(":;", ":")
-    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text)
-    return re.sub(r"(?:typing|collections\.abc)\.", "", text)
+    said = [line for line in said if line and not line.startswith(_PARSERS_OWN)]
+    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", "; ".join(said).replace(":;", ":"))
+    return re.sub(r'Parser key "([\w.]+)":', r"--\1:", re.sub(r"(?:typing|collections\.abc)\.", "", text))
+
+
+_PARSERS_OWN = ("Subtypes:", "Errors:", "Given value type:", "Does not validate against any", "Expected a <class 'None")
 
 
 def resumed(arguments: Sequence[str]) -> tuple[list[str], Run | None]:

@@ -114,8 +114,10 @@ def _compare_configurations(
     if preset not in kind.presets:
         return []  # building the model says so
     wanted = to_plain(change(kind.presets[preset], asked.get("settings") or {}, method))
-    # what a checkpoint does not say was added since it was written: it was trained with the default
-    trained = to_plain(from_plain(type(kind.presets[preset]), checkpoint.meta["config"]))
+    try:  # what a checkpoint does not say was added since it was written: it was trained with the default
+        trained = to_plain(from_plain(type(kind.presets[preset]), checkpoint.meta["config"]))
+    except ConfigError as error:
+        raise WeightsMismatchError(f"{checkpoint.path}: {error}") from error
     differing = _differences(trained, wanted)
     fixed = [difference for difference in differing if difference[0] not in kind.evaluation_settings]
     if fixed:

@@ -69,7 +69,8 @@ class RRSISModule(lightning.LightningModule):
         ConfigError: unknown preset, setting or protocol.
 
     Attributes:
-        trained: whether it has been trained, or its weights are those of a trained model.
+        trained: whether it has been trained, or its weights are those of a trained model; to be set where they were put
+            into it by hand. A test's record says so where it is not.
     """
 
     method: ClassVar[str]

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 
-from rrsis_zoo.errors import RRSISError, WeightsMismatchError
+from rrsis_zoo.errors import ConfigError, RRSISError, WeightsMismatchError
 
 Batches = int | float | None
 """A whole number is so many batches, a float that share of them: 1 is one batch, 1.0 all of them."""
@@ -80,7 +80,12 @@ class RRSISTrainer(Trainer):
         limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: see ``Batches``;
             None for all.
         overfit_batches: see ``Batches``; 0 for none.
+        accumulate_grad_batches: batches an optimiser step takes, at least 1.
+        check_val_every_n_epoch: epochs from one validation to the next, at least 1; None to count batches instead.
         **options: of `lightning.Trainer`.
+
+    Raises:
+        ConfigError: a number out of range, which Lightning would divide by.
     """
 
     def __init__(
@@ -91,14 +96,24 @@ class RRSISTrainer(Trainer):
         limit_test_batches: Batches = None,
         limit_predict_batches: Batches = None,
         overfit_batches: int | float = 0.0,
+        accumulate_grad_batches: int = 1,
+        check_val_every_n_epoch: int | None = 1,
         **options: Any,
     ) -> None:
+        for name, value in (
+            ("accumulate_grad_batches", accumulate_grad_batches),
+            ("check_val_every_n_epoch", check_val_every_n_epoch),
+        ):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
         super().__init__(
             limit_train_batches=limit_train_batches,
             limit_val_batches=limit_val_batches,
             limit_test_batches=limit_test_batches,
             limit_predict_batches=limit_predict_batches,
             overfit_batches=overfit_batches,
+            accumulate_grad_batches=accumulate_grad_batches,
+            check_val_every_n_epoch=check_val_every_n_epoch,
             **options,
         )
         self._checkpoint_connector = OwnCheckpoints(self)
