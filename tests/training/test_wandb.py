@@ -159,13 +159,17 @@ def test_configuration_and_code(runs, root, tree):
         assert config["model"]["class_path"] == "rrsis_zoo.training.rsrefseg.RSRefSegModule"
         assert config["model"]["init_args"]["learning_rates"]["prompter"] == 4.0e-3
         assert config["data"]["root"] == str(tree)
+        assert config["dataset"] == "tree"
         assert config["trainer"]["precision"] == "32-true"
         assert config["seed_everything"] == 0
         commit = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
         assert config["code"]["commit"] == (commit.stdout.strip() or None)
     assert runs.test.config["ckpt_path"].endswith("best.ckpt")
     evaluation = runs.test.config["evaluation"]
-    assert (evaluation["protocol"], evaluation["dataset"], evaluation["n"]) == ("canonical", "rrsis-d", 10)
+    # data of one's own in RRSIS-D's layout are not RRSIS-D
+    assert (evaluation["protocol"], evaluation["dataset"], evaluation["n"]) == ("canonical", "tree", 10)
+    assert (evaluation["layout"], evaluation["published_split"]) == ("rrsis-d", False)
+    assert (evaluation["untrained"], evaluation["partial"]) == (False, None)
     assert len(evaluation["weights_sha256"]) == 64
 
 

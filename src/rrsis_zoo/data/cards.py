@@ -24,6 +24,9 @@ class DatasetCard:
         image_size: (height, width) in pixels of its images, but for known exceptions.
         known: number of known defects in the complete published copy, by the name of the check (see
             `rrsis_zoo.data.verify`); these are no damage of a download.
+        image_names: regular expression that the names of each split's image files match.
+        empty_masks: how many masks of each split are empty, where that is known.
+        annotations_sha256: hash of each split's samples (`rrsis_zoo.provenance.annotations_hash`), where that is known.
     """
 
     name: str
@@ -34,7 +37,10 @@ class DatasetCard:
     layout: str
     counts: dict[Split, int]
     image_size: tuple[int, int]
+    image_names: dict[Split, str]
     known: dict[str, int] = field(default_factory=dict)
+    empty_masks: dict[Split, int] = field(default_factory=dict)
+    annotations_sha256: dict[Split, str] = field(default_factory=dict)
 
     @property
     def how_to_get(self) -> str:
@@ -60,6 +66,7 @@ REFSEGRS = DatasetCard(
     ),
     counts={"train": 2172, "val": 431, "test": 1817},
     image_size=(512, 512),
+    image_names=dict.fromkeys(SPLITS, r"\d+\.tif"),
 )
 
 RRSIS_D = DatasetCard(
@@ -75,7 +82,9 @@ RRSIS_D = DatasetCard(
     ),
     counts={"train": 12181, "val": 1740, "test": 3481},
     image_size=(800, 800),
+    image_names=dict.fromkeys(SPLITS, r"\d{5}\.jpg"),
     known={"empty masks": 3, "masks not of their image's size": 14},
+    empty_masks={"train": 2, "val": 0, "test": 1},
 )
 
 RISBENCH = DatasetCard(
@@ -93,4 +102,6 @@ RISBENCH = DatasetCard(
     ),
     counts={"train": 26300, "val": 10013, "test": 16159},
     image_size=(512, 512),
+    # the names of the validation split begin with train, too
+    image_names={"train": r"train_\d+_\d+\.png", "val": r"train_\d+_\d+\.png", "test": r"test_\d+_\d+\.png"},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lightning
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rrsis_zoo.data.dataset import RRSISDataset, collate
+from rrsis_zoo.data.identity import data_name, is_published
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.rrsisd import TextField
@@ -24,6 +25,20 @@ from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.base import Batch
 from rrsis_zoo.signals import leave_to_parent
 
+_LONGEST_NAME = 100
+
+
+class Identity(NamedTuple):
+    """What a split is.
+
+    Attributes:
+        name: under which results on it stand.
+        published: whether it is a published dataset's split with the published masks, no sample left out.
+    """
+
+    name: str
+    published: bool
+
 
 class RRSISDataModule(lightning.LightningDataModule):
     """A referring segmentation dataset for Lightning's trainer.
@@ -34,6 +49,9 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     Args:
         dataset: name of the dataset.
+        name: under which results stand. None for the dataset's name where the data are the published ones (see
+            `rrsis_zoo.data.identity.is_published`), else the name of their folder: your own data in RRSIS-D's layout
+            are not RRSIS-D.
         root: its folder; None means ``datasets/<dataset>``. ``synthetic`` is made if it is not there.
         batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
             that epoch.
@@ -68,6 +86,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         self,
         dataset: Literal["refsegrs", "rrsis-d", "risbench", "synthetic"] = "rrsis-d",
         root: str | None = None,
+        name: str | None = None,
         batch_size: int = 8,
         draw: DrawRule = "samples",
         augment: dict[str, float] | None = None,
@@ -99,16 +118,19 @@ class RRSISDataModule(lightning.LightningDataModule):
         _require("fit_eval_split", fit_eval_split, ("train", "val"))
         _require("test_split", test_split, ("train", "val", "test"))
         _require("predict_split", predict_split, ("train", "val", "test"))
-        for name, value, least in (
+        for setting, value, least in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
             ("num_workers", num_workers, 0),
             ("seed", seed, 0),
         ):
             if value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
+                raise ConfigError(f"{setting} must be at least {least}, got {value}")
+        if name is not None and not (name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME):
+            raise ConfigError(f"name must be one line of at most {_LONGEST_NAME} characters, got {name[:100]!r}")
         self.dataset = dataset
         self.root = root
+        self.given_name = name
         self.batch_size = batch_size
         self.draw: DrawRule = draw
         self.augment = dict(augment or {})
@@ -123,6 +145,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.test_split: Split = test_split
         self.predict_split: Split = predict_split
         self._records: dict[Split, list[Record]] = {}
+        self._identities: dict[Split, Identity] = {}
         self._start = (0, 0)
 
     # -- what is there -----------------------------------------------------------------------------------------------
@@ -145,7 +168,12 @@ class RRSISDataModule(lightning.LightningDataModule):
             source.make(root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the splits that the stage needs (``fit``, ``validate``, ``test``, ``predict``, None for all)."""
+        """Read the splits that the stage needs (``fit``, ``validate``, ``test``, ``predict``, None for all).
+
+        Raises:
+            ConfigError: ``name`` is that of a published dataset, and a split is not its.
+            MissingDataError, DataFormatError: as `records`.
+        """
         needed: dict[str, tuple[Split, ...]] = {
             "fit": ("train", self.fit_eval_split),
             "validate": (self.fit_eval_split,),
@@ -155,6 +183,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         for splits in needed.values() if stage is None else (needed[stage],):
             for split in splits:
                 self.records(split)
+                if self.given_name is not None:
+                    self.identity(split)  # whether it may have that name
 
     def records(self, split: Split) -> list[Record]:
         """Return the records of a split, read on the first call.
@@ -171,6 +201,30 @@ class RRSISDataModule(lightning.LightningDataModule):
                 records = shuffled(records, self.seed)
             self._records[split] = records
         return self._records[split]
+
+    def identity(self, split: Split) -> Identity:
+        """Return under which name results on a split stand, and whether it is a published one as it was published.
+
+        Raises:
+            ConfigError: ``name`` is that of a published dataset, and the split is not its.
+            MissingDataError, DataFormatError: as `records`.
+        """
+        if split not in self._identities:
+            source, root = SOURCES[self.dataset], self._root()
+            names = [name for name, other in SOURCES.items() if other.card is not None]
+            if source.card is None:  # what its layout says, wherever it lies
+                given, published, as_published = self.given_name or self.dataset, False, False
+            else:
+                changed = split == "train" and self.shuffle_expressions
+                given, plain = self.given_name, ReadOptions()
+                as_it_is = self.reading == plain and not changed
+                records = self.records(split) if as_it_is else source.read(root, split, plain)
+                published = is_published(source.card, split, records)
+                # of RRSIS-D's two texts papers use either
+                as_published = published and not changed and replace(self.reading, text=plain.text) == plain
+            name = data_name(self.dataset, root, given, published, names)
+            self._identities[split] = Identity(name, as_published and name == self.dataset)
+        return self._identities[split]
 
     def train_expressions(self) -> list[str]:
         """Return the expressions of the training split (what a tokenizer may be fitted on)."""

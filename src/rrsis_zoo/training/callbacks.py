@@ -51,6 +51,7 @@ class TestRecord(Callback):
         record = {
             "model": module.method,
             "preset": module.hparams["preset"],
+            "untrained": not module.trained,
             **scored(samples, module.protocol, data),
             "parameters": asdict(count_parameters(module.model)),
             "weights_sha256": weights_hash(module.model),
@@ -64,21 +65,31 @@ class TestRecord(Callback):
 def scored(samples: Samples, protocol: Protocol, data: RRSISDataModule) -> dict[str, Any]:
     """Return the numbers of a test and what they depend on beside the model, as ``test.json`` has them.
 
+    ``partial`` is None for a test of the whole split, else how many of how many samples were tested; everything else is
+    then of the part. ``dataset`` is the data's own name, ``layout`` that of the dataset whose files they look like,
+    ``published_split`` whether they are its published split.
+
     Args:
-        samples: of the whole test split.
+        samples: of the test split, or of a part of it.
         protocol: of the test.
         data: whose ``test_split`` was tested.
     """
-    records = data.records(data.test_split)
+    split = data.records(data.test_split)
+    tested = {subject.sample_id for subject in samples.subjects}
+    records = [record for record in split if record.sample_id in tested]
     metrics = evaluate(samples, protocol)
+    identity = data.identity(data.test_split)
     return {
         "protocol": protocol.name,
         "eval_size": protocol.eval_size,
         "text_mode": protocol.text_mode,
-        "dataset": data.dataset,
+        "dataset": identity.name,
+        "layout": data.dataset,
+        "published_split": identity.published,
         "split": data.test_split,
         "n": metrics["n"],
         "n_empty": sum(r.is_empty for r in records),
+        "partial": None if len(records) == len(split) else {"n": len(records), "of": len(split)},
         "reading": asdict(data.reading),
         "metrics": without_nan(metrics),
         "breakdown": without_nan(breakdown(samples, protocol)),
@@ -139,9 +150,8 @@ class PredictionFigure(Callback):
             data = cast(Any, trainer).datamodule
             module = cast(RRSISModule, pl_module)
             path = folder / "predictions.png"
-            prediction_figure(
-                self._rows, path, f"{module.method} ({module.hparams['preset']}), {data.dataset} {data.test_split}"
-            )
+            of = f"{data.identity(data.test_split).name} {data.test_split}"
+            prediction_figure(self._rows, path, f"{module.method} ({module.hparams['preset']}), {of}")
             print(f"wrote {path}")
         self._rows = []
 

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from rrsis_zoo import slurm
 from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.files import write_text
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training import ranks
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.gallery import Gallery
+from rrsis_zoo.training.given_checkpoint import check_asked, open_checkpoint
 from rrsis_zoo.training.loggers import RunLog, run_log
-from rrsis_zoo.training.module import RRSISModule
+from rrsis_zoo.training.module import RRSISModule, check_precision
 from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
 from rrsis_zoo.training.resume import ResumePoint
 from rrsis_zoo.training.runs import CONFIG, Run, find, note_job, of_this_job
-from rrsis_zoo.weights.loading import find_weights
+from rrsis_zoo.training.trainer import RRSISTrainer
+from rrsis_zoo.weights.loading import find_weights, is_whole
 
 
 class RRSISCLI(LightningCLI):
@@ -51,50 +56,95 @@ class RRSISCLI(LightningCLI):
         super().__init__(
             RRSISModule,
             RRSISDataModule,
+            trainer_class=RRSISTrainer,
             subclass_mode_model=True,
             trainer_defaults={"num_sanity_val_steps": 0},
             seed_everything_default=0,
             save_config_callback=options.pop("save_config_callback", SavedConfig),
             save_config_kwargs={"save_to_log_dir": False},
             auto_configure_optimizers=False,
-            # what is the beginning of one option today may be that of two tomorrow; and a slip is named, not guessed
-            parser_kwargs={"allow_abbrev": False, **{name: {"allow_abbrev": False} for name in self.subcommands()}},
+            parser_kwargs={**_PARSING, **dict.fromkeys(self.subcommands(), _PARSING)},
             **options,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Offer the resume point's settings, in every command, for each accepts the configuration of any."""
+        """Offer the resume point's settings and our switches: in every command, which accepts the config of any."""
+        parser.add_argument("--untrained", action="store_true", help=_UNTRAINED)
+        parser.add_argument(_SAFE, action="store_true", help=_SAFE_HELP)
         parser.add_lightning_class_args(ResumePoint, "resume_point")
         parser.set_defaults({"resume_point.keep": False})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse what stands for ``--resume``; ``sys.argv`` stays what further processes are started with."""
-        if self._words is None:
-            super().parse_arguments(parser, args)
-            return
-        with bare_command_line():
-            super().parse_arguments(parser, list(self._words))
+        """Parse what stands for ``--resume``; ``sys.argv`` stays what further processes are started with.
+
+        Raises:
+            ConfigError: what the parser refuses, in one line.
+        """
+        try:
+            if self._words is None:
+                super().parse_arguments(parser, args)
+            else:
+                with bare_command_line():
+                    super().parse_arguments(parser, list(self._words))
+        except ArgumentError as error:
+            raise ConfigError(f"{_refusal(str(error))}; --help lists the options") from error
 
     def _parse_ckpt_path(self) -> None:
-        if self._run is None:  # else the run's own configuration holds, and what was said on the command line
-            super()._parse_ckpt_path()
+        """Leave what was asked as it is: Lightning would take every setting from the checkpoint's hyper-parameters."""
 
     def before_instantiate_classes(self) -> None:
-        """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing."""
-        options = self.config[str(self.subcommand)]
-        model = options.model
-        if self.subcommand == "predict":
+        """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing.
+
+        Raises:
+            ConfigError: a checkpoint that contradicts the configuration, none where one is needed, or a switch that
+                cannot be.
+            MissingWeightsError, WeightsMismatchError, MissingDataError: files that are not there, or damaged.
+        """
+        options, command = self.config[str(self.subcommand)], str(self.subcommand)
+        if command == "predict":
             options.return_predictions = False  # they are written; keeping all features of a split fills the memory
-        if self.subcommand == "fit":
+        self._check_switches(options, command)
+        if command == "fit":
             self._find_run(options)
-        if not options.get("ckpt_path") and self._run is None:
-            method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
-            weights = model.init_args.get("weights")
-            if method is not None and weights:
-                find_weights(method.name, weights)
+        self._check_weights(options, command)
         # jsonargparse adds the path of the file that a section came from
         settings = {name: value for name, value in vars(options.data).items() if not name.startswith("__")}
         RRSISDataModule(**settings).check()
+
+    def _check_switches(self, options: Any, command: str) -> None:
+        check_precision(str(options.trainer.precision))
+        if command != "fit" and options.trainer.get(limit := f"limit_{_NAMES[command]}_batches") == 0:
+            raise ConfigError(f"rrsis {command} with trainer.{limit} 0 does nothing: leave it out")
+        if options.safe and _SAFE not in (self._words or ()):
+            raise ConfigError(f"safe: true in a config comes too late: say {_SAFE} on the command line")
+        options.safe = False  # of this command; the configuration that is saved has no say in it
+        if options.weights_only is False:
+            raise ConfigError("--weights_only false: a checkpoint is read without the code that it may hold")
+        options.weights_only = True
+        if options.untrained and (command == "fit" or options.ckpt_path is not None):
+            raise ConfigError("--untrained is for a test, validation or prediction without --ckpt_path: leave it out")
+
+    def _check_weights(self, options: Any, command: str) -> None:
+        """Look at the checkpoint, or for the other weights."""
+        model = options.model
+        method = next((c for c in MODELS.values() if _path(c.module()) == model.class_path), None)
+        weights = model.init_args.get("weights")
+        given = options.ckpt_path if self._run is None else str(self._run.point)
+        if given is not None:
+            checkpoint = open_checkpoint(given, training=command == "fit")
+            if self._run is None:
+                options.ckpt_path = str(checkpoint.path)
+            if method is not None:
+                for line in check_asked(checkpoint, method.name, vars(model.init_args), training=command == "fit"):
+                    _note(f"{checkpoint.path.name}: {line}")
+            return
+        if command != "fit" and not options.untrained and not is_whole(weights):
+            raise ConfigError(
+                f"rrsis {command} needs a trained model: give --ckpt_path FILE, or --model.init_args.weights with the "
+                "source of a whole model; to score one that was never trained, add --untrained"
+            )
+        if method is not None and weights:
+            find_weights(method.name, weights)
 
     def _find_run(self, options: Any) -> None:
         """Look whether a training that goes on has something left to do; find the one of a job that has come back."""
@@ -121,7 +171,8 @@ class RRSISCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer, which never shards or pads by itself and always writes a CSV log."""
-        trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
+        with refused("the trainer's settings do not go together, or not with this machine"):
+            trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
         if trainer.loggers or self._run is not None:
             name = next(c.name for c in MODELS.values() if c.module() is type(self.model))
             others = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
@@ -168,6 +219,22 @@ _CALLBACKS: dict[str, Any] = {
 }
 
 
+_NAMES = {"validate": "val", "test": "test", "predict": "predict"}
+_PARSING = {
+    # what is the beginning of one option today may be that of two tomorrow; and a slip is named, not guessed
+    "allow_abbrev": False,
+    "exit_on_error": False,
+}
+_SAFE = "--safe"
+_SAFE_HELP = "import only our own classes, the methods' and Lightning's: for configurations of others"
+_UNTRAINED = "score a model that was never trained (test, validate, predict); its record says so, no table takes it"
+
+
+@rank_zero_only
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -183,9 +250,61 @@ def run_lightning(arguments: Sequence[str]) -> int:
     sys.argv = [sys.argv[0], *arguments]
     words, run = resumed(arguments)
     _refuse_lost_settings(words)
-    with ranks.ended_together():
+    if _SAFE in words:
+        _import_nothing_else()
+    with ranks.ended_together(), refused(f"rrsis {arguments[0]} cannot run with these settings"):
         RRSISCLI(words, run)
     return 0
+
+
+def _import_nothing_else() -> None:
+    """Refuse, before it is imported, every class of a configuration that is not ours, a method's or Lightning's."""
+    methods = {method.module().__module__.partition(".")[0] for method in MODELS.values()}
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["rrsis_zoo", "lightning", *sorted(methods)])
+
+
+@contextlib.contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Make one line of what Lightning or its parser refuse; all else is a defect and keeps its traceback.
+
+    They refuse by Lightning's ``MisconfigurationException``, and by an error of Python's that a statement of their own
+    raises. An error that merely happens in their code, such as a hook that is called with wrong arguments, is none.
+
+    Args:
+        what: what is refused.
+
+    Raises:
+        ConfigError: see there.
+    """
+    try:
+        yield
+    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        theirs = not _THEIRS.isdisjoint(Path(last.filename).parts) and (last.line or "").startswith("raise ")
+        if _is_ours(error) or not (theirs or isinstance(error, MisconfigurationException)):
+            raise
+        raise ConfigError(f"{what}: {_refusal(str(error))}") from error
+
+
+_THEIRS = {"lightning", "lightning_fabric", "lightning_utilities", "jsonargparse"}
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    """Whether an error was raised because of one of ours, which says more: the parser wraps what constructors raise."""
+    while error is not None and not isinstance(error, RRSISError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _refusal(message: str) -> str:
+    """Return what Lightning or its parser said in one line, without what only their authors want to know."""
+    said = [line.strip(" -") for line in message.splitlines()]
+    said = [line for line in said if line and not line.startswith(_PARSERS_OWN)]
+    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", "; ".join(said).replace(":;", ":"))
+    return re.sub(r'Parser key "([\w.]+)":', r"--\1:", re.sub(r"(?:typing|collections\.abc)\.", "", text))
+
+
+_PARSERS_OWN = ("Subtypes:", "Errors:", "Given value type:", "Does not validate against any", "Expected a <class 'None")
 
 
 def resumed(arguments: Sequence[str]) -> tuple[list[str], Run | None]:
@@ -252,13 +371,11 @@ def resolve(arguments: Sequence[str]) -> dict[str, Any]:
         ConfigError: arguments that ``rrsis fit`` would refuse.
     """
     _refuse_lost_settings(arguments)
-    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), bare_command_line():
+        with bare_command_line():
             cli = _Parsed(run=False, args=list(arguments))
-    except SystemExit as error:  # how the parser refuses: it has printed why
-        why = " ".join(line.strip() for line in said.getvalue().splitlines() if line.strip())
-        raise ConfigError(f"rrsis fit would refuse its arguments: {why.rpartition('error: ')[2]}") from error
+    except ConfigError as error:
+        raise ConfigError(f"rrsis fit would refuse its arguments: {error}") from error
     config = json.loads(cli.parser.dump(cli.config, skip_none=False, format="json"))
     return {name: config[name] for name in ("seed_everything", "trainer", "model", "data")}
 

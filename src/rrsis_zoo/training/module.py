@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import lightning
 import torch
@@ -15,16 +15,18 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
+from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.registry import card
+from rrsis_zoo.training.checkpoint_io import local_path
 from rrsis_zoo.training.finite import FiniteWatch
 from rrsis_zoo.training.progress import steps_as_now, steps_per_epoch
 from rrsis_zoo.training.schedules import FollowingLR, WarmupCosine
 from rrsis_zoo.weights.checkpoints import META, meta
-from rrsis_zoo.weights.loading import load_weights
+from rrsis_zoo.weights.loading import is_whole, load_weights
 
 Decay = Literal["all", "matrices"]
 """What AdamW's weight decay acts on."""
@@ -65,6 +67,10 @@ class RRSISModule(lightning.LightningModule):
 
     Raises:
         ConfigError: unknown preset, setting or protocol.
+
+    Attributes:
+        trained: whether it has been trained, or its weights are those of a trained model; to be set where they were put
+            into it by hand. A test's record says so where it is not.
     """
 
     method: ClassVar[str]
@@ -100,6 +106,7 @@ class RRSISModule(lightning.LightningModule):
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
         self._ready = False
+        self.trained = False
         self._watch = FiniteWatch()
         self._decay: list[tuple[float, tuple[float, float]]] = []
 
@@ -115,6 +122,7 @@ class RRSISModule(lightning.LightningModule):
             return
         if self.hparams["weights"]:
             load_weights(self.model, self.hparams["weights"])
+            self.trained |= is_whole(self.hparams["weights"])
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
@@ -130,20 +138,55 @@ class RRSISModule(lightning.LightningModule):
         checkpoint[META] = meta(self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the tokenizer; refuse the checkpoint of another method or configuration."""
+        """Take the tokenizer; refuse the checkpoint of another method or configuration.
+
+        Raises:
+            ConfigError: see there, or settings that this version does not know.
+            WeightsMismatchError: it was not written by rrsis-zoo, or what it says of its model is damaged.
+        """
         said = checkpoint.get(META)
         if said is None:
-            raise ConfigError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
+            raise WeightsMismatchError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
         ours = meta(self.model)
+        try:
+            name, config, tokenizer = said["model"], dict(said["config"]), said["tokenizer"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsMismatchError(f"this checkpoint's {META!r} is damaged ({error!r})") from error
+        if name != ours["model"]:
+            raise ConfigError(f"the checkpoint's model is {name}, this run's is {ours['model']}")
+        # what it does not say was added since: it was trained with the default
+        theirs = to_plain(from_plain(type(self.model.config), config))
         free = {name: ours["config"][name] for name in self.model.evaluation_settings}
-        if said["model"] == ours["model"]:
-            said = {**said, "config": {**said["config"], **free}}
-        for key in ("model", "config"):
-            if said[key] != ours[key]:
-                raise ConfigError(f"the checkpoint's {key} is {said[key]}, this run's is {ours[key]}")
-        if said["tokenizer"] is not None:
-            self.model.load_tokenizer_state(said["tokenizer"])
-        self._ready = True
+        if {**theirs, **free} != ours["config"]:
+            raise ConfigError(f"the checkpoint's config is {config}, this run's is {ours['config']}")
+        if tokenizer is None and not self.model.tokenizer_ready:
+            raise WeightsMismatchError(f"this checkpoint's {META!r} has no tokenizer, without which no word is read")
+        try:
+            if tokenizer is not None:
+                self.model.load_tokenizer_state(tokenizer)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise WeightsMismatchError(f"this checkpoint's tokenizer is damaged ({error!r})") from error
+        # of a model that was compiled in Python before it was trained
+        state = checkpoint.get("state_dict")
+        if isinstance(state, Mapping):
+            checkpoint["state_dict"] = {str(name).replace("_orig_mod.", ""): value for name, value in state.items()}
+        self._ready = self.trained = True
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:  # type: ignore[override]
+        """Build the module from a checkpoint on this machine; see Lightning's method of this name.
+
+        Nothing in the file is run, whatever ``weights_only`` says.
+
+        Raises:
+            ConfigError: an address; Lightning would run the code in what comes from one.
+        """
+        path = local_path(str(checkpoint_path))
+        return super().load_from_checkpoint(path, *args, **{**options, "weights_only": True})
+
+    def setup(self, stage: str) -> None:
+        """Refuse a precision that cannot be, see `check_precision`."""
+        check_precision(str(self.trainer.precision))
 
     def on_fit_start(self) -> None:
         """Lightning hook."""
@@ -204,6 +247,7 @@ class RRSISModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """Go on with this run's rates, decay and schedule, whatever those of the checkpoint were."""
+        self.trained = True
         scheduler = cast(FollowingLR, self.lr_schedulers())
         changes: list[str] = []
         for group, rate, (decay, betas) in zip(
@@ -246,7 +290,20 @@ class RRSISModule(lightning.LightningModule):
         return self._score(batch)
 
     def predict_step(self, batch: Batch, batch_index: int) -> Answer:
-        """Answer a batch of whole scenes; callbacks write it."""
+        """Answer a batch of whole scenes; callbacks write it.
+
+        Raises:
+            ConfigError: log-odds that are no numbers, from which masks without a pixel would be made.
+        """
+        answer = self._answer(batch)
+        if answer.prediction is not None and answer.prediction.mask_logits.isnan().any():
+            raise ConfigError(
+                f"{batch.sample_ids[0]} and its like were predicted as nan: the log-odds are not numbers; evaluate in "
+                "full precision (trainer.precision 32-true), or look at the weights"
+            )
+        return answer
+
+    def _answer(self, batch: Batch) -> Answer:
         if not len(batch):
             return Answer(None, [])
         prediction = self.model(batch, self.protocol.text_mode)
@@ -268,7 +325,7 @@ class RRSISModule(lightning.LightningModule):
     def _score(self, batch: Batch) -> Answer:
         if batch.masks is None:
             raise ConfigError("evaluation needs masks, the batch has none")
-        answer = self.predict_step(batch, 0)
+        answer = self._answer(batch)
         scored = answer.native
         if self.protocol.eval_size != "native" and answer.prediction is not None:
             scored = log_odds_at(self.model, answer.prediction, self.protocol.eval_size)
@@ -284,6 +341,22 @@ class RRSISModule(lightning.LightningModule):
         if data is None:
             raise ConfigError("train and test with trainer.fit(module, datamodule=RRSISDataModule(…))")
         return data
+
+
+def check_precision(precision: str) -> None:
+    """Refuse parameters of another number type than float32 as a whole, which our methods' own steps do not take.
+
+    Args:
+        precision: of the trainer.
+
+    Raises:
+        ConfigError: see there.
+    """
+    if (precision.endswith("-true") and precision != "32-true") or precision == "64":
+        raise ConfigError(
+            f"trainer.precision {precision}: parameters stay in single precision; use 32-true, or bf16-mixed or "
+            "16-mixed to compute in half precision where that is safe"
+        )
 
 
 def log_odds_at(model: ReferringSegmenter, prediction: Prediction, size: EvalSize) -> list[Tensor]:

@@ -14,6 +14,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
+from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.data.records import Split
 from rrsis_zoo.provenance import code_version
 from rrsis_zoo.training.loggers import wandb_logger
 from rrsis_zoo.training.module import RRSISModule
@@ -29,8 +31,12 @@ _EVALUATION = (
     "eval_size",
     "text_mode",
     "dataset",
+    "layout",
+    "published_split",
     "split",
     "n",
+    "partial",
+    "untrained",
     "weights_sha256",
     "annotations_sha256",
 )
@@ -39,8 +45,9 @@ _EVALUATION = (
 class RunRecord(Callback):
     """Sends what makes a run's numbers worth something later; nothing where W&B is not among the loggers.
 
-    * At the start, as configuration: ``stage``, ``method``, ``code`` (version, commit, whether files were changed) and
-      the resolved configuration of the command line (``model``, ``data``, ``trainer``, ``seed_everything``).
+    * At the start, as configuration: ``stage``, ``method``, ``dataset`` (the data's own name), ``code`` (version,
+      commit, whether files were changed) and the resolved configuration of the command line (``model``, ``data``,
+      ``trainer``, ``seed_everything``).
     * After training: the best checkpoint as an artefact of type ``model``, with its score.
     * After a test: what its numbers depend on as configuration ``evaluation``, a table for every way of dividing the
       samples into classes (``test/per_category`` …), and the artefact ``results`` of ``test.json``, all per-sample
@@ -60,6 +67,8 @@ class RunRecord(Callback):
         if logger is None:
             return
         said = {"stage": TrainerFn(stage).value, "method": cast(RRSISModule, pl_module).method, "code": code_version()}
+        if isinstance(data := cast(Any, trainer).datamodule, RRSISDataModule):
+            said["dataset"] = data.identity(_split(data, stage)).name
         logger.experiment.config.update({**said, **resolved(trainer)}, allow_val_change=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -100,6 +109,12 @@ class RunRecord(Callback):
             if (folder / name).is_file():
                 artefact.add_file(str(folder.absolute() / name), name=name, policy="immutable")
         logger.experiment.log_artifact(artefact)
+
+
+def _split(data: RRSISDataModule, stage: str) -> Split:
+    """Return the split that a stage is about."""
+    splits: dict[str, Split] = {"fit": "train", "validate": data.fit_eval_split, "test": data.test_split}
+    return splits.get(stage, data.predict_split)
 
 
 def resolved(trainer: Trainer) -> dict[str, Any]:
