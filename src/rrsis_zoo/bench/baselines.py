@@ -91,9 +91,9 @@ def run_constant(
     Raises:
         OutputError: it cannot be written.
     """
-    reading = {name: settings[name] for name in READING}
+    reading, name = {name: settings[name] for name in READING}, settings.get("name")
     parts = {
-        "configuration": hash_of("constant"),
+        "configuration": hash_of("constant" if name is None else ["constant", name]),
         "weights": hash_of([]),
         "data": keys.data(reading),
         "protocol": protocol_hash(suite.protocol),
@@ -106,7 +106,7 @@ def run_constant(
     if earlier is not None and earlier["key"] == key_of(parts) and earlier["status"] == "finished":
         return earlier, False
     start, processor = time.perf_counter(), time.process_time()
-    data = RRSISDataModule(**reading, num_workers=0)
+    data = RRSISDataModule(**reading, name=name, num_workers=0)
     train, test, protocol = data.records("train"), data.records(data.test_split), get_protocol(suite.protocol)
     samples = measure_constant(best_constant(train, test), test, protocol)
     result = {

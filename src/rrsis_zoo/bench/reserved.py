@@ -38,6 +38,8 @@ _RUN = {
     "untrained": "nothing: a result is that of a trained model",
 }
 _SECTIONS = ("trainer", "model", "data")
+_SAVED = ("resume_point", "weights_only")
+"""What the configuration that a training leaves behind says besides; it has no say in a job."""
 _SHARES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_][\w-]*)*")
 
@@ -98,7 +100,7 @@ def file_fault(path: Path, content: Any) -> str:
     if not isinstance(content, dict):
         return ""
     for name, value in content.items():
-        if name not in (*_SECTIONS, "seed_everything") and value is not None:
+        if name not in (*_SECTIONS, "seed_everything", *_SAVED) and value not in (None, False):
             setter = f"; what sets it is {_RUN[name]}" if name in _RUN else ""
             return f"{path} sets {name}, which cannot be set here{setter}"
     return ""
