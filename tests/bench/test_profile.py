@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from rrsis_zoo.bench.profile import Effort, dtype_name, main, measure, profile
+from rrsis_zoo.bench.profile import Effort, dtype_name, main, measure, profile, run
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.errors import ConfigError, MissingDataError
@@ -152,3 +152,21 @@ def test_command(root, tmp_path_factory, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["profile", *arguments, "--data.root", "nowhere", "--out", str(out)])
     with pytest.raises(MissingDataError, match="nowhere"):
         main()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "file/p.json"], "file cannot be written (File exists)"),
+        (["--out", "folder"], "folder cannot be written (it is a folder)"),
+        (["--out", "p.json", "--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--out", "p.json", "--seconds", "-1"], "--seconds must be from 0 to 3600, got -1.0"),
+        (["--out", "p.json", "--expressions", "0"], "--expressions must be at least 1, got [0]"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_is_built(tmp_path, monkeypatch, capsys, options, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    assert run(options) == 2
+    assert capsys.readouterr().err == f"profile: {said}\n"

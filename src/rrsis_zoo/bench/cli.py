@@ -12,8 +12,9 @@ _DESCRIPTION = """Make the tables of a suite from the files that its jobs left: 
 main comparison with intervals and significance by scene, and numbers by category, size and kind of expression.
 
 RUNS is the folder of a suite's runs, such as runs/embedded; or folders that `rrsis test` left, each a row that is
-compared with the first, pair by pair. With --out every table is written as Markdown, CSV, LaTeX
-(booktabs) and HTML; without it the tables are printed as Markdown. docs/tables.md says how every number is made."""
+compared with the first, pair by pair. A test of a part of the split, or of an untrained model, has no number in any
+table. With --out every table is written as Markdown, CSV, LaTeX (booktabs) and HTML; without it the tables are printed
+as Markdown. docs/tables.md says how every number is made."""
 
 
 def run_table(arguments: Sequence[str]) -> int:
@@ -21,6 +22,7 @@ def run_table(arguments: Sequence[str]) -> int:
 
     Raises:
         MissingDataError, DataFormatError, ConfigError: files or options that cannot be used.
+        OutputError: a table cannot be written.
     """
     parser = argparse.ArgumentParser(
         "rrsis table", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -223,11 +223,11 @@ def _run_of(card: ModelCard, score: Score, board: Board, trial: Trial) -> str:
     seeds = ", ".join("not known" if job.seed is None else str(job.seed) for job in trial.finished)
     counts = next(data.counts for data in DATASETS if data.title == score.dataset)
     whole = next(count for split, count in counts.items() if split == score.split)
-    n = len(board.samples)
+    n, text_mode = len(board.samples), said.get("text_mode") or "not known"
     part = "" if n == whole else f" N is {n:,}, the published split has {whole:,}."
     return (
         f"{card.title.partition(':')[0]} on {score.dataset}, {score.split}, ours: preset {said['preset']}, "
-        f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {said['text_mode']}, "
+        f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {text_mode}, "
         f"evaluation size {said['eval_size']}, annotations {said['annotations_sha256'][:12]}, "
         f"commit {(said['code']['commit'] or 'not known')[:12]}.{part}"
     )
