@@ -8,6 +8,7 @@ that is asked to end leaves a resume point first, see `rrsis_zoo.training.resume
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -139,12 +140,22 @@ def _is_first() -> bool:
 def leave_to_parent(worker: int) -> None:
     """Let a loading process outlive a signal to the whole group, for the main process to finish its step.
 
-    Cluster managers send SIGTERM to every process of a job. torch ends the training with an error when a loading
-    process is gone. The main process ends its loading processes by itself; half a minute later they end anyway.
+    Cluster managers send SIGTERM to every process of a job, and torch ends a training with an error when a loading
+    process is gone. The main process ends its loading processes by itself; if it does not, they end half a minute later.
 
     Args:
         worker: its number, as ``worker_init_fn`` gets it.
     """
     for number in (signal.SIGINT, signal.SIGHUP, REQUEUE):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS; only so is it known who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        parent = multiprocessing.parent_process()
+        threading.Thread(target=_obey, args=(parent.pid if parent else os.getppid(),), daemon=True).start()
+
+
+def _obey(parent: int | None) -> None:
+    while True:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
+            os._exit(0)
+        signal.alarm(30)
