@@ -49,13 +49,13 @@ class _Handler:
         self.what = "the training ends after this step"
         self._asked = 0.0
         self._ending = False
-        self._process = os.getpid()
+        self.process = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            return  # forked by this process, which ends it
+        if os.getpid() != self.process:
+            return  # forked by the one that handles signals, and ends this one
         again, now = self.pending != 0, time.monotonic()
-        insists = again and number == signal.SIGINT and now - self._asked > _AGAIN_S
+        insists = again and now - self._asked > _AGAIN_S and (number == signal.SIGINT or not self.deferred)
         if again and not insists:
             return
         self.pending, self._asked = number, now
@@ -107,6 +107,12 @@ def handled() -> Iterator[None]:
             signal.signal(number, it)
 
 
+def adopt() -> None:
+    """Take the signals up in this process, which was forked from the one that handled them."""
+    if _current is not None:
+        _current.process = os.getpid()
+
+
 def defer() -> None:
     """From here on signals wait to be asked for (`pending`)."""
     if _current is not None:
@@ -141,7 +147,7 @@ def leave_to_parent(worker: int) -> None:
     """Let a loading process outlive a signal to the whole group, for the main process to finish its step.
 
     Cluster managers send SIGTERM to every process of a job, and torch ends a training with an error when a loading
-    process is gone. The main process ends its loading processes by itself; if it does not, they end half a minute later.
+    process is gone. The main process ends its loading processes by itself; else they end after half a minute.
 
     Args:
         worker: its number, as ``worker_init_fn`` gets it.

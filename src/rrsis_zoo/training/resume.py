@@ -143,18 +143,20 @@ class ResumePoint(Checkpoint):
         data = cast(Any, trainer).datamodule
         if not where.batch or not hasattr(data, "start_at"):
             return where
-        every, batch = trainer.accumulate_grad_batches, where.batch
+        every, there = trainer.accumulate_grad_batches, _batches(trainer, len(data.train_dataloader()))
         shape = {"batch_size": data.batch_size, "processes": trainer.world_size, "accumulate": every}
-        if any(said.get(name, value) != value for name, value in shape.items()):
-            there = _batches(trainer, len(data.train_dataloader()))
-            seen = where.batch * said["batch_size"] * said["processes"]
-            batch = seen // (shape["batch_size"] * shape["processes"])
-            batch = there if where.ended else min(batch, there - 1)
+        before = {name: said.get(name) or value for name, value in shape.items()}
+        seen = where.batch * before["batch_size"] * before["processes"]
+        batch = seen // (shape["batch_size"] * shape["processes"])
+        if where.ended:
+            batch = there
+        else:  # to where an optimiser step begins
+            batch = min(batch, there - 1)
+            batch -= batch % every
+        if before != shape:
             rank_zero_info(
-                f"{seen} samples of epoch {where.epoch} are done: {batch} of {there} batches as they are now"
+                f"of epoch {where.epoch} {seen} samples are done, {batch} of {there} batches as they are now"
             )
-        if not where.ended:
-            batch -= batch % every  # to where an optimiser step begins
         if batch:
             data.start_at(where.epoch, batch)
         ended, validating = where.ended and batch > 0, where.validating and batch > 0
@@ -248,13 +250,14 @@ class ResumePoint(Checkpoint):
         if trainer.world_size > 1:
             said = torch.tensor(float(code), device=trainer.strategy.root_device)
             code = int(cast(Any, trainer.strategy.reduce(said, reduce_op="max")))
-        where = _position(trainer, trainer.fit_loop.state_dict())
-        if (code or epoch_over) and where.step and where != self._written:
-            self._write(trainer, RESUME)
-            if trainer.is_global_zero:
-                self._describe(where)
-                if epoch_over:
-                    link(self._folder / RESUME, self._folder / LAST)
+        if (code or epoch_over) and trainer.global_step:
+            where = _position(trainer, trainer.fit_loop.state_dict())
+            if where != self._written:
+                self._write(trainer, RESUME)
+                if trainer.is_global_zero:
+                    self._describe(where)
+                    if epoch_over:
+                        link(self._folder / RESUME, self._folder / LAST)
         if code >= _STOP:
             raise signals.Interrupted(code - _STOP, self._hint())
 
@@ -265,6 +268,7 @@ class ResumePoint(Checkpoint):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         where = _position(trainer, checkpoint["loops"]["fit_loop"])
+        checkpoint["epoch"] = where.epoch if where.batch else max(0, where.epoch - 1)  # of the last step, from 0
         ranks = of_all_processes()
         data = cast(Any, trainer).datamodule
         checkpoint["callbacks"][self.state_key] = {
