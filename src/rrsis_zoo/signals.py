@@ -8,6 +8,7 @@ that is asked to end leaves a resume point first, see `rrsis_zoo.training.resume
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -48,13 +49,13 @@ class _Handler:
         self.what = "the training ends after this step"
         self._asked = 0.0
         self._ending = False
-        self._process = os.getpid()
+        self.process = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            return  # forked by this process, which ends it
+        if os.getpid() != self.process:
+            return  # forked by the one that handles signals, and ends this one
         again, now = self.pending != 0, time.monotonic()
-        insists = again and number == signal.SIGINT and now - self._asked > _AGAIN_S
+        insists = again and now - self._asked > _AGAIN_S and (number == signal.SIGINT or not self.deferred)
         if again and not insists:
             return
         self.pending, self._asked = number, now
@@ -106,6 +107,12 @@ def handled() -> Iterator[None]:
             signal.signal(number, it)
 
 
+def adopt() -> None:
+    """Take the signals up in this process, which was forked from the one that handled them."""
+    if _current is not None:
+        _current.process = os.getpid()
+
+
 def defer() -> None:
     """From here on signals wait to be asked for (`pending`)."""
     if _current is not None:
@@ -139,12 +146,22 @@ def _is_first() -> bool:
 def leave_to_parent(worker: int) -> None:
     """Let a loading process outlive a signal to the whole group, for the main process to finish its step.
 
-    Cluster managers send SIGTERM to every process of a job. torch ends the training with an error when a loading
-    process is gone. The main process ends its loading processes by itself; half a minute later they end anyway.
+    Cluster managers send SIGTERM to every process of a job, and torch ends a training with an error when a loading
+    process is gone. The main process ends its loading processes by itself; else they end after half a minute.
 
     Args:
         worker: its number, as ``worker_init_fn`` gets it.
     """
     for number in (signal.SIGINT, signal.SIGHUP, REQUEUE):
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS; only so is it known who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        parent = multiprocessing.parent_process()
+        threading.Thread(target=_obey, args=(parent.pid if parent else os.getppid(),), daemon=True).start()
+
+
+def _obey(parent: int | None) -> None:
+    while True:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
+            os._exit(0)
+        signal.alarm(30)

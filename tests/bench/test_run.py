@@ -113,6 +113,7 @@ def test_every_number_comes_from_the_samples(whole, place):
     assert result == {
         "model": "rsrefseg",
         "preset": "tiny",
+        "untrained": False,
         "protocol": "canonical",
         "eval_size": "native",
         "text_mode": "independent",
@@ -124,6 +125,7 @@ def test_every_number_comes_from_the_samples(whole, place):
         "n": len(samples),
         "partial": None,
         "n_empty": int((samples.counts.target == 0).sum()),
+        "partial": None,
         "reading": asdict(data.reading),
         "parameters": asdict(count_parameters(model)),
         "weights_sha256": weights_hash(model),

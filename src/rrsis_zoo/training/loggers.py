@@ -93,14 +93,23 @@ class RunLog(CSVLogger):
         """Write what was logged since; errors as `rrsis_zoo.files.writing`."""
         self.experiment.save()
 
+    def rows(self) -> int:
+        """Return how many rows there are, all on the disk; 0 on all processes but the first."""
+        writer: Any = self.experiment
+        if not isinstance(writer, _LogWriter):
+            return 0
+        writer.save()
+        return writer.count()
+
     @rank_zero_only
-    def go_on(self, step: int) -> None:
+    def go_on(self, step: int, rows: int | None = None) -> None:
         """Drop the rows of an attempt that came further than the point from which this one goes on.
 
         Args:
             step: optimiser steps that are done; 0 begins a new log.
+            rows: how many there were; None if it is not known. Some of them may be of a step that had only begun.
         """
-        self.experiment.go_on(step)
+        self.experiment.go_on(step, rows)
 
 
 class _LogWriter:
@@ -118,6 +127,7 @@ class _LogWriter:
         self.hparams: dict[str, Any] = {}
         self.metrics: list[dict[str, Any]] = []
         self._columns: list[str] | None = None  # of the file; None before it was looked at
+        self._count = 0  # of its rows
 
     def log_hparams(self, params: dict[str, Any]) -> None:
         self.hparams.update(params)
@@ -136,16 +146,22 @@ class _LogWriter:
         if wider == self._columns:
             with cannot_write(self._path), self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(_text(wider, self.metrics))
+            self._count += len(self.metrics)
         else:
             rows = self._read()[1] if self._columns else rows
             self._replace(wider, [*rows, *self.metrics])
         self.metrics = []
 
-    def go_on(self, step: int) -> None:
-        columns, rows = self._read()
-        kept = [row for row in rows if _step(row) < step]
+    def count(self) -> int:
+        if self._columns is None:
+            self._count = len(self._read()[1])
+        return self._count + len(self.metrics)
+
+    def go_on(self, step: int, rows: int | None) -> None:
+        columns, there = self._read()
+        kept = [row for row in there[:rows] if _step(row) < step]
         if not kept:
-            self._columns = []
+            self._columns, self._count = [], 0
             with cannot_write(self._path):
                 self._path.unlink(missing_ok=True)
         else:
@@ -165,7 +181,7 @@ class _LogWriter:
         head = io.StringIO(newline="")
         csv.DictWriter(head, columns).writeheader()
         write_text(self._path, head.getvalue() + _text(columns, rows))
-        self._columns = columns
+        self._columns, self._count = columns, len(rows)
 
 
 def _text(columns: list[str], rows: list[dict[str, Any]]) -> str:

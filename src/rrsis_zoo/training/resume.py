@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from rrsis_zoo import signals
+from rrsis_zoo.data.samplers import TrainingSampler
 from rrsis_zoo.errors import ConfigError, NotFiniteError, RRSISError
 from rrsis_zoo.files import link, write_json
 from rrsis_zoo.training.best import carry_over
@@ -58,6 +59,7 @@ class ResumePoint(Checkpoint):
         self._random: dict[str, Any] | None = None
         self._resumed: Position | None = None
         self._in_place = False
+        self._rows: int | None = None
         self._max_steps: int | None = None
         self._written: Position | None = None
         self._last_written = 0.0
@@ -133,6 +135,7 @@ class ResumePoint(Checkpoint):
                 known = checkpoint["callbacks"][callback.state_key]
                 moved = carry_over(callback, known, source) if trainer.is_global_zero else None
                 checkpoint["callbacks"][callback.state_key] = trainer.strategy.broadcast(moved)
+        self._rows = said.get("rows")
         self._in_place = source.parent.resolve() == self._folder.resolve()
 
     def _place(self, trainer: Trainer, where: Position, said: dict[str, Any]) -> Position:
@@ -140,18 +143,20 @@ class ResumePoint(Checkpoint):
         data = cast(Any, trainer).datamodule
         if not where.batch or not hasattr(data, "start_at"):
             return where
-        every, batch = trainer.accumulate_grad_batches, where.batch
+        every, there = trainer.accumulate_grad_batches, _batches(trainer, len(data.train_dataloader()))
         shape = {"batch_size": data.batch_size, "processes": trainer.world_size, "accumulate": every}
-        if any(said.get(name, value) != value for name, value in shape.items()):
-            there = _batches(trainer, len(data.train_dataloader()))
-            seen = where.batch * said["batch_size"] * said["processes"]
-            batch = seen // (shape["batch_size"] * shape["processes"])
-            batch = there if where.ended else min(batch, there - 1)
+        before = {name: said.get(name) or value for name, value in shape.items()}
+        seen = where.batch * before["batch_size"] * before["processes"]
+        batch = seen // (shape["batch_size"] * shape["processes"])
+        if where.ended:
+            batch = there
+        else:  # to where an optimiser step begins
+            batch = min(batch, there - 1)
+            batch -= batch % every
+        if before != shape:
             rank_zero_info(
-                f"{seen} samples of epoch {where.epoch} are done: {batch} of {there} batches as they are now"
+                f"of epoch {where.epoch} {seen} samples are done, {batch} of {there} batches as they are now"
             )
-        if not where.ended:
-            batch -= batch % every  # to where an optimiser step begins
         if batch:
             data.start_at(where.epoch, batch)
         ended, validating = where.ended and batch > 0, where.validating and batch > 0
@@ -163,12 +168,15 @@ class ResumePoint(Checkpoint):
             return
         if self._resumed is not None:
             due = settle(trainer, self._resumed)
+            _leave_out(trainer, self._resumed.batch)
             if self._max_steps is not None and not due:
                 self._limit_again(trainer)
                 trainer.should_stop = True
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLog):
-                logger.go_on(self._resumed.step if self._resumed and self._in_place else 0)
+        log = _log(trainer)
+        if log is not None and self._resumed and self._in_place:
+            log.go_on(self._resumed.step, self._rows)
+        elif log is not None:
+            log.go_on(0)
         self._written = self._resumed if self._in_place else None
         self._last_written = time.monotonic()
         signals.defer()
@@ -242,13 +250,14 @@ class ResumePoint(Checkpoint):
         if trainer.world_size > 1:
             said = torch.tensor(float(code), device=trainer.strategy.root_device)
             code = int(cast(Any, trainer.strategy.reduce(said, reduce_op="max")))
-        where = _position(trainer, trainer.fit_loop.state_dict())
-        if (code or epoch_over) and where.step and where != self._written:
-            self._write(trainer, RESUME)
-            if trainer.is_global_zero:
-                self._describe(where)
-                if epoch_over:
-                    link(self._folder / RESUME, self._folder / LAST)
+        if (code or epoch_over) and trainer.global_step:
+            where = _position(trainer, trainer.fit_loop.state_dict())
+            if where != self._written:
+                self._write(trainer, RESUME)
+                if trainer.is_global_zero:
+                    self._describe(where)
+                    if epoch_over:
+                        link(self._folder / RESUME, self._folder / LAST)
         if code >= _STOP:
             raise signals.Interrupted(code - _STOP, self._hint())
 
@@ -259,6 +268,7 @@ class ResumePoint(Checkpoint):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         where = _position(trainer, checkpoint["loops"]["fit_loop"])
+        checkpoint["epoch"] = where.epoch if where.batch else max(0, where.epoch - 1)  # of the last step, from 0
         ranks = of_all_processes()
         data = cast(Any, trainer).datamodule
         checkpoint["callbacks"][self.state_key] = {
@@ -267,6 +277,7 @@ class ResumePoint(Checkpoint):
             "where": {
                 **asdict(where),
                 "finished": self._finished,
+                "rows": 0 if (log := _log(trainer)) is None else log.rows(),
                 "batch_size": getattr(data, "batch_size", None),
                 "processes": trainer.world_size,
                 "accumulate": trainer.accumulate_grad_batches,
@@ -275,7 +286,7 @@ class ResumePoint(Checkpoint):
 
     def _write(self, trainer: Trainer, name: str) -> None:
         assert self._folder is not None
-        trainer.save_checkpoint(self._folder / name)
+        trainer.save_checkpoint(self._folder / name, weights_only=False)
         self._written, self._last_written = _position(trainer, trainer.fit_loop.state_dict()), time.monotonic()
 
     @property
@@ -310,6 +321,19 @@ def _run_folder(trainer: Trainer) -> Path:
     logger = trainer.loggers[0]
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
     return Path(logger.save_dir or trainer.default_root_dir) / str(logger.name) / version
+
+
+def _leave_out(trainer: Trainer, batches: int) -> None:
+    """Draw batches that were trained on, where the loader did not leave them out: another's, or Lightning's own."""
+    fetcher = trainer.fit_loop._data_fetcher
+    sampler = getattr(trainer.train_dataloader, "sampler", None)
+    if fetcher is not None and fetcher.iterator is not None and not isinstance(sampler, TrainingSampler):
+        for _ in range(batches):
+            next(fetcher.iterator)
+
+
+def _log(trainer: Trainer) -> RunLog | None:
+    return next((logger for logger in trainer.loggers if isinstance(logger, RunLog)), None)
 
 
 def _position(trainer: Trainer, fit_loop: dict[str, Any]) -> Position:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def is_checkpoint(path: Path) -> bool:
 def _open(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged file can fail in any way; the cause is kept
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsMismatchError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it is damaged or of another kind"
         ) from error
