@@ -67,7 +67,8 @@ def read_bytes(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError
     except (OSError, EOFError, zlib.error) as cause:
         raise error(f"{path} cannot be read ({reason(cause)})") from cause
     if len(content) > limit:
-        raise error(f"{path} holds more than {limit / 2**20:,.0f} MiB, which is more than such a file can have")
+        most = f"{limit / 2**20:,.0f} MiB" if limit >= 2**20 else f"{limit / 2**10:,.0f} KiB"
+        raise error(f"{path} holds more than {most}, which is more than such a file can have")
     return content
 
 
