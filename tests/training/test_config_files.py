@@ -36,7 +36,7 @@ def test_a_configuration_that_stands_for_too_much(tmp_path, monkeypatch, name, t
 
 @pytest.mark.parametrize(("value", "words"), [(LIST, "50,000 values"), ("[" * 3000, "50 levels")])
 def test_an_argument_that_stands_for_too_much(value, words):
-    with pytest.raises(ConfigError, match=f"the value of --trainer.callbacks {words}"):
+    with pytest.raises(ConfigError, match=f"the value of --trainer.callbacks .*{words}"):
         run(["fit", f"--trainer.callbacks={value}"])
 
 
