@@ -92,6 +92,36 @@ def read_lines(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError
     return [line.removesuffix("\r") for line in lines]
 
 
+def each_line(
+    path: str | Path, longest: int = 2**24, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError
+) -> Iterator[str]:
+    r"""Yield a file's lines, as `read_lines` has them, one after the other: no more than one of them is in memory.
+
+    Args:
+        path: of a regular file; unpacked where its name ends in ``.gz``.
+        longest: bytes that a line may have.
+        limit: bytes that the file may have, after unpacking.
+        error: what is raised for a file that cannot be read.
+
+    Raises:
+        MissingDataError: there is no such file.
+        error: no regular file, a line or the whole too long, damaged, or no UTF-8 text.
+    """
+    path = regular_file(path, error)
+    total = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(iter(lambda: file.readline(longest + 1), b""), start=1):
+                total += len(raw)
+                if len(raw) > longest or total > limit:
+                    raise error(f"{path}, line {number}: the file is larger than such a file can be")
+                yield raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as cause:
+        raise error(f"{path}, line {number}: not UTF-8 text (byte {cause.object[cause.start]:#04x})") from cause
+    except (OSError, EOFError, zlib.error) as cause:
+        raise error(f"{path} cannot be read ({reason(cause)})") from cause
+
+
 def read_json(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> Any:
     """Return what a JSON file holds. Errors as `read_bytes`; text that is no JSON raises ``error`` too."""
     return parse_json(read_text(path, limit, error), str(path), error)
