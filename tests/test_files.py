@@ -28,11 +28,11 @@ def test_lines_one_after_the_other(tmp_path, name):
 
     for text in ("", "one", "one\n", "\ufeffone\u2028still one\x85\x0c\r\ntwo\rstill two\n\nfour"):
         assert list(files.each_line(put(text.encode()))) == files.read_lines(tmp_path / name)
-    with pytest.raises(DataFormatError, match="line 2: .*larger than"):
+    with pytest.raises(DataFormatError, match=r"line 2: .*larger than"):
         list(files.each_line(put(b"a\n" + bytes(2**22)), longest=2**10))
-    with pytest.raises(DataFormatError, match="line 6: .*larger than"):
+    with pytest.raises(DataFormatError, match=r"line 6: .*larger than"):
         list(files.each_line(put(b"a\n" * 100), limit=10))
-    with pytest.raises(DataFormatError, match="line 2: not UTF-8 text .*0xff"):
+    with pytest.raises(DataFormatError, match=r"line 2: not UTF-8 text .*0xff"):
         list(files.each_line(put(b"a\n\xff\n")))
     with pytest.raises(MissingDataError):
         list(files.each_line(tmp_path / "gone"))

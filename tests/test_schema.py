@@ -28,5 +28,5 @@ def test_further_fields_are_ignored_and_missing_ones_named():
 
 def test_half_a_character_is_no_text():
     assert checked(Row, {"size": [1, 2], "name": "\U0001f6a2\u2028"}, "a.json").name == "\U0001f6a2\u2028"
-    with pytest.raises(DataFormatError, match="name: .*lone surrogate"):
+    with pytest.raises(DataFormatError, match=r"name: .*lone surrogate"):
         checked(Row, {"size": [1, 2], "name": "\ud83d"}, "a.json")
