@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import secrets
 import stat
 import zlib
@@ -17,10 +18,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rrsis_zoo.errors import DataFormatError, MissingDataError, OutputError, RRSISError
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError, RRSISError
 
 JSON_LIMIT = 512 * 2**20
 """Bytes that a JSON file may have, packed or not; RRSIS-D's published instances have 30 MB."""
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path that a user named, with ``~``, ``~user`` and ``$VARIABLE`` replaced as a shell does.
+
+    Options and YAML files reach us as they are written: a shell leaves ``--root=~/data`` alone.
+
+    Raises:
+        ConfigError: no such user or variable, and nothing of that very name.
+    """
+    given = os.path.expandvars(path)
+    said = Path(os.path.expanduser(given))  # Path's own raises where there is no such user
+    unknown = re.search(r"\$(\w+|\{\w+\})", given) or re.match(r"~[^/]*", str(said))
+    if unknown and not os.path.lexists(said):
+        what = "variable" if unknown[0].startswith("$") else "user"
+        raise ConfigError(f"{path}: there is no {what} {unknown[0]!r}; write the path out")
+    return said
+
+
+def dangling(path: str | Path) -> str:
+    """Return what to say behind "is missing" of a path that is a link to nowhere; nothing of any other."""
+    try:
+        target = os.readlink(path)
+    except (OSError, ValueError):
+        return ""
+    return f" (it is a link to {target}, which is not there: mount that disk, or fetch what belongs there)"
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -37,8 +67,7 @@ def regular_file(path: str | Path, error: type[RRSISError] = DataFormatError) ->
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as cause:
-        where = f", a link to {os.readlink(path)}, which is not there" if path.is_symlink() else ""
-        raise MissingDataError(f"there is no file {path}{where}") from cause
+        raise MissingDataError(f"there is no file {path}{dangling(path)}") from cause
     except (OSError, ValueError) as cause:  # no permission, a loop of links, a NUL in the name
         raise error(f"{path} cannot be read ({reason(cause)})") from cause
     if stat.S_ISDIR(mode):
