@@ -137,7 +137,7 @@ def each_line(
         error: no regular file, a line or the whole too long, damaged, or no UTF-8 text.
     """
     path = regular_file(path, error)
-    total = 0
+    number, total = 0, 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, raw in enumerate(iter(lambda: file.readline(longest + 1), b""), start=1):

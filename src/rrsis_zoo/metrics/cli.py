@@ -186,7 +186,7 @@ def _measured(options: argparse.Namespace, sizes: Sequence[Any]) -> _Measured:
                 raise DataFormatError(f"prediction {key} holds values that are not numbers: log-odds are needed")
             shape = target.shape if size == "native" else (size, size)
             rows[size].append([i, u, p, *shape, *details])
-        native = decide(given, truth.shape)[0]
+        native = decide(given, (truth.shape[0], truth.shape[1]))[0]
         doubts.add(key, native if kept is None else native & kept, truth)
     notes += [note for note in (log_odds.check(predictions.where), *labels.said(targets.where)) if note]
     for saved in (predictions, targets):
