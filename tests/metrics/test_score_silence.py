@@ -480,6 +480,17 @@ def test_inverted_or_empty_throughout_is_said(tmp_path, score):
     assert "no target has any foreground" in score(path, path)[1]
 
 
+def test_what_empty_targets_cost_is_said(tmp_path, capsys):
+    masks = [*truth(), *[np.zeros(SIZE, np.bool_)] * 2]
+    path = npz(tmp_path / "a.npz", masks, masks)
+    for protocol, words in (
+        ("canonical", "2 targets are empty. A prediction that is empty too has IoU 0 under canonical\n"),
+        ("all", "IoU 0 under canonical, lavt480, rs2sam2, evisam3; nan under rsrefseg; 100 under generalized\n"),
+    ):
+        assert run(["score", "--predictions", str(path), "--targets", str(path), "--protocol", protocol]) == 0
+        assert words in capsys.readouterr().out
+
+
 def test_an_ordinary_result_is_not_doubted(tmp_path, score):
     """Neither a good one, nor one that is bad in no particular way."""
     masks = truth(30)

@@ -233,12 +233,27 @@ def _text(results: Sequence[dict[str, Any]]) -> str:
             values = [record[column] for record in results if record[column] is not None]
             spread.append(_cell(max(values) - min(values) if values else None))
         lines.append(f"{'largest difference':<28}" + "".join(spread))
+    lines += _empty_targets(results)
     if ignored := results[0].get("ignored_pixels"):
         lines += ["", f"left out as labelled to be ignored: {ignored:,} pixels"]
     for record in results:
         if "breakdown" in record:
             lines += ["", f"{record['protocol']}:", *_breakdown_text(record["breakdown"])]
     return "\n".join(lines)
+
+
+def _empty_targets(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what a perfect prediction of an empty target scores: under most protocols it costs points."""
+    from rrsis_zoo.metrics.protocols import get_protocol
+
+    most = max(results, key=lambda record: record["n_empty"])
+    if not most["n_empty"]:
+        return []
+    scores: dict[str, list[str]] = {}
+    for record in results:
+        scores.setdefault(f"{100 * get_protocol(record['protocol']).both_empty:.0f}", []).append(record["protocol"])
+    under = "; ".join(f"{score} under {', '.join(names)}" for score, names in scores.items())
+    return ["", f"{most['n_empty']:,} targets are empty. A prediction that is empty too has IoU {under}"]
 
 
 def _breakdown_text(values: dict[str, Any]) -> list[str]:

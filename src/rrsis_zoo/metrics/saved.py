@@ -322,7 +322,14 @@ def _run_lengths(path: Path) -> SavedMasks:
         facts[key] = {name: value for name in _FACTS if (value := getattr(line, name)) is not None}
     if not codes:
         raise DataFormatError(f"{path} holds no masks")
-    return SavedMasks(path, list(codes), lambda key: codes[key].decode(), naming, facts)
+
+    def read(key: str) -> Array:
+        try:
+            return codes[key].decode()
+        except MemoryError as cause:
+            raise DataFormatError(f"{path}: {key} is too large for the memory of this machine") from cause
+
+    return SavedMasks(path, list(codes), read, naming, facts)
 
 
 def _naming(content: Mapping[str, Any], line: _Line, what: str) -> str:
