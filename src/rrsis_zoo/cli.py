@@ -9,7 +9,7 @@ from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.terminal import guarded
 
 _LIGHTNING = {
-    "fit": "train a method: rrsis fit --config configs/rsrefseg.yaml",
+    "fit": "train a method: rrsis fit --config configs/rsrefseg.yaml; go on: rrsis fit --resume RUN_FOLDER",
     "validate": "score the validation split",
     "test": "score the test split; writes results, per-sample counts and a figure",
     "predict": "write masks of a split",
@@ -50,9 +50,12 @@ def run(arguments: Sequence[str]) -> int:
         print(f"rrsis-zoo {rrsis_zoo.__version__}")
         return 0
     if command in _LIGHTNING:
-        from rrsis_zoo.training.cli import run_lightning
+        from rrsis_zoo import signals
 
-        return run_lightning([command, *rest])
+        with signals.handled():  # from here on: a container's first process is not ended by what it does not handle
+            from rrsis_zoo.training.cli import run_lightning
+
+            return run_lightning([command, *rest])
     if command == "data":
         from rrsis_zoo.data.cli import run_data
 

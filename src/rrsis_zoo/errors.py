@@ -35,6 +35,10 @@ class OutputError(RRSISError):
     """An output that cannot be written: a full or read-only disk, no permission, a file where a folder should be."""
 
 
+class NotFiniteError(RRSISError):
+    """A training whose loss or weights are infinite or not a number any more."""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
     """Return the error for a name that is not among the known ones, with the closest of them.
 

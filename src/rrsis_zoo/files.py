@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import zlib
 from collections.abc import Iterator
@@ -254,6 +255,35 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
     """Write a value as JSON, whole or not at all; errors as `writing`."""
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name, which takes the place of what lies there; a copy where there are no hard links.
+
+    What later replaces one of the two whole, as everything here does, leaves the other as it is.
+
+    Raises:
+        OutputError: the target cannot be written; what was there before is as it was.
+    """
+    with writing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def remove_parts(folder: str | Path) -> None:
+    """Remove what writers that were killed left of their temporary files in a folder.
+
+    To be called where nobody else writes: the file of a living writer looks the same.
+    """
+    for path in Path(folder).glob(".*.part*"):
+        if _PART.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # somebody else's, or gone already
+                path.unlink()
+
+
+_PART = re.compile(r"\..+\.(?:[0-9a-f]{16}\.)?part(?:\.\w+)?")
 
 
 def _to_disk(path: Path) -> None:

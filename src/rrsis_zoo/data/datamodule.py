@@ -22,6 +22,7 @@ from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate
 from rrsis_zoo.data.transforms import Augmentation, check_shares
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.base import Batch
+from rrsis_zoo.signals import leave_to_parent
 
 
 class RRSISDataModule(lightning.LightningDataModule):
@@ -122,6 +123,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.test_split: Split = test_split
         self.predict_split: Split = predict_split
         self._records: dict[Split, list[Record]] = {}
+        self._start = (0, 0)
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
@@ -198,7 +200,14 @@ class RRSISDataModule(lightning.LightningDataModule):
                 f"batch_size {self.batch_size} on {world_size} processes needs {self.batch_size * world_size} training "
                 f"samples, there are {len(sampler) * world_size}: set a smaller data.batch_size"
             )
+        epoch, batches = self._start
+        if batches:
+            sampler.start_at(epoch, batches * self.batch_size)
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
+
+    def start_at(self, epoch: int, batches: int) -> None:
+        """Let the next training loader go on within an epoch, after so many batches of it on each process."""
+        self._start = (epoch, batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return every sample of ``fit_eval_split`` once, whole scenes a batch."""
@@ -234,6 +243,7 @@ class RRSISDataModule(lightning.LightningDataModule):
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=leave_to_parent,
             generator=generator,
             **order,
         )

@@ -55,6 +55,15 @@ class TrainingSampler(DistributedSampler[Draw]):
         self.groups = _groups(groups)
         items: Any = self.groups if rule == "references" else dataset
         super().__init__(items, num_replicas=world_size, rank=rank, shuffle=True, seed=seed, drop_last=True)
+        self._start = (-1, 0)
+
+    def start_at(self, epoch: int, samples: int) -> None:
+        """Go on within an epoch: the first samples of it, so many on each process, have been drawn already.
+
+        Its length stays that of a whole epoch.
+        """
+        self._start = (epoch, samples)
+        self.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Draw]:
         # Not seed + epoch as in the base class: epoch 1 of seed 0 would be epoch 0 of seed 1.
@@ -67,7 +76,8 @@ class TrainingSampler(DistributedSampler[Draw]):
             if self.rule == "references":
                 order = [int(rng.choice(self.groups[group])) for group in order]
             mine = order[self.rank : self.total_size : self.num_replicas]
-        return iter([Draw(index, self.epoch) for index in mine])
+        epoch, drawn = self._start
+        return iter([Draw(index, self.epoch) for index in mine[drawn if epoch == self.epoch else 0 :]])
 
 
 class SceneBatchSampler(Sampler[list[int]]):

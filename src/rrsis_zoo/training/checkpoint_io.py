@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from rrsis_zoo.weights.saving import save
 
 
 class DirectCheckpointIO(TorchCheckpointIO):
@@ -18,12 +17,12 @@ class DirectCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint; an interrupted write leaves the earlier file as it was."""
+        """Write a checkpoint; an interrupted write leaves the earlier file as it was.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.part")
-        torch.save(checkpoint, temporary)
-        os.replace(temporary, target)
+        save(checkpoint, path)

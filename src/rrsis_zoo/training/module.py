@@ -5,13 +5,14 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, unknown_name
@@ -19,7 +20,9 @@ from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
 from rrsis_zoo.registry import card
-from rrsis_zoo.training.schedules import WarmupCosine
+from rrsis_zoo.training.finite import FiniteWatch
+from rrsis_zoo.training.progress import steps_as_now, steps_per_epoch
+from rrsis_zoo.training.schedules import FollowingLR, WarmupCosine
 from rrsis_zoo.weights.checkpoints import META, meta
 from rrsis_zoo.weights.loading import load_weights
 
@@ -97,6 +100,8 @@ class RRSISModule(lightning.LightningModule):
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
         self._ready = False
+        self._watch = FiniteWatch()
+        self._decay: list[tuple[float, tuple[float, float]]] = []
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
 
@@ -115,7 +120,13 @@ class RRSISModule(lightning.LightningModule):
         self._ready = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `rrsis_zoo.load_model` needs."""
+        """Add what `rrsis_zoo.load_model` needs.
+
+        Raises:
+            NotFiniteError: the training has spoiled the weights: nothing is written.
+        """
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._watch.settle(self.trainer, self.model)
         checkpoint[META] = meta(self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -141,6 +152,8 @@ class RRSISModule(lightning.LightningModule):
     def on_validation_start(self) -> None:
         """Lightning hook."""
         self._make_ready()
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._watch.settle(self.trainer, self.model)
 
     def on_test_start(self) -> None:
         """Lightning hook."""
@@ -153,13 +166,18 @@ class RRSISModule(lightning.LightningModule):
     # -- training ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Return the loss; log its terms and the model's readings."""
+        """Return the loss; log its terms and the model's readings.
+
+        Raises:
+            NotFiniteError: the loss of this step, or of an earlier one, is not finite.
+        """
         prediction = self.model(batch, self.hparams["train_text_mode"])
         terms = self.model.loss(prediction, batch)
         for name, value in terms.items():
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(batch))
         for name, value in self.model.readings(prediction).items():
             self.log(f"train/{name}", value, batch_size=len(batch))
+        self._watch.look(terms, self._trainer)
         return terms["loss"]
 
     def configure_optimizers(self) -> Any:
@@ -175,12 +193,39 @@ class RRSISModule(lightning.LightningModule):
         optimiser = torch.optim.AdamW(
             groups, betas=tuple(self.hparams["betas"]), weight_decay=self.hparams["weight_decay"]
         )
-        _ = self.trainer.estimated_stepping_batches  # makes Lightning set up the training loader
-        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        self.trainer.fit_loop.setup_data()  # else an epoch's batches are counted only if it bounds the training
         names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
-        schedule = WarmupCosine(max(1, steps), **{name: self.hparams[name] for name in names})
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        schedule = WarmupCosine(steps_per_epoch(self.trainer), **{name: self.hparams[name] for name in names})
+        self._decay = [(group["weight_decay"], group["betas"]) for group in optimiser.param_groups]
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": FollowingLR(optimiser, schedule), "interval": "step"},
+        }
+
+    def on_train_start(self) -> None:
+        """Go on with this run's rates, decay and schedule, whatever those of the checkpoint were."""
+        scheduler = cast(FollowingLR, self.lr_schedulers())
+        changes: list[str] = []
+        for group, rate, (decay, betas) in zip(
+            scheduler.optimizer.param_groups, scheduler.base_lrs, self._decay, strict=True
+        ):
+            for what, earlier, now in (
+                ("learning rate", group["initial_lr"], rate),
+                ("weight decay", group["weight_decay"], decay),
+                ("betas", tuple(group["betas"]), tuple(betas)),
+            ):
+                if earlier != now:
+                    changes.append(f"{what} of {group['name']} {earlier} -> {now}")
+            group.update(weight_decay=decay, betas=betas)
+        scheduler.settle(steps_as_now(self.trainer))
+        if scheduler.offset:
+            changes.append(f"{scheduler.schedule.steps_per_epoch} steps an epoch, which the schedule follows")
+        if changes:
+            rank_zero_info(f"changed since the checkpoint: {'; '.join(changes)}")
+
+    def on_train_end(self) -> None:
+        """Lightning hook; without any checkpoint a loss that is not finite would end a training with status 0."""
+        self._watch.settle(self.trainer, self.model)
 
     # -- evaluation --------------------------------------------------------------------------------------------------
 

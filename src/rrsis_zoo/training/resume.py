@@ -2,82 +2,344 @@
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
-RESUME = "resume.ckpt"
-"""The checkpoint, in the run's folder of checkpoints; beside it lies ``resume.json`` with what was done so far."""
+from rrsis_zoo import signals
+from rrsis_zoo.data.samplers import TrainingSampler
+from rrsis_zoo.errors import ConfigError, NotFiniteError, RRSISError
+from rrsis_zoo.files import link, write_json
+from rrsis_zoo.training.best import carry_over
+from rrsis_zoo.training.loggers import RunLog
+from rrsis_zoo.training.progress import Position, place, position, settle
+from rrsis_zoo.training.random_states import of_all_processes, set_random_states
+from rrsis_zoo.training.runs import CHECKPOINTS, LAST, RESUME, RunLock
+
+_SAVE, _STOP = 1, 1000  # what the processes tell each other; above the second, a signal's number is added
 
 
-class ResumePoint(ModelCheckpoint):
-    """Writes ``checkpoints/resume.ckpt`` at the end of every epoch, after the validation where there is one.
+class ResumePoint(Checkpoint):
+    """Writes ``checkpoints/resume.ckpt`` after every epoch, every so many minutes, and when a signal ends the training.
 
-    The checkpoints that are chosen by a score are written where the score is the best, which may be long ago. This one
-    also holds the states of the random number generators, so that ``rrsis fit --ckpt_path …/resume.ckpt`` draws the
-    same dropout as a training that was never interrupted. With several processes it holds those of the first one.
+    The checkpoints that are chosen by a score are written where the score is the best, which may be long ago. After
+    every epoch ``checkpoints/last.ckpt`` is the same file as the resume point, under a second name.
 
-    Beside it ``resume.json`` says in which state the training was: ``epoch`` (epochs done), ``step`` (optimiser steps
-    done), ``cpu_s`` (processor time of the process so far, in seconds), ``time`` (Unix time of writing).
+    A training that goes on from any checkpoint that was written beside this callback is the one that was never
+    interrupted, also in the midst of an epoch: every process takes its random number generators up where they were, the
+    samples of the epoch that were seen are left out, the log goes on where it was, and the best model so far stays the
+    best. With another batch size, accumulation or number of processes the rest of the epoch is what it had not seen.
+
+    A signal (`rrsis_zoo.signals`) ends the training after the optimiser step, or the validation batch, that is under
+    way. Points are taken between two optimiser steps only, and only of weights that are finite.
+
+    Beside it ``resume.json`` says in which state the training was: ``epoch`` (epochs done), ``batch`` (batches done of
+    the next one), ``step`` (optimiser steps done), ``finished`` (whether the training came to its end), ``cpu_s``
+    (processor time of the process so far, in seconds), ``time`` (Unix time of writing).
+
+    Args:
+        minutes: at most so many between two points, as soon as a step ends; 0 for the ends of epochs only.
+        keep: whether resume point and ``resume.json`` stay when the training has come to its end; ``last.ckpt`` does.
     """
 
-    def __init__(self) -> None:
-        name = Path(RESUME).stem
-        super().__init__(filename=name, enable_version_counter=False, save_on_train_epoch_end=True)
+    def __init__(self, minutes: float = 15.0, keep: bool = True) -> None:
+        if not minutes >= 0:
+            raise ConfigError(f"minutes between two resume points must be at least 0, got {minutes}")
+        self.minutes, self.keep = minutes, keep
+        self._folder: Path | None = None
+        self._lock: RunLock | None = None
         self._random: dict[str, Any] | None = None
+        self._resumed: Position | None = None
+        self._in_place = False
+        self._rows: int | None = None
+        self._max_steps: int | None = None
+        self._written: Position | None = None
+        self._last_written = 0.0
+        self._finished = False
 
-    def state_dict(self) -> dict[str, Any]:
-        """Lightning hook."""
-        return {**super().state_dict(), "random": random_states()}
+    # -- beginning and end -------------------------------------------------------------------------------------------
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning hook."""
-        super().load_state_dict(state_dict)
-        self._random = state_dict["random"]
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the run's folder; there a killed training may have left something.
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Raises:
+            ConfigError: another training writes there.
+        """
+        first = next(c for c in cast(Any, trainer).callbacks if isinstance(c, ResumePoint))
+        if stage != "fit" or cast(Any, trainer).fast_dev_run or first is not self:
+            return
+        self._finished, self._written, self._resumed, self._in_place = False, None, None, False
+        if hasattr(data := cast(Any, trainer).datamodule, "start_at"):
+            data.start_at(0, 0)
+        self._folder = Path(trainer.strategy.broadcast(str(_run_folder(trainer) / CHECKPOINTS)))
+        if trainer.is_global_zero:
+            self._lock = RunLock(self._folder.parent)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the folder."""
+        self._leave()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the folder; say what a training that broke off can go on from.
+
+        Raises:
+            Interrupted: a signal was waiting: what broke off may be its consequence, as where all processes of a job
+                are sent one and the loading processes are gone first.
+        """
+        if self._folder is None:
+            return
+        if isinstance(exception, NotFiniteError) and self._written:
+            exception.args = (
+                f"{exception}; the last good point is {self._folder / RESUME}, step {self._written.step}",
+            )
+        hint = self._hint()
+        self._leave()
+        asked = signals.at_once()
+        if asked and not isinstance(exception, (signals.Interrupted, RRSISError)):
+            raise signals.Interrupted(asked, f"{hint} ({exception})") from exception
+
+    def _leave(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        self._folder = self._lock = None
+
+    # -- going on ----------------------------------------------------------------------------------------------------
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Make Lightning go on where the checkpoint was, which it does by itself from the end of an epoch only."""
+        if trainer.state.fn != TrainerFn.FITTING or self._folder is None:
+            return
+        state = next((s for name, s in checkpoint["callbacks"].items() if name.startswith("ResumePoint")), {})
+        states = state.get("ranks") or [state["random"]] if "random" in state else []
+        if trainer.global_rank < len(states):
+            self._random = states[trainer.global_rank]
+        fit_loop = checkpoint["loops"]["fit_loop"]
+        said = state.get("where", {})
+        self._resumed = self._place(trainer, position(fit_loop, said.get("validating", False)), said)
+        place(fit_loop, self._resumed)
+        if self._resumed.validating and 0 < trainer.max_steps <= self._resumed.step:
+            # the last step has been taken, its validation has not: the loop would not be entered for it
+            self._max_steps, trainer.fit_loop.epoch_loop.max_steps = trainer.max_steps, self._resumed.step + 1
+        assert trainer.ckpt_path is not None
+        source = Path(trainer.ckpt_path).absolute()
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.state_key in checkpoint["callbacks"]:
+                known = checkpoint["callbacks"][callback.state_key]
+                moved = carry_over(callback, known, source) if trainer.is_global_zero else None
+                checkpoint["callbacks"][callback.state_key] = trainer.strategy.broadcast(moved)
+        self._rows = said.get("rows")
+        self._in_place = source.parent.resolve() == self._folder.resolve()
+
+    def _place(self, trainer: Trainer, where: Position, said: dict[str, Any]) -> Position:
+        """Return where the epoch goes on, with the batches of this run, and let the data leave out what was seen."""
+        data = cast(Any, trainer).datamodule
+        if not where.batch or not hasattr(data, "start_at"):
+            return where
+        every, batch = trainer.accumulate_grad_batches, where.batch
+        shape = {"batch_size": data.batch_size, "processes": trainer.world_size, "accumulate": every}
+        if any(said.get(name, value) != value for name, value in shape.items()):
+            there = _batches(trainer, len(data.train_dataloader()))
+            seen = where.batch * said["batch_size"] * said["processes"]
+            batch = seen // (shape["batch_size"] * shape["processes"])
+            batch = there if where.ended else min(batch, there - 1)
+            rank_zero_info(
+                f"{seen} samples of epoch {where.epoch} are done: {batch} of {there} batches as they are now"
+            )
+        if not where.ended:
+            batch -= batch % every  # to where an optimiser step begins
+        if batch:
+            data.start_at(where.epoch, batch)
+        ended, validating = where.ended and batch > 0, where.validating and batch > 0
+        return Position(where.epoch, batch, where.step, validating, ended)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Settle the loops, and drop what the log has from beyond this point."""
+        if self._folder is None:
+            return
+        if self._resumed is not None:
+            due = settle(trainer, self._resumed)
+            _leave_out(trainer, self._resumed.batch)
+            if self._max_steps is not None and not due:
+                self._limit_again(trainer)
+                trainer.should_stop = True
+        log = _log(trainer)
+        if log is not None and self._resumed and self._in_place:
+            log.go_on(self._resumed.step, self._rows)
+        elif log is not None:
+            log.go_on(0)
+        self._written = self._resumed if self._in_place else None
+        self._last_written = time.monotonic()
+        signals.defer()
+
+    def _limit_again(self, trainer: Trainer) -> None:
+        if self._max_steps is not None:
+            trainer.fit_loop.epoch_loop.max_steps, self._max_steps = self._max_steps, None
+
+    def _take_up(self) -> None:
         """Take the generators' states up, once, as late as possible: starting a run draws random numbers too."""
         if self._random is not None:
             set_random_states(self._random)
             self._random = None
 
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        super()._save_checkpoint(trainer, filepath)
-        if not trainer.is_global_zero:
+    # -- places between two steps ------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The epoch before is over, with its validation and its log."""
+        self._take_up()
+        self._pause(trainer, epoch_over=True)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The batch before is over, with a validation after it."""
+        self._take_up()
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._pause(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._take_up()
+            self._limit_again(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Weights stay as they are in a validation: it is done again."""
+        loop = trainer.fit_loop.epoch_loop
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not loop._should_accumulate():
+            self._pause(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last point; it is the last checkpoint."""
+        if self._folder is None:
             return
+        self._finished = True
+        if trainer.global_step:
+            self._write(trainer, LAST)
+            if trainer.is_global_zero:
+                if self.keep:
+                    link(self._folder / LAST, self._folder / RESUME)
+                    self._describe(cast(Position, self._written))
+                else:
+                    (self._folder / RESUME).unlink(missing_ok=True)
+                    self._json.unlink(missing_ok=True)
+            trainer.strategy.barrier("the last checkpoint is in place")
+        signals.forget()
+
+    def _pause(self, trainer: Trainer, epoch_over: bool = False) -> None:
+        """Save what is due and end if that is what a signal asked, on all processes alike."""
+        if self._folder is None:
+            return
+        late = self.minutes and time.monotonic() - self._last_written > self.minutes * 60
+        code = _STOP + signals.pending() if signals.pending() else _SAVE if late else 0
+        if trainer.world_size > 1:
+            said = torch.tensor(float(code), device=trainer.strategy.root_device)
+            code = int(cast(Any, trainer.strategy.reduce(said, reduce_op="max")))
+        where = _position(trainer, trainer.fit_loop.state_dict())
+        if (code or epoch_over) and where.step and where != self._written:
+            self._write(trainer, RESUME)
+            if trainer.is_global_zero:
+                self._describe(where)
+                if epoch_over:
+                    link(self._folder / RESUME, self._folder / LAST)
+        if code >= _STOP:
+            raise signals.Interrupted(code - _STOP, self._hint())
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add to every checkpoint where the training is, and every process's generators."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        where = _position(trainer, checkpoint["loops"]["fit_loop"])
+        ranks = of_all_processes()
+        data = cast(Any, trainer).datamodule
+        checkpoint["callbacks"][self.state_key] = {
+            "random": ranks[0],
+            "ranks": ranks,
+            "where": {
+                **asdict(where),
+                "finished": self._finished,
+                "rows": 0 if (log := _log(trainer)) is None else log.rows(),
+                "batch_size": getattr(data, "batch_size", None),
+                "processes": trainer.world_size,
+                "accumulate": trainer.accumulate_grad_batches,
+            },
+        }
+
+    def _write(self, trainer: Trainer, name: str) -> None:
+        assert self._folder is not None
+        trainer.save_checkpoint(self._folder / name, weights_only=False)
+        self._written, self._last_written = _position(trainer, trainer.fit_loop.state_dict()), time.monotonic()
+
+    @property
+    def _json(self) -> Path:
+        assert self._folder is not None
+        return (self._folder / RESUME).with_suffix(".json")
+
+    def _describe(self, where: Position) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         done = {
-            "epoch": trainer.current_epoch + 1,
-            "step": trainer.global_step,
+            "epoch": where.epoch,
+            "batch": where.batch,
+            "step": where.step,
+            "finished": self._finished,
             "cpu_s": round(used.ru_utime + used.ru_stime, 1),
             "time": time.time(),
         }
-        path = Path(filepath).with_suffix(".json")
-        draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(done) + "\n", encoding="utf-8")
-        os.replace(draft, path)
+        write_json(self._json, done, indent=None)
+
+    def _hint(self) -> str:
+        assert self._folder is not None
+        if self._written is None:
+            return "no step was taken"
+        where = f"epoch {self._written.epoch}, step {self._written.step}"
+        return f"{where}; `rrsis fit --resume {self._folder.parent}` goes on from there"
 
 
-def random_states() -> dict[str, Any]:
-    """Return the states of torch's generators, from which dropout and stochastic depth are drawn.
-
-    The order of the samples and their augmentation need none: they follow from seed and epoch.
-    """
-    return {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+def _run_folder(trainer: Trainer) -> Path:
+    """Return the folder in which Lightning keeps a run's checkpoints, as its ``ModelCheckpoint`` finds it."""
+    if not trainer.loggers:
+        return Path(trainer.default_root_dir)
+    logger = trainer.loggers[0]
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    return Path(logger.save_dir or trainer.default_root_dir) / str(logger.name) / version
 
 
-def set_random_states(states: dict[str, Any]) -> None:
-    """Set what ``random_states`` returned; CUDA's only where there are as many devices as there were."""
-    torch.set_rng_state(states["cpu"])
-    if len(states["cuda"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        torch.cuda.set_rng_state_all(states["cuda"])
+def _leave_out(trainer: Trainer, batches: int) -> None:
+    """Draw batches that were trained on, where the loader did not leave them out: another's, or Lightning's own."""
+    fetcher = trainer.fit_loop._data_fetcher
+    sampler = getattr(trainer.train_dataloader, "sampler", None)
+    if fetcher is not None and fetcher.iterator is not None and not isinstance(sampler, TrainingSampler):
+        for _ in range(batches):
+            next(fetcher.iterator)
+
+
+def _log(trainer: Trainer) -> RunLog | None:
+    return next((logger for logger in trainer.loggers if isinstance(logger, RunLog)), None)
+
+
+def _position(trainer: Trainer, fit_loop: dict[str, Any]) -> Position:
+    """Return where a training is, from any of its hooks."""
+    validation = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    over = validation.is_last_batch and validation.current.completed == validation.current.ready
+    return position(fit_loop, trainer.validating and not over)
+
+
+def _batches(trainer: Trainer, loader: int) -> int:
+    """Return how many batches an epoch has of a loader with so many."""
+    limit = trainer.limit_train_batches
+    return min(loader, limit) if isinstance(limit, int) else int(loader * limit)

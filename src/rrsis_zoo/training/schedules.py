@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,9 @@ class WarmupCosine:
     RSRefSeg (spec rsrefseg §6): warm-up 5 epochs from 0.01, cosine from there with a period of 200 epochs to a floor
     of 1e-3. RSRefSeg 2 stays constant in between and has a period that is longer than the training. RS2-SAM2 is
     constant with one drop.
+
+    Lengths are in epochs and belong to the recipe: they do not depend on what bounds the training, which may be epochs,
+    steps, time or nothing. After a cosine the factor stays at the floor.
 
     Attributes:
         steps_per_epoch: optimiser steps.
@@ -54,3 +61,44 @@ class WarmupCosine:
             return 1.0
         passed = min((epoch - self.cosine_start) / self.cosine_epochs, 1.0)
         return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * passed)) / 2
+
+
+class FollowingLR(LambdaLR):
+    """A learning rate that follows a schedule of this run, also when it goes on from a checkpoint of another.
+
+    The checkpoint says how many steps were taken; rates, lengths and steps an epoch are those of the run. Where an
+    epoch had another number of steps (another batch size, accumulation or number of processes), the schedule goes on at
+    the epoch that it had come to.
+
+    Args:
+        optimiser: whose groups' rates are multiplied.
+        schedule: factor at a step.
+    """
+
+    def __init__(self, optimiser: Optimizer, schedule: WarmupCosine) -> None:
+        self.schedule = schedule
+        self.offset = 0
+        super().__init__(optimiser, self.factor)
+
+    def factor(self, step: int) -> float:
+        """Return the factor after so many steps of the training."""
+        return self.schedule(max(0, step - self.offset))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what depends on the past only."""
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the number of steps; also from checkpoints that hold the whole schedule."""
+        self.last_epoch = state_dict["last_epoch"]
+
+    def settle(self, steps: int) -> None:
+        """Go on.
+
+        Args:
+            steps: optimiser steps from the beginning of the training to here, were all epochs as long as now.
+        """
+        self.offset = self.last_epoch - steps
+        for group, rate in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * self.factor(self.last_epoch)
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]

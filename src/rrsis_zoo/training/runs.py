@@ -1,0 +1,176 @@
+"""The folder of a training: who writes in it, and what a training goes on from."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+
+from rrsis_zoo import slurm
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.files import make_folder, reason, remove_parts
+from rrsis_zoo.training.progress import position
+
+CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
+RESUME, LAST = "resume.ckpt", "last.ckpt"
+LOCK = ".lock"
+
+_PATIENCE_S = 20.0  # loading processes of a training that was killed hold its lock until they notice, within 5 s
+
+
+class RunLock:
+    """Keeps a second training out of a run's folder, and clears up what a killed one left there.
+
+    Args:
+        folder: of the run; it is made.
+
+    Raises:
+        ConfigError: another training writes in it.
+        OutputError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder / CHECKPOINTS)
+        self._lock = FileLock(folder / LOCK)
+        try:
+            self._lock.acquire(timeout=_PATIENCE_S)
+        except Timeout:
+            raise ConfigError(f"another training writes in {folder}: wait for it, or end it") from None
+        except (NotImplementedError, OSError):  # a file system without locks: nobody can tell who else is there
+            return
+        for place in (folder, folder / CHECKPOINTS):
+            remove_parts(place)
+
+    def release(self) -> None:
+        """Let the next one in."""
+        self._lock.release()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that goes on.
+
+    Attributes:
+        folder: absolute; checkpoints and log are continued there.
+        point: checkpoint to go on from.
+        epoch: epochs that are done there.
+        step: optimiser steps that are done there.
+        finished: whether the training had come to its end.
+    """
+
+    folder: Path
+    point: Path
+    epoch: int
+    step: int
+    finished: bool
+
+    @property
+    def config(self) -> Path:
+        """The configuration with which it ran."""
+        return self.folder / CONFIG
+
+    def left(self, config: Any) -> bool:
+        """Tell whether a configuration asks for more than is done: other limits, and not those reached already.
+
+        Args:
+            config: of the training that is to go on, as ``rrsis fit`` has parsed it.
+        """
+        asked = {name: config["trainer"].get(name) for name in _LIMITS}
+        epochs, steps = asked["max_epochs"], asked["max_steps"]
+        if epochs is None and steps in (None, -1) and asked["max_time"] is None:
+            epochs = 1000  # Lightning's own limit where there is none
+        if epochs not in (None, -1) and self.epoch >= epochs:
+            return False
+        if steps not in (None, -1) and self.step >= steps:
+            return False
+        earlier = (_read_config(self.config) or {}).get("trainer") or {}
+        return not self.finished or any(_plain(asked[n]) != _plain(earlier.get(n, asked[n])) for n in _LIMITS)
+
+
+_LIMITS = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
+
+
+def find(folder: str | Path) -> Run:
+    """Return the training in a run's folder.
+
+    Raises:
+        ConfigError: no folder of a run, or nothing in it to go on from.
+    """
+    folder = Path(folder).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"--resume {folder}: there is no such folder; it is the one with {CONFIG} and {CHECKPOINTS}")
+    if not (folder / CONFIG).is_file():
+        inner = sorted(p.parent.name for p in folder.glob(f"*/{CONFIG}"))
+        hint = f"; there are runs in it: {', '.join(inner)}" if inner else ""
+        raise ConfigError(f"--resume {folder}: it is no run's folder, there is no {CONFIG} in it{hint}")
+    found = [run for name in (RESUME, LAST) if (run := _read(folder, folder / CHECKPOINTS / name)) is not None]
+    if not found:
+        best = folder / CHECKPOINTS / "best.ckpt"
+        hint = f"; `--ckpt_path {best}` trains on from the best model" if best.is_file() else ""
+        raise ConfigError(f"--resume {folder}: there is no resume point, {CHECKPOINTS}/{RESUME}, in it{hint}")
+    return max(found, key=lambda run: (run.step, run.finished))
+
+
+def of_this_job(logs: Path, config: dict[str, Any]) -> Run | None:
+    """Return the training that a job of a cluster had begun before it was put back into the queue.
+
+    Args:
+        logs: folder with the folders of runs.
+        config: of the training that is to start; the run that goes on is one of the same job and configuration.
+    """
+    if not slurm.has_come_back():
+        return None
+    for path in sorted(logs.glob(f"*/{CONFIG}"), key=lambda p: -p.stat().st_mtime):
+        if _read_config(path) == config and (path.parent / _JOB).is_file():
+            if (path.parent / _JOB).read_text(encoding="utf-8").strip() != slurm.job():
+                continue
+            try:
+                return find(path.parent)
+            except ConfigError:  # it had come to no resume point
+                continue
+    return None
+
+
+_JOB = ".slurm-job"
+
+
+def note_job(folder: Path) -> None:
+    """Leave the number of the cluster's job in a run's folder, for `of_this_job`."""
+    if slurm.job():
+        (folder / _JOB).write_text(f"{slurm.job()}\n", encoding="utf-8")
+
+
+def _read(folder: Path, path: Path) -> Run | None:
+    """Read how far a checkpoint is; None where there is none, or none that one can go on from."""
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        where = next(state for name, state in content["callbacks"].items() if name.startswith("ResumePoint")).get(
+            "where"
+        )
+        if where is None and path.name == RESUME:  # of a version that wrote them at the end of epochs only
+            done = position(content["loops"]["fit_loop"])
+            return Run(folder, path, done.epoch, done.step, False)
+        return where and Run(folder, path, where["epoch"], where["step"], where["finished"])
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        why = reason(error).partition("\n")[0]
+        raise ConfigError(f"{path} cannot be read ({why}): remove it to go on from another checkpoint") from error
+    except (StopIteration, KeyError, TypeError, AttributeError):  # no resume point: a copy of the best model
+        return None
+
+
+def _read_config(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if value is not None else None
