@@ -330,7 +330,7 @@ def test_files_that_are_no_single_mask(tmp_path, refused):
         assert time.perf_counter() - started < 2
 
 
-def test_255_beside_1_is_said(tmp_path, score, refused, capsys):
+def test_255_beside_1_is_said(tmp_path, score, refused):
     masks = truth()
     off = [np.roll(m, 1) for m in masks]
     whole = npz(tmp_path / "a.npz", off, masks)
@@ -344,8 +344,8 @@ def test_255_beside_1_is_said(tmp_path, score, refused, capsys):
     assert score(ignoring, ignoring)[1] == (
         "rrsis score: 300 pixels were left out: 255 is a label to ignore in the 1 targets that also hold 1\n"
     )
-    run(["score", "--predictions", str(ignoring), "--targets", str(ignoring)])
-    assert "left out as labelled to be ignored: 300 pixels" in capsys.readouterr().out
+    said = score(ignoring, ignoring, "--ignore-index", "255")[1]
+    assert said == "rrsis score: 300 pixels were left out, of label 255 in 1 targets\n"
     assert "no target holds the label 9" in score(whole, whole, "--ignore-index", "9")[1]
 
 
@@ -480,15 +480,13 @@ def test_inverted_or_empty_throughout_is_said(tmp_path, score):
     assert "no target has any foreground" in score(path, path)[1]
 
 
-def test_what_empty_targets_cost_is_said(tmp_path, capsys):
+def test_what_empty_targets_cost_is_said(tmp_path, score):
     masks = [*truth(), *[np.zeros(SIZE, np.bool_)] * 2]
     path = npz(tmp_path / "a.npz", masks, masks)
-    for protocol, words in (
-        ("canonical", "2 targets are empty. A prediction that is empty too has IoU 0 under canonical\n"),
-        ("all", "IoU 0 under canonical, lavt480, rs2sam2, evisam3; nan under rsrefseg; 100 under generalized\n"),
-    ):
-        assert run(["score", "--predictions", str(path), "--targets", str(path), "--protocol", protocol]) == 0
-        assert words in capsys.readouterr().out
+    begin = "rrsis score: 2 targets are empty; a prediction that is empty too has IoU "
+    assert score(path, path)[1] == f"{begin}0 under canonical\n"
+    every = "0 under canonical, lavt480, rs2sam2, evisam3; nan under rsrefseg; 100 under generalized\n"
+    assert score(path, path, "--protocol", "all")[1] == begin + every
 
 
 def test_an_ordinary_result_is_not_doubted(tmp_path, score):

@@ -1,6 +1,8 @@
 """What a run writes: whole or not at all, and one line where it cannot be written."""
 
 import json
+import os
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,7 @@ from rrsis_zoo.cli import run
 from rrsis_zoo.errors import OutputError
 from rrsis_zoo.files import read_lines
 from rrsis_zoo.metrics.saved import open_saved
+from rrsis_zoo.provenance import code_version
 from rrsis_zoo.terminal import guarded
 from rrsis_zoo.training.callbacks import PredictionWriter
 from rrsis_zoo.training.gallery import PICTURES, Gallery
@@ -176,6 +179,20 @@ def test_a_full_disk(command, tmp_path, limited_files, name, limit):
     assert "cannot be written (File too large)" in said[0]
     assert "runs/control/version_0" in said[0]
     assert not parts(tmp_path)
+
+
+def test_no_lock_is_left_in_the_checkout(root, limited_files):
+    """`git status` notes what it saw, under a lock that stays behind on a full disk."""
+    before = (root / ".git").exists() and subprocess.check_output(
+        ["git", "rev-parse", "--git-dir"], cwd=root, text=True
+    )
+    if not before:
+        pytest.skip("needs a checkout")
+    index = root / before.strip() / "index"
+    os.utime(index)  # older than nothing: all files are looked at again
+    with limited_files(3000):
+        assert code_version()["commit"]
+    assert not index.with_name("index.lock").exists()
 
 
 @pytest.mark.parametrize("taken", ["predictions.jsonl", "config.yaml"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rrsis_zoo.errors import ConfigError, DataFormatError
 
 if TYPE_CHECKING:
+    from rrsis_zoo.metrics.protocols import Protocol
     from rrsis_zoo.metrics.samples import Samples
 
 _DESCRIPTION = """Score saved masks under a named protocol, or under all of them side by side.
@@ -70,7 +71,8 @@ def _scored(options: argparse.Namespace, names: Sequence[str]) -> Iterator[dict[
 
     protocols = [get_protocol(name) for name in names]
     measured = _measured(options, list(dict.fromkeys(p.eval_size for p in protocols)))
-    for note in [*measured.notes, *measured.doubts]:
+    empty = max(int((samples.counts.target == 0).sum()) for samples in measured.samples.values())
+    for note in [*measured.notes, *_of_empty(empty, protocols), *measured.doubts]:
         print(f"rrsis score: {note}", file=sys.stderr)
     for protocol in protocols:
         mine = measured.samples[protocol.eval_size]
@@ -83,6 +85,15 @@ def _scored(options: argparse.Namespace, names: Sequence[str]) -> Iterator[dict[
         if options.breakdown:
             record["breakdown"] = without_nan(breakdown(mine, protocol))
         yield record
+
+
+def _of_empty(empty: int, protocols: Sequence[Protocol]) -> list[str]:
+    """Say what a perfect prediction of an empty target scores: under most protocols it costs points."""
+    scores: dict[str, list[str]] = {}
+    for protocol in protocols:
+        scores.setdefault(f"{100 * protocol.both_empty:.0f}", []).append(protocol.name)
+    under = "; ".join(f"{score} under {', '.join(names)}" for score, names in scores.items())
+    return [f"{empty:,} targets are empty; a prediction that is empty too has IoU {under}"] if empty else []
 
 
 @dataclass
@@ -127,8 +138,8 @@ class _Labels:
             DataFormatError: 255 was taken for a label to ignore and seems to be the background.
         """
         if self._given is not None:
-            if not self._labelled:
-                yield f"no target holds the label {self._given} that was to be ignored"
+            found = f"{self.pixels:,} pixels were left out, of label {self._given} in {self._labelled} targets"
+            yield found if self._labelled else f"no target holds the label {self._given} that was to be ignored"
         elif self._labelled and self._labelled == self._without_background:
             raise DataFormatError(
                 f"the targets in {where} hold 1 and 255, but none of those holds 0: 255 may be the background, or a "
@@ -233,27 +244,10 @@ def _text(results: Sequence[dict[str, Any]]) -> str:
             values = [record[column] for record in results if record[column] is not None]
             spread.append(_cell(max(values) - min(values) if values else None))
         lines.append(f"{'largest difference':<28}" + "".join(spread))
-    lines += _empty_targets(results)
-    if ignored := results[0].get("ignored_pixels"):
-        lines += ["", f"left out as labelled to be ignored: {ignored:,} pixels"]
     for record in results:
         if "breakdown" in record:
             lines += ["", f"{record['protocol']}:", *_breakdown_text(record["breakdown"])]
     return "\n".join(lines)
-
-
-def _empty_targets(results: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what a perfect prediction of an empty target scores: under most protocols it costs points."""
-    from rrsis_zoo.metrics.protocols import get_protocol
-
-    most = max(results, key=lambda record: record["n_empty"])
-    if not most["n_empty"]:
-        return []
-    scores: dict[str, list[str]] = {}
-    for record in results:
-        scores.setdefault(f"{100 * get_protocol(record['protocol']).both_empty:.0f}", []).append(record["protocol"])
-    under = "; ".join(f"{score} under {', '.join(names)}" for score, names in scores.items())
-    return ["", f"{most['n_empty']:,} targets are empty. A prediction that is empty too has IoU {under}"]
 
 
 def _breakdown_text(values: dict[str, Any]) -> list[str]:
