@@ -54,7 +54,7 @@ def test_published_text_depends_on_batch_mates():
     contract.published_depends_on_mates(small())
 
 
-# spec rsrefseg2 §2
+# as the authors' program counts
 SIZES = {
     "l": (1_447_126_199, 97_867_223),
     "b_plus": (1_301_931_271, 96_268_759),
@@ -71,7 +71,7 @@ def test_published_sizes(preset):
     assert (counted.total, counted.trainable) == SIZES[preset]
     groups = {name: sum(p.numel() for p in group) for name, group in model.parameter_groups().items()}
     assert sum(groups.values()) == counted.trained
-    if preset == "l":  # §2, trainable split
+    if preset == "l":
         lora = {name: p.numel() for name, p in model.named_parameters() if is_lora(name)}
         assert sum(n for name, n in lora.items() if name.startswith("siglip.vision_model")) == 4_192_768
         assert sum(n for name, n in lora.items() if name.startswith("siglip.text_model")) == 4_018_176

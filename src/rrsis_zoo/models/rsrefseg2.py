@@ -1,8 +1,8 @@
 """RSRefSeg 2: two query sets read the sentence, edit the image in a cascade, and become SAM's prompts.
 
 K. Chen, C. Liu, B. Chen, J. Zhang, Z. Zou, Z. Shi, "RSRefSeg 2: Decoupling Referring Remote Sensing Image Segmentation
-with Foundation Models", IEEE TGRS 64, 2026, arXiv 2507.06231. Implemented from spec/rsrefseg2.md; section numbers below
-are the spec's. The prompter, which is the method, is in `rrsis_zoo.models.rsrefseg2_prompter`.
+with Foundation Models", IEEE TGRS 64, 2026, arXiv 2507.06231. Section numbers (§) and quirks (Q) are those of
+docs/methods/rsrefseg2.md. The prompter, which is the method, is in `rrsis_zoo.models.rsrefseg2_prompter`.
 
 Symbols: M images, N expressions, C SigLIP width, D prompt width, h × w SigLIP grid, m side of SAM's masks, S side of
 the square input; V patch features, T word features, g the sentence vector, s and b SigLIP's scale and bias.

@@ -1,4 +1,4 @@
-"""Golden cases of RSRefSeg 2 (spec rsrefseg2 §14)."""
+"""Golden cases of RSRefSeg 2."""
 
 from __future__ import annotations
 
