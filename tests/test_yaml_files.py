@@ -5,6 +5,7 @@ import time
 import pytest
 import yaml
 
+from rrsis_zoo.cli import run
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.yaml_files import check_yaml, read_yaml
 
@@ -64,3 +65,13 @@ def test_a_text_that_is_no_yaml_is_left_to_the_loader():
     check_yaml("@", "x")
     with pytest.raises(ConfigError, match="the argument --x is nested"):
         check_yaml("[" * 60, "the argument --x")
+
+
+@pytest.mark.parametrize(("text", "words"), [(BOMB, "50,000 values"), ("[" * 100, "50 levels"), (b"\xff", "not UTF-8")])
+def test_the_weights_of_a_config(tmp_path, text, words):
+    """What `rrsis models fetch CONFIG` reads, and a config that it names."""
+    written(tmp_path, text)
+    (tmp_path / "outer.yaml").write_text("model: a.yaml\n")
+    for name in ("a.yaml", "outer.yaml"):
+        with pytest.raises(ConfigError, match=rf"a\.yaml .*{words}"):
+            run(["models", "fetch", str(tmp_path / name)])

@@ -29,6 +29,7 @@ from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training import ranks
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
+from rrsis_zoo.training.config_files import guard_configs
 from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.given_checkpoint import check_asked, open_checkpoint
 from rrsis_zoo.training.loggers import RunLog, run_log
@@ -51,6 +52,7 @@ class RRSISCLI(LightningCLI):
 
     def __init__(self, words: Sequence[str] | None = None, run_to_resume: Run | None = None, **options: Any) -> None:
         self._words, self._run = words, run_to_resume
+        guard_configs(words or options.get("args") or sys.argv[1:])
         for method in MODELS.values():
             method.module()  # short class names resolve only for imported modules
         super().__init__(

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from filelock import FileLock, Timeout
 
 from rrsis_zoo import slurm
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.files import make_folder, reason, remove_parts
 from rrsis_zoo.training.progress import position
+from rrsis_zoo.yaml_files import read_yaml
 
 CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
 RESUME, LAST = "resume.ckpt", "last.ckpt"
@@ -165,11 +165,13 @@ def _read(folder: Path, path: Path) -> Run | None:
         return None
 
 
-def _read_config(path: Path) -> Any:
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """Return the settings in a run's configuration; None where they cannot be read, of which the parser tells."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = read_yaml(path)
+    except RRSISError:
         return None
+    return content if isinstance(content, dict) else None
 
 
 def _plain(value: Any) -> Any:
