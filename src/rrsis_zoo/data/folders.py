@@ -111,4 +111,7 @@ def missing_files(what: str, missing: Sequence[str], folder: Path, advice: str) 
     names = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
     there = all(name.endswith(")") for name in missing)  # links to nowhere, folders, pipes
     mend = "put the files themselves there" if there else f"the download is incomplete; {advice}"
-    return MissingDataError(f"{what.format(len(missing))} are not in {str(folder)!r} ({names}): {mend}")
+    which = what.format(len(missing)) + " are"
+    if len(missing) == 1:
+        which = which.replace("files", "file").replace(" are", " is")
+    return MissingDataError(f"{which} not in {str(folder)!r} ({names}): {mend}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.files import read_bytes
+from rrsis_zoo.files import read_bytes, reason
 
 LIMIT = 256 * 2**20
 """Bytes that such a file may have; RRSIS-D's references have about 10 MB."""
@@ -65,8 +65,7 @@ def read_plain_pickle(path: Path) -> Any:
             return _PlainUnpickler(io.BytesIO(content)).load()
         loaded = _PlainUnpickler(io.BytesIO(content), encoding="utf-8", errors="surrogateescape").load()
     except _DAMAGED as error:
-        why = str(error) or type(error).__name__
-        raise DataFormatError(f"{path}: cannot be read as a pickle of plain values ({why})") from error
+        raise DataFormatError(f"{path}: cannot be read as a pickle of plain values ({reason(error)})") from error
     return _latin(loaded) if isinstance(loaded, list | dict) else loaded
 
 

@@ -34,6 +34,9 @@ class FileTokenizer(ABC):
     """
 
     pad_id: ClassVar[int]
+    begin: ClassVar[tuple[int, ...]] = ()
+    end: ClassVar[tuple[int, ...]] = ()
+    """Marks around every sentence, which are never cut."""
 
     def __init__(self, model: bytes, max_length: int) -> None:
         self.model = model
@@ -45,8 +48,17 @@ class FileTokenizer(ABC):
         return cls(path.read_bytes(), max_length)
 
     @abstractmethod
+    def pieces(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, all of them, without marks."""
+
     def encode(self, expression: str) -> list[int]:
-        """Return the ids of one sentence, at most ``max_length`` of them."""
+        """Return the ids of one sentence with its marks, at most ``max_length`` of them."""
+        room = self.max_length - len(self.begin) - len(self.end)
+        return [*self.begin, *self.pieces(expression)[:room], *self.end]
+
+    def length(self, expression: str) -> int:
+        """Return how many ids one sentence with its marks would have if nothing were cut."""
+        return len(self.begin) + len(self.pieces(expression)) + len(self.end)
 
     def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
         """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
@@ -72,6 +84,7 @@ class SigLIPTokenizer(FileTokenizer):
     """
 
     end_id = 1
+    end = (end_id,)
     pad_id = 1  # the published tokenizer pads with the end token
 
     def __init__(self, model: bytes, max_length: int) -> None:
@@ -94,10 +107,9 @@ class SigLIPTokenizer(FileTokenizer):
         """Number of pieces, special ones included."""
         return self._pieces.get_piece_size()
 
-    def encode(self, expression: str) -> list[int]:
-        """Return the ids of one sentence with its end token, at most ``max_length`` of them."""
-        ids = self._pieces.encode(canonicalise(expression))
-        return [*ids[: self.max_length - 1], self.end_id]
+    def pieces(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, all of them, without its end token."""
+        return self._pieces.encode(canonicalise(expression))
 
 
 class SigLIP2Tokenizer(FileTokenizer):
@@ -113,6 +125,7 @@ class SigLIP2Tokenizer(FileTokenizer):
 
     pad_id = 0
     end_id = 1
+    end = (end_id,)
     _special = ("<pad>", "<eos>", "<bos>", "<unk>")  # ids 0 to 3
 
     def __init__(self, model: bytes, max_length: int) -> None:
@@ -157,10 +170,9 @@ class SigLIP2Tokenizer(FileTokenizer):
         """Number of pieces, special ones included."""
         return self._pieces.get_vocab_size(with_added_tokens=True)
 
-    def encode(self, expression: str) -> list[int]:
-        """Return the ids of one sentence with its end token, at most ``max_length`` of them."""
-        ids = self._pieces.encode(expression, add_special_tokens=False).ids
-        return [*ids[: self.max_length - 1], self.end_id]
+    def pieces(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, all of them, without its end token."""
+        return self._pieces.encode(expression, add_special_tokens=False).ids
 
 
 class BEiT3Tokenizer(FileTokenizer):
@@ -175,6 +187,7 @@ class BEiT3Tokenizer(FileTokenizer):
     """
 
     begin_id, end_id, unknown_id = 0, 2, 3
+    begin, end = (begin_id,), (end_id,)
     pad_id = unknown_id
 
     def __init__(self, model: bytes, max_length: int) -> None:
@@ -196,10 +209,9 @@ class BEiT3Tokenizer(FileTokenizer):
         """Number of ids: the pieces, moved by one, and BEiT-3's ``<mask>`` behind them."""
         return self._pieces.get_piece_size() + 2
 
-    def encode(self, expression: str) -> list[int]:
-        """Return the ids of one sentence with begin and end token, at most ``max_length`` of them."""
-        ids = [piece + 1 if piece else self.unknown_id for piece in self._pieces.encode(expression)]
-        return [self.begin_id, *ids[: self.max_length - 2], self.end_id]
+    def pieces(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, all of them, without begin and end token."""
+        return [piece + 1 if piece else self.unknown_id for piece in self._pieces.encode(expression)]
 
 
 class PieceTokenizer(FileTokenizer):
@@ -233,9 +245,9 @@ class PieceTokenizer(FileTokenizer):
         """Number of pieces, special ones included."""
         return self._pieces.get_piece_size()
 
-    def encode(self, expression: str) -> list[int]:
-        """Return the ids of one sentence, at most ``max_length`` of them."""
-        return self._pieces.encode(expression)[: self.max_length]
+    def pieces(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, all of them."""
+        return self._pieces.encode(expression)
 
 
 def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:

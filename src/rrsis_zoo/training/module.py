@@ -20,6 +20,7 @@ from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
 from rrsis_zoo.registry import card
 from rrsis_zoo.training.schedules import WarmupCosine
+from rrsis_zoo.training.sentences import tell_of_cut_sentences
 from rrsis_zoo.weights.checkpoints import META, meta
 from rrsis_zoo.weights.loading import load_weights
 
@@ -97,6 +98,7 @@ class RRSISModule(lightning.LightningModule):
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
         self._ready = False
+        self._said_to_be_cut: frozenset[str] = frozenset()  # splits
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
 
@@ -106,13 +108,12 @@ class RRSISModule(lightning.LightningModule):
         A checkpoint has both: resuming or testing needs none of the base files. That is known only after Lightning has
         restored it, which is why this is not done in ``setup``.
         """
-        if self._ready:
-            return
-        if self.hparams["weights"]:
+        if not self._ready and self.hparams["weights"]:
             load_weights(self.model, self.hparams["weights"])
-        if not self.model.tokenizer_ready:
+        if not self._ready and not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
+        self._said_to_be_cut = tell_of_cut_sentences(self, self._said_to_be_cut)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `rrsis_zoo.load_model` needs."""
