@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rrsis_zoo.errors import DataFormatError, MissingDataError
@@ -41,6 +41,20 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError) as cause:
         raise DataFormatError(f"{path} cannot be looked at ({reason(cause)})") from cause
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` yields; folders inside that may not be looked into are passed over.
+
+    Raises:
+        DataFormatError: the root itself may not.
+    """
+
+    def unreadable(cause: OSError) -> None:
+        if cause.filename in (None, str(root)):
+            raise DataFormatError(f"{root} cannot be looked at ({reason(cause)})") from cause
+
+    return os.walk(root, onerror=unreadable)
 
 
 class Listing:
