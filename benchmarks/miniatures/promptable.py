@@ -1,8 +1,9 @@
 """Promptable segmentation, SAM's own task: points, boxes and noisy masks, every object of a scene a target.
 
-Kirillov et al., "Segment Anything", ICCV 2023, §3 and appendix A; Ravi et al., "SAM 2", 2024; SAM 3's tracker has the
-same task. In one step all prompts are of one kind. The first mask answers every prompt; of the other three, which our
-SAM 3 does not have, only the best learns (single points are ambiguous), and the predicted IoU learns every mask's IoU.
+Kirillov et al., "Segment Anything", ICCV 2023, section 3 and appendix A; Ravi et al., "SAM 2", 2024; SAM 3's tracker
+has the same task. In one step all prompts are of one kind. The first mask answers every prompt; of the other three,
+which our SAM 3 does not have, only the best learns (single points are ambiguous), and the predicted IoU learns every
+mask's IoU.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def test_contract_of_the_variants(variant, promise):
 
 
 def test_published_sizes():
-    """Spec evisam3 §1, less BEiT-3's mask token of 1,024 numbers, which nothing reads; §12 for the groups."""
+    """As the authors' program counts, less BEiT-3's mask token of 1,024 numbers, which nothing reads."""
     with torch.device("meta"):
         model = EviSAM3.from_preset("large")
     counted = count_parameters(model)

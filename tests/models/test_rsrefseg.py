@@ -27,7 +27,7 @@ def test_published_text_depends_on_batch_mates():
     contract.published_depends_on_mates(tiny())
 
 
-# spec rsrefseg §2, less the two position matrices of 2 × 128 that are buffers here (one of them trainable there)
+# as the authors' program counts, less the two position matrices of 2 × 128 that are buffers here
 @pytest.mark.parametrize(
     ("preset", "total", "trainable"), [("l", 1_206_824_802, 20_585_776), ("b", 984_281_186, 16_649_520)]
 )
@@ -39,7 +39,7 @@ def test_published_sizes(preset, total, trainable):
     assert counted.trainable == trainable - 256
     groups = model.parameter_groups()
     assert sum(p.numel() for g in groups.values() for p in g) == counted.trained
-    if preset == "l":  # spec rsrefseg §2, last paragraph
+    if preset == "l":
         lora = {name: p.numel() for name, p in model.named_parameters() if is_lora(name)}
         assert sum(n for name, n in lora.items() if name.startswith("sam.")) == 6_352_896
         assert sum(n for name, n in lora.items() if name.startswith("siglip.vision_model")) == 4_018_176
@@ -67,7 +67,7 @@ def test_patch_embedding_carries_no_adapter():
 
 
 def test_prompts_are_49_tokens_at_the_published_size():
-    """27 × 27 -> 14 × 14 -> 7 × 7 (spec rsrefseg §4.3), not the 36 that a reading note gives."""
+    """27 × 27 -> 14 × 14 -> 7 × 7 (docs/methods/rsrefseg.md §4.3), not the 36 that a reading note gives."""
     from rrsis_zoo.models.rsrefseg import Filtered, Prompter
 
     prompter = Prompter(clip_width=6, prompt_width=8, down_spatial_times=2).eval()

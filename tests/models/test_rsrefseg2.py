@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.base import Batch, Prediction, count_parameters
+from rrsis_zoo.models.base import Batch, Prediction, Prompts, count_parameters
 from rrsis_zoo.models.layers.lora import is_lora
 from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
 
@@ -54,7 +54,7 @@ def test_published_text_depends_on_batch_mates():
     contract.published_depends_on_mates(small())
 
 
-# spec rsrefseg2 §2
+# as the authors' program counts
 SIZES = {
     "l": (1_447_126_199, 97_867_223),
     "b_plus": (1_301_931_271, 96_268_759),
@@ -71,7 +71,7 @@ def test_published_sizes(preset):
     assert (counted.total, counted.trainable) == SIZES[preset]
     groups = {name: sum(p.numel() for p in group) for name, group in model.parameter_groups().items()}
     assert sum(groups.values()) == counted.trained
-    if preset == "l":  # §2, trainable split
+    if preset == "l":
         lora = {name: p.numel() for name, p in model.named_parameters() if is_lora(name)}
         assert sum(n for name, n in lora.items() if name.startswith("siglip.vision_model")) == 4_192_768
         assert sum(n for name, n in lora.items() if name.startswith("siglip.text_model")) == 4_018_176
@@ -190,8 +190,9 @@ def test_two_faces_of_padding_in_the_losses():
     published, ignored = (small(loss={"padding": p})() for p in ("published", "ignored"))
     target = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
     target[..., 32:, :] = 255
-    assert published.referent_cells(target, (4, 4))[0, 0].tolist() == [[False] * 4] * 2 + [[True] * 4] * 2
-    assert not ignored.referent_cells(target, (4, 4)).any()
+    features = torch.zeros(1, 8, 4, 4)
+    assert published.compared(features, target)[1][0, 0].tolist() == [[False] * 4] * 2 + [[True] * 4] * 2
+    assert not ignored.compared(features, target)[1].any()
     square = contract.batch()
     square.images, square.masks = [square.images[0]] * 3, [square.masks[0]] * 5
     first, second = contract.build(lambda: published), contract.build(lambda: ignored)
@@ -206,7 +207,7 @@ def test_contrastive_reads_the_original_features():
     model, b = contract.build(small()).eval(), contract.batch()
     prediction = model(b, "published")
     V = prediction.state.features["siglip"][b.image_index]
-    inside = model.referent_cells(model.target(b.masks), (4, 4)).float()
+    inside = model.compared(V, model.target(b.masks))[1].float()
     v = F.normalize((V * inside).mean((2, 3)))
     t = F.normalize(prediction.prompts.aux["q2"])
     logits = model.logit_scale2.exp() * v @ t.T + model.logit_bias2
@@ -218,6 +219,36 @@ def test_contrastive_reads_the_original_features():
     refined.load_state_dict(model.state_dict())
     terms = refined.loss(refined(b, "published"), b)
     assert not torch.isclose(terms["loss_contrastive"], expected)
+
+
+def test_map_and_label_are_compared_at_the_side_that_is_set():
+    """The published program resizes both, with aligned corners, for the contrastive and for the per-image loss."""
+    given = {"side": 9, "mil": 0.5, "contrastive": 0.5, "heatmap": 0.0}
+    model = contract.build(small(loss=given)).eval()
+    own = contract.build(small(loss={**given, "side": 0})).eval()
+    generator = torch.Generator().manual_seed(0)
+    V, q = torch.randn(3, 24, 6, 6, generator=generator), torch.randn(3, 24, generator=generator)
+    Y = (torch.rand(3, 1, 30, 30, generator=generator) > 0.7).to(torch.uint8)
+    Z, prompts = torch.zeros(3, 1, 8, 8), Prompts(V, None, V, aux={"q1": q, "q2": q})
+    terms = model.losses(Z, prompts, V, Y)
+
+    def aligned(x):  # sample i of 9 lies at i (n - 1) / 8 of n
+        places = [torch.linspace(0, n - 1, 9) for n in x.shape[-2:]]
+        low = [p.floor().long().clamp(max=n - 2) for p, n in zip(places, x.shape[-2:], strict=True)]
+        (a, b), (u, v) = low, (p - i for p, i in zip(places, low, strict=True))
+        rows = x[..., a, :] * (1 - u)[:, None] + x[..., a + 1, :] * u[:, None]
+        return rows[..., b] * (1 - v) + rows[..., b + 1] * v
+
+    features, inside = aligned(V), aligned(Y.float()) > 0.5
+    vectors = F.normalize((features * inside).mean((2, 3)))
+    logits = model.logit_scale2.exp() * vectors @ F.normalize(q).T
+    place = torch.arange(3)
+    contrastive = (F.cross_entropy(logits, place) + F.cross_entropy(logits.T, place)) / 2
+    similar = model.logit_scale1.exp() * F.cosine_similarity(features, q[..., None, None], dim=1).flatten(1)
+    share = similar.softmax(1).where(inside.flatten(1), torch.zeros(())).sum(1)
+    torch.testing.assert_close(terms["loss_contrastive"], 0.5 * contrastive, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(terms["loss_mil"], -0.5 * share.log().mean(), rtol=1e-4, atol=1e-5)
+    assert not torch.isclose(own.losses(Z, prompts, V, Y)["loss_contrastive"], terms["loss_contrastive"])
 
 
 def test_named_losses_of_the_paper():
@@ -241,6 +272,7 @@ def test_bf16_is_close():
         ({"backbone": "sam3"}, "choice for rsrefseg2.backbone .sam3.*sam2"),
         ({"loss": {"gather": "some"}}, "choice for loss.gather .some.*exact, published"),
         ({"loss": {"map": "both"}}, "choice for loss.map"),
+        ({"loss": {"side": -1}}, "loss.side must be at least 1"),
     ],
 )
 def test_unknown_choices_are_named(changes, said):

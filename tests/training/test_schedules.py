@@ -7,7 +7,7 @@ from rrsis_zoo.training.schedules import WarmupCosine
 
 
 def test_rsrefseg_recipe():
-    """Spec rsrefseg §6: warm-up over 5 epochs from 0.01, then per epoch f + (1 - f)(1 + cos(pi (e - 5) / 200)) / 2."""
+    """Warm-up over 5 epochs from 0.01, then by epoch f + (1 - f)(1 + cos(pi (e - 5) / 200)) / 2."""
     factor = WarmupCosine(10, warmup_epochs=5, warmup_start=0.01, cosine_start=5, cosine_epochs=200, floor=1e-3)
     assert factor(0) == 0.01
     assert factor(25) == pytest.approx(0.01 + 0.99 / 2)
@@ -20,7 +20,7 @@ def test_rsrefseg_recipe():
 
 
 def test_rsrefseg2_recipe():
-    """Spec rsrefseg2 §8: constant until epoch 30, a period longer than the training; 5.8e-5 of 1e-4 at the end (A)."""
+    """Constant until epoch 30, a period longer than the training; 5.8e-5 of 1e-4 at the end (A)."""
     factor = WarmupCosine(7, warmup_epochs=5, warmup_start=0.01, cosine_start=30, cosine_epochs=600, floor=0.01)
     assert factor(7 * 29) == 1.0
     assert factor(7 * 299) == pytest.approx(0.58, abs=0.005)
@@ -51,7 +51,7 @@ def test_floor_and_no_schedule():
     ],
 )
 def test_rsrefseg2_configs_end_at_the_published_rates(root, overlays, epochs, end):
-    """Spec rsrefseg2 §8, last row of the table, of both revisions of the authors' files."""
+    """The rate at the end of the training, of both revisions of the authors' files."""
 
     def read(path):
         return yaml.safe_load((root / "configs" / path).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """EviSAM3: evidence gathered along SAM 3's trunk corrects the prompts of its decoder.
 
 Duan, Wu, Zhang, Lu, Zhang, Liu, "EviSAM3: Evidence-Driven SAM3 for Referring Remote Sensing Image Segmentation",
-NeurIPS 2026. Implemented from a description of the authors' program (spec evisam3); section numbers are the spec's.
+NeurIPS 2026. Section numbers (§) and quirks (Q) are those of docs/methods/evisam3.md.
 They have published neither weights nor their data module, so image statistics and filters are settings here.
 
 Symbols: N expressions over M images, L words, h × w the trunk's map (72 × 72), g × g the union encoder's grid
@@ -65,8 +65,8 @@ class EviSAM3Config:
         sam, union: sizes of SAM 3 and of the union encoder.
         text_length: L, to which every sentence is cut and padded.
         text_ids: ``published`` reads piece k of the vocabulary from row k of BEiT-3's table, which pretraining filled
-            for piece k - 1, without sentence marks, pads of id 0; ``beit3`` reads it as pretrained (quirk 1).
-        padding: ``published`` lets the adapters and the evidence read padded words; ``hidden`` masks them (quirk 2).
+            for piece k - 1, without sentence marks, pads of id 0; ``beit3`` reads it as pretrained (Q1).
+        padding: ``published`` lets the adapters and the evidence read padded words; ``hidden`` masks them (Q2).
         prior_heads: attention heads of the fused mask token.
         adapter_ratio: d / D, of evidence and MLP adapters.
         adapter_heads, evidence_tokens, evidence_heads: of the evidence adapters.
@@ -76,7 +76,7 @@ class EviSAM3Config:
         mlp_step: factor on the MLP adapters.
         high_pass: share of the spectrum's area that is cut out of the middle.
         high_pass_layout: ``published`` resizes the list of high-pass tokens as a picture of pixels × channels;
-            ``map`` resizes the map itself (quirk 3).
+            ``map`` resizes the map itself (Q3).
         generator_ratio: D over the width of the prompt generator.
         extra_tokens: sparse tokens of the experts.
         temperature: of the router's softmax.
@@ -84,8 +84,8 @@ class EviSAM3Config:
         max_angle: bound of the rotated convolution's angle in degrees.
         router_dropout: of the rotated convolution's router, in training mode.
         expert_start: ``published`` starts gate and factors of the experts so near to 0 (2.5e-6) that they may never
-            act; ``open`` starts the factors at 1 and the gate at 1/2 (quirk 6). The heads start at 0 either way.
-        balance_weight: weight of the experts' balance value in the loss; computed and not used as published (quirk 7).
+            act; ``open`` starts the factors at 1 and the gate at 1/2 (Q6). The heads start at 0 either way.
+        balance_weight: weight of the experts' balance value in the loss; computed and not used as published (Q7).
         prior: added to the initial biases of the prompt logits and of the mask's channel weights. 0 as published, which
             begins with "half of the image"; the tiny preset begins near "nothing".
         ce_weight, dice_weight: of the mask loss.
@@ -93,9 +93,9 @@ class EviSAM3Config:
             preset, whose random union encoder knows nothing of words and places.
         adapt: ``adapters`` freezes SAM 3's trunk and neck (published); ``full`` trains everything, for random weights.
         neck: which of SAM 3's two pyramids is loaded; the published program loads the detector's, the decoder was
-            trained on the tracker's (quirk 11).
+            trained on the tracker's (Q11).
         sam_mask_tokens: load the first two rows of SAM 3's mask tokens, which the published program leaves random
-            (quirk 10).
+            (Q10).
         image_mean, image_std: of the trunk's image. Not published; SAM 3's own.
         union_mean, union_std: of the union encoder's image. Not published; BEiT-3's own.
         image_filter: ``bilinear`` as OpenCV, ``antialias`` as Pillow. Not published.
@@ -439,7 +439,7 @@ class EviSAM3(ReferringSegmenter):
         }
 
     def readings(self, prediction: Prediction) -> dict[str, Tensor]:
-        """How far experts and rectifications act (quirk 6): they start at factors of 2.5e-6.
+        """How far experts and rectifications act (Q6): they start at factors of 2.5e-6.
 
         ``expert_gate`` g and ``expert_gamma`` (batch means), ``expert_correction`` root mean square of z - z0 beside
         ``prior_spread``, the standard deviation of z0; ``extra_token`` norm of the experts' sparse tokens;
@@ -521,7 +521,7 @@ class PromptGenerator(nn.Module):
     """§6.1: high frequencies of the image and the tokens themselves become a prompt in front of every block.
 
     It comes with the SAM3-Adapter trunk that the authors start from, is trained, and the paper does not name it
-    (quirk 4). The blocks are split into four stages; a remainder goes to the last one.
+    (Q4). The blocks are split into four stages; a remainder goes to the last one.
     """
 
     def __init__(self, config: EviSAM3Config) -> None:
@@ -543,7 +543,7 @@ class PromptGenerator(nn.Module):
     def pictures(self, image: Tensor) -> list[Tensor]:
         """Return R_n of every stage for images (M, 3, S, S).
 
-        Each (M, h, w, 1) as published: the list of tokens, a picture of pixels × channels, resized to h × w (quirk 3).
+        Each (M, h, w, 1) as published: the list of tokens, a picture of pixels × channels, resized to h × w (Q3).
         With layout ``map`` (M, h, w, c).
         """
         size = (self.grid, self.grid)

@@ -18,7 +18,8 @@ Gather = Literal["published", "exact"]
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean binary cross entropy over *all* pixels; an ignored pixel adds nothing but counts in the denominator.
 
-    That is how mmsegmentation averages, with which RSRefSeg and RSRefSeg 2 were trained (spec rsrefseg §5, Q12).
+    That is how mmsegmentation averages, with which RSRefSeg and RSRefSeg 2 were trained
+    (docs/methods/rsrefseg.md §5, Q12).
 
     Args:
         logits: (N, 1, h, w) log-odds; resized bilinearly to the target's size.
@@ -32,7 +33,7 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def dice(logits: Tensor, target: Tensor) -> Tensor:
     """1 - (2 Σ p y + ε) / (Σ p + Σ y + ε) of each row with sums in thousands and ε = 1e-6, mean over rows.
 
-    Sums of a thousandth make the ε count as a thousand times as much as it looks (spec evisam3 §11, rs2sam2 §11).
+    Sums of a thousandth make the ε count as a thousand times as much as it looks (docs/methods/evisam3.md §11).
 
     Args:
         logits: (N, 1, h, w) log-odds; resized bilinearly to the target's size.
@@ -46,7 +47,7 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def squared_dice(logits: Tensor, target: Tensor, ignored_as_value: bool = False) -> Tensor:
-    """1 - 2 Σ p y / (Σ p² + Σ y² + 2e-3) of each row, mean over rows (spec rsrefseg2 §7).
+    """1 - 2 Σ p y / (Σ p² + Σ y² + 2e-3) of each row, mean over rows (docs/methods/rsrefseg2.md §7).
 
     Args:
         logits: (N, 1, h, w) log-odds; resized bilinearly to the target's size.
@@ -84,9 +85,10 @@ def multiple_instance(logits: Tensor, inside: Tensor) -> Tensor:
 
 
 def batch_contrastive(v: Tensor, t: Tensor, scale: Tensor, bias: Tensor, gather: Gather) -> Tensor:
-    """Cross entropy of every v with its own t among all t, and of every t among all v, averaged (spec rsrefseg2 §7).
+    """Cross entropy of every v with its own t among all t, and of every t among all v, averaged.
 
-    With several processes the rows of all of them compete, and every process computes the loss over all.
+    RSRefSeg 2's contrastive loss: docs/methods/rsrefseg2.md §7. With several processes the rows of all of them compete,
+    and every process computes the loss over all.
 
     Args:
         v, t: (N, C), normalised; row i of one belongs to row i of the other. N is the same on every process.

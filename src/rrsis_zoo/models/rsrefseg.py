@@ -1,7 +1,8 @@
 """RSRefSeg: CLIP activations become SAM's prompts.
 
 K. Chen, J. Zhang, C. Liu, Z. Zou, Z. Shi, "RSRefSeg: Referring Remote Sensing Image Segmentation with Foundation
-Models", IGARSS 2025, arXiv 2501.06809. Implemented from spec/rsrefseg.md; section numbers below are the spec's.
+Models", IGARSS 2025, arXiv 2501.06809. Section numbers (§) and quirks (Q) are those of
+docs/methods/rsrefseg.md.
 
 Symbols: N expressions, L words, C SigLIP width, D prompt width, h × w SigLIP grid, g × g SAM grid;
 V patch features, T word features, g the sentence vector, F SAM's image embedding, s and b SigLIP's scale and bias.

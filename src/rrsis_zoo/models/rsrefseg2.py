@@ -1,8 +1,8 @@
 """RSRefSeg 2: two query sets read the sentence, edit the image in a cascade, and become SAM's prompts.
 
 K. Chen, C. Liu, B. Chen, J. Zhang, Z. Zou, Z. Shi, "RSRefSeg 2: Decoupling Referring Remote Sensing Image Segmentation
-with Foundation Models", IEEE TGRS 64, 2026, arXiv 2507.06231. Implemented from spec/rsrefseg2.md; section numbers below
-are the spec's. The prompter, which is the method, is in `rrsis_zoo.models.rsrefseg2_prompter`.
+with Foundation Models", IEEE TGRS 64, 2026, arXiv 2507.06231. Section numbers (§) and quirks (Q) are those of
+docs/methods/rsrefseg2.md. The prompter, which is the method, is in `rrsis_zoo.models.rsrefseg2_prompter`.
 
 Symbols: M images, N expressions, C SigLIP width, D prompt width, h × w SigLIP grid, m side of SAM's masks, S side of
 the square input; V patch features, T word features, g the sentence vector, s and b SigLIP's scale and bias.
@@ -83,6 +83,8 @@ class LossConfig:
         mil_text: what these are similarities with: the sentence vector or the mean of set 2.
         map: the features of contrastive and multiple-instance loss: SigLIP's ``original`` V, which the published
             program uses although it logs them as refined (Q5), or I2.
+        side: S of the S x S grid on which contrastive and multiple-instance loss compare, to which both map and label
+            are resized; 0 for the map's own grid. The published files give 32, which is SigLIP's grid at 512 px.
         padding: what the padding of an image that is not square is in Dice and in the contrastive loss: ``published``
             takes it for a truth of 255 and for foreground (Q6), ``ignored`` leaves it out. Square images have none.
         heatmap: of a cross entropy of the similarities on SigLIP's grid with the referent's share of each cell. Not in
@@ -98,6 +100,7 @@ class LossConfig:
     mil: float = 0.0
     mil_text: Literal["sentence", "queries"] = "queries"
     map: Literal["original", "refined"] = "original"
+    side: int = 0
     padding: Literal["published", "ignored"] = "published"
     heatmap: float = 0.0
 
@@ -105,9 +108,11 @@ class LossConfig:
         """Refuse unknown choices.
 
         Raises:
-            ConfigError: see there.
+            ConfigError: see there, or a negative side.
         """
         check_choices(self, "loss")
+        if self.side < 0:
+            raise ConfigError(f"loss.side must be at least 1, or 0 for the features' own grid, got {self.side}")
 
 
 @dataclass(frozen=True)
@@ -391,8 +396,7 @@ class RSRefSeg2(ReferringSegmenter):
             terms["loss_dense_dice"] = weight.dense * weight.dice * squared_dice(prompts.dense, Y, as_value)
         if weight.orthogonal:
             terms["loss_orthogonal"] = weight.orthogonal * squared_cosine(aux["q1"], aux["q2"])
-        features = aux["refined"] if weight.map == "refined" else V
-        inside = self.referent_cells(Y, (features.shape[-2], features.shape[-1]))
+        features, inside = self.compared(aux["refined"] if weight.map == "refined" else V, Y)
         if weight.contrastive:
             v, t = self.contrastive_vectors(features, inside, aux["q2"])
             term = batch_contrastive(v, t, self.logit_scale2, self.logit_bias2, weight.gather)
@@ -406,10 +410,23 @@ class RSRefSeg2(ReferringSegmenter):
             terms["loss_heatmap"] = weight.heatmap * F.binary_cross_entropy_with_logits(belief, share)
         return terms
 
-    def referent_cells(self, Y: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return which cells of SigLIP's grid are the referent's, bool (N, 1, h, w), of a target (N, 1, S, S)."""
-        y = (Y if self.config.loss.padding == "published" else Y == 1).float()
-        return F.interpolate(y, size=grid, mode="bilinear", align_corners=True) > 0.5
+    def compared(self, features: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+        """§7: bring the features and the label to the grid on which contrastive and multiple-instance loss compare.
+
+        Args:
+            features: (N, C, h, w) of the N expressions.
+            Y: uint8 (N, 1, S, S) of 0, 1, 255.
+
+        Returns:
+            The features (N, C, s, s) and which cells are the referent's, bool (N, 1, s, s), where s is ``loss.side``.
+        """
+        loss = self.config.loss
+        grid = (loss.side, loss.side) if loss.side else features.shape[-2:]
+        y = (Y if loss.padding == "published" else Y == 1).float()
+        inside = F.interpolate(y, size=grid, mode="bilinear", align_corners=True) > 0.5
+        if features.shape[-2:] != grid:
+            features = F.interpolate(features, size=grid, mode="bilinear", align_corners=True)
+        return features, inside
 
     @staticmethod
     def contrastive_vectors(features: Tensor, inside: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:

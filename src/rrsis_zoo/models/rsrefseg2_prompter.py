@@ -4,10 +4,10 @@
                                        ├─ first order:  the image reads q1
                                        └─ second order: the edited image reads q2; prompt tokens read q2 and the image
 
-Implemented from spec/rsrefseg2.md; section numbers are the spec's. Symbols: N expressions, L words, K queries of a set,
-n prompt tokens, C SigLIP width, D prompt width, h × w SigLIP grid; T word features, g the sentence vector, V patch
-features, I1 and I2 the image tokens after the first and the second order, P the prompt tokens, p1, p2, pI, pP learned
-codes that are added to queries and keys and never to values.
+Section numbers (§) and quirks (Q) are those of docs/methods/rsrefseg2.md. Symbols: N expressions, L words, K queries of
+a set, n prompt tokens, C SigLIP width, D prompt width, h × w SigLIP grid; T word features, g the sentence vector, V
+patch features, I1 and I2 the image tokens after the first and the second order, P the prompt tokens, p1, p2, pI, pP
+learned codes that are added to queries and keys and never to values.
 """
 
 from __future__ import annotations

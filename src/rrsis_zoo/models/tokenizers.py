@@ -76,7 +76,9 @@ class FileTokenizer(ABC):
 
 
 class SigLIPTokenizer(FileTokenizer):
-    """SigLIP's text convention (spec rsrefseg §3.3): lower case, no punctuation, pieces, end token 1, pads of id 1.
+    """SigLIP's text convention: lower case, no punctuation, pieces, end token 1, pads of id 1.
+
+    See docs/methods/rsrefseg.md §3.3.
 
     Args:
         model: the sentencepiece model file's bytes.
@@ -113,10 +115,10 @@ class SigLIPTokenizer(FileTokenizer):
 
 
 class SigLIP2Tokenizer(FileTokenizer):
-    """SigLIP 2's text convention as RSRefSeg 2 used it (spec rsrefseg2 §3): Gemma's pieces, end token 1, pads of id 0.
+    """SigLIP 2's text convention as RSRefSeg 2 used it: Gemma's pieces, end token 1, pads of id 0.
 
-    Letters keep their case. Newer classes for this vocabulary lower them and pad on the left, hence the file itself
-    is read.
+    See docs/methods/rsrefseg2.md §3. Letters keep their case. Newer classes for this vocabulary lower them and pad on
+    the left, hence the file itself is read.
 
     Args:
         model: the bytes of a ``tokenizer.json``.
@@ -215,9 +217,10 @@ class BEiT3Tokenizer(FileTokenizer):
 
 
 class PieceTokenizer(FileTokenizer):
-    """EviSAM3's text convention (spec evisam3 §3): the ids of ``beit3.spm`` as they are, no marks, pads of id 0.
+    """EviSAM3's text convention: the ids of ``beit3.spm`` as they are, no marks, pads of id 0.
 
-    Id 0 is the unknown piece too. Case and punctuation are kept. BEiT-3 itself keeps piece k in row k + 1 of its table.
+    See docs/methods/evisam3.md §3. Id 0 is the unknown piece too. Case and punctuation are kept. BEiT-3 itself keeps
+    piece k in row k + 1 of its table.
 
     Args:
         model: the sentencepiece model file's bytes.

@@ -1,4 +1,4 @@
-"""Golden cases of EviSAM3 (spec evisam3 §18)."""
+"""Golden cases of EviSAM3."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def check_metrics(case: Case) -> list[Row]:
 
 
 def _rsrefseg(case: Case) -> list[Row]:
-    """RSRefSeg's metric (spec rsrefseg §7, rsrefseg2 §9): per class and, where there are any, per category."""
+    """RSRefSeg's metric (docs/metrics.md, protocol ``rsrefseg``): per class and, where there are any, per category."""
     given = case.configuration
     pred, label = case.input("in.pred").numpy(), case.input("in.label").numpy()
     options = (given.get("categories") or [], given["thresholds"], given["ignore_index"])
@@ -91,7 +91,7 @@ def rsrefseg_metrics(
 
 
 def _evisam3(case: Case) -> list[Row]:
-    """EviSAM3's two evaluators (spec evisam3 §13), as ratios.
+    """EviSAM3's two evaluators (docs/methods/evisam3.md §13), as ratios.
 
     ``fixed_threshold`` is the one of its tables, our protocol ``evisam3``. ``threshold_sweep``, its standalone script,
     cuts the probabilities at t = 0.5 ... 0.9, takes P@t from the masks cut at that t and averages mIoU and oIoU over

@@ -1,4 +1,4 @@
-"""Golden cases of RSRefSeg (spec rsrefseg §12)."""
+"""Golden cases of RSRefSeg."""
 
 from __future__ import annotations
 

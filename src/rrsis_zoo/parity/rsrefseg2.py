@@ -1,4 +1,4 @@
-"""Golden cases of RSRefSeg 2 (spec rsrefseg2 §14)."""
+"""Golden cases of RSRefSeg 2."""
 
 from __future__ import annotations
 
@@ -77,8 +77,6 @@ def configuration(case: Case) -> RSRefSeg2Config:
     config = replace(
         config, siglip=_siglip(given), loss=_loss(given["decode_head"], given["decode_head"]["extra_loss"])
     )
-    if given["decode_head"].get("dst_size", config.siglip.grid) != config.siglip.grid:
-        raise DataFormatError(f"{case.folder}: dst_size is {given['decode_head']['dst_size']}, not the grid's side")
     if "sam1" in given:
         config = replace(config, backbone="sam1", sam1=_sam1(given["sam1"]))
     elif isinstance(given["sam2"], str):
@@ -153,6 +151,7 @@ def _loss(head: dict[str, Any], extra: dict[str, Any]) -> LossConfig:
         mil=per_image if extra.get("refined_img_feat_map_perimg_mil") else 0.0,
         mil_text="sentence" if extra.get("use_clip_pool_text") else "queries",
         map="refined" if any(f"refined_img_{k}" in extra for k in keys) else "original",
+        side=head.get("dst_size", 0),
     )
 
 
@@ -413,8 +412,7 @@ def _with_loss_tensors(
 ) -> Computed:
     """Add what a case records of the inner values of the losses."""
     config, aux = model.config.loss, prompts.aux
-    features = aux["refined"] if config.map == "refined" else V
-    inside = model.referent_cells(Y, (features.shape[-2], features.shape[-1]))
+    features, inside = model.compared(aux["refined"] if config.map == "refined" else V, Y)
     v, t = model.contrastive_vectors(features, inside, aux["q2"])
     w = aux["sentence"] if config.mil_text == "sentence" else aux["q2"]
     computed.tensors |= {

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class WarmupCosine:
     """Linear warm-up by step, a constant phase, then a cosine by epoch; optionally one drop at an epoch.
 
-    RSRefSeg (spec rsrefseg §6): warm-up 5 epochs from 0.01, cosine from there with a period of 200 epochs to a floor
-    of 1e-3. RSRefSeg 2 stays constant in between and has a period that is longer than the training. RS2-SAM2 is
+    RSRefSeg (docs/methods/rsrefseg.md §6): warm-up 5 epochs from 0.01, cosine from there with a period of 200 epochs to
+    a floor of 1e-3. RSRefSeg 2 stays constant in between and has a period that is longer than the training. RS2-SAM2 is
     constant with one drop.
 
     Attributes:

@@ -15,7 +15,7 @@ from rrsis_zoo.registry import card
 
 Rules = Sequence[tuple[str, str]]
 
-# segment-anything -> transformers (spec rsrefseg §8.1)
+# segment-anything -> transformers (docs/methods/rsrefseg.md §8)
 SAM_TO_TRANSFORMERS: Rules = (
     (r"^image_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
     (r"^image_encoder\.blocks\.(\d+)\.norm([12])\.", r"vision_encoder.layers.\1.layer_norm\2."),
@@ -78,7 +78,7 @@ _SAM2_PLACES: Rules = (
     (r"^no_mem_embed$", "no_memory_embedding"),
 )
 
-# transformers' SAM -> the prefixes of RSRefSeg's checkpoints (spec rsrefseg §9)
+# transformers' SAM -> the prefixes of RSRefSeg's checkpoints (docs/methods/rsrefseg.md §9)
 _RSREFSEG: Rules = (
     (r"^vision_encoder\.", "backbone.base_model.model.model."),
     (r"^shared_image_embedding\.", "backbone.base_model.model.shared_image_embedding."),
@@ -112,7 +112,7 @@ _RS2SAM2: Rules = (
     (r"^sam\.", "visual_model."),
 )
 
-# RSRefSeg 2 (spec rsrefseg2 §11): SAM 2 keeps Meta's names, SAM 1 has transformers'
+# RSRefSeg 2 (docs/methods/rsrefseg2.md §11): SAM 2 keeps Meta's names, SAM 1 has transformers'
 _RSREFSEG2: Rules = (
     (r"^sam\.image_encoder\.", "backbone.model.image_encoder.base_model.model."),
     (r"^sam\.vision_encoder\.", "backbone.model.vision_encoder.base_model.model."),
@@ -136,7 +136,7 @@ _RSREFSEG2_PROMPTER: Rules = (
     (r"^prompter\.dense\.pool\.together\.", "prompter.dense_prompt_pool_mlp_2."),
 )
 # Stage -> its list and, of every read, the operations attention, norm, MLP and norm: the published program configures
-# a block by an ordered list of such names, and they are the names of its modules (spec rsrefseg2 §4).
+# a block by an ordered list of such names, and they are the names of its modules (docs/methods/rsrefseg2.md §4).
 _CASCADE: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "decomposition": (
         "two_queries_text_attn_layers",
@@ -168,7 +168,7 @@ _CASCADE: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     ),
 }
 
-# ours -> the authors' checkpoints (spec evisam3 §14-15); trunk, neck and decoder as transformers names them
+# ours -> the authors' checkpoints (docs/methods/evisam3.md §14-15); trunk, neck and decoder as transformers names them
 _TRUNK = "image_encoder.vision_backbone.trunk."
 _NECK = "image_encoder.vision_backbone.convs."
 _EVISAM3: Rules = (
@@ -322,7 +322,7 @@ def evisam3(name: str) -> str:
     return rename(name, _EVISAM3)
 
 
-# Meta's SAM 3 -> EviSAM3's checkpoints, by what a name holds (spec evisam3 §14)
+# Meta's SAM 3 -> EviSAM3's checkpoints, by what a name holds (docs/methods/evisam3.md §14)
 _SAM3_META: Rules = (
     (r"^.*\bvision_backbone\.(trunk\..*)$", r"image_encoder.vision_backbone.\1"),
     (r"^.*mask_decoder\.", "mask_decoder."),

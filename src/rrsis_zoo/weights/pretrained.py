@@ -167,7 +167,7 @@ def load_evisam3_sam(model: ReferringSegmenter, paths: list[Path]) -> None:
     """Fill ``model.sam`` and the no-mask embedding from SAM 3, in Meta's or in transformers' form.
 
     As published, the two mask tokens keep their initial values, and so do the heads that nothing reads; with the
-    setting ``sam_mask_tokens`` the tokens are the first two of SAM 3's four (spec evisam3 §16-10).
+    setting ``sam_mask_tokens`` the tokens are the first two of SAM 3's four (docs/methods/evisam3.md Q10).
     """
     from rrsis_zoo.models.evisam3 import EviSAM3
 

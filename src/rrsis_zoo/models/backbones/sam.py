@@ -7,7 +7,7 @@ Two things differ from the package, neither of them in what is computed:
 * the mask decoder takes one image *per* prompt set (`BatchedMaskDecoder`) instead of one image for all of them.
 
 The layer norms of the two-way transformer use eps 1e-6, as in transformers' SAM, with which RSRefSeg and
-RSRefSeg 2 were trained; the package's own 1e-5 is a relative difference of about 2e-4 (spec rsrefseg §8.1).
+RSRefSeg 2 were trained; the package's own 1e-5 is a relative difference of about 2e-4 (docs/methods/rsrefseg.md §8).
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ ViT trunk, its simple feature pyramid, the tracker's mask decoder and the Fourie
 (no text encoder, no detector, no memory). The trunk is a list of blocks to be called one by one, because EviSAM3 works
 between them; that is why transformers' ``Sam3ViTModel`` itself is not used.
 
-What differs from transformers, each as in Meta's program (spec evisam3 §6, §9, §15): layer norms of the trunk use eps
-1e-5; queries, keys and values are one layer, and the position table has a class token's row that nothing reads, so that
-every released tensor has one place here; the mask decoder has two mask tokens, a linear object head and an IoU head
-without a sigmoid.
+What differs from transformers, each as in Meta's program (docs/methods/evisam3.md §6, §9, §15): layer norms of the
+trunk use eps 1e-5; queries, keys and values are one layer, and the position table has a class token's row that nothing
+reads, so that every released tensor has one place here; the mask decoder has two mask tokens, a linear object head and
+an IoU head without a sigmoid.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cosine similarity of a vector with every cell of a map, on the map's own grid or on an enlarged one.
 
-RSRefSeg 2 enlarges the C-channel map first and correlates then ("pre-up", spec rsrefseg2 §5), which at real sizes means
-N maps of 1152 × 256 × 256. `correlate_enlarged` gives the same numbers from maps on the small grid.
+RSRefSeg 2 enlarges the C-channel map first and correlates then ("pre-up", docs/methods/rsrefseg2.md §5), which at real
+sizes means N maps of 1152 × 256 × 256. `correlate_enlarged` gives the same numbers from maps on the small grid.
 """
 
 from __future__ import annotations
