@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from rrsis_zoo.errors import DataFormatError, OutputError, RRSISError
 from rrsis_zoo.files import expanded, read_json, reason, regular_file, write_json
@@ -74,7 +74,7 @@ def _sha256(path: Path) -> str:
         raise DataFormatError(f"{path}: cannot be read ({reason(cause)})") from cause
 
 
-def _is_hash(remembered: Any) -> bool:
+def _is_hash(remembered: Any) -> TypeGuard[list[Any]]:
     """Tell whether an entry of the list is size, time and SHA-256; anything else is hashed anew."""
     return (
         isinstance(remembered, list)

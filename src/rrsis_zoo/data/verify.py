@@ -234,7 +234,7 @@ def _look_at_image(path: Path) -> _Image:
         pixels, orientation = read_rgb(path), image_orientation(path)
     except DataFormatError as error:
         return _Image(None, "", fault=str(error))
-    digest = hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     return _Image((pixels.shape[0], pixels.shape[1]), digest, orientation)
 
 

@@ -189,8 +189,8 @@ class Tokenizer(Protocol):
         """Tokenise N sentences."""
         ...
 
-    def length(self, expression: str) -> int:
-        """Return how many ids a sentence would have if nothing were cut."""
+    def lengths(self, expressions: Sequence[str]) -> list[int]:
+        """Return how many ids each sentence would have if nothing were cut."""
         ...
 
     @classmethod
@@ -312,7 +312,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
             whose: what follows "sentences" in the warning.
         """
         limit = self.tokenizer.max_length
-        lengths = [self.tokenizer.length(expression) for expression in expressions]
+        lengths = self.tokenizer.lengths(expressions)
         long = [length for length in lengths if length > limit]
         if not long:
             return ""

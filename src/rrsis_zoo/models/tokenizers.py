@@ -5,9 +5,11 @@ The model file travels inside our checkpoints (``state``), so that a checkpoint 
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import string
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import Tensor
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import TextMode, Tokens
 
+_PART = 256  # sentences that are padded to one length, to be counted
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -34,9 +37,6 @@ class FileTokenizer(ABC):
     """
 
     pad_id: ClassVar[int]
-    begin: ClassVar[tuple[int, ...]] = ()
-    end: ClassVar[tuple[int, ...]] = ()
-    """Marks around every sentence, which are never cut."""
 
     def __init__(self, model: bytes, max_length: int) -> None:
         self.model = model
@@ -48,21 +48,19 @@ class FileTokenizer(ABC):
         return cls(path.read_bytes(), max_length)
 
     @abstractmethod
-    def pieces(self, expression: str) -> list[int]:
-        """Return the ids of one sentence, all of them, without marks."""
-
     def encode(self, expression: str) -> list[int]:
-        """Return the ids of one sentence with its marks, at most ``max_length`` of them."""
-        room = self.max_length - len(self.begin) - len(self.end)
-        return [*self.begin, *self.pieces(expression)[:room], *self.end]
-
-    def length(self, expression: str) -> int:
-        """Return how many ids one sentence with its marks would have if nothing were cut."""
-        return len(self.begin) + len(self.pieces(expression)) + len(self.end)
+        """Return the ids of one sentence, at most ``max_length`` of them."""
 
     def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
         """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
         return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+
+    def lengths(self, expressions: Sequence[str]) -> list[int]:
+        """Return how many ids each sentence would have, with its marks, if nothing were cut."""
+        unlimited = copy.copy(self)
+        unlimited.max_length = sys.maxsize
+        parts = [expressions[i : i + _PART] for i in range(0, len(expressions), _PART)]
+        return [length for part in parts for length in unlimited(part, "independent").length.tolist()]
 
     def state(self) -> dict[str, Any]:
         """Return plain values and tensors that ``from_state`` reads."""
@@ -86,7 +84,6 @@ class SigLIPTokenizer(FileTokenizer):
     """
 
     end_id = 1
-    end = (end_id,)
     pad_id = 1  # the published tokenizer pads with the end token
 
     def __init__(self, model: bytes, max_length: int) -> None:
@@ -109,9 +106,10 @@ class SigLIPTokenizer(FileTokenizer):
         """Number of pieces, special ones included."""
         return self._pieces.get_piece_size()
 
-    def pieces(self, expression: str) -> list[int]:
-        """Return the ids of one sentence, all of them, without its end token."""
-        return self._pieces.encode(canonicalise(expression))
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence with its end token, at most ``max_length`` of them."""
+        ids = self._pieces.encode(canonicalise(expression))
+        return [*ids[: self.max_length - 1], self.end_id]
 
 
 class SigLIP2Tokenizer(FileTokenizer):
@@ -127,7 +125,6 @@ class SigLIP2Tokenizer(FileTokenizer):
 
     pad_id = 0
     end_id = 1
-    end = (end_id,)
     _special = ("<pad>", "<eos>", "<bos>", "<unk>")  # ids 0 to 3
 
     def __init__(self, model: bytes, max_length: int) -> None:
@@ -172,9 +169,10 @@ class SigLIP2Tokenizer(FileTokenizer):
         """Number of pieces, special ones included."""
         return self._pieces.get_vocab_size(with_added_tokens=True)
 
-    def pieces(self, expression: str) -> list[int]:
-        """Return the ids of one sentence, all of them, without its end token."""
-        return self._pieces.encode(expression, add_special_tokens=False).ids
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence with its end token, at most ``max_length`` of them."""
+        ids = self._pieces.encode(expression, add_special_tokens=False).ids
+        return [*ids[: self.max_length - 1], self.end_id]
 
 
 class BEiT3Tokenizer(FileTokenizer):
@@ -189,7 +187,6 @@ class BEiT3Tokenizer(FileTokenizer):
     """
 
     begin_id, end_id, unknown_id = 0, 2, 3
-    begin, end = (begin_id,), (end_id,)
     pad_id = unknown_id
 
     def __init__(self, model: bytes, max_length: int) -> None:
@@ -211,9 +208,10 @@ class BEiT3Tokenizer(FileTokenizer):
         """Number of ids: the pieces, moved by one, and BEiT-3's ``<mask>`` behind them."""
         return self._pieces.get_piece_size() + 2
 
-    def pieces(self, expression: str) -> list[int]:
-        """Return the ids of one sentence, all of them, without begin and end token."""
-        return [piece + 1 if piece else self.unknown_id for piece in self._pieces.encode(expression)]
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence with begin and end token, at most ``max_length`` of them."""
+        ids = [piece + 1 if piece else self.unknown_id for piece in self._pieces.encode(expression)]
+        return [self.begin_id, *ids[: self.max_length - 2], self.end_id]
 
 
 class PieceTokenizer(FileTokenizer):
@@ -248,9 +246,9 @@ class PieceTokenizer(FileTokenizer):
         """Number of pieces, special ones included."""
         return self._pieces.get_piece_size()
 
-    def pieces(self, expression: str) -> list[int]:
-        """Return the ids of one sentence, all of them."""
-        return self._pieces.encode(expression)
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence, at most ``max_length`` of them."""
+        return self._pieces.encode(expression)[: self.max_length]
 
 
 def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:

@@ -109,7 +109,8 @@ def _tile(path: Path, image: Picture, entry: Said, zoom: int, blind: bool) -> Im
         return tile
     code = image.objects[entry.referent].segmentation
     try:
-        mask = RunLengths((code.counts.encode("ascii"),), *code.size).decode()
+        height, width = code.size
+        mask = RunLengths((code.counts.encode("ascii"),), height, width).decode()
         if mask.shape != (tile.height // zoom, tile.width // zoom):
             raise ValueError(f"it is of {mask.shape[0]} x {mask.shape[1]}, the image is not")
     except ValueError as cause:
