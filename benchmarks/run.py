@@ -17,7 +17,7 @@ from typing import Any
 
 from rrsis_zoo import signals
 from rrsis_zoo.bench.suites import Job, Suite, read_suite
-from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
+from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.files import make_folder, writing
 
 

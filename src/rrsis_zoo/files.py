@@ -176,8 +176,10 @@ def parse_json(text: str, what: str, error: type[RRSISError] = DataFormatError) 
 
 
 def reason(cause: BaseException) -> str:
-    """Return why an operation on a file failed, without the name of the file."""
-    return cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause) or type(cause).__name__
+    """Return why an operation on a file failed in one line, without the name of the file."""
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

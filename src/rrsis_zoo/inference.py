@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,8 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
     expressions = [texts] if isinstance(texts, str) else list(texts)
     if not expressions:
         raise ConfigError("texts is empty: give at least one sentence")
+    if cut := model.cut(expressions):
+        warnings.warn(cut, stacklevel=3)  # past the wrapper of inference_mode
     model.eval()
     state = model.encode_image([as_rgb(image)])
     index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)

@@ -392,7 +392,7 @@ def test_the_limit_is_said_and_can_be_raised(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG", "PPM"])
-def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path, form):
+def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path, monkeypatch, form):
     """A header that says 16,000 x 16,000 in front of next to nothing: nothing is allocated."""
     path = tmp_path / "bomb"
     big = 16000
@@ -417,13 +417,17 @@ def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path, form):
         }[form]
         content[at : at + (3 if form == "PPM" else len(code))] = code
         path.write_bytes(content)
-    for read in (read_rgb, image_size):
+    forms = [path]
+    if form not in ("PNG", "WEBP"):  # of these two PIL itself refuses this one
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+        forms.append(Image.open(path))
+    for read, what in ((read_rgb, path), (image_size, path), *((as_rgb, form) for form in forms)):
         with pytest.raises(DataFormatError, match=r"16,000 x 16,000 pixels by its header, but only \d+ bytes"):
-            read(path)
+            read(what)
 
 
 def test_damaged_pictures_raise_no_other_error(tmp_path):
-    """Every format, a thousand mutations each: read, refused, nothing else."""
+    """Every format, a hundred mutations each: read or refused, nothing else."""
     random = np.random.default_rng(0)
     picture = Image.fromarray((SCENE[..., :3] // 8).astype(np.uint8))
     path = tmp_path / "picture"
@@ -443,7 +447,7 @@ def test_damaged_pictures_raise_no_other_error(tmp_path):
         picture.save(path, form, **settings)
         whole = path.read_bytes()
         refused = 0
-        for _ in range(300):
+        for _ in range(100):
             content = bytearray(whole)
             for _ in range(random.integers(1, 4)):
                 content[random.integers(min(len(content), 200))] = random.integers(256)
@@ -455,7 +459,7 @@ def test_damaged_pictures_raise_no_other_error(tmp_path):
                         read(path)
                     except RRSISError:
                         refused += 1
-        assert refused > 50
+        assert refused > 20
 
 
 def test_pixels_of_a_palette_with_transparency_come_without_a_warning(tmp_path):

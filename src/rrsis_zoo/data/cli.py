@@ -7,12 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rrsis_zoo.data.cards import SPLITS
+from rrsis_zoo.data.sentences import visible
 from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate, source
-from rrsis_zoo.errors import unknown_name
+from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.files import expanded
 
 _SPLITS = (*SPLITS, "all")
 
@@ -42,6 +43,13 @@ def run_data(arguments: Sequence[str]) -> int:
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, help=", ".join(SOURCES))
     parser.add_argument("--root", help="folder of the dataset (default: datasets/<dataset>)")
+    parser.add_argument(
+        "--threshold", type=int, help="foreground is above this grey level (default: the dataset's own rule)"
+    )
+
+
+def _reading(options: argparse.Namespace) -> ReadOptions:
+    return ReadOptions(threshold=options.threshold)
 
 
 def _splits(options: argparse.Namespace) -> tuple[Any, ...]:
@@ -65,7 +73,7 @@ def _list(options: argparse.Namespace) -> int:
     known, root = source(options.dataset), locate(options.dataset, options.root)
     try:
         for split in _splits(options):
-            for record in known.read(root, split, ReadOptions()):
+            for record in known.read(root, split, _reading(options)):
                 said = describe_record(record)
                 print(json.dumps(said) if options.json else _row(said), flush=True)
     except BrokenPipeError:  # `| head` has read enough
@@ -76,7 +84,8 @@ def _list(options: argparse.Namespace) -> int:
 def _row(said: dict[str, Any]) -> str:
     mask = said["mask"]
     size = f"{mask['height']}x{mask['width']}"
-    return "\t".join(map(str, (said["sample_id"], size, mask["pixel_count"], said["category"], said["expression"])))
+    row = (said["sample_id"], size, mask["pixel_count"], said["category"], said["expression"])
+    return "\t".join(visible(str(value)) for value in row)
 
 
 # -- verify ------------------------------------------------------------------------------------------------------------
@@ -84,7 +93,9 @@ def _row(said: dict[str, Any]) -> str:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     _add_dataset(parser)
-    parser.add_argument("--manifest", type=Path, help="file of hashes: written if it is not there, else compared with")
+    parser.add_argument(
+        "--manifest", type=expanded, help="file of hashes: written if it is not there, else compared with"
+    )
     parser.add_argument("--part", action="store_true", help="a part or a miniature: do not expect the published counts")
     parser.add_argument("--all", action="store_true", help="list every place, not the first five")
     parser.add_argument(
@@ -97,7 +108,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     root = locate(options.dataset, options.root)
     settings = {"complete": not options.part, "manifest": options.manifest, "tokenizers": options.tokenizer}
-    report = verify(options.dataset, root, **settings)
+    report = verify(options.dataset, root, reading=_reading(options), **settings)
     print(report.text(sys.maxsize if options.all else 5))
     return 0 if report.passed else 1
 
@@ -108,7 +119,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _add_stats(parser: argparse.ArgumentParser) -> None:
     _add_dataset(parser)
     parser.add_argument("--split", default="all", help=", ".join(_SPLITS))
-    parser.add_argument("--figure", type=Path, help="write a PNG too")
+    parser.add_argument("--figure", type=expanded, help="write a picture too (.png, .pdf or .svg)")
     parser.add_argument(
         "--ceilings", action="store_true", help="the score of the true masks behind each method's output grid"
     )
@@ -116,12 +127,14 @@ def _add_stats(parser: argparse.ArgumentParser) -> None:
 
 def _stats(options: argparse.Namespace) -> int:
     from rrsis_zoo.data.scenes import share_scenes
-    from rrsis_zoo.data.stats import ceilings_text, figure, statistics, text
+    from rrsis_zoo.data.stats import FIGURES, ceilings_text, figure, statistics, text
 
+    if options.figure is not None and options.figure.suffix.lower() not in FIGURES:
+        raise ConfigError(f"--figure {options.figure}: name it with one of {', '.join(FIGURES)}")
     known, root = source(options.dataset), locate(options.dataset, options.root)
     found, records = {}, {}
     for split in _splits(options):
-        records[split] = known.read(root, split, ReadOptions())
+        records[split] = known.read(root, split, _reading(options))
         if known.copies:
             records[split] = share_scenes(root, records[split])
         found[split] = statistics(records[split])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rrsis_zoo.data.dataset import RRSISDataset, collate
+from rrsis_zoo.data.foreground import check_foreground
 from rrsis_zoo.data.identity import data_name, is_published
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
@@ -157,14 +159,14 @@ class RRSISDataModule(lightning.LightningDataModule):
             MissingDataError: no root was given, or a part is not in it.
         """
         source, root = SOURCES[self.dataset], self._root()
-        if source.make is not None and not root.exists():
+        if source.make is not None and not os.path.lexists(root):
             return  # it will be made
         source.find(root)
 
     def prepare_data(self) -> None:
         """Make a dataset that is embedded in the package, once (Lightning calls this on one process)."""
         source, root = SOURCES[self.dataset], self._root()
-        if source.make is not None and not root.exists():
+        if source.make is not None and not os.path.lexists(root):
             source.make(root)
 
     def setup(self, stage: str | None = None) -> None:
@@ -172,6 +174,7 @@ class RRSISDataModule(lightning.LightningDataModule):
 
         Raises:
             ConfigError: ``name`` is that of a published dataset, and a split is not its.
+            DataFormatError: all masks of a split to train on or to score are empty; it says why.
             MissingDataError, DataFormatError: as `records`.
         """
         needed: dict[str, tuple[Split, ...]] = {
@@ -180,9 +183,11 @@ class RRSISDataModule(lightning.LightningDataModule):
             "test": (self.test_split,),
             "predict": (self.predict_split,),
         }
-        for splits in needed.values() if stage is None else (needed[stage],):
-            for split in splits:
-                self.records(split)
+        for name in needed if stage is None else (stage,):
+            for split in needed[name]:
+                records = self.records(split)
+                if name != "predict":  # images without annotation come with blank masks
+                    check_foreground(records, split)
                 if self.given_name is not None:
                     self.identity(split)  # whether it may have that name
 

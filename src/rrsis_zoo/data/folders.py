@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rrsis_zoo.errors import DataFormatError, MissingDataError
@@ -41,6 +41,20 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError) as cause:
         raise DataFormatError(f"{path} cannot be looked at ({reason(cause)})") from cause
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` yields; folders inside that may not be looked into are passed over.
+
+    Raises:
+        DataFormatError: the root itself may not.
+    """
+
+    def unreadable(cause: OSError) -> None:
+        if cause.filename in (None, str(root)):
+            raise DataFormatError(f"{root} cannot be looked at ({reason(cause)})") from cause
+
+    return os.walk(root, onerror=unreadable)
 
 
 class Listing:
@@ -111,4 +125,7 @@ def missing_files(what: str, missing: Sequence[str], folder: Path, advice: str) 
     names = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
     there = all(name.endswith(")") for name in missing)  # links to nowhere, folders, pipes
     mend = "put the files themselves there" if there else f"the download is incomplete; {advice}"
-    return MissingDataError(f"{what.format(len(missing))} are not in {str(folder)!r} ({names}): {mend}")
+    which = what.format(len(missing)) + " are"
+    if len(missing) == 1:
+        which = which.replace("files", "file").replace(" are", " is")
+    return MissingDataError(f"{which} not in {str(folder)!r} ({names}): {mend}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeGuard
+
+from rrsis_zoo.errors import DataFormatError, OutputError, RRSISError
+from rrsis_zoo.files import expanded, read_json, reason, regular_file, write_json
 
 _MANY = 2000
 
@@ -19,8 +22,10 @@ def cache_folder() -> Path:
     """Return where hashes are remembered: ``$RRSIS_ZOO_CACHE``, else ``rrsis-zoo`` in the user's cache folder."""
     given = os.environ.get("RRSIS_ZOO_CACHE")
     if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rrsis-zoo"
+        return expanded(given)
+    home = os.path.expanduser("~")  # stays as it is for a user without a home, as in some containers
+    fallback = tempfile.gettempdir() if home == "~" else os.path.join(home, ".cache")
+    return Path(os.environ.get("XDG_CACHE_HOME") or fallback) / "rrsis-zoo"
 
 
 def file_hashes(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
@@ -32,16 +37,20 @@ def file_hashes(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
     Args:
         root: folder of the dataset; names the list.
         paths: files.
+
+    Raises:
+        MissingDataError: a file is not there, or a link to nowhere.
+        DataFormatError: it cannot be read.
     """
     index = cache_folder() / f"hashes-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
     known = _load(index)
     hashes: dict[Path, str] = {}
     new: dict[Path, tuple[str, list[int]]] = {}
     for path in dict.fromkeys(paths):
-        name, stat = os.path.relpath(path, root), path.stat()
+        name, stat = os.path.relpath(path, root), regular_file(path).stat()
         state = [stat.st_size, stat.st_mtime_ns]
         remembered = known.get(name)
-        if isinstance(remembered, list) and len(remembered) == 3 and remembered[:2] == state:
+        if _is_hash(remembered) and remembered[:2] == state:
             hashes[path] = remembered[2]
         else:
             new[path] = name, state
@@ -58,25 +67,33 @@ def file_hashes(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _load(index: Path) -> dict[str, list]:
     try:
-        known = json.loads(index.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or damaged: everything is hashed anew
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as cause:
+        raise DataFormatError(f"{path}: cannot be read ({reason(cause)})") from cause
+
+
+def _is_hash(remembered: Any) -> TypeGuard[list[Any]]:
+    """Tell whether an entry of the list is size, time and SHA-256; anything else is hashed anew."""
+    return (
+        isinstance(remembered, list)
+        and [type(part) for part in remembered] == [int, int, str]
+        and len(remembered[2]) == 64
+        and set(remembered[2]) <= set("0123456789abcdef")
+    )
+
+
+def _load(index: Path) -> dict[str, Any]:
+    try:
+        known = read_json(index)
+    except RRSISError:  # none yet, or damaged: everything is hashed anew
         return {}
     return known if isinstance(known, dict) else {}
 
 
-def _save(index: Path, known: dict[str, list]) -> None:
-    draft = index.with_suffix(f".{os.getpid()}")
+def _save(index: Path, known: dict[str, Any]) -> None:
     try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(known), encoding="utf-8")
-        draft.replace(index)  # several processes may write at once: whole files only
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        warnings.warn(f"hashes cannot be remembered in {index.parent} ({error}): set RRSIS_ZOO_CACHE", stacklevel=3)
+        write_json(index, known, indent=None)  # several processes may write at once: whole files only
+    except OutputError as error:
+        warnings.warn(f"hashes cannot be remembered ({error}): set RRSIS_ZOO_CACHE", stacklevel=3)

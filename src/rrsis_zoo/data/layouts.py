@@ -20,6 +20,7 @@ from rrsis_zoo.data.describe import bounding_box
 from rrsis_zoo.data.masks import encode_mask
 from rrsis_zoo.data.rrsisd import ANNOTATION_DIR, CATEGORIES, IMAGE_DIR, INSTANCES_FILE, REFS_FILE
 from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.files import cannot_write, expanded, make_folder, write_bytes, write_text
 
 Layout = Literal["rrsis-d", "refsegrs", "risbench"]
 
@@ -86,6 +87,7 @@ class LayoutWriter(ABC):
 
     Raises:
         ConfigError: a root that holds files of the layout already.
+        OutputError: it cannot be made.
     """
 
     title: ClassVar[str]
@@ -93,19 +95,20 @@ class LayoutWriter(ABC):
     """Folder of the images, and of the annotations or masks."""
 
     def __init__(self, root: str | Path, *, categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES) -> None:
-        self.root = Path(root)
+        self.root = expanded(root)
         self.categories = dict(categories)
         if any((self.root / folder).exists() for folder in self.folders):
             raise ConfigError(f"{root} holds {self.title} files already: give another folder, or remove them")
         for folder in self.folders:
-            (self.root / folder).mkdir(parents=True)
+            make_folder(self.root / folder)
         self.scenes = self.references = self.annotations = 0
 
     def add(self, scene: Scene) -> list[Written]:
         """Write a scene; return where each sentence went, referent by referent.
 
         Raises:
-            ConfigError: a scene that cannot be written.
+            ConfigError: a scene that the layout cannot hold.
+            OutputError: a file cannot be written.
         """
         self.scenes += 1
         _check(scene, self.scenes, self.categories)
@@ -115,7 +118,8 @@ class LayoutWriter(ABC):
             if id(referent.mask) not in numbers:
                 self.annotations += 1
                 numbers[id(referent.mask)] = self.annotations
-            written += self._referent(scene, referent, numbers[id(referent.mask)])
+            with cannot_write(self.root):
+                written += self._referent(scene, referent, numbers[id(referent.mask)])
         return written
 
     @abstractmethod
@@ -124,7 +128,11 @@ class LayoutWriter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write the files that list the samples."""
+        """Write the files that list the samples.
+
+        Raises:
+            OutputError: one of them cannot be written.
+        """
 
 
 class RRSISDWriter(LayoutWriter):
@@ -205,10 +213,10 @@ class RRSISDWriter(LayoutWriter):
         categories = [{"name": name, "id": number} for number, name in listed]
         instances = {"images": self._images, "annotations": self._annotations, "categories": categories}
         folder = self.root / ANNOTATION_DIR
-        (folder / INSTANCES_FILE).write_text(json.dumps(instances), encoding="utf-8")
+        write_text(folder / INSTANCES_FILE, json.dumps(instances))
         # Pickle writes a string that is the same object twice as a reference, and which strings are depends on the
         # process that made them; a round trip through JSON makes the bytes depend on the values alone.
-        (folder / REFS_FILE).write_bytes(pickle.dumps(json.loads(json.dumps(self._refs)), protocol=2))
+        write_bytes(folder / REFS_FILE, pickle.dumps(json.loads(json.dumps(self._refs)), protocol=2))
 
 
 class _PhraseWriter(LayoutWriter):
@@ -237,7 +245,7 @@ class _PhraseWriter(LayoutWriter):
     def close(self) -> None:
         """Write the three phrase files."""
         for split, lines in self._lines.items():
-            (self.root / f"output_phrase_{split}.txt").write_text("".join(lines), encoding="utf-8", newline="\n")
+            write_text(self.root / f"output_phrase_{split}.txt", "".join(lines))
 
 
 class RefSegRSWriter(_PhraseWriter):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.files import expanded, read_bytes
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,21 @@ def counters(tokenizers: Iterable[str]) -> dict[str, Callable[[str], int]]:
         method, _, file = given.partition("=")
         if method not in ("rsrefseg", "rs2sam2"):
             raise unknown_name("method in --tokenizer METHOD=FILE", method, ("rsrefseg", "rs2sam2"))
-        if not Path(file).is_file():
+        path = expanded(file)
+        if not path.exists():
             raise ConfigError(f"--tokenizer {given}: no file {file!r}; give the sentencepiece model as METHOD=FILE")
-        count[method] = _pieces(method, Path(file))
+        count[method] = _pieces(method, path)
     return count
 
 
 def _pieces(method: str, path: Path) -> Callable[[str], int]:
     import sentencepiece
 
+    content = read_bytes(path, error=ConfigError)
     try:
-        model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())  # type: ignore[call-arg]
-    except RuntimeError as error:
+        model = sentencepiece.SentencePieceProcessor(model_proto=content)  # type: ignore[call-arg]
+        model.encode("a ship")  # type: ignore[attr-defined]  # an empty file fails here only
+    except (RuntimeError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as a sentencepiece model ({error})") from error
     marks = TEXT_LIMITS[method].marks
     if method == "rs2sam2":

@@ -86,6 +86,9 @@ class RunLengths:
     @property
     def is_empty(self) -> bool:
         """Whether no pixel is foreground."""
+        layers = [{"size": [self.height, self.width], "counts": counts} for counts in self.layers]
+        if len(layers) == 1 or not _coco.area(layers).any():  # quick, and so for a whole split
+            return not _coco.area(layers).any()
         values, lengths = self._runs()
         return not lengths[values].any()
 

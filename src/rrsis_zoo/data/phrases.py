@@ -6,7 +6,6 @@ The split is the phrase file that a line stands in, never a part of a file name:
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard
 from rrsis_zoo.data.categories import Categories
-from rrsis_zoo.data.folders import Listing, existing_folder, missing_files, plain_name
+from rrsis_zoo.data.folders import Listing, existing_folder, missing_files, plain_name, walk
 from rrsis_zoo.data.masks import GreyFile, MaskCleanup, clean
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.sentences import sentence
@@ -199,7 +198,7 @@ def _text(path: Path) -> str:
 def _search(root: Path, names: set[str]) -> tuple[list[Path], list[Path]]:
     """Return the folders of these names and the phrase files under the root."""
     wanted, phrases = [], []
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in walk(root):
         here = Path(folder)
         wanted += [here / name for name in folders if name in names]
         phrases += [here / name for name in files if name.startswith("output_phrase_")]

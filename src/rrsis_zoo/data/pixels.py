@@ -134,7 +134,7 @@ def to_array(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
             f"{what}: is a lazily opened {image.format} file, and of files only {', '.join(FORMATS)} are decoded here; "
             f"give image.convert('RGB')"
         )
-    _check_depth_of(image, what)
+    _check_file_of(image, what)
     with _decoding(what):
         return _converted(_upright(image), mode, what)
 
@@ -173,6 +173,12 @@ def _checked(file: BinaryIO, what: str) -> Header:
     exact = header.channels == 1 and header.bits > 8 and header.format in ("PNG", "TIFF")
     if header.is_deep and not exact:
         raise _deep(what, header)
+    _check_size(what, header, file.seek(0, os.SEEK_END))
+    return header
+
+
+def _check_size(what: str, header: Header, length: int) -> None:
+    """Refuse a size beyond the limit, or beyond what a file of so many bytes can hold."""
     pixels, limit = header.width * header.height, pixel_limit()
     size = f"{what}: has {header.width:,} x {header.height:,} pixels"
     if pixels > limit:
@@ -180,14 +186,11 @@ def _checked(file: BinaryIO, what: str) -> Header:
             f"{size}, the limit is {limit:,}: cut it into tiles, or set {LIMIT_VARIABLE} to more pixels (each takes up "
             "to 7 bytes of memory while it is read)"
         )
-    file.seek(0, os.SEEK_END)
-    length = file.tell()
     if pixels > max(_HARMLESS, _MOST_PER_BYTE * length):
         raise DataFormatError(
             f"{size} by its header, but only {length:,} bytes: it is cut short or made to fill the memory; fetch the "
             "file again, or save it as PNG if it is blank"
         )
-    return header
 
 
 def _deep(what: str, header: object) -> DataFormatError:
@@ -316,21 +319,24 @@ def _orientation_in(file: BinaryIO, what: str, header: Header) -> int:
         return _orientation(image)
 
 
-def _check_depth_of(image: Image.Image, what: str) -> None:
-    """Refuse a picture that its user opened from a file of deeper colours: PIL has cut them, or is about to.
+def _check_file_of(image: Image.Image, what: str) -> None:
+    """Refuse a picture that its user opened from a file of deeper colours, which PIL has cut or is about to cut.
 
     The file is looked at where it is still open, or still there; the picture itself is what counts, so a file that
     cannot be read any more is no matter. A picture that was worked on knows no file.
     """
-    header = None
     name, file = getattr(image, "filename", ""), getattr(image, "fp", None)
-    with contextlib.suppress(OSError, ValueError, RRSISError):
-        if image.format is not None and file is not None:
-            place = file.tell()
-            header = read_header(file)
-            file.seek(place)
-        elif image.format is not None and name:
-            with regular_file(name).open("rb") as again:
-                header = read_header(again)
-    if header is not None and header.is_deep:
+    if image.format is None or not (file or name):
+        return
+    try:
+        with contextlib.nullcontext(file) if file else regular_file(name).open("rb") as opened:
+            place = opened.tell()  # PIL reads on from here
+            try:
+                header, length = read_header(opened), opened.seek(0, os.SEEK_END)
+            finally:
+                opened.seek(place)
+    except (OSError, ValueError, RRSISError):
+        return
+    _check_size(what, header, length)
+    if header.is_deep:
         raise _deep(what, header)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.files import read_bytes
+from rrsis_zoo.files import read_bytes, reason
 
 LIMIT = 256 * 2**20
 """Bytes that such a file may have; RRSIS-D's references have about 10 MB."""
@@ -29,10 +29,13 @@ _LENGTHS = {
     pickletools.TAKEN_FROM_ARGUMENT8U: 8,
 }
 _TWO_LINES = {ord("c"), ord("i")}  # GLOBAL, INST
-_KEPT_BY_NUMBER = {ord("q"): 1, ord("r"): 4}  # BINPUT, LONG_BINPUT
+_KEPT_BY_NUMBER = {ord("q"), ord("r")}  # BINPUT, LONG_BINPUT
 _KEPT_BY_TEXT = ord("p")  # PUT
 _FRAME, _STOP = 0x95, ord(".")
 _OLD_TEXT = {ord("S"), ord("T"), ord("U")}  # strings of Python 2, which are bytes
+_CHECKED = {*_TWO_LINES, *_KEPT_BY_NUMBER, _KEPT_BY_TEXT, _FRAME, _STOP, *_OLD_TEXT}
+# bytes of the instructions that are passed over as they are; 0 for all others
+_STEPS = [1 + size if (size := _ARGUMENT.get(code, -1)) >= 0 and code not in _CHECKED else 0 for code in range(256)]
 
 # All the ways in which a damaged pickle was seen to fail.
 _DAMAGED = (
@@ -65,8 +68,7 @@ def read_plain_pickle(path: Path) -> Any:
             return _PlainUnpickler(io.BytesIO(content)).load()
         loaded = _PlainUnpickler(io.BytesIO(content), encoding="utf-8", errors="surrogateescape").load()
     except _DAMAGED as error:
-        why = str(error) or type(error).__name__
-        raise DataFormatError(f"{path}: cannot be read as a pickle of plain values ({why})") from error
+        raise DataFormatError(f"{path}: cannot be read as a pickle of plain values ({reason(error)})") from error
     return _latin(loaded) if isinstance(loaded, list | dict) else loaded
 
 
@@ -89,6 +91,9 @@ def _look_through(content: bytes) -> bool:
         if at >= end:
             raise ValueError("it is cut short")
         code = content[at]
+        if step := _STEPS[code]:  # most of them: nothing to check
+            at += step
+            continue
         size = _ARGUMENT.get(code)
         start = at = at + 1
         if size is None:
@@ -99,19 +104,18 @@ def _look_through(content: bytes) -> bool:
                 at = content.find(b"\n", at) + 1
             if not at:
                 raise ValueError("it is cut short")
-            place = content[start : at - 1]
-            if code == _KEPT_BY_TEXT and not (place.isdigit() and len(place) < 12 and int(place) <= start):
-                raise ValueError("it keeps a value at a place that the file cannot have reached")
+            if code == _KEPT_BY_TEXT and not _is_place(content[start : at - 1], start):
+                raise ValueError(_TOO_FAR)
         elif size < 0:
             width = _LENGTHS[size]
             at += width + int.from_bytes(content[at : at + width], "little")
         else:
-            # the places are numbered as they are filled, and filling one takes two bytes at least
-            if code in _KEPT_BY_NUMBER and int.from_bytes(content[at : at + size], "little") > start:
-                raise ValueError("it keeps a value at a place that the file cannot have reached")
-            if code == _FRAME and at + size + int.from_bytes(content[at : at + size], "little") > end:
-                raise ValueError("it is cut short")
+            value = int.from_bytes(content[at : at + size], "little")
             at += size
+            if code in _KEPT_BY_NUMBER and value > start:
+                raise ValueError(_TOO_FAR)
+            if code == _FRAME and at + value > end:
+                raise ValueError("it is cut short")
         if at > end:
             raise ValueError("it is cut short")
         if code in _OLD_TEXT:
@@ -119,6 +123,14 @@ def _look_through(content: bytes) -> bool:
         if code == _STOP:
             return old
     raise ValueError(f"it has more than {MOST:,} instructions")
+
+
+_TOO_FAR = "it keeps a value at a place that the file cannot have reached"
+
+
+def _is_place(text: bytes, start: int) -> bool:
+    """Tell whether a place can have been reached: they are numbered as they are filled, by two bytes or more each."""
+    return text.isdigit() and len(text) < 12 and int(text) <= start
 
 
 def _latin(top: Any) -> Any:

@@ -7,14 +7,13 @@ is the sum of grey values. Masks, order and splits are those of the reference lo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rrsis_zoo.data.cards import RRSIS_D
-from rrsis_zoo.data.folders import Listing, existing_folder, is_folder, missing_files, plain_name
+from rrsis_zoo.data.folders import Listing, existing_folder, is_folder, missing_files, plain_name, walk
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup, RunLengths, clean, encode_polygon, encode_runs
 from rrsis_zoo.data.plain_pickle import read_plain_pickle
 from rrsis_zoo.data.records import Record, Split
@@ -201,7 +200,7 @@ def read_rrsisd(
 
 def _search(root: Path, file_names: Iterable[str], folder_name: str) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {name: [] for name in (*file_names, folder_name)}
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in walk(root):
         here = Path(folder)
         if folder_name in folders:
             found[folder_name].append(here / folder_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from rrsis_zoo.errors import DataFormatError
@@ -48,4 +49,12 @@ def characters(text: str, where: str) -> str:
 
 def visible(text: str) -> str:
     """Return a text as one line for a terminal: control characters as escapes, so that none of them is obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def has_control(text: str) -> bool:
+    """Tell whether a text holds characters that are no text: tabs, ends of lines, NUL, directions of writing."""
+    return _CONTROL.search(text) is not None
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -15,6 +15,7 @@ from rrsis_zoo.data.risbench import find_risbench, read_risbench
 from rrsis_zoo.data.rrsisd import TextField, find_rrsisd, read_rrsisd
 from rrsis_zoo.data.synthetic.read import find_synthetic, read_synthetic
 from rrsis_zoo.errors import ConfigError, MissingDataError, unknown_name
+from rrsis_zoo.files import expanded
 
 
 @dataclass(frozen=True)
@@ -127,14 +128,15 @@ def source(name: str) -> Source:
 
 
 def locate(name: str, root: str | Path | None) -> Path:
-    """Return the root of a dataset: the given one, or the default.
+    """Return the root of a dataset: the given one, with ``~`` and variables replaced, or the default.
 
     Raises:
+        ConfigError: the given one begins with an unknown user or variable.
         MissingDataError: none was given and there is no folder at the default place.
     """
     known = source(name)
     if root is not None:
-        return Path(root)
+        return expanded(root)
     if not known.default_root.is_dir() and known.make is None:
         what: Any = known.card
         raise MissingDataError(

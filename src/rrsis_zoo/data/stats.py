@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rrsis_zoo.data.foreground import explain
 from rrsis_zoo.data.records import Record
+from rrsis_zoo.data.sentences import visible
+from rrsis_zoo.files import writing
 
 _CENTS = (0, 5, 25, 50, 75, 95, 100)
 SIZES = ((0, 32**2, "below 32²"), (32**2, 96**2, "32² to 96²"), (96**2, 2**62, "96² and above"))
@@ -27,6 +30,7 @@ class SplitStatistics:
         areas: (N,) foreground pixels of each mask.
         shares: (N,) foreground share of each image, 0 to 1.
         categories: numbers of expressions by category; ``(none found)`` where the text names none.
+        emptiness: why masks are empty -> how many, where there is something to say, of the first few.
     """
 
     expressions: int
@@ -36,20 +40,33 @@ class SplitStatistics:
     areas: NDArray[np.int64]
     shares: NDArray[np.float64]
     categories: Counter[str]
+    emptiness: Counter[str]
+
+
+FIGURES = (".png", ".pdf", ".svg")
+"""What the figure can be written as."""
+
+_EXPLAINED = 200  # empty masks of a split whose files are opened again
 
 
 def statistics(records: Sequence[Record]) -> SplitStatistics:
-    """Count a split; decodes every mask."""
-    masks = [record.mask.decode() for record in records]
-    areas = np.array([mask.sum() for mask in masks], np.int64)
+    """Count a split; decodes every mask.
+
+    Raises:
+        DataFormatError: a mask that cannot be read.
+    """
+    seen = [(int(mask.sum()), mask.size) for mask in (record.mask.decode() for record in records)]
+    areas, sizes = np.array(seen, np.int64).reshape(-1, 2).T
+    empty = [record.mask for record, area in zip(records, areas, strict=True) if not area]
     return SplitStatistics(
         expressions=len(records),
         distinct=len({record.expression.lower() for record in records}),
         scenes=len({record.scene_id for record in records}),
         words=np.array([len(record.expression.split()) for record in records], np.int64),
         areas=areas,
-        shares=areas / np.array([mask.size for mask in masks]),
+        shares=areas / sizes,
         categories=Counter(record.category or "(none found)" for record in records),
+        emptiness=Counter(filter(None, map(explain, empty[:_EXPLAINED]))),
     )
 
 
@@ -75,7 +92,9 @@ def text(found: Mapping[str, SplitStatistics]) -> str:
         part = [(s.areas > 0) & (s.areas >= low) & (s.areas < high) for s in splits]
         lines.append(row(f"masks {name} pixels", [f"{100 * p.mean():.1f} %" for p in part]))
     for name, _ in sum((s.categories for s in splits), Counter[str]()).most_common():
-        lines.append(row(f"  {name}", [s.categories[name] for s in splits]))
+        lines.append(row(f"  {visible(name)}", [s.categories[name] for s in splits]))
+    for split, s in found.items():
+        lines += [f"empty masks of {split}: {reason}" for reason, _ in s.emptiness.most_common(3)]
     return "\n".join(lines)
 
 
@@ -89,16 +108,26 @@ def ceilings_text(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def figure(found: Mapping[str, SplitStatistics], title: str, path: Path) -> None:
-    """Write a PNG: lengths of expressions, sizes of masks, categories."""
+    """Write a picture: lengths of expressions, sizes of masks, categories.
+
+    Args:
+        found: split -> its statistics.
+        title: stands above.
+        path: with a suffix of `FIGURES`.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     colours = {"train": "#3b6ea8", "val": "#e0a030", "test": "#b04a5a"}
     total = sum((s.categories for s in found.values()), Counter[str]())
     names = [name for name, _ in total.most_common(30)]
+    labels = [visible(name)[:60] for name in names]
     shape = Figure(figsize=(12, max(4.2, 0.24 * len(names) + 1.4)), layout="constrained", dpi=110)
     FigureCanvasAgg(shape)
-    shape.suptitle(title, fontsize=13)
+    shape.suptitle(visible(title), fontsize=13, parse_math=False)  # a folder may be called $x$
     lengths, sizes, categories = shape.subplots(1, 3)
     longest = max(int(s.words.max()) for s in found.values())
     for split, s in found.items():
@@ -114,12 +143,16 @@ def figure(found: Mapping[str, SplitStatistics], title: str, path: Path) -> None
     left = np.zeros(len(names))
     for split, s in found.items():
         share = np.array([100 * s.categories[name] / max(1, total.total()) for name in names])
-        categories.barh(names, share, left=left, color=colours[split])
+        categories.barh(range(len(names)), share, left=left, color=colours[split])
         left += share
+    categories.set_yticks(range(len(names)), labels)
     categories.invert_yaxis()
     categories.set(xlabel="% of all expressions")
     lengths.xaxis.get_major_locator().set_params(integer=True)
     lengths.legend(frameon=False)
     for axis in (lengths, sizes, categories):
         axis.spines[["top", "right"]].set_visible(False)
-    shape.savefig(path)
+    for label in categories.get_yticklabels():
+        label.set_parse_math(False)
+    with writing(path) as temporary:
+        shape.savefig(temporary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections import Counter, defaultdict
@@ -15,13 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard
+from rrsis_zoo.data.foreground import explain
 from rrsis_zoo.data.hashes import file_hashes
 from rrsis_zoo.data.limits import TEXT_LIMITS, counters
 from rrsis_zoo.data.masks import GreyFile, MaskSource, Median3
-from rrsis_zoo.data.pixels import image_bands, read_grey, read_rgb
+from rrsis_zoo.data.pixels import image_bands, image_orientation, read_grey, read_rgb
 from rrsis_zoo.data.records import Record
+from rrsis_zoo.data.sentences import has_control, visible
 from rrsis_zoo.data.sources import ReadOptions, source
 from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
+from rrsis_zoo.files import expanded, read_json, write_json
 
 _MANY = 2000  # images that take long enough to say so
 
@@ -54,7 +56,9 @@ class Finding:
         known = f" (known: the published copy has {self.expected})" if self.expected else ""
         repair = f"; {self.repair}" if self.repair else ""
         more = [f"... and {len(self.where) - most} more: --all lists them"] if len(self.where) > most else []
-        return "\n      ".join([f"  - {len(self.where)} {self.what}{known}{repair}", *self.where[:most], *more])
+        return "\n      ".join(
+            [f"  - {len(self.where)} {self.what}{known}{repair}", *map(visible, self.where[:most]), *more]
+        )
 
 
 @dataclass
@@ -98,6 +102,7 @@ def verify(
     root: Path,
     *,
     complete: bool = True,
+    reading: ReadOptions | None = None,
     manifest: Path | None = None,
     tokenizers: Sequence[str] = (),
     threads: int | None = None,
@@ -108,6 +113,7 @@ def verify(
         dataset: its name.
         root: its folder.
         complete: compare the counts and the known defects with the published ones; False for a part or a miniature.
+        reading: what to decide where published programs differ; None for the published numbers'.
         manifest: file of hashes: written if it is not there, compared with if it is.
         tokenizers: ``METHOD=FILE``, see `rrsis_zoo.data.limits.counters`.
         threads: that read files; None for one per processor.
@@ -115,8 +121,11 @@ def verify(
     Raises:
         MissingDataError: the dataset, or a part of its layout, is not there.
         ConfigError: a manifest or tokenizer that cannot be used.
+        OutputError: the manifest cannot be written.
     """
-    known = source(dataset)
+    known, root = source(dataset), expanded(root)
+    reading = reading or ReadOptions()
+    known.check_options(reading)
     known.find(root)
     report = Report(dataset, root)
     records: list[Record] = []
@@ -124,7 +133,7 @@ def verify(
     absent: list[str] = []
     for split in SPLITS:
         try:
-            some = known.read(root, split, ReadOptions(), absent)
+            some = known.read(root, split, reading, absent)
         except RRSISError as error:
             unread.append(f"{split}: {error}")
             continue
@@ -142,6 +151,8 @@ def verify(
     add(Finding("lines whose id was on an earlier one", again, repair="a sample of its own", harmless=True))
     add(Finding("sentences that an image has twice, word by word", _twice(records), harmless=True))
     counted = {given.partition("=")[0] for given in tokenizers}
+    odd = [f"{r.sample_id} {r.expression!r}" for r in records if has_control(r.expression)]
+    add(Finding("sentences with tabs, ends of lines or control characters", odd, repair="kept", harmless=True))
     for method, count in counters(tokenizers).items():
         limit = TEXT_LIMITS[method].tokens
         unit = "its tokenizer" if method in counted else "words, so these at least"
@@ -168,6 +179,7 @@ def _counts(counts: dict[str, int], card: DatasetCard) -> list[str]:
 class _Image:
     size: tuple[int, int] | None
     pixels: str
+    orientation: int = 1
     fault: str = ""
 
 
@@ -195,7 +207,11 @@ def _check_pixels(
         (r.sample_id for r, image, m in pairs if image.size and m.size and image.size != m.size),
         "the mask is resized to the image by nearest",
     )
-    add("empty masks", (r.sample_id for r, _, m in pairs if m.size and not m.area), "kept; drop_empty leaves them out")
+    turned = [f"{path.name} (image, {image.orientation})" for path, image in images.items() if image.orientation > 1]
+    turned += [f"{r.sample_id} (mask, {m.orientation})" for r, _, m in pairs if m.orientation > 1]
+    add("files with an EXIF orientation", turned, "turned as they are shown, and masks are expected to fit that", True)
+    empty = (f"{r.sample_id}{f' ({m.emptiness})' if m.emptiness else ''}" for r, _, m in pairs if m.size and not m.area)
+    add("empty masks", empty, "kept; drop_empty leaves them out")
     add(
         "masks that are not two-valued",
         (f"{r.sample_id} ({m.levels} levels)" for r, _, m in pairs if m.levels > 2),
@@ -215,10 +231,11 @@ def _check_pixels(
 
 def _look_at_image(path: Path) -> _Image:
     try:
-        pixels = read_rgb(path)
+        pixels, orientation = read_rgb(path), image_orientation(path)
     except DataFormatError as error:
-        return _Image(None, "", str(error))
-    return _Image((pixels.shape[0], pixels.shape[1]), hashlib.sha256(pixels.tobytes()).hexdigest())
+        return _Image(None, "", fault=str(error))
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    return _Image((pixels.shape[0], pixels.shape[1]), digest, orientation)
 
 
 @dataclass
@@ -227,6 +244,8 @@ class _Mask:
     area: int = 0
     levels: int = 0
     bands: int = 1
+    orientation: int = 1
+    emptiness: str = ""
     fault: str = ""
 
 
@@ -235,14 +254,20 @@ def _look_at_mask(mask: MaskSource) -> _Mask:
         mask = mask.source
     try:
         if not isinstance(mask, GreyFile):
-            decoded = mask.decode()
-            return _Mask((decoded.shape[0], decoded.shape[1]), int(decoded.sum()))
-        grey, bands = read_grey(mask.path), image_bands(mask.path)
+            area = int(mask.decode().sum())
+            return _Mask((mask.height, mask.width), area, emptiness="" if area else explain(mask))
+        grey = read_grey(mask.path)
+        area = int((grey > mask.threshold).sum())
+        return _Mask(
+            size=(grey.shape[0], grey.shape[1]),
+            area=area,
+            levels=int(np.count_nonzero(np.bincount(grey.ravel()))),
+            bands=len(image_bands(mask.path)),
+            orientation=image_orientation(mask.path),
+            emptiness="" if area else explain(mask),
+        )
     except DataFormatError as error:
         return _Mask(None, fault=str(error))
-    area = int((grey > mask.threshold).sum())
-    levels = int(np.count_nonzero(np.bincount(grey.ravel())))
-    return _Mask((grey.shape[0], grey.shape[1]), area, levels, bands)
 
 
 def _twice(records: Sequence[Record]) -> list[str]:
@@ -272,21 +297,20 @@ def compare_manifest(root: Path, paths: Sequence[Path], manifest: Path) -> list[
 
     Raises:
         ConfigError: the manifest is no such file.
+        OutputError: it cannot be written.
     """
     hashes: dict[str, str] = {}
     for path, digest in file_hashes(root, paths).items():
         hashes[Path(os.path.relpath(path, root)).as_posix()] = digest
-    if not manifest.exists():
-        manifest.write_text(json.dumps(dict(sorted(hashes.items())), indent=0), encoding="utf-8")
+    if not os.path.lexists(manifest):
+        write_json(manifest, dict(sorted(hashes.items())), indent=0)
         print(f"{manifest}: written, {len(hashes):,} files; the next run compares with it")
         return []
     try:
-        wanted = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{manifest}: cannot be read as a manifest ({error}); name a new file to write one"
-        ) from error
-    if not isinstance(wanted, dict):
+        wanted = read_json(manifest)
+    except RRSISError as error:
+        raise ConfigError(f"{manifest}: is no manifest ({error}); name a new file to write one") from error
+    if not isinstance(wanted, dict) or not all(isinstance(digest, str) for digest in wanted.values()):
         raise ConfigError(f"{manifest}: must hold an object of path: SHA-256; name a new file to write one")
     differing = [f"{name} is missing" for name in sorted(wanted.keys() - hashes.keys())]
     differing += [f"{name} is new" for name in sorted(hashes.keys() - wanted.keys())]

@@ -172,7 +172,13 @@ class Prediction:
 
 
 class Tokenizer(Protocol):
-    """Sentences to ids."""
+    """Sentences to ids.
+
+    Attributes:
+        max_length: ids that are read of a sentence at most; the rest is cut off.
+    """
+
+    max_length: int
 
     @property
     def vocabulary_size(self) -> int:
@@ -181,6 +187,10 @@ class Tokenizer(Protocol):
 
     def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
         """Tokenise N sentences."""
+        ...
+
+    def lengths(self, expressions: Sequence[str]) -> list[int]:
+        """Return how many ids each sentence would have if nothing were cut."""
         ...
 
     @classmethod
@@ -293,6 +303,23 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def tokenize(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
         """Return the token ids of N expressions, on the model's device."""
         return self.tokenizer(expressions, text_mode).to(self.device)
+
+    def cut(self, expressions: Sequence[str], whose: str = "") -> str:
+        """Return a warning of sentences that are longer than what is read of them; nothing where none is.
+
+        Args:
+            expressions: all of them.
+            whose: what follows "sentences" in the warning.
+        """
+        limit = self.tokenizer.max_length
+        lengths = self.tokenizer.lengths(expressions)
+        long = [length for length in lengths if length > limit]
+        if not long:
+            return ""
+        return (
+            f"sentences{whose} longer than the {limit} tokens that {self.name} reads are cut off there: {len(long):,} "
+            f"of {len(lengths):,}, the longest has {max(long):,}"
+        )
 
     # -- the path from images and sentences to masks -----------------------------------------------------------------
 

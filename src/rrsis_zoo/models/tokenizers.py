@@ -5,9 +5,11 @@ The model file travels inside our checkpoints (``state``), so that a checkpoint 
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import string
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import Tensor
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import TextMode, Tokens
 
+_PART = 256  # sentences that are padded to one length, to be counted
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -51,6 +54,13 @@ class FileTokenizer(ABC):
     def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
         """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
         return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+
+    def lengths(self, expressions: Sequence[str]) -> list[int]:
+        """Return how many ids each sentence would have, with its marks, if nothing were cut."""
+        unlimited = copy.copy(self)
+        unlimited.max_length = sys.maxsize
+        parts = [expressions[i : i + _PART] for i in range(0, len(expressions), _PART)]
+        return [length for part in parts for length in unlimited(part, "independent").length.tolist()]
 
     def state(self) -> dict[str, Any]:
         """Return plain values and tensors that ``from_state`` reads."""

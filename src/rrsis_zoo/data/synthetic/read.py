@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.rrsisd import RRSISDFiles, find_rrsisd, read_rrsisd
+from rrsis_zoo.data.sentences import characters
+from rrsis_zoo.data.synthetic.sidecar import Kinds, Made, part, read_sidecar
 from rrsis_zoo.data.synthetic.write import GENERATOR_VERSION, SIDECAR
 from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.files import dangling, expanded
 
 
 def find_synthetic(root: str | Path) -> RRSISDFiles:
@@ -20,23 +24,29 @@ def find_synthetic(root: str | Path) -> RRSISDFiles:
         MissingDataError: it has not been made there, or a part is gone.
         DataFormatError: another version of the generator made it.
     """
-    root = Path(root)
+    return _find(expanded(root))[0]
+
+
+def _find(root: Path) -> tuple[RRSISDFiles, Any]:
+    """Return where the files are, and the sidecar's content."""
     path = root / SIDECAR
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise MissingDataError(
-            f"no synthetic dataset in '{root}' (no {SIDECAR}): it is made there when training starts, or by: "
-            f"rrsis data make --root {root}"
+            f"no synthetic dataset in '{root}'{dangling(root)} (no {SIDECAR}): it is made there when training starts, "
+            f"or by: rrsis data make --root {root}"
         )
-    sidecar = _sidecar(path)
-    version, layout = sidecar["version"], sidecar.get("layout", "rrsis-d")
-    if version != GENERATOR_VERSION:
+    content = read_sidecar(path)
+    made = part(Made, content, path)
+    if made.version != GENERATOR_VERSION:
         raise DataFormatError(
-            f"{root} was made by version {version} of the generator, this is version {GENERATOR_VERSION}: remove the "
-            "folder to have it made again"
+            f"{root} was made by version {made.version} of the generator, this is version {GENERATOR_VERSION}: remove "
+            "the folder to have it made again"
         )
-    if layout != "rrsis-d":
-        raise DataFormatError(f"{root} was made in the layout of {layout}: read it with data.dataset {layout}")
-    return find_rrsisd(root)
+    if made.layout != "rrsis-d":
+        raise DataFormatError(
+            f"{root} was made in the layout of {made.layout}: read it with data.dataset {made.layout}"
+        )
+    return find_rrsisd(root), content
 
 
 def read_synthetic(
@@ -49,7 +59,8 @@ def read_synthetic(
     absent: list[str] | None = None,
 ) -> list[Record]:
     """Read one split; errors as ``read_rrsisd`` and ``find_synthetic``."""
-    find_synthetic(root)
+    root = expanded(root)
+    _, content = _find(root)
     records = read_rrsisd(
         root,
         split,
@@ -59,12 +70,9 @@ def read_synthetic(
         absent=absent,
         dataset="synthetic",
     )
-    said = {expression["ref_id"]: expression for expression in _sidecar(Path(root) / SIDECAR)["expressions"]}
-    return [replace(record, kind=said[int(record.sample_id.split("/")[2])]["kind"]) for record in records]
-
-
-def _sidecar(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataFormatError(f"{path} is damaged ({error}); remove its folder to have it made again") from error
+    path = root / SIDECAR
+    kinds = {said.ref_id: characters(said.kind, str(path)) for said in part(Kinds, content, path).expressions}
+    numbers = [int(record.sample_id.split("/")[2]) for record in records]
+    if lost := set(numbers) - kinds.keys():
+        raise DataFormatError(f"{path}: has no expression of ref {min(lost)}; remove its folder to have it made again")
+    return [replace(record, kind=kinds[number]) for record, number in zip(records, numbers, strict=True)]

@@ -1,18 +1,21 @@
 """Contact sheets: many synthetic expressions on one page, to look at."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as rle
 
+from rrsis_zoo.data.folders import plain_name
 from rrsis_zoo.data.layouts import LAYOUTS
+from rrsis_zoo.data.masks import RunLengths
+from rrsis_zoo.data.pixels import open_image
 from rrsis_zoo.data.synthetic.dice import Dice
 from rrsis_zoo.data.synthetic.language import KINDS
+from rrsis_zoo.data.synthetic.sidecar import Drawn, Picture, Said, part, read_sidecar
 from rrsis_zoo.data.synthetic.write import SIDECAR, SPLITS
-from rrsis_zoo.errors import ConfigError, MissingDataError, unknown_name
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, unknown_name
+from rrsis_zoo.files import expanded, writing
 
 _CAPTION = 34
 
@@ -47,7 +50,9 @@ def contact_sheet(
 
     Raises:
         MissingDataError: ``root`` is no synthetic dataset.
-        ConfigError: unknown split or kind, or nothing to draw.
+        DataFormatError: what it says of itself is damaged.
+        ConfigError: unknown split or kind, nothing to draw, or a suffix of no format.
+        OutputError: the picture cannot be written.
     """
     if split is not None and split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
@@ -55,45 +60,61 @@ def contact_sheet(
         raise unknown_name("kind of expression", kind, KINDS)
     if min(n, columns, zoom) < 1:
         raise ConfigError(f"n, columns and zoom must be positive, got {n}, {columns} and {zoom}")
-    root = Path(root)
-    if not (root / SIDECAR).is_file():
+    root, out_png = expanded(root), expanded(out_png)
+    path = root / SIDECAR
+    if not path.exists():
         raise MissingDataError(f"no {SIDECAR} in {root}: contact sheets need a folder written by make_synthetic")
-    sidecar = json.loads((root / SIDECAR).read_text(encoding="utf-8"))
-    folder = root / LAYOUTS[sidecar.get("layout", "rrsis-d")].folders[0]
-    images = {image["id"]: image for image in sidecar["images"]}
+    sidecar = part(Drawn, read_sidecar(path), path)
+    if sidecar.layout not in LAYOUTS:
+        raise DataFormatError(f"{path}: layout {sidecar.layout[:40]!r} is none of {', '.join(LAYOUTS)}")
+    folder = root / LAYOUTS[sidecar.layout].folders[0]  # type: ignore[index]
+    images = {image.id: image for image in sidecar.images}
+    for entry in sidecar.expressions:
+        if entry.image_id not in images or entry.referent >= len(images[entry.image_id].objects):
+            raise DataFormatError(f"{path}: the image or the referent of ref {entry.ref_id} is not in it")
     entries = [
         entry
-        for entry in sidecar["expressions"]
-        if split in (None, images[entry["image_id"]]["split"]) and kind in (None, entry["kind"])
+        for entry in sidecar.expressions
+        if split in (None, images[entry.image_id].split) and kind in (None, entry.kind)
     ]
     if not entries:
         raise ConfigError(f"{root} has no expression of kind {kind} in split {split}; leave one of the two out")
     entries = Dice(seed).shuffled(entries)[:n]
-    side = sidecar["size"] * zoom
+    side = sidecar.size * zoom
     rows = -(-len(entries) // columns)
     sheet = Image.new("RGB", (columns * (side + 6), rows * (side + _CAPTION + 6)), (255, 255, 255))
     for k, entry in enumerate(entries):
-        image = images[entry["image_id"]]
-        tile = _tile(folder, image, entry, zoom, blind)
+        image = images[entry.image_id]
+        tile = _tile(folder / plain_name(image.file_name, f"{path}: image {image.id}"), image, entry, zoom, blind)
         x, y = k % columns * (side + 6) + 3, k // columns * (side + _CAPTION + 6) + 3
         sheet.paste(tile, (x, y))
-        _caption(sheet, f"{k + 1}. {entry['text']}", x, y + side + 2, side)
-    sheet.save(out_png)
-    return [entry["ref_id"] for entry in entries]
+        _caption(sheet, f"{k + 1}. {entry.text}", x, y + side + 2, side)
+    with writing(out_png) as temporary:
+        try:
+            sheet.save(temporary)
+        except ValueError as cause:  # PIL goes by the suffix
+            raise ConfigError(f"{out_png}: PIL writes no such format; name it .png") from cause
+    return [entry.ref_id for entry in entries]
 
 
-def _tile(folder: Path, image: dict[str, Any], entry: dict[str, Any], zoom: int, blind: bool) -> Image.Image:
-    with Image.open(folder / image["file_name"]) as opened:
-        tile = opened.convert("RGB")
+def _tile(path: Path, image: Picture, entry: Said, zoom: int, blind: bool) -> Image.Image:
+    tile = open_image(path).convert("RGB")
     tile = tile.resize((tile.width * zoom, tile.height * zoom), Image.Resampling.BICUBIC)
     if blind:
         draw = ImageDraw.Draw(tile)
-        for number, thing in enumerate(image["objects"], start=1):
-            x0, y0, x1, y1 = thing["bbox"]
+        for number, thing in enumerate(image.objects, start=1):
+            x0, y0, x1, y1 = thing.bbox
             x, y = (x0 + x1 + 1) * zoom / 2, (y0 + y1 + 1) * zoom / 2
             draw.text((x, y), str(number), (255, 255, 0), _font(15), "mm", stroke_width=2, stroke_fill=(0, 0, 0))
         return tile
-    mask = rle.decode(image["objects"][entry["referent"]]["segmentation"]).astype(bool)
+    code = image.objects[entry.referent].segmentation
+    try:
+        height, width = code.size
+        mask = RunLengths((code.counts.encode("ascii"),), height, width).decode()
+        if mask.shape != (tile.height // zoom, tile.width // zoom):
+            raise ValueError(f"it is of {mask.shape[0]} x {mask.shape[1]}, the image is not")
+    except ValueError as cause:
+        raise DataFormatError(f"{path}: the mask of ref {entry.ref_id} cannot be read: {cause}") from cause
     mask = np.kron(mask, np.ones((zoom, zoom), bool))
     outside = np.zeros_like(mask)
     for shift in (-1, 1):

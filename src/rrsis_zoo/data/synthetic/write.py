@@ -44,6 +44,7 @@ from rrsis_zoo.data.synthetic.draw import CATEGORIES
 from rrsis_zoo.data.synthetic.language import HELD_OUT, KINDS, Expression, express
 from rrsis_zoo.data.synthetic.scenes import Scene, SceneObject, make_scene
 from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.files import cannot_write, dangling, expanded, write_text
 
 GENERATOR_VERSION = 1
 """Goes up with every change that changes an array or a sentence."""
@@ -183,28 +184,32 @@ def make_synthetic(
 
     Raises:
         ConfigError: a value out of range, or a ``root`` that holds something else.
+        OutputError: it cannot be written; what was there before is as it was.
     """
-    root = Path(root)
+    root = expanded(root)
     _check_values(size, seed, expressions)
     counts = _split_sizes(scenes, splits)
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     if processes is not None and processes < 1:
         raise ConfigError(f"processes must be at least 1, or None for one per processor; got {processes}")
-    _check_root(root, overwrite)
+    place = _check_root(root, overwrite)
 
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
     work = partial(_encode, size=size, seed=seed, expressions=expressions)
     # Written beside its place and moved there at the end: a broken run leaves no half dataset.
-    draft = root.with_name(f"{root.name}.partial-{os.getpid()}")
+    draft = place.with_name(f"{place.name}.partial-{os.getpid()}")
     try:
+        with cannot_write(root):
+            draft.mkdir(parents=True)
         writer = _writer(draft, layout)
         encoded = [_save(one, writer) for one in _map(work, tasks, processes)]
         writer.close()
         _write_sidecar(draft, encoded, layout, size, seed, expressions)
-        if root.exists():
-            shutil.rmtree(root)
-        draft.rename(root)
+        with cannot_write(root):
+            if place.exists():
+                shutil.rmtree(place)
+            draft.rename(place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return _summarise(root, encoded, size, seed)
@@ -240,15 +245,22 @@ def _split_sizes(scenes: int, splits: Sequence[int]) -> dict[str, int]:
     return dict(zip(SPLITS, sizes, strict=True))
 
 
-def _check_root(root: Path, overwrite: bool) -> None:
-    if root.is_file():
-        raise ConfigError(f"{root} is a file; name a folder for the synthetic dataset")
-    if not root.exists() or not any(root.iterdir()):
-        return
-    if not (root / SIDECAR).is_file():
+def _check_root(root: Path, overwrite: bool) -> Path:
+    """Return the folder that the dataset goes to: the root itself, or what it is a link to."""
+    with cannot_write(root):
+        place = Path(os.path.realpath(root))  # a link stays a link
+        if not place.exists():
+            if root.is_symlink():
+                raise ConfigError(f"{root} is missing{dangling(root)}; name another folder")
+            return place
+        if not place.is_dir():
+            raise ConfigError(f"{root} is a file; name a folder for the synthetic dataset")
+        holds = any(place.iterdir())
+    if holds and not (place / SIDECAR).is_file():
         raise ConfigError(f"{root} holds files that are no synthetic dataset (no {SIDECAR}); name another folder")
-    if not overwrite:
+    if holds and not overwrite:
         raise ConfigError(f"{root} holds a synthetic dataset already; name another folder or set overwrite=True")
+    return place
 
 
 # -- the work of one process -------------------------------------------------------------------------------------------
@@ -364,7 +376,7 @@ def _write_sidecar(
         "images": [one.image for one in encoded],
         "expressions": [expression for one in encoded for expression in one.expressions],
     }
-    (root / SIDECAR).write_text(json.dumps(sidecar), encoding="utf-8")
+    write_text(root / SIDECAR, json.dumps(sidecar))
 
 
 def _summarise(root: Path, encoded: Sequence[_Encoded], size: int, seed: int) -> Summary:
