@@ -190,7 +190,7 @@ def test_wrong_classes_and_settings(folder, tmp_path):
     with pytest.raises(ConfigError, match="known: b, l, mini, tiny"):
         load_model("rsrefseg", preset="tyni")
     with pytest.raises(ConfigError, match="got 'none'"):
-        load_model("rsrefseg", weights="none")
+        find_whole("none", "rsrefseg")
     with pytest.raises(MissingWeightsError, match="nowhere"):
         load_model("rsrefseg", weights=f"local:{tmp_path / 'nowhere'}")
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")

@@ -37,6 +37,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import Count, Side
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
@@ -60,12 +61,12 @@ class ControlConfig:
     """
 
     backbone: str = "resnet34"
-    channels: tuple[int, ...] = ()
-    image_size: int = 480
-    widths: tuple[int, ...] = (48, 64, 96, 128, 256)
-    sentence_width: int = 256
-    vocabulary: int = 4096
-    max_length: int = 64
+    channels: tuple[Count, ...] = ()
+    image_size: Side = 480
+    widths: tuple[Count, ...] = (48, 64, 96, 128, 256)
+    sentence_width: Count = 256
+    vocabulary: Count = 4096
+    max_length: Count = 64
     bce_weight: float = 2.0
     dice_weight: float = 2.0
     heatmap_weight: float = 2.0

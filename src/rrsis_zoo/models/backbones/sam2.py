@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
 
 T = TypeVar("T")
 
@@ -57,19 +58,19 @@ class SAM2Config:
         decoder_mlp_width, decoder_heads, iou_width: of the mask decoder.
     """
 
-    image_size: int = 1024
-    patch_stride: int = 4
-    width: int = 144
-    heads: int = 2
-    stages: tuple[int, ...] = (2, 6, 36, 4)
-    windows: tuple[int, ...] = (8, 4, 16, 8)
-    global_blocks: tuple[int, ...] = (23, 33, 43)
-    position_grid: int = 7
-    prompt_width: int = 256
-    mask_channels: int = 16
-    decoder_mlp_width: int = 2048
-    decoder_heads: int = 8
-    iou_width: int = 256
+    image_size: Side = 1024
+    patch_stride: Side = 4
+    width: Count = 144
+    heads: Count = 2
+    stages: tuple[Depth, ...] = (2, 6, 36, 4)
+    windows: tuple[Count, ...] = (8, 4, 16, 8)
+    global_blocks: tuple[Natural, ...] = (23, 33, 43)
+    position_grid: Count = 7
+    prompt_width: Count = 256
+    mask_channels: Count = 16
+    decoder_mlp_width: Count = 2048
+    decoder_heads: Count = 8
+    iou_width: Count = 256
 
     @property
     def grid(self) -> int:
