@@ -290,10 +290,11 @@ def _open_checkpoint(folder: Path) -> Any:
     """Put the mutated description into a checkpoint, and read that."""
     import torch
 
+    from rrsis_zoo.files import read_json
     from rrsis_zoo.weights.checkpoints import META, build, read_checkpoint
     from rrsis_zoo.weights.skeleton import without_weights
 
-    said = json.loads((folder / "meta.json").read_text())
+    said = read_json(folder / "meta.json")
     if isinstance(said, dict) and isinstance(said.get("tokenizer"), dict):
         content = bytearray((folder / "tokenizer.bin").read_bytes())
         said["tokenizer"]["model"] = torch.frombuffer(content, dtype=torch.uint8)

@@ -303,7 +303,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         computed = sum(buffer.numel() for buffer in trial.buffers())
         if entries > _ENTRIES or computed > _COMPUTED:
             raise ConfigError(
-                f"{cls.name} with these settings has {max(entries, computed):.1e} entries, more than any file would fill"
+                f"{cls.name} with these settings has {max(entries, computed):.1e} entries, more than any file has"
             )
         return cls(config)
 

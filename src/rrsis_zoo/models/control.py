@@ -39,6 +39,7 @@ from rrsis_zoo.models.base import (
 )
 from rrsis_zoo.models.configuration import Count, Side
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
+from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
@@ -95,6 +96,7 @@ class Control(ReferringSegmenter):
 
     name: ClassVar[str] = "control"
     tokenizer_kind = SigLIPTokenizer
+    segment_only: ClassVar[frozenset[str]] = frozenset({"fused"})
     presets: ClassVar[dict[str, ControlConfig]] = {
         "base": ControlConfig(),
         "tiny": TINY,
@@ -158,7 +160,8 @@ class Control(ReferringSegmenter):
         x, sentence = prompts.aux["fused"], prompts.sparse[:, 0]
         for i, block in enumerate(self.decoder, start=1):
             skip = state.features[f"level{len(self.decoder) - i}"][image_index]
-            x = block(torch.cat([resize(x, (skip.shape[-2], skip.shape[-1])), skip], dim=1), sentence)
+            x = cast(resize(x, (skip.shape[-2], skip.shape[-1])), skip)
+            x = block(torch.cat([x, skip], dim=1), sentence)
         return self.mask(x)
 
     def restore(self, prediction: Prediction) -> list[Tensor]:

@@ -45,6 +45,7 @@ from rrsis_zoo.models.layers.geometry import (
     stretch_smoothly,
 )
 from rrsis_zoo.models.layers.norm import ChannelNorm
+from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rotated import RotatedConv
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
@@ -231,6 +232,7 @@ class EviSAM3(ReferringSegmenter):
 
     name: ClassVar[str] = "evisam3"
     tokenizer_kind: ClassVar[type[Tokenizer]] = PieceTokenizer
+    segment_only: ClassVar[frozenset[str]] = frozenset({"trunk"})
     presets: ClassVar[dict[str, EviSAM3Config]] = {
         "large": EviSAM3Config(),
         "tiny": TINY,
@@ -364,7 +366,8 @@ class EviSAM3(ReferringSegmenter):
         """§9: σ(z) (N, 1, g, g) as SAM 3's dense prompt (N, P, h, w); SAM's own mask encoder is not used."""
         assert prompts.dense is not None
         side = self.config.sam.grid
-        return self.dense_projection(resize(prompts.dense, (side, side))) + self.no_mask_embed.weight[..., None, None]
+        dense = cast(resize(prompts.dense, (side, side)), prompts.dense)
+        return self.dense_projection(dense) + self.no_mask_embed.weight[..., None, None]
 
     # -- §10-11 inference and loss -----------------------------------------------------------------------------------
 
@@ -552,7 +555,7 @@ class PromptGenerator(nn.Module):
         for stage in self.stages:
             H = stage.get_submodule("picture")(H)
             as_picture = H.flatten(2).transpose(1, 2).unsqueeze(1) if self.layout == "published" else H
-            R.append(resize(as_picture, size).permute(0, 2, 3, 1))
+            R.append(cast(resize(as_picture, size), as_picture).permute(0, 2, 3, 1))
         return R
 
     def forward(self, x: Tensor, R: Tensor, block: int) -> Tensor:

@@ -46,6 +46,7 @@ from rrsis_zoo.models.base import (
 from rrsis_zoo.models.configuration import Count, Natural, Share, check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
+from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.losses import (
     IGNORED,
     Gather,
@@ -299,7 +300,7 @@ class RSRefSeg2(ReferringSegmenter):
     def siglip_input(self, image: Tensor) -> Tensor:
         """§3: normalise first, then shrink, without anti-aliasing; (M, 3, S, S) -> (M, 3, 512, 512)."""
         side = self.config.siglip.image_size
-        return resize(normalise(image, siglip.PIXEL_MEAN, siglip.PIXEL_STD), (side, side))
+        return cast(resize(normalise(image, siglip.PIXEL_MEAN, siglip.PIXEL_STD), (side, side)), image)
 
     # -- §5 localise -------------------------------------------------------------------------------------------------
 
@@ -340,7 +341,9 @@ class RSRefSeg2(ReferringSegmenter):
     def decode(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Decoded:
         """§6.4-5: the mask decoder with one prompt set an image."""
         n, features = len(image_index), {k: v[image_index] for k, v in state.features.items() if k != "siglip"}
-        dense = self.sam.no_mask(n) if prompts.dense is None else self.sam.encode_mask(prompts.dense)
+        dense = (
+            self.sam.no_mask(n) if prompts.dense is None else self.sam.encode_mask(cast(prompts.dense, features["sam"]))
+        )
         if isinstance(self.sam, SAM2):
             pyramid = Pyramid(features["sam"], features["sam_s1"], features["sam_s0"])
             masks, iou, _, object_score = self.sam.decode(pyramid, prompts.sparse, dense)

@@ -34,6 +34,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
+from rrsis_zoo.models.layers.precision import cast, fourier_code
 
 T = TypeVar("T")
 
@@ -187,7 +188,8 @@ class SAM2(nn.Module):
 
     def code(self) -> Tensor:
         """Return the Fourier position code of the image embedding, (1, D, g, g)."""
-        return self.sam_prompt_encoder.get_dense_pe()
+        encoder = self.sam_prompt_encoder
+        return fourier_code(encoder.pe_layer, encoder.image_embedding_size).unsqueeze(0)
 
     def encode_mask(self, mask: Tensor) -> Tensor:
         """Turn mask prompts (N, 1, 4g, 4g) into dense embeddings (N, D, g, g)."""
@@ -432,4 +434,4 @@ class Neck(FpnNeck):
     def forward(self, xs: list[Tensor]) -> list[Tensor]:  # type: ignore[override]
         """Bring four maps to width D; the coarsest is added to the one before it and then dropped."""
         level0, level1, level2, level3 = (conv(x) for conv, x in zip(reversed(self.convs), xs, strict=True))
-        return [level0, level1, level2 + F.interpolate(level3.float(), scale_factor=2.0, mode="nearest")]
+        return [level0, level1, level2 + cast(F.interpolate(level3.float(), scale_factor=2.0, mode="nearest"), level2)]

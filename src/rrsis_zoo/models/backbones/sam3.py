@@ -31,6 +31,7 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMa
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Count, Depth, Natural, Share, Side
+from rrsis_zoo.models.layers.precision import fourier_code
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)
@@ -128,7 +129,7 @@ class SAM3(nn.Module):
     def code(self) -> Tensor:
         """Return the Fourier position code of the trunk's grid, (1, D, g, g), (x, y) at cell centres."""
         g = self.config.grid
-        return self.position_code((g, g)).unsqueeze(0)
+        return fourier_code(self.position_code, (g, g)).unsqueeze(0)
 
 
 class SAM3Trunk(nn.Module):
