@@ -19,7 +19,7 @@ from rrsis_zoo.models.rsrefseg import RSRefSeg
 from rrsis_zoo.registry import card, list_models
 from rrsis_zoo.weights.checkpoints import META, meta, weights_hash
 from rrsis_zoo.weights.folders import is_folder
-from rrsis_zoo.weights.loading import find_whole, find_weights, load_model, load_weights
+from rrsis_zoo.weights.loading import find_weights, find_whole, load_model, load_weights
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 

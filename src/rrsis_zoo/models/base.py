@@ -299,7 +299,8 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         except ConfigError:
             raise
         except Exception as error:  # a layer's own complaint, of whatever kind
-            raise ConfigError(f"{cls.name} cannot be built with these settings: {error}") from error
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ConfigError(f"{cls.name} cannot be built with these settings: {why}") from error
         computed = sum(buffer.numel() for buffer in trial.buffers())
         if entries > _ENTRIES or computed > _COMPUTED:
             raise ConfigError(

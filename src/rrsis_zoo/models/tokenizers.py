@@ -285,7 +285,7 @@ def _no_panic(message: str) -> Iterator[None]:
         yield
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise ConfigError(f"{message}: {error}") from error
+            raise ConfigError(f"{message}: {' '.join(str(error).split())[:200]}") from error
         raise
 
 
