@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rrsis_zoo.errors import MissingWeightsError, RRSISError, WeightsMismatchError
+from rrsis_zoo.errors import MissingWeightsError, OutputError, RRSISError, WeightsMismatchError
 from rrsis_zoo.files import cannot_write, make_folder, read_bytes, read_json, write_bytes, write_json, write_text
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.schema import checked
@@ -103,12 +103,18 @@ def _staged(folder: Path) -> Iterator[Path]:
     try:
         make_folder(place)
         yield place
+        for path in place.iterdir():
+            with cannot_write(folder / path.name):
+                if (folder / path.name).is_dir():
+                    raise IsADirectoryError(None, "it is a folder")
         for path in sorted(place.iterdir(), key=lambda path: path.name == CONFIG):
             with cannot_write(folder / path.name):
                 os.replace(path, folder / path.name)
-    except BaseException:
+    except BaseException as error:
         if new:
             shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OutputError):
+            raise OutputError(str(error).replace(str(place), str(folder))) from error
         raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
