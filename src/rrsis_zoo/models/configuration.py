@@ -98,7 +98,7 @@ def _fitting(kind: type, name: str, value: Any, where: str) -> Any:
         return value
     hint = get_type_hints(kind)[name]
     if get_origin(hint) is Literal:
-        if value not in get_args(hint):
+        if value not in get_args(hint) and not hasattr(kind, "__post_init__"):  # such a one says it itself
             raise unknown_name(f"choice for {where}", str(value), get_args(hint))
         return value
     if isinstance(value, tuple) and len(value) > _ITEMS:

@@ -43,7 +43,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
-from rrsis_zoo.models.configuration import Count, Natural, Share, check_choices
+from rrsis_zoo.models.configuration import Count, Share, check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
 from rrsis_zoo.models.layers.precision import cast
@@ -66,6 +66,9 @@ VISION_LORA = (
     r"head\.(attention\.out_proj|mlp\.fc[12])|encoder\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 )
 TEXT_LORA = r"head|encoder\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
+
+
+_LARGEST_SIDE = 2**12
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class LossConfig:
     mil: float = 0.0
     mil_text: Literal["sentence", "queries"] = "queries"
     map: Literal["original", "refined"] = "original"
-    side: Natural = 0
+    side: int = 0
     padding: Literal["published", "ignored"] = "published"
     heatmap: float = 0.0
 
@@ -112,8 +115,11 @@ class LossConfig:
             ConfigError: see there, or a negative side.
         """
         check_choices(self, "loss")
-        if self.side < 0:
-            raise ConfigError(f"loss.side must be at least 1, or 0 for the features' own grid, got {self.side}")
+        if not 0 <= self.side <= _LARGEST_SIDE:
+            raise ConfigError(
+                f"loss.side must be at least 1, or 0 for the features' own grid, and at most {_LARGEST_SIDE}, "
+                f"got {self.side}"
+            )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ WRAPPERS = ("state_dict", "module", "model")
 _SAFETENSORS_HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 _LFS_POINTER = b"version https://git-lfs"
 _NESTED = 4  # state dicts in state dicts that are unpacked
-_FREE = 2**20  # bytes that a tensor may claim beyond what the file has for it: expanded ones, such as positions
+_EXPANDED = 2**31  # bytes that a tensor may claim beyond what the file has for it; our largest one has 1.2e9
 
 
 def weight_file(path: Path | str) -> Path:
@@ -198,7 +198,7 @@ def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         kind = "quantised" if tensor.is_quantized else tensor.layout if tensor.device.type == "cpu" else tensor.device
         raise WeightsMismatchError(f"{path}: {name} is no plain tensor ({kind}): save it as one")
-    if tensor.numel() * tensor.element_size() > max(_FREE, tensor.untyped_storage().nbytes()):
+    if tensor.numel() * tensor.element_size() > max(_EXPANDED, tensor.untyped_storage().nbytes()):
         raise WeightsMismatchError(f"{path}: {name} has the shape {tuple(tensor.shape)}, more than the file has values")
     return tensor.detach()
 
