@@ -44,6 +44,10 @@ setup: $(READY) ## make .venv with the exact versions of constraints.txt
 test: $(READY) ## run the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(READY) ## a million mutated inputs for all readers of files (about an hour on 2 cores)
+	RRSIS_ZOO_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz -n $(JOBS) --timeout 0 -rA $(ARGS)
+
 .PHONY: benchmark
 benchmark: $(READY) ## train and compare miniatures, two seeds each; tables and report (23 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)

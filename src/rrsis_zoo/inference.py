@@ -16,9 +16,9 @@ from torch import Tensor
 
 from rrsis_zoo.data.dataset import as_tensor
 from rrsis_zoo.data.pixels import read_rgb, to_array
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.files import expanded
-from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.base import Prediction, ReferringSegmenter
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
 
     Example:
         >>> import rrsis_zoo
-        >>> model = rrsis_zoo.load_model("control", preset="tiny")  # random weights, nothing is downloaded
+        >>> model = rrsis_zoo.load_model("control", preset="tiny", weights="none")  # random weights
         >>> model.fit_tokenizer(["the ship", "the pier"])
         >>> result = segment(model, np.zeros((90, 120, 3), np.uint8), ["the ship", "the pier"])
         >>> result.masks.shape, result.masks.dtype, result.heatmaps.shape
@@ -56,6 +56,7 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
     Raises:
         ConfigError: an image of another kind, or no sentence.
         DataFormatError: a file that cannot be read.
+        WeightsMismatchError: weights that are not finite, or an answer that is not.
     """
     expressions = [texts] if isinstance(texts, str) else list(texts)
     if not expressions:
@@ -63,14 +64,45 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
     if cut := model.cut(expressions):
         warnings.warn(cut, stacklevel=3)  # past the wrapper of inference_mode
     model.eval()
-    state = model.encode_image([as_rgb(image)])
-    index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
-    prediction = model.refer(state, model.tokenize(expressions, "independent"), index)
-    logits = torch.stack(model.restore(prediction)).float()
-    return Segmentation(
-        masks=(logits > 0).cpu().numpy(),
-        probabilities=logits.sigmoid().cpu().numpy(),
-        heatmaps=prediction.prompts.heatmap[:, 0].float().cpu().numpy(),
+    pixels = as_rgb(image)
+    state = model.encode_image([pixels])
+    n, (height, width) = len(expressions), pixels.shape[-2:]
+    masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
+    heatmaps: list[NDArray[np.float32]] = []
+    index = torch.zeros(n, dtype=torch.int64, device=model.device)
+    # one map of the image's size beside the answer: more would be gigabytes for a large scene
+    for part in model.refer_in_groups(state, model.tokenize(expressions, "independent"), index):
+        _check_finite(model, part)
+        for i, logits in enumerate(model.restore_each(part), start=len(heatmaps)):
+            _copy(masks[i], logits > 0)
+            _copy(probabilities[i], logits.float().sigmoid_())
+        heatmaps += list(part.prompts.heatmap[:, 0].float().cpu().numpy())
+    return Segmentation(masks, probabilities, np.stack(heatmaps))
+
+
+def _copy(place: NDArray[Any], values: Tensor) -> None:
+    torch.from_numpy(place).copy_(values)
+
+
+def _check_finite(model: ReferringSegmenter, part: Prediction) -> None:
+    """Refuse an answer that is no number.
+
+    Raises:
+        WeightsMismatchError: see there.
+    """
+    if part.mask_logits.isfinite().all() and part.prompts.heatmap.isfinite().all():
+        return
+    spoiled = [name for name, p in model.state_dict().items() if p.is_floating_point() and not p.isfinite().all()]
+    if spoiled:
+        more = f" and {len(spoiled) - 3} more" if len(spoiled) > 3 else ""
+        raise WeightsMismatchError(
+            f"the weights of this {model.name} are not finite: {', '.join(spoiled[:3])}{more}; use a checkpoint from "
+            "before the training failed"
+        )
+    kind = str(model.dtype).removeprefix("torch.")
+    raise WeightsMismatchError(
+        f"this {model.name} answers with infinities or NaN in {kind}, though its weights are finite: "
+        + ("use model.float() or model.bfloat16()" if kind == "float16" else "they are no trained weights")
     )
 
 

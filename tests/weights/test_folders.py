@@ -19,7 +19,7 @@ from rrsis_zoo.models.rsrefseg import RSRefSeg
 from rrsis_zoo.registry import card, list_models
 from rrsis_zoo.weights.checkpoints import META, meta, weights_hash
 from rrsis_zoo.weights.folders import is_folder
-from rrsis_zoo.weights.loading import find_weights, load_model, load_weights
+from rrsis_zoo.weights.loading import find_weights, find_whole, load_model, load_weights
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
@@ -190,7 +190,7 @@ def test_wrong_classes_and_settings(folder, tmp_path):
     with pytest.raises(ConfigError, match="known: b, l, mini, tiny"):
         load_model("rsrefseg", preset="tyni")
     with pytest.raises(ConfigError, match="got 'none'"):
-        load_model("rsrefseg", weights="none")
+        find_whole("none", "rsrefseg")
     with pytest.raises(MissingWeightsError, match="nowhere"):
         load_model("rsrefseg", weights=f"local:{tmp_path / 'nowhere'}")
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")

@@ -12,7 +12,7 @@ Sizes are (height, width) in pixels throughout.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError, unknown_name
-from rrsis_zoo.models.configuration import change
+from rrsis_zoo.models.configuration import change, from_plain
 from rrsis_zoo.models.hub import HubModel
 
 TextMode = Literal["published", "independent"]
@@ -33,6 +33,10 @@ an expression's result depends on its batch mates. ``independent``: each is read
 
 Views = dict[str, Tensor]
 """A method's own inputs made from the native images; the first axis of every tensor is M."""
+
+
+_ENTRIES, _COMPUTED = 10**10, 10**8
+"""Entries of all tensors and of buffers that a configuration may ask for; the largest preset has 1.4e9 and 8e4."""
 
 
 @dataclass
@@ -99,6 +103,10 @@ class Tokens:
     ids: Tensor
     length: Tensor
 
+    def __getitem__(self, rows: slice) -> Tokens:
+        """Return the tokens of some of the N expressions, padded as they are."""
+        return Tokens(self.ids[rows], self.length[rows])
+
     def to(self, device: torch.device | str) -> Tokens:
         """Return a copy on the device."""
         return Tokens(self.ids.to(device), self.length.to(device))
@@ -153,6 +161,22 @@ class Prompts:
 
         return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
 
+    @staticmethod
+    def joined(parts: Sequence[Prompts], without: frozenset[str] = frozenset()) -> Prompts:
+        """Return the prompts of several groups of expressions, one behind the other.
+
+        Args:
+            parts: at least one.
+            without: names in ``aux`` that are left out.
+        """
+
+        def join(values: Sequence[Any]) -> Any:
+            if isinstance(values[0], dict):
+                return {name: join([v[name] for v in values]) for name in values[0] if name not in without}
+            return None if values[0] is None else torch.cat(list(values))
+
+        return Prompts(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prompts)})
+
 
 @dataclass
 class Prediction:
@@ -169,6 +193,13 @@ class Prediction:
     prompts: Prompts
     state: ImageState
     image_index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.image_index)
+
+    def __getitem__(self, rows: slice) -> Prediction:
+        """Return the answer for some of the N expressions; what is known of the images is shared."""
+        return Prediction(self.mask_logits[rows], self.prompts[rows], self.state, self.image_index[rows])
 
 
 class Tokenizer(Protocol):
@@ -226,13 +257,16 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         evaluation_settings: fields of the configuration that change nothing but the evaluation; a checkpoint may be
             tested with others than it was trained with.
         config: this model's configuration.
-        max_expressions: how many expressions ``segment`` takes at once in evaluation; None for all.
+        segment_only: names in ``Prompts.aux`` that nothing but ``segment`` reads; they are not kept where expressions
+            are answered in groups.
+        max_expressions: how many expressions are localised, segmented and restored at once in evaluation; None for all.
     """
 
     name: ClassVar[str]
     presets: ClassVar[dict[str, Any]]
     tokenizer_kind: ClassVar[type[Tokenizer]]
     evaluation_settings: ClassVar[frozenset[str]] = frozenset()
+    segment_only: ClassVar[frozenset[str]] = frozenset()
     config: Any
     _tokenizer: Tokenizer | None = None
     max_expressions: int | None = None
@@ -252,7 +286,37 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """
         if preset not in cls.presets:
             raise unknown_name(f"preset of {cls.name}", preset, cls.presets)
-        return cls(change(cls.presets[preset], changes, cls.name))
+        config = change(cls.presets[preset], changes, cls.name)
+        return cls._built(config) if changes else cls(config)
+
+    @classmethod
+    def from_description(cls, plain: Mapping[str, Any]) -> Self:
+        """Build the model of a configuration that a file holds (`rrsis_zoo.models.configuration.to_plain`).
+
+        Raises:
+            ConfigError: unknown settings, values that cannot be, or that do not go together, or a model that is larger
+                than any file could fill.
+        """
+        return cls._built(from_plain(type(next(iter(cls.presets.values()))), plain))
+
+    @classmethod
+    def _built(cls, config: Any) -> Self:
+        """Build, after an attempt without memory: what fails, and what is too large, does so there."""
+        try:
+            with torch.device("meta"):
+                trial = cls(config)
+            entries = sum(tensor.numel() for tensor in trial.state_dict().values())
+        except ConfigError:
+            raise
+        except Exception as error:  # a layer's own complaint, of whatever kind
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ConfigError(f"{cls.name} cannot be built with these settings: {why}") from error
+        computed = sum(buffer.numel() for buffer in trial.buffers())
+        if entries > _ENTRIES or computed > _COMPUTED:
+            raise ConfigError(
+                f"{cls.name} with these settings has {max(entries, computed):.1e} entries, more than any file has"
+            )
+        return cls(config)
 
     # -- tokenizer ---------------------------------------------------------------------------------------------------
 
@@ -277,6 +341,9 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         pieces, rows = tokenizer.vocabulary_size, self.text_limits[0]
         if pieces > rows:
             raise ConfigError(f"the tokenizer has {pieces} pieces, the token table of {self.name} {rows} rows")
+        longest = self.text_limits[1]
+        if (read := getattr(tokenizer, "max_length", longest)) > longest:
+            raise ConfigError(f"the tokenizer gives up to {read} tokens, {self.name} reads {longest} at most")
         self._tokenizer = tokenizer
 
     @property
@@ -297,7 +364,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         return self.tokenizer.state()
 
     def load_tokenizer_state(self, state: dict[str, Any]) -> None:
-        """Set the tokenizer from ``tokenizer_state``."""
+        """Set the tokenizer from ``tokenizer_state``.
+
+        Raises:
+            ConfigError: no state of a tokenizer of this kind, or one that does not fit the model.
+        """
         self.tokenizer = self.tokenizer_kind.from_state(state)
 
     def tokenize(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
@@ -340,20 +411,41 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """Turn the prompts into (N, 1, h, w) log-odds."""
 
     def encode_image(self, images: Sequence[Tensor]) -> ImageState:
-        """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i)."""
+        """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i).
+
+        The views are given in the number type of the parameters (``model.half()`` and its like).
+        """
         sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.int64).reshape(-1, 2)
-        return self.encode(self.prepare(images), sizes)
+        views = {name: view.to(self.dtype) for name, view in self.prepare(images).items()}
+        return self.encode(views, sizes)
 
     def refer(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prediction:
-        """Localise and segment N expressions on images that are encoded already."""
-        prompts = self.localise(state, tokens, image_index)
+        """Localise and segment N expressions on images that are encoded already.
+
+        In evaluation at most ``max_expressions`` at once; the answer for all of them is held.
+        """
+        parts = list(self.refer_in_groups(state, tokens, image_index))
+        if len(parts) == 1:
+            return parts[0]
+        prompts = Prompts.joined([part.prompts for part in parts])
+        return Prediction(torch.cat([part.mask_logits for part in parts]), prompts, state, image_index)
+
+    def refer_in_groups(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Iterator[Prediction]:
+        """Yield the answers for ``max_expressions`` expressions after the other; for all at once in training.
+
+        A group's answer is that of the whole: its tokens stay padded to the longest of all N.
+        """
         n, step = len(image_index), self.max_expressions
         if self.training or step is None or n <= step:
-            logits = self.segment(state, prompts, image_index)
-        else:
-            rows = [slice(i, i + step) for i in range(0, n, step)]
-            logits = torch.cat([self.segment(state, prompts[r], image_index[r]) for r in rows])
-        return Prediction(logits, prompts, state, image_index)
+            prompts = self.localise(state, tokens, image_index)
+            yield Prediction(self.segment(state, prompts, image_index), prompts, state, image_index)
+            return
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            index = image_index[rows]
+            prompts = self.localise(state, tokens[rows], index)
+            logits = self.segment(state, prompts, index)
+            yield Prediction(logits, Prompts.joined([prompts], without=self.segment_only), state, index)
 
     def forward(self, batch: Batch, text_mode: TextMode = "independent") -> Prediction:
         """Answer every expression of the batch.
@@ -368,6 +460,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     @abstractmethod
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """Bring the log-odds back to native size by the method's own steps: N tensors (H_i, W_i)."""
+
+    def restore_each(self, prediction: Prediction) -> Iterator[Tensor]:
+        """Yield what ``restore`` returns, one expression at a time: N maps of native size may be gigabytes."""
+        for i in range(len(prediction)):
+            yield self.restore(prediction[i : i + 1])[0]
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -423,6 +520,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def device(self) -> torch.device:
         """Device of the first parameter."""
         return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the first floating parameter."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,32 @@
-"""Configurations: frozen dataclasses of plain values, possibly nested; changed, written and read here."""
+"""Configurations: frozen dataclasses of plain values, possibly nested; changed, written and read here.
+
+The type of a field says what its value may be: `Count`, `Side` and the others below.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from rrsis_zoo.errors import ConfigError, unknown_name
 
 C = TypeVar("C")
+
+Count = Annotated[int, Field(ge=1, le=2**20)]
+"""Channels, heads, cells, rows of a table."""
+Natural = Annotated[int, Field(ge=0, le=2**20)]
+"""A number that may be 0."""
+Side = Annotated[int, Field(ge=1, le=2**14)]
+"""Side of an image or patch in pixels."""
+Depth = Annotated[int, Field(ge=0, le=256)]
+"""Layers, one behind the other."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+_ITEMS = 256  # of a list in a configuration
 
 
 def change(config: C, changes: Mapping[str, Any], where: str) -> C:
@@ -20,7 +38,7 @@ def change(config: C, changes: Mapping[str, Any], where: str) -> C:
         where: what is configured, as an error says it.
 
     Raises:
-        ConfigError: unknown field, or a value of another kind than the present one.
+        ConfigError: unknown field, or a value of another kind than the present one or out of range.
 
     Example:
         >>> from rrsis_zoo.models.control import TINY
@@ -36,7 +54,7 @@ def change(config: C, changes: Mapping[str, Any], where: str) -> C:
         if is_dataclass(present) and isinstance(value, Mapping):
             new[name] = change(present, value, f"{where}.{name}")
         else:
-            new[name] = _like(present, value, f"{where}.{name}")
+            new[name] = _fitting(type(config), name, _like(present, value, f"{where}.{name}"), f"{where}.{name}")
     return replace(config, **new)  # type: ignore[type-var]
 
 
@@ -62,8 +80,36 @@ def _like(present: Any, value: Any, where: str) -> Any:
     if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(present):
-        raise ConfigError(f"{where} must be like {present!r} ({type(present).__name__}), got {value!r}")
+        given = repr(value)
+        given = given if len(given) <= 60 else f"{given[:57]}…"
+        raise ConfigError(f"{where} must be like {present!r} ({type(present).__name__}), got {given}")
     return value
+
+
+@cache
+def _adapter(kind: type, name: str) -> TypeAdapter[Any]:
+    hint = get_type_hints(kind, include_extras=True)[name]
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def _fitting(kind: type, name: str, value: Any, where: str) -> Any:
+    """Return a value that is as its field's type says."""
+    if is_dataclass(value):
+        return value
+    hint = get_type_hints(kind)[name]
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint) and not hasattr(kind, "__post_init__"):  # such a one says it itself
+            raise unknown_name(f"choice for {where}", str(value), get_args(hint))
+        return value
+    if isinstance(value, tuple) and len(value) > _ITEMS:
+        raise ConfigError(f"{where} has {len(value)} items; {_ITEMS} are the most")
+    try:
+        return _adapter(kind, name).validate_python(value, strict=True)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = "".join(f"[{i}]" for i in fault["loc"] if isinstance(i, int))
+        message = fault["msg"].removeprefix("Input ").removeprefix("Value error, ")
+        raise ConfigError(f"{where}{place} {message}, got {str(fault['input'])[:60]!r}") from error
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -77,6 +123,6 @@ def from_plain(kind: type[C], plain: Mapping[str, Any]) -> C:
     """Return the configuration that ``to_plain`` wrote; settings that were added since keep their defaults.
 
     Raises:
-        ConfigError: it holds a setting that this version does not know.
+        ConfigError: it holds a setting that this version does not know, or a value that cannot be.
     """
     return change(kind(), plain, kind.__name__)

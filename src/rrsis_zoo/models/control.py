@@ -37,7 +37,9 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import Count, Side
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
+from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
@@ -60,12 +62,12 @@ class ControlConfig:
     """
 
     backbone: str = "resnet34"
-    channels: tuple[int, ...] = ()
-    image_size: int = 480
-    widths: tuple[int, ...] = (48, 64, 96, 128, 256)
-    sentence_width: int = 256
-    vocabulary: int = 4096
-    max_length: int = 64
+    channels: tuple[Count, ...] = ()
+    image_size: Side = 480
+    widths: tuple[Count, ...] = (48, 64, 96, 128, 256)
+    sentence_width: Count = 256
+    vocabulary: Count = 4096
+    max_length: Count = 64
     bce_weight: float = 2.0
     dice_weight: float = 2.0
     heatmap_weight: float = 2.0
@@ -94,6 +96,7 @@ class Control(ReferringSegmenter):
 
     name: ClassVar[str] = "control"
     tokenizer_kind = SigLIPTokenizer
+    segment_only: ClassVar[frozenset[str]] = frozenset({"fused"})
     presets: ClassVar[dict[str, ControlConfig]] = {
         "base": ControlConfig(),
         "tiny": TINY,
@@ -157,7 +160,8 @@ class Control(ReferringSegmenter):
         x, sentence = prompts.aux["fused"], prompts.sparse[:, 0]
         for i, block in enumerate(self.decoder, start=1):
             skip = state.features[f"level{len(self.decoder) - i}"][image_index]
-            x = block(torch.cat([resize(x, (skip.shape[-2], skip.shape[-1])), skip], dim=1), sentence)
+            x = cast(resize(x, (skip.shape[-2], skip.shape[-1])), skip)
+            x = block(torch.cat([x, skip], dim=1), sentence)
         return self.mask(x)
 
     def restore(self, prediction: Prediction) -> list[Tensor]:

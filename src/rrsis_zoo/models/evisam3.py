@@ -35,6 +35,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import Count, Natural, Share
 from rrsis_zoo.models.layers.geometry import (
     normalise,
     resize,
@@ -44,6 +45,7 @@ from rrsis_zoo.models.layers.geometry import (
     stretch_smoothly,
 )
 from rrsis_zoo.models.layers.norm import ChannelNorm
+from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rotated import RotatedConv
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
@@ -103,26 +105,26 @@ class EviSAM3Config:
 
     sam: SAM3Config = field(default_factory=SAM3Config)
     union: BEiT3Config = field(default_factory=BEiT3Config)
-    text_length: int = 64
+    text_length: Count = 64
     text_ids: TextIds = "published"
     padding: Padding = "published"
-    prior_heads: int = 8
+    prior_heads: Count = 8
     adapter_ratio: float = 0.25
-    adapter_heads: int = 4
-    evidence_tokens: int = 8
-    evidence_heads: int = 4
-    momentum: float = 0.6
-    pool: int = 8
-    text_step: float = 0.2
+    adapter_heads: Count = 4
+    evidence_tokens: Count = 8
+    evidence_heads: Count = 4
+    momentum: Share = 0.6
+    pool: Count = 8
+    text_step: Share = 0.2
     mlp_step: float = 0.5
-    high_pass: float = 0.25
+    high_pass: Share = 0.25
     high_pass_layout: HighPassLayout = "published"
-    generator_ratio: int = 32
-    extra_tokens: int = 1
+    generator_ratio: Count = 32
+    extra_tokens: Natural = 1
     temperature: float = 1.5
-    groups: int = 32
+    groups: Count = 32
     max_angle: float = 40.0
-    router_dropout: float = 0.2
+    router_dropout: Share = 0.2
     expert_start: ExpertStart = "published"
     balance_weight: float = 0.0
     prior: float = 0.0
@@ -230,6 +232,7 @@ class EviSAM3(ReferringSegmenter):
 
     name: ClassVar[str] = "evisam3"
     tokenizer_kind: ClassVar[type[Tokenizer]] = PieceTokenizer
+    segment_only: ClassVar[frozenset[str]] = frozenset({"trunk"})
     presets: ClassVar[dict[str, EviSAM3Config]] = {
         "large": EviSAM3Config(),
         "tiny": TINY,
@@ -363,7 +366,8 @@ class EviSAM3(ReferringSegmenter):
         """§9: σ(z) (N, 1, g, g) as SAM 3's dense prompt (N, P, h, w); SAM's own mask encoder is not used."""
         assert prompts.dense is not None
         side = self.config.sam.grid
-        return self.dense_projection(resize(prompts.dense, (side, side))) + self.no_mask_embed.weight[..., None, None]
+        dense = cast(resize(prompts.dense, (side, side)), prompts.dense)
+        return self.dense_projection(dense) + self.no_mask_embed.weight[..., None, None]
 
     # -- §10-11 inference and loss -----------------------------------------------------------------------------------
 
@@ -551,7 +555,7 @@ class PromptGenerator(nn.Module):
         for stage in self.stages:
             H = stage.get_submodule("picture")(H)
             as_picture = H.flatten(2).transpose(1, 2).unsqueeze(1) if self.layout == "published" else H
-            R.append(resize(as_picture, size).permute(0, 2, 3, 1))
+            R.append(cast(resize(as_picture, size), as_picture).permute(0, 2, 3, 1))
         return R
 
     def forward(self, x: Tensor, R: Tensor, block: int) -> Tensor:

@@ -54,60 +54,66 @@ class HubModel(
             WeightsMismatchError: a folder of another kind, or one that is damaged.
             ConfigError: the folder holds another method than this class.
         """
-        try:
-            return super().from_pretrained(
-                pretrained_model_name_or_path,
-                force_download=force_download,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                revision=revision,
-            )
-        except (LocalEntryNotFoundError, HFValidationError) as error:
-            name = pretrained_model_name_or_path
-            raise MissingWeightsError(
-                f"{name} is no folder, and not in the local cache: https://huggingface.co/{name}; "
-                f"fetch it with: hf download {name}, or give local_files_only=False"
-            ) from error
-
-    @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **_read_by_the_mixin: Any,
-    ) -> Self:
         from rrsis_zoo.weights.folders import FILES, read_folder
+        from rrsis_zoo.weights.sources import no_url
 
-        folder = Path(model_id)
+        no_url(str(pretrained_model_name_or_path))
+        folder, name = Path(pretrained_model_name_or_path).expanduser(), str(pretrained_model_name_or_path)
         if not folder.is_dir():
-            folder = Path(
-                snapshot_download(
-                    model_id,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
-                    allow_patterns=list(FILES),
+            try:
+                folder = Path(
+                    snapshot_download(
+                        name,
+                        revision=revision,
+                        cache_dir=cache_dir,
+                        force_download=force_download,
+                        local_files_only=local_files_only,
+                        token=token,
+                        allow_patterns=list(FILES),
+                    )
                 )
-            )
+            except (LocalEntryNotFoundError, HFValidationError) as error:
+                raise MissingWeightsError(
+                    f"{name} is no folder, and not in the local cache: https://huggingface.co/{name}; "
+                    f"fetch it with: hf download {name}, or give local_files_only=False"
+                ) from error
         model = read_folder(folder)
         if not isinstance(model, cls):
-            raise ConfigError(f"{model_id} holds {type(model).__name__}, not {cls.__name__}")
+            raise ConfigError(f"{name} holds {type(model).__name__}, not {cls.__name__}")
         return model
 
-    def _save_pretrained(self, save_directory: Path) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        config: Any = None,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Write the model as a folder; a card that is there already is left as it is.
+
+        Args:
+            save_directory: folder to write to; it is made.
+            repo_id: repository to upload to; by default named as the folder.
+            push_to_hub: whether to upload it.
+            config, model_card_kwargs: huggingface_hub's, not used.
+            **push_to_hub_kwargs: as huggingface_hub's ``push_to_hub`` has them.
+
+        Returns:
+            Address of the upload; None without one.
+
+        Raises:
+            OutputError: a file cannot be written; what was there before is as it was.
+        """
         from rrsis_zoo.models.base import ReferringSegmenter
-        from rrsis_zoo.weights.folders import write_model
+        from rrsis_zoo.weights.folders import CARD, write_model
 
         assert isinstance(self, ReferringSegmenter)
-        write_model(self, save_directory)
+        folder = Path(save_directory)
+        write_model(self, folder, None if (folder / CARD).exists() else str(self.generate_model_card()))
+        return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return the card of this model: method, licences, provenance, published results, how to use it."""

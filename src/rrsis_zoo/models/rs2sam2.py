@@ -39,6 +39,7 @@ from rrsis_zoo.models.base import (
     check_images,
 )
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch_mask_centred, stretch_smoothly
+from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
 
 CE_WEIGHTS = (0.9, 1.1)  # of background and foreground, from RMSIN's program; not in the paper
@@ -208,7 +209,9 @@ class RS2SAM2(ReferringSegmenter):
             "w": self.boundary_head(words[:, 0]).squeeze(-1),
             "pads": torch.arange(tokens.ids.shape[1], device=hidden.device) >= tokens.length[:, None],
         }
-        return Prompts(self.sparse_head(E.cls), resize(pseudo_mask, (side, side)), pseudo_mask, words, aux)
+        return Prompts(
+            self.sparse_head(E.cls), cast(resize(pseudo_mask, (side, side)), pseudo_mask), pseudo_mask, words, aux
+        )
 
     # -- SAM 2 with text ---------------------------------------------------------------------------------------------
 

@@ -31,8 +31,10 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import Depth
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora
+from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.losses import binary_cross_entropy, squared_dice
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
@@ -62,7 +64,7 @@ class RSRefSegConfig:
 
     sam: SAMConfig = field(default_factory=SAMConfig)
     siglip: SigLIPConfig = field(default_factory=SigLIPConfig)
-    down_spatial_times: int = 2
+    down_spatial_times: Depth = 2
     dense_prompt: bool = True
     adapt: Literal["lora", "full"] = "lora"
     sam_lora: LoRA = SAM_LORA
@@ -199,7 +201,7 @@ class RSRefSeg(ReferringSegmenter):
     def siglip_input(self, image: Tensor) -> Tensor:
         """§3.2: normalise first, then shrink, without anti-aliasing; (M, 3, S, S) -> (M, 3, 384, 384)."""
         side = self.config.siglip.image_size
-        return resize(normalise(image, siglip.PIXEL_MEAN, siglip.PIXEL_STD), (side, side))
+        return cast(resize(normalise(image, siglip.PIXEL_MEAN, siglip.PIXEL_STD), (side, side)), image)
 
     # -- §4 forward --------------------------------------------------------------------------------------------------
 
@@ -217,7 +219,7 @@ class RSRefSeg(ReferringSegmenter):
     def dense_prompt(self, similarity: Tensor) -> Tensor | None:
         """§4.4: A_g (N, 1, h, w) before the sigmoid, enlarged to SAM's mask prompt (N, 1, 4g, 4g); None if off."""
         side = 4 * self.config.sam.grid
-        return resize(similarity, (side, side)) if self.config.dense_prompt else None
+        return cast(resize(similarity, (side, side)), similarity) if self.config.dense_prompt else None
 
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
         """§4.4-4.6: SAM's decoder with one prompt set an image; the first mask token's (N, 1, 4g, 4g)."""

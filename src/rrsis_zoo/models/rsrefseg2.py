@@ -43,9 +43,10 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
-from rrsis_zoo.models.configuration import check_choices
+from rrsis_zoo.models.configuration import Count, Share, check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
+from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.losses import (
     IGNORED,
     Gather,
@@ -65,6 +66,9 @@ VISION_LORA = (
     r"head\.(attention\.out_proj|mlp\.fc[12])|encoder\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 )
 TEXT_LORA = r"head|encoder\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)"
+
+
+_LARGEST_SIDE = 2**12
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,11 @@ class LossConfig:
             ConfigError: see there, or a negative side.
         """
         check_choices(self, "loss")
-        if self.side < 0:
-            raise ConfigError(f"loss.side must be at least 1, or 0 for the features' own grid, got {self.side}")
+        if not 0 <= self.side <= _LARGEST_SIDE:
+            raise ConfigError(
+                f"loss.side must be at least 1, or 0 for the features' own grid, and at most {_LARGEST_SIDE}, "
+                f"got {self.side}"
+            )
 
 
 @dataclass(frozen=True)
@@ -140,9 +147,9 @@ class RSRefSeg2Config:
     loss: LossConfig = field(default_factory=LossConfig)
     stability_fallback: bool = False
     adapt: Literal["lora", "full"] = "lora"
-    lora_rank: int = 16
-    lora_alpha: int = 16
-    lora_dropout: float = 0.0
+    lora_rank: Count = 16
+    lora_alpha: Count = 16
+    lora_dropout: Share = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what does not go together.
@@ -299,7 +306,7 @@ class RSRefSeg2(ReferringSegmenter):
     def siglip_input(self, image: Tensor) -> Tensor:
         """§3: normalise first, then shrink, without anti-aliasing; (M, 3, S, S) -> (M, 3, 512, 512)."""
         side = self.config.siglip.image_size
-        return resize(normalise(image, siglip.PIXEL_MEAN, siglip.PIXEL_STD), (side, side))
+        return cast(resize(normalise(image, siglip.PIXEL_MEAN, siglip.PIXEL_STD), (side, side)), image)
 
     # -- §5 localise -------------------------------------------------------------------------------------------------
 
@@ -340,7 +347,9 @@ class RSRefSeg2(ReferringSegmenter):
     def decode(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Decoded:
         """§6.4-5: the mask decoder with one prompt set an image."""
         n, features = len(image_index), {k: v[image_index] for k, v in state.features.items() if k != "siglip"}
-        dense = self.sam.no_mask(n) if prompts.dense is None else self.sam.encode_mask(prompts.dense)
+        dense = (
+            self.sam.no_mask(n) if prompts.dense is None else self.sam.encode_mask(cast(prompts.dense, features["sam"]))
+        )
         if isinstance(self.sam, SAM2):
             pyramid = Pyramid(features["sam"], features["sam_s1"], features["sam_s0"])
             masks, iou, _, object_score = self.sam.decode(pyramid, prompts.sparse, dense)

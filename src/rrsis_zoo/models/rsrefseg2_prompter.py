@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones.siglip import TextFeatures
-from rrsis_zoo.models.configuration import check_choices
+from rrsis_zoo.models.configuration import Count, Depth, check_choices
 from rrsis_zoo.models.layers.correlation import correlate, correlate_enlarged
+from rrsis_zoo.models.layers.precision import cast, fourier_code
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,20 @@ class PrompterConfig:
         dense_enlarge: whether the map is enlarged ``before`` it is correlated, or the similarities ``after``.
     """
 
-    queries: int = 3
-    prompts: int = 9
-    heads: int = 8
-    attention_width: int = 512
-    mlp_width: int = 512
-    decomposition_depth: int = 2
-    first_order_depth: int = 2
-    second_order_depth: int = 2
+    queries: Count = 3
+    prompts: Count = 9
+    heads: Count = 8
+    attention_width: Count = 512
+    mlp_width: Count = 512
+    decomposition_depth: Depth = 2
+    first_order_depth: Depth = 2
+    second_order_depth: Depth = 2
     query_start: Literal["text_pool", "learned", "zero"] = "text_pool"
     query_code: bool = True
     prompt_start: Literal["learned", "zero"] = "learned"
     prompt_code: bool = True
     image_code: Literal["learned", "fourier", "none"] = "learned"
-    image_code_cells: int = 32
+    image_code_cells: Count = 32
     dense_from: Literal["sentence", "prompt", "queries", "refined_queries", "none"] = "sentence"
     dense_projection: bool = False
     dense_map: Literal["refined", "original"] = "refined"
@@ -349,12 +350,12 @@ class ImageCode(nn.Module):
     def forward(self, h: int, w: int) -> Tensor | None:
         """Return the code of an h × w grid."""
         if self.fourier is not None:
-            return self.fourier((h, w)).flatten(1).T.unsqueeze(0)
+            return fourier_code(self.fourier, (h, w)).flatten(1).T.unsqueeze(0)
         if self.table is None:
             return None
         code = self.table
         if code.shape[-2:] != (h, w):
-            code = F.interpolate(code.float(), size=(h, w), mode="bicubic", align_corners=True)
+            code = cast(F.interpolate(code.float(), size=(h, w), mode="bicubic", align_corners=True), code)
         return code.flatten(2).transpose(1, 2)
 
 

@@ -11,7 +11,8 @@ import re
 import string
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,9 +23,13 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.files import read_bytes
 from rrsis_zoo.models.base import TextMode, Tokens
 
 _PART = 256  # sentences that are padded to one length, to be counted
+FILE_LIMIT = 256 * 2**20
+"""Bytes of a tokenizer's file; Gemma's, the largest of ours, has 34 MB."""
+
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -39,13 +44,22 @@ class FileTokenizer(ABC):
     pad_id: ClassVar[int]
 
     def __init__(self, model: bytes, max_length: int) -> None:
+        if max_length < 3:  # two marks and a piece
+            raise ConfigError(f"a tokenizer must give at least 3 tokens of a sentence, max_length is {max_length}")
+        if not model:
+            raise ConfigError("the tokenizer file is empty")
         self.model = model
         self.max_length = max_length
 
     @classmethod
     def from_file(cls, path: Path, max_length: int) -> Self:
-        """Read the published file."""
-        return cls(path.read_bytes(), max_length)
+        """Read the published file.
+
+        Raises:
+            MissingDataError: it is not there.
+            ConfigError: it is no file of such a tokenizer.
+        """
+        return cls(read_bytes(path, FILE_LIMIT, ConfigError), max_length)
 
     @abstractmethod
     def encode(self, expression: str) -> list[int]:
@@ -53,7 +67,7 @@ class FileTokenizer(ABC):
 
     def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
         """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
-        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+        return pad([self.encode(readable(e)) for e in expressions], self.pad_id, text_mode)
 
     def lengths(self, expressions: Sequence[str]) -> list[int]:
         """Return how many ids each sentence would have, with its marks, if nothing were cut."""
@@ -69,8 +83,19 @@ class FileTokenizer(ABC):
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``."""
-        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
+        """Make the tokenizer of ``state()``.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        model, max_length = state.get("model"), state.get("max_length")
+        if not isinstance(model, Tensor) or model.dtype != torch.uint8 or model.ndim != 1:
+            raise ConfigError("a tokenizer's state must have its file as a uint8 tensor under 'model'")
+        if type(max_length) is not int:
+            raise ConfigError(f"a tokenizer's max_length must be a whole number, got {str(max_length)[:60]!r}")
+        if model.numel() > FILE_LIMIT:
+            raise ConfigError(f"a tokenizer's file has at most {FILE_LIMIT} bytes, got {model.numel()}")
+        return cls(model.cpu().numpy().tobytes(), max_length)
 
 
 class SigLIPTokenizer(FileTokenizer):
@@ -129,10 +154,12 @@ class SigLIP2Tokenizer(FileTokenizer):
 
     def __init__(self, model: bytes, max_length: int) -> None:
         super().__init__(model, max_length)
-        try:
+        with _no_panic(f"the tokenizer file is no tokenizer.json ({len(model)} bytes)"):
             self._pieces = tokenizers.Tokenizer.from_buffer(model)
-        except ValueError as error:
-            raise ConfigError(f"the tokenizer file is no tokenizer.json ({len(model)} bytes)") from error
+            vocabulary = self._pieces.get_vocab(with_added_tokens=True)
+        if not vocabulary:
+            raise ConfigError("the tokenizer file has no pieces")
+        self._ids = max(vocabulary.values()) + 1
         for index, piece in enumerate(self._special[:2]):
             if self._pieces.token_to_id(piece) != index:
                 given = self._pieces.token_to_id(piece)
@@ -166,12 +193,13 @@ class SigLIP2Tokenizer(FileTokenizer):
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of pieces, special ones included."""
-        return self._pieces.get_vocab_size(with_added_tokens=True)
+        """Number of ids, special ones included; ids that no piece has count too."""
+        return self._ids
 
     def encode(self, expression: str) -> list[int]:
         """Return the ids of one sentence with its end token, at most ``max_length`` of them."""
-        ids = self._pieces.encode(expression, add_special_tokens=False).ids
+        with _no_panic("the tokenizer file cannot be used"):
+            ids = self._pieces.encode(expression, add_special_tokens=False).ids
         return [*ids[: self.max_length - 1], self.end_id]
 
 
@@ -251,6 +279,26 @@ class PieceTokenizer(FileTokenizer):
         return self._pieces.encode(expression)[: self.max_length]
 
 
+def readable(expression: str) -> str:
+    """Return a sentence with ``?`` for every lone surrogate, which no tokenizer takes."""
+    return expression.encode("utf-8", errors="replace").decode("utf-8")
+
+
+@contextmanager
+def _no_panic(message: str) -> Iterator[None]:
+    """Turn whatever the tokenizers library ends in into our error; its panics are no ``Exception``.
+
+    Raises:
+        ConfigError: see there.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise ConfigError(f"{message}: {' '.join(str(error).split())[:200]}") from error
+        raise
+
+
 def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:
     """Read a sentencepiece model.
 
@@ -258,9 +306,13 @@ def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:
         ConfigError: it is none.
     """
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        count = pieces.get_piece_size()
+    except Exception as error:  # whatever its reader ends in
         raise ConfigError(f"the tokenizer file is no sentencepiece model ({len(model)} bytes)") from error
+    if count < 3:  # unknown, begin and end
+        raise ConfigError(f"the tokenizer file has {count} pieces: it is no model of sentences")
+    return pieces
 
 
 def learn(sentences: Sequence[str], pieces: int, *, unk_id: int, bos_id: int, eos_id: int, pad_id: int) -> bytes:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.configuration import to_plain
+from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.models.layers.lora import is_lora, merged_state
+from rrsis_zoo.schema import Strict, checked
 from rrsis_zoo.weights.checkpoints import state_hash
-from rrsis_zoo.weights.files import load_state_dict
+from rrsis_zoo.weights.description import check_format
+from rrsis_zoo.weights.files import load_state_dict, read_metadata, save_tensors
 from rrsis_zoo.weights.load import LoadReport, load_into
 from rrsis_zoo.weights.skeleton import without_weights
+from rrsis_zoo.weights.wrappers import own_name, own_names
 
 _KEY = "rrsis_adapters"
 
@@ -54,15 +53,12 @@ def save_adapters(model: ReferringSegmenter, path: str | Path) -> None:
 
     Raises:
         ConfigError: the model has no adapters.
+        OutputError: the file cannot be written.
     """
     _check_adapted(model)
     changed, base = _split(model)
     said = {"format": 1, "model": model.name, "config": to_plain(model.config), "base_sha256": state_hash(base)}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in changed.items()}
-    save_file(tensors, temporary, metadata={"format": "pt", _KEY: json.dumps(said)})
-    os.replace(temporary, path)
+    save_tensors(changed, Path(path), {_KEY: json.dumps(said)})
 
 
 def load_adapters(model: ReferringSegmenter, path: str | Path) -> LoadReport:
@@ -80,17 +76,23 @@ def load_adapters(model: ReferringSegmenter, path: str | Path) -> LoadReport:
     path = Path(path)
     state = load_state_dict(path)
     said = _said(path)
-    if said["model"] != model.name:
-        raise ConfigError(f"{path} holds adapters of {said['model']}, not of {model.name}")
-    if said["config"] != json.loads(json.dumps(to_plain(model.config))):
-        raise ConfigError(f"{path} holds adapters of another configuration of {model.name}: {said['config']}")
+    if said.model != model.name:
+        raise ConfigError(f"{path} holds adapters of {said.model}, not of {model.name}")
+    try:
+        config = from_plain(type(model.config), said.config)  # what was added since has its default
+    except ConfigError as error:
+        raise WeightsMismatchError(f"{path}: {error}") from error
+    if config != model.config:
+        raise ConfigError(f"{path} holds adapters of another configuration of {model.name}: {said.config}")
     changed, base = _split(model)
-    if (ours := state_hash(base)) != said["base_sha256"]:
+    if (ours := state_hash(base)) != said.base_sha256:
         raise WeightsMismatchError(
-            f"{path} was trained on other foundation weights (sha256 {said['base_sha256'][:12]}…) than this model's "
+            f"{path} was trained on other foundation weights (sha256 {said.base_sha256[:12]}…) than this model's "
             f"({ours[:12]}…): load those first"
         )
-    return load_into(model, state, what=f"adapters from {path}", may_be_missing=lambda name: name not in changed)
+    return load_into(
+        model, state, what=f"adapters from {path}", may_be_missing=lambda name: own_name(name) not in changed
+    )
 
 
 def _check_adapted(model: ReferringSegmenter) -> None:
@@ -101,21 +103,25 @@ def _check_adapted(model: ReferringSegmenter) -> None:
 
 def _split(model: ReferringSegmenter) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the entries that training changes, and the rest."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad or is_lora(name)}
+    named = own_names(dict(model.named_parameters()))
+    trained = {name for name, parameter in named.items() if parameter.requires_grad or is_lora(name)}
     owners = {name.rpartition(".")[0] for name in trained}
-    parameters = {name for name, _ in model.named_parameters()}
     changed, base = {}, {}
-    for name, tensor in model.state_dict().items():
-        own_buffer = name not in parameters and name.rpartition(".")[0] in owners  # a norm's running statistics
+    for name, tensor in own_names(model.state_dict()).items():
+        own_buffer = name not in named and name.rpartition(".")[0] in owners  # a norm's running statistics
         (changed if name in trained or own_buffer else base)[name] = tensor
     return changed, base
 
 
-def _said(path: Path) -> Mapping[str, Any]:
-    metadata: Mapping[str, str] = {}
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    if _KEY not in metadata:
+class _Said(Strict):
+    model: str
+    config: dict[str, Any]
+    base_sha256: str
+
+
+def _said(path: Path) -> _Said:
+    said = read_metadata(path, _KEY)
+    if said is None:
         raise WeightsMismatchError(f"{path} is no file of adapters of rrsis-zoo")
-    return json.loads(metadata[_KEY])
+    check_format(said, f"{_KEY} of {path}")
+    return checked(_Said, said, f"{_KEY} of {path}", WeightsMismatchError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,16 @@ import torch
 from torch import Tensor
 
 import rrsis_zoo
-from rrsis_zoo.errors import MissingWeightsError, WeightsMismatchError
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.configuration import from_plain, to_plain
+from rrsis_zoo.models.configuration import to_plain
 from rrsis_zoo.registry import card
+from rrsis_zoo.weights.description import checked_meta
+from rrsis_zoo.weights.files import is_torch_file, weight_file
 from rrsis_zoo.weights.load import load_into
 from rrsis_zoo.weights.skeleton import without_weights
+from rrsis_zoo.weights.torchfiles import read_torch
+from rrsis_zoo.weights.wrappers import own_names
 
 META = "rrsis_meta"
 _PREFIX = "model."  # of the LightningModule's attribute
@@ -57,54 +60,61 @@ def read_checkpoint(path: Path) -> Saved:
 
     Raises:
         MissingWeightsError: there is no such file.
-        WeightsMismatchError: it is damaged, or not a checkpoint of ours.
+        WeightsMismatchError: it is damaged, not a checkpoint of ours, or describes no model.
+        ConfigError: its path is a URL.
     """
-    if not path.is_file():
-        raise MissingWeightsError(f"there is no checkpoint {path}")
-    content = _open(path)
-    if not isinstance(content, dict) or META not in content:
+    saved = _saved_at(path)
+    if saved is None:
         raise WeightsMismatchError(f"{path} is not a checkpoint of rrsis-zoo: it has no {META!r}")
+    return saved
+
+
+def checkpoint_at(path: Path) -> Saved | None:
+    """Return our checkpoint at a path; None for a whole file of another kind. Errors as `read_checkpoint`."""
+    return _saved_at(path) if is_torch_file(weight_file(path)) else None
+
+
+def _saved_at(path: Path) -> Saved | None:
+    content = read_torch(weight_file(path))
+    if not isinstance(content, dict) or META not in content:
+        return None
+    said = checked_meta(content[META], f"{META} of {path}")
+    if not isinstance(content.get("state_dict"), dict):
+        raise WeightsMismatchError(f"{path} is cut short: it has no state_dict")
+    what = f"{said['model']} from {path}"
 
     def state() -> dict[str, Tensor]:
-        entries = _open(path)["state_dict"].items()
-        return {name.removeprefix(_PREFIX): tensor for name, tensor in entries if name.startswith(_PREFIX)}
+        entries = own_names(read_torch(path)["state_dict"], str(path))
+        ours = {n.removeprefix(_PREFIX): t for n, t in entries.items() if n.startswith(_PREFIX)}
+        return own_names(ours, str(path))
 
-    said = content[META]
-    return Saved(f"{said['model']} from {path}", said, state, steady=False)
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of ours; False for anything else, damaged files too."""
-    try:
-        content = _open(path)
-    except WeightsMismatchError:
-        return False
-    return isinstance(content, dict) and META in content
+    return Saved(what, said, state, steady=False)
 
 
-def _open(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsMismatchError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it is damaged or of another kind"
-        ) from error
+def build(said: Mapping[str, Any], what: str = "the description") -> ReferringSegmenter:
+    """Build the model that a checkpoint's `meta` describes, tokenizer included, with random weights.
 
+    Args:
+        said: the description.
+        what: where it is from, as an error says it.
 
-def build(said: Mapping[str, Any]) -> ReferringSegmenter:
-    """Build the model that a checkpoint's `meta` describes, tokenizer included, with random weights."""
+    Raises:
+        ConfigError: there is no such model.
+    """
     kind = card(said["model"]).model()
-    config_kind = type(next(iter(kind.presets.values())))
-    model = kind(from_plain(config_kind, said["config"]))
-    if said["tokenizer"] is not None:
-        model.load_tokenizer_state(said["tokenizer"])
+    try:
+        model = kind.from_description(said["config"])
+        if said["tokenizer"] is not None:
+            model.load_tokenizer_state(said["tokenizer"])
+    except ConfigError as error:
+        raise ConfigError(f"{what} cannot be built: {error}") from error
     return model
 
 
 def load_saved(saved: Saved) -> ReferringSegmenter:
     """Return the saved model in evaluation mode; its memory is taken once, or is the file's where that is steady."""
     with without_weights():
-        model = build(saved.meta)
+        model = build(saved.meta, saved.what)
     load_into(model, saved.open, what=saved.what, share=saved.steady)
     if saved.meta.get("provenance"):
         model.provenance = {**saved.meta["provenance"], "saved_again": True}  # whatever happens to it from here on
@@ -113,7 +123,7 @@ def load_saved(saved: Saved) -> ReferringSegmenter:
 
 def weights_hash(model: ReferringSegmenter) -> str:
     """Return the SHA-256 of all names and values of a model, for the records that its numbers go into."""
-    return state_hash(model.state_dict())
+    return state_hash(own_names(model.state_dict()))
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:

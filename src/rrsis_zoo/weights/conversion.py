@@ -84,5 +84,5 @@ def to_official(method: str, source: str, out: Path) -> int:
     if saved.meta["model"] != method:
         raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
     with without_weights():
-        model = build(saved.meta)
+        model = build(saved.meta, saved.what)
     return write_official(model, saved.open(), out, skipped_beside(path) if path.is_dir() else None)

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from rrsis_zoo.errors import MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.weights.sources import INDEX_SUFFIX, missing_shards, read_index
+from rrsis_zoo.errors import MissingDataError, MissingWeightsError, OutputError, WeightsMismatchError
+from rrsis_zoo.files import parse_json, regular_file, writing
+from rrsis_zoo.weights.sources import INDEX_SUFFIX, missing_shards, no_url, outside, read_index
+from rrsis_zoo.weights.torchfiles import read_torch
+from rrsis_zoo.weights.wrappers import own_names
 
 WRAPPERS = ("state_dict", "module", "model")
 """Keys under which training programs keep the state dict among other things (Lightning, DeepSpeed, many scripts)."""
 
 _SAFETENSORS_HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 _LFS_POINTER = b"version https://git-lfs"
+_NESTED = 4  # state dicts in state dicts that are unpacked
+_EXPANDED = 2**31  # bytes that a tensor may claim beyond what the file has for it; our largest one has 1.2e9
+
+
+def weight_file(path: Path | str) -> Path:
+    """Return the path of a weight file that can be read without waiting for anybody.
+
+    Raises:
+        MissingWeightsError: nothing is there, or a folder.
+        WeightsMismatchError: a named pipe, a device, or empty.
+        ConfigError: a URL.
+    """
+    no_url(str(path))
+    try:
+        path = regular_file(path, WeightsMismatchError)
+    except MissingDataError as error:
+        raise MissingWeightsError(f"there is no weight file {path} ({error})") from error
+    except WeightsMismatchError as error:
+        if Path(path).is_dir():
+            raise MissingWeightsError(f"there is no weight file {path}: it is a folder") from error
+        raise
+    if path.stat().st_size == 0:
+        raise WeightsMismatchError(f"{path} is empty (0 bytes): fetch it again")
+    return path
 
 
 def load_state_dict(path: Path | str) -> dict[str, Tensor]:
@@ -30,8 +57,8 @@ def load_state_dict(path: Path | str) -> dict[str, Tensor]:
     the format allows it (all but torch files of before 1.6), so that a file larger than the memory can be opened and
     nothing is held twice. Torch files are read without running code that they may hold.
 
-    A state dict inside one of ``WRAPPERS`` is unpacked, and a prefix ``module.`` that all names share (left by data
-    parallel training) is stripped.
+    A state dict inside one of ``WRAPPERS`` is unpacked. What wrappers put into the names (``module.`` of data parallel
+    training, ``_orig_mod.`` of torch.compile, FSDP's) is left out.
 
     Args:
         path: a ``.safetensors`` or torch file, or a ``*.index.json`` beside its shards.
@@ -43,21 +70,20 @@ def load_state_dict(path: Path | str) -> dict[str, Tensor]:
         MissingWeightsError: there is no such file, or a shard is not beside its index.
         WeightsMismatchError: the file is empty, cut short, no weight file, holds code, or holds no single state dict.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingWeightsError(f"there is no weight file {path}")
+    path = weight_file(path)
     content = _read_shards(path) if path.name.endswith(INDEX_SUFFIX) else _read(path)
-    state = _state_dict_in(content, path)
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return state
+    return own_names(_state_dict_in(content, path), str(path))
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether a file begins as torch's do: a zip archive, or a pickle of torch before 1.6."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
 
 
 def _read(path: Path) -> Any:
     """Read one file of any supported format."""
-    size = path.stat().st_size
-    if size == 0:
-        raise WeightsMismatchError(f"{path} is empty (0 bytes): fetch it again")
+    size = weight_file(path).stat().st_size
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(_LFS_POINTER):
@@ -68,7 +94,7 @@ def _read(path: Path) -> Any:
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and header <= _SAFETENSORS_HEADER_LIMIT):
         return _read_safetensors(path, size)
     if head.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive, or a pickle of torch before 1.6
-        return _read_torch(path, size, is_zip=head.startswith(b"PK"))
+        return read_torch(path)
     raise WeightsMismatchError(
         f"{path} is neither a safetensors nor a torch file: its {size} bytes begin with {head[:16]!r}"
     )
@@ -77,7 +103,7 @@ def _read(path: Path) -> Any:
 def _read_safetensors(path: Path, size: int) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
+    except Exception as error:  # its own error, or whatever a number type that torch has not ends in
         promised = _promised_size(path)
         if promised is not None and size < promised:
             raise WeightsMismatchError(
@@ -98,24 +124,25 @@ def _promised_size(path: Path) -> int | None:
     try:
         entries = json.loads(header)
         return 8 + length + max(entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
 
 
-def _read_torch(path: Path, size: int, is_zip: bool) -> Any:
+def read_metadata(path: Path, key: str) -> Any:
+    """Return a JSON value in a safetensors file's metadata; None where there is no such key, or it is another file.
+
+    Raises:
+        MissingWeightsError: there is no such file.
+        WeightsMismatchError: the file cannot be read, or the value is no JSON.
+    """
+    if weight_file(path).suffix != ".safetensors":
+        return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:  # a damaged pickle can fail in any way; the cause is kept
-        # Torch's own text advises to load without the guard; what matters in it is which object it refused.
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
-            raise WeightsMismatchError(
-                f"{path} holds {refused[1]}, not only tensors; such a file can run code when it is read, so it is not: "
-                "save its state dict alone, or as safetensors, with the program that made it"
-            ) from error
-        raise WeightsMismatchError(
-            f"{path} ({size} bytes) is damaged or cut short, or no torch file of weights: fetch it again"
-        ) from error
+        with safetensors.safe_open(path, framework="pt") as file:
+            said = (file.metadata() or {}).get(key)
+    except Exception as error:  # as above
+        raise WeightsMismatchError(f"{path} is not a safetensors file: {error}") from error
+    return None if said is None else parse_json(said, f"{key} of {path}", WeightsMismatchError)
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
@@ -128,18 +155,21 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         names_of[shard].add(name)
     state: dict[str, Tensor] = {}
     for shard, names in sorted(names_of.items()):
-        content = _state_dict_in(_read(index.parent / shard), index.parent / shard)
+        path = index.parent / shard
+        if outside(index.parent, path):
+            raise WeightsMismatchError(f"{path} is a link that leads out of its folder: put the file itself there")
+        content = _state_dict_in(_read(path), path)
         if content.keys() != names:
             differing = sorted(content.keys() ^ names)
             raise WeightsMismatchError(
-                f"{index.parent / shard} does not hold what {index.name} says: {len(differing)} names differ, "
+                f"{path} does not hold what {index.name} says: {len(differing)} names differ, "
                 f"the first is {differing[0]}"
             )
         state.update(content)
     return state
 
 
-def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor]:
+def _state_dict_in(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
     """Return the one state dict in what a file holds."""
     if not isinstance(content, Mapping):
         raise WeightsMismatchError(f"{path} holds a {type(content).__name__}, not a state dict")
@@ -151,11 +181,43 @@ def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor]:
             f"{path} holds several state dicts ({', '.join(wrapped)}): save the one that is meant"
         )
     if wrapped:
-        return _state_dict_in(content[wrapped[0]], path)
+        if depth == _NESTED:
+            raise WeightsMismatchError(f"{path} holds state dicts in state dicts without end")
+        return _state_dict_in(content[wrapped[0]], path, depth + 1)
     others = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if others:
         raise WeightsMismatchError(
             f"{path} holds no state dict: {len(others)} of its {len(content)} entries are no named tensors "
             f"({', '.join(others[:5])}), and there is none under {', '.join(WRAPPERS)}"
         )
-    return {name: tensor.detach() for name, tensor in content.items()}
+    return {name: _plain(tensor, name, path) for name, tensor in content.items()}
+
+
+def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
+    """Return a tensor without gradient; refuse one whose values are not in the file."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        kind = "quantised" if tensor.is_quantized else tensor.layout if tensor.device.type == "cpu" else tensor.device
+        raise WeightsMismatchError(f"{path}: {name} is no plain tensor ({kind}): save it as one")
+    if tensor.numel() * tensor.element_size() > max(_EXPANDED, tensor.untyped_storage().nbytes()):
+        raise WeightsMismatchError(f"{path}: {name} has the shape {tuple(tensor.shape)}, more than the file has values")
+    return tensor.detach()
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Args:
+        tensors: names to tensors, no two of which share memory; on any device.
+        path: of the file; its folder is made.
+        metadata: texts that go into its header.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with writing(path) as temporary:
+        try:
+            safetensors.torch.save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})
+        except safetensors.SafetensorError as error:  # of a full disk too, which it tells in words only
+            why = str(error).rpartition("Error: ")[2] or str(error)
+            raise OutputError(f"{path} cannot be written ({why})") from error

@@ -9,55 +9,115 @@ README.md            the card
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-from collections.abc import Mapping
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from rrsis_zoo.errors import MissingWeightsError, WeightsMismatchError
+from rrsis_zoo.errors import MissingWeightsError, OutputError, RRSISError, WeightsMismatchError
+from rrsis_zoo.files import cannot_write, make_folder, read_bytes, read_json, write_bytes, write_json, write_text
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.schema import checked
 from rrsis_zoo.weights.checkpoints import Saved, load_saved, meta
-from rrsis_zoo.weights.files import load_state_dict
+from rrsis_zoo.weights.description import TokenizerFiles, check_format, checked_meta
+from rrsis_zoo.weights.files import load_state_dict, save_tensors
+from rrsis_zoo.weights.sources import outside
+from rrsis_zoo.weights.wrappers import own_names
 
 CONFIG, WEIGHTS, SKIPPED, CARD = "config.json", "model.safetensors", "skipped.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, "tokenizer.*", SKIPPED, CARD)
 """All that a folder may hold, as patterns."""
 
 _LIBRARY = "rrsis-zoo"
+_CONFIG_LIMIT = 16 * 2**20  # bytes
+_TOKENIZER_LIMIT = 256 * 2**20
+_PLAIN = re.compile(r"[A-Za-z0-9_]+")
 
 
-def write_model(model: ReferringSegmenter, folder: Path) -> None:
-    """Write a model's configuration, tokenizer and weights; the folder must exist.
-
-    Files are replaced as a whole, so that models that are mapped to earlier ones stay what they are.
-    """
-    write_folder(folder, {**meta(model), "provenance": model.provenance}, model.state_dict())
+def write_model(model: ReferringSegmenter, folder: Path, card: str | None = None) -> None:
+    """Write a model's configuration, tokenizer and weights; arguments and errors as in `write_folder`."""
+    said = {**meta(model), "provenance": model.provenance}
+    write_folder(folder, said, own_names(model.state_dict(), model.name), card=card)
 
 
 def write_folder(
-    folder: Path, said: Mapping[str, Any], state: Mapping[str, Tensor], skipped: Mapping[str, Tensor] | None = None
+    folder: Path,
+    said: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    skipped: Mapping[str, Tensor] | None = None,
+    card: str | None = None,
 ) -> None:
-    """Write the files of a model from its `meta` and state dict; see the module's docstring."""
+    """Write the files of a model from its `meta` and state dict; see the module's docstring.
+
+    All of them are on the disk before the first one takes its place, and ``config.json``, without which a folder is no
+    model, does so last. Files are replaced as a whole, so that models that are mapped to earlier ones stay what they
+    are.
+
+    Args:
+        folder: to write to; it is made.
+        said: the description.
+        state: our names to tensors.
+        skipped: entries of an authors' file without a place in ours.
+        card: text of ``README.md``; None leaves the one that is there.
+
+    Raises:
+        OutputError: a file cannot be written; what was there before is as it was.
+    """
     config = {"library_name": _LIBRARY, **said}
-    if said["tokenizer"] is not None:
-        plain = dict(said["tokenizer"])
-        files = {key: value for key, value in plain.items() if isinstance(value, Tensor)}
-        for key, content in files.items():
-            _replace(folder / f"tokenizer.{key}", lambda path, c=content: path.write_bytes(c.numpy().tobytes()))
-            del plain[key]
-        config["tokenizer"] = {**plain, "files": sorted(files)}
-    _write_tensors(folder / WEIGHTS, state)
-    if skipped:
-        _write_tensors(folder / SKIPPED, skipped)
-    else:
-        (folder / SKIPPED).unlink(missing_ok=True)  # of what was here before
-    text = json.dumps(config, indent=1) + "\n"
-    _replace(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+    with _staged(folder) as place:
+        if said["tokenizer"] is not None:
+            plain = dict(said["tokenizer"])
+            files = {key: value for key, value in plain.items() if isinstance(value, Tensor)}
+            for key, content in files.items():
+                write_bytes(place / f"tokenizer.{key}", content.cpu().numpy().tobytes())
+                del plain[key]
+            config["tokenizer"] = {**plain, "files": sorted(files)}
+        _write_tensors(place / WEIGHTS, state)
+        if skipped:
+            _write_tensors(place / SKIPPED, skipped)
+        if card is not None:
+            write_text(place / CARD, card)
+        write_json(place / CONFIG, config)
+    if not skipped:
+        with cannot_write(folder / SKIPPED):
+            (folder / SKIPPED).unlink(missing_ok=True)  # of what was here before
+
+
+@contextlib.contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """Let the block write into a folder of its own; its files come into the given one after it, ``config.json`` last.
+
+    Raises:
+        OutputError: it cannot be written to. A folder that was made for it is removed again.
+    """
+    new = not folder.exists()
+    make_folder(folder)
+    place = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        make_folder(place)
+        yield place
+        for path in place.iterdir():
+            with cannot_write(folder / path.name):
+                if (folder / path.name).is_dir():
+                    raise IsADirectoryError(None, "it is a folder")
+        for path in sorted(place.iterdir(), key=lambda path: path.name == CONFIG):
+            with cannot_write(folder / path.name):
+                os.replace(path, folder / path.name)
+    except BaseException as error:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OutputError):
+            raise OutputError(str(error).replace(str(place), str(folder))) from error
+        raise
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -67,22 +127,22 @@ def _write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         place = (tensor.data_ptr(), tensor.shape)
         if tensor.numel() == 0 or seen.setdefault(place, name) == name:
-            unique[name] = tensor.detach().cpu().contiguous()
-    _replace(path, lambda temporary: save_file(unique, temporary, metadata={"format": "pt"}))
-
-
-def _replace(path: Path, write: Any) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    write(temporary)
-    os.replace(temporary, path)
+            unique[name] = tensor
+    save_tensors(unique, path)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is one of ours."""
-    try:
-        config = json.loads((path / CONFIG).read_bytes())
-    except (OSError, ValueError):
+    """Whether a folder is one of ours.
+
+    Raises:
+        WeightsMismatchError: its ``config.json`` cannot be read.
+    """
+    if not (path / CONFIG).exists():
         return False
+    try:
+        config = read_json(path / CONFIG, _CONFIG_LIMIT, WeightsMismatchError)
+    except RRSISError as error:
+        raise WeightsMismatchError(f"{path} is no model of rrsis-zoo: {error}") from error
     return isinstance(config, dict) and config.get("library_name") == _LIBRARY
 
 
@@ -91,26 +151,33 @@ def open_folder(folder: Path) -> Saved:
 
     Raises:
         MissingWeightsError: a file of it is missing.
-        WeightsMismatchError: it is not one of ours, or was written by a later version.
+        WeightsMismatchError: it is not one of ours, damaged, was written by a later version, or leads out of itself.
     """
     if not is_folder(folder):
         raise WeightsMismatchError(f"{folder} is no model of rrsis-zoo: its {CONFIG} is missing or of another library")
-    said = json.loads((folder / CONFIG).read_bytes())
-    if said.get("format") != 1:
-        raise WeightsMismatchError(f"{folder / CONFIG} has format {said.get('format')!r}; this version reads format 1")
-    if said["tokenizer"] is not None:
-        state = {key: value for key, value in said["tokenizer"].items() if key != "files"}
-        for key in said["tokenizer"]["files"]:
-            content = bytearray(_present(folder / f"tokenizer.{key}").read_bytes())
-            state[key] = torch.frombuffer(content, dtype=torch.uint8)
+    what = str(folder / CONFIG)
+    said = read_json(_present(folder, CONFIG), _CONFIG_LIMIT, WeightsMismatchError)
+    check_format(said, what)
+    if isinstance(tokenizer := said.get("tokenizer"), dict):
+        state = {key: value for key, value in tokenizer.items() if key != "files"}
+        for key in checked(TokenizerFiles, tokenizer, f"{what}: tokenizer", WeightsMismatchError).files:
+            if not _PLAIN.fullmatch(key):
+                raise WeightsMismatchError(f"{what}: tokenizer.files names {key!r}, which is no plain name")
+            path = _present(folder, f"tokenizer.{key}")
+            content = bytearray(read_bytes(path, _TOKENIZER_LIMIT, WeightsMismatchError))
+            state[key] = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
         said["tokenizer"] = state
-    weights = _present(folder / WEIGHTS)
+    said = checked_meta(said, what)
+    weights = _present(folder, WEIGHTS)
     return Saved(f"{said['model']} from {folder}", said, lambda: load_state_dict(weights), steady=True)
 
 
-def _present(path: Path) -> Path:
-    if not path.is_file():
+def _present(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.exists():
         raise MissingWeightsError(f"{path} is missing: the folder was not written or fetched completely")
+    if outside(folder, path):
+        raise WeightsMismatchError(f"{path} is a link that leads out of the folder: put the file itself there")
     return path
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import WeightsMismatchError
+from rrsis_zoo.weights.wrappers import own_name
 
 _NAMED = 8  # how many names of each kind an error lists
 _PART = 100_000_000  # bytes that are read before a mapped file is opened anew
@@ -122,7 +123,7 @@ def match(
         called: how an error calls a place of the module.
     """
     places: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
-    wrapped = {_unwrapped(name): name for name in places}
+    wrapped = {_unwrapped(name): name for name in places} | {own_name(name): name for name in places}
 
     entries: dict[str, str] = {}
     unexpected: list[str] = []
@@ -240,8 +241,8 @@ def _replace(module: nn.Module, names: Sequence[str], tensor: Tensor) -> None:
 
 
 def _unwrapped(name: str) -> str:
-    """Return the name that an entry had before LoRA wrapped its layer."""
-    return ".".join(part for part in name.split(".") if part != "base_layer")
+    """Return the name that an entry had before LoRA, or a compiler, wrapped its layer."""
+    return ".".join(part for part in own_name(name).split(".") if part != "base_layer")
 
 
 def _is_lora(name: str) -> bool:

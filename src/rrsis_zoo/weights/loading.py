@@ -9,14 +9,14 @@ from typing import Any
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.configuration import to_plain
+from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.registry import MODELS, card
-from rrsis_zoo.weights.checkpoints import Saved, is_checkpoint, load_saved, read_checkpoint
+from rrsis_zoo.weights.checkpoints import Saved, checkpoint_at, load_saved, read_checkpoint
 from rrsis_zoo.weights.folders import CONFIG, WEIGHTS, is_folder, open_folder
 from rrsis_zoo.weights.load import load_into
 from rrsis_zoo.weights.official import load_official, skeleton
 from rrsis_zoo.weights.pretrained import find_pretrained, load_pretrained, load_tokenizer
-from rrsis_zoo.weights.sources import HubSource, LocalSource, parse_source, resolve
+from rrsis_zoo.weights.sources import HubSource, LocalSource, no_url, parse_source, resolve
 
 
 def load_model(
@@ -29,12 +29,16 @@ def load_model(
             or ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder; or a
             method's name.
         weights: with a name: a source of a whole model (as above, or the authors' own file), or one for each of the
-            method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); None for random weights.
+            method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); ``"none"`` for random weights.
         preset: with a name: which sizes; the paper's first preset by default.
 
     Raises:
-        ConfigError: unknown name or preset, or settings that exclude each other.
+        ConfigError: unknown name or preset, settings that exclude each other, or no weights for a preset that starts
+            from published ones.
         MissingWeightsError, WeightsMismatchError: as the sources.
+
+    Warns:
+        UserWarning: no weights for a preset that there are none for: its masks are noise until it is trained.
     """
     if str(name_or_path) not in MODELS:
         if weights is not None or preset is not None:
@@ -44,12 +48,29 @@ def load_model(
     kind = card(method).model()
     if preset is not None and preset not in kind.presets:
         raise unknown_name(f"preset of {method}", preset, kind.presets)
-    if isinstance(weights, str):
+    if isinstance(weights, str) and weights != "none":
         return _load_whole(method, weights, preset)
-    model = kind.from_preset(preset or next(iter(kind.presets)))
-    if weights is not None:
+    preset = preset or next(iter(kind.presets))
+    if weights is None:
+        _say_random(method, preset)
+    elif not isinstance(weights, str):
+        find_pretrained(method, weights)  # before anything large is built
+    model = kind.from_preset(preset)
+    if weights is not None and not isinstance(weights, str):
         load_pretrained(model, weights)
     return model.eval()
+
+
+def _say_random(method: str, preset: str) -> None:
+    """Refuse random weights that nobody asked for, or warn of them where there are no others."""
+    meant = 'weights="none" says that random ones are meant'
+    if starts := card(method).presets[preset].weights:
+        roles = ", ".join(f"{role!r}: {source!r}" for role, source in starts.items())
+        raise ConfigError(
+            f"{method}, preset {preset!r}, without weights would be random numbers: give weights={{{roles}}} to start "
+            f"training from, or the source of a trained model; {meant}"
+        )
+    warnings.warn(f"{method}, preset {preset!r}, has random weights, its masks are noise: {meant}", stacklevel=3)
 
 
 def _open_ours(name_or_path: str | Path) -> Saved:
@@ -60,19 +81,25 @@ def _open_ours(name_or_path: str | Path) -> Saved:
         if saved is None:
             raise ConfigError(f"{text} is no model of rrsis-zoo ({path}): say which method it is, load_model(NAME, …)")
         return saved
-    path = Path(name_or_path)
+    no_url(text)
+    path = Path(name_or_path).expanduser()
     if not path.suffix and not path.exists():
         card(text)  # a misspelt name gets the answer for names
     return open_folder(path) if path.is_dir() else read_checkpoint(path)
 
 
 def ours_at(path: Path) -> Saved | None:
-    """Return the model of ours at a path; None for anything else."""
+    """Return the model of ours at a path; None for anything else.
+
+    Raises:
+        MissingWeightsError: nothing is there.
+        WeightsMismatchError: a damaged file, whosever it is.
+    """
     if path.is_dir():
         return open_folder(path) if is_folder(path) else None
     if path.name == WEIGHTS and is_folder(path.parent):
         return open_folder(path.parent)
-    return read_checkpoint(path) if is_checkpoint(path) else None
+    return checkpoint_at(path)
 
 
 def is_whole(weights: Mapping[str, str] | str | None) -> bool:
@@ -119,10 +146,9 @@ def _load_whole(method: str, source: str, preset: str | None) -> ReferringSegmen
     kind = card(method).model()
     if saved is not None:
         _check_method(saved, source, method)
-        model = load_saved(saved)
-        if preset is not None and _other_settings(model, to_plain(kind.presets[preset])):
+        if preset is not None and _other(kind, to_plain(kind.presets[preset]), _settings(kind, saved)):
             raise ConfigError(f"{source} is not of preset {preset!r}: leave the preset out")
-        return model
+        return load_saved(saved)
     model = skeleton(method, preset)
     _fill_official(model, path, source)
     return model.eval()
@@ -149,8 +175,8 @@ def load_weights(model: ReferringSegmenter, weights: str | Mapping[str, str]) ->
         _fill_official(model, path, weights)
         return
     _check_method(saved, weights, model.name)
-    said = saved.meta["config"]
-    if differing := _other_settings(model, said):
+    said = _settings(model, saved)
+    if differing := _other(type(model), to_plain(model.config), said):
         raise ConfigError(f"{weights} has other settings than this {model.name}: {', '.join(differing)}")
     _warn_of_settings(model, {name: said[name] for name in sorted(model.evaluation_settings & said.keys())}, weights)
     load_into(model, saved.open, what=saved.what)
@@ -207,11 +233,20 @@ def _check_method(saved: Saved, source: str, method: str) -> None:
         raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
 
 
-def _other_settings(model: ReferringSegmenter, said: Mapping[str, Any]) -> list[str]:
-    """Return how a saved configuration differs from the model's, apart from settings of the evaluation alone."""
-    free = model.evaluation_settings
-    ours, theirs = ({n: v for n, v in config.items() if n not in free} for config in (to_plain(model.config), said))
-    return _differences(ours, theirs)
+def _settings(model: ReferringSegmenter | type[ReferringSegmenter], saved: Saved) -> dict[str, Any]:
+    """Return a saved configuration; settings that were added since it was written have their defaults."""
+    kind = type(next(iter(model.presets.values())))
+    try:
+        return to_plain(from_plain(kind, saved.meta["config"]))
+    except ConfigError as error:
+        raise WeightsMismatchError(f"{saved.what}: {error}") from error
+
+
+def _other(kind: type[ReferringSegmenter], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Return how two configurations differ, apart from settings of the evaluation alone."""
+    free = kind.evaluation_settings
+    kept, said = ({n: v for n, v in config.items() if n not in free} for config in (ours, theirs))
+    return _differences(kept, said)
 
 
 def _differences(ours: Any, theirs: Any, where: str = "") -> list[str]:

@@ -8,29 +8,27 @@ which (`rrsis_zoo.cards.card.Official`); nothing here knows a method.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 import rrsis_zoo
 from rrsis_zoo.cards.card import Official
-from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.registry import card
 from rrsis_zoo.weights.checkpoints import meta
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.folders import CARD, SKIPPED, write_folder
+from rrsis_zoo.weights.files import load_state_dict, save_tensors
+from rrsis_zoo.weights.folders import SKIPPED, write_folder
 from rrsis_zoo.weights.load import Match, load_into, match
 from rrsis_zoo.weights.modelcard import model_card
 from rrsis_zoo.weights.names import official_names
+from rrsis_zoo.weights.saving import save
 from rrsis_zoo.weights.skeleton import without_weights
-from rrsis_zoo.weights.sources import INDEX_SUFFIX, read_index
+from rrsis_zoo.weights.sources import INDEX_SUFFIX, outside, read_index
 
 
 def official_layout(model: ReferringSegmenter) -> Official:
@@ -154,15 +152,14 @@ def convert(
         "report": report.text(),
         "converted_by": f"rrsis-zoo {rrsis_zoo.__version__}",
     }
-    out.mkdir(parents=True, exist_ok=True)
     ours = meta(model)
     write_folder(
         out,
         {**ours, "provenance": provenance},
         {name: state[theirs] for name, theirs in found.entries.items()},
         {name: state[name] for name in found.skipped},
+        card=model_card(model.name, ours["config"], provenance),
     )
-    (out / CARD).write_text(model_card(model.name, ours["config"], provenance), encoding="utf-8")
     return report
 
 
@@ -182,27 +179,27 @@ def write_official(
 
     Raises:
         WeightsMismatchError: the state is not complete.
+        OutputError: the file cannot be written; what was there before is as it was.
     """
     found = match(model, state, what=f"{model.name} for {out.name}", bare=False)
     names = official_names(model)
     theirs = {names[ours]: state[given] for ours, given in found.entries.items()} | dict(skipped or {})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.part")  # `out` may be what the tensors are mapped from
     if out.suffix == ".safetensors":
-        save_file({name: tensor.contiguous() for name, tensor in theirs.items()}, temporary, metadata={"format": "pt"})
-    else:
-        wrapper = official_layout(model).wrapper
-        # clones: torch writes the whole storage that a view belongs to
-        whole = {name: tensor.clone() for name, tensor in theirs.items()}
-        torch.save({wrapper: whole} if wrapper else whole, temporary)
-    os.replace(temporary, out)
+        save_tensors(theirs, out)  # replaces it as a whole: `out` may be what the tensors are mapped from
+        return len(theirs)
+    wrapper = official_layout(model).wrapper
+    # clones: torch writes the whole storage that a view belongs to
+    whole = {name: tensor.clone() for name, tensor in theirs.items()}
+    save({wrapper: whole} if wrapper else whole, out)
     return len(theirs)
 
 
 def skipped_beside(folder: Path) -> dict[str, Tensor]:
     """Return the entries that a conversion kept for the way back."""
     path = folder / SKIPPED
-    return load_state_dict(path) if path.is_file() else {}
+    if outside(folder, path):
+        raise WeightsMismatchError(f"{path} is a link that leads out of the folder: put the file itself there")
+    return load_state_dict(path) if path.exists() else {}
 
 
 def skeleton(method: str, preset: str | None = None) -> ReferringSegmenter:

@@ -8,17 +8,21 @@ none                              no weights: parameters stay as they were initi
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
+from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, WeightsMismatchError, unknown_name
+from rrsis_zoo.files import read_json
+from rrsis_zoo.schema import Strict, checked
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
 
 INDEX_SUFFIX = ".index.json"
 """``model.safetensors.index.json`` says in which shards the tensors of ``model.safetensors`` are."""
+
+INDEX_LIMIT = 64 * 2**20
+"""Bytes of such an index; a thousand names take 0.1 MB."""
 
 # As the hub has it: letters, digits and single signs between them.
 _REPO_PART = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
@@ -120,6 +124,7 @@ def parse_source(text: str) -> Source:
         >>> source.command([source.file])
         'hf download KyanChen/RSRefSeg2 rrsisd.pth'
     """
+    no_url(text)
     kind, _, rest = text.partition(":")
     if text == "none":
         return NoSource()
@@ -140,6 +145,33 @@ def parse_source(text: str) -> Source:
     raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "mini", "none"))
 
 
+def no_url(text: str) -> None:
+    """Refuse an address of the web where a file is meant.
+
+    Raises:
+        ConfigError: see there.
+    """
+    # as a path it has lost one of its slashes
+    scheme = re.match(r"(?:local:)?([A-Za-z][A-Za-z0-9+.-]+):/", text)
+    if scheme and scheme[1] not in ("local", "hub", "mini", "none"):
+        raise ConfigError(
+            f"{text!r} is a URL, and nothing is downloaded here: fetch the file, look where it is from, and give "
+            "local:PATH; or hub:ORG/REPO for a repository of the Hugging Face hub"
+        )
+
+
+def outside(folder: Path, path: Path) -> bool:
+    """Whether a file of a folder is a link that leads elsewhere.
+
+    Links into the store that belongs to the folder, as the Hugging Face cache has them, are no such links.
+    """
+    if not path.is_symlink():
+        return False
+    place, target = folder.resolve(), path.resolve()
+    stores = [p.parent / "blobs" for p in place.parents if p.name == "snapshots"]
+    return not any(target.is_relative_to(allowed) for allowed in (place, *stores))
+
+
 def _parse_hub(text: str, rest: str) -> HubSource:
     form = "write hub:ORG/REPO[@REVISION][:FILE]"
     repo_revision, colon, file = rest.partition(":")
@@ -148,7 +180,7 @@ def _parse_hub(text: str, rest: str) -> HubSource:
         raise ConfigError(f"weight source {text!r} names no repository: {form}")
     if not re.fullmatch(f"{_REPO_PART}/{_REPO_PART}", repo):
         raise ConfigError(f"weight source {text!r}: {repo!r} is no repository of the form ORG/REPO: {form}")
-    if at and not re.fullmatch(r"[\w.][\w./-]*", revision):
+    if at and (not re.fullmatch(r"[\w.][\w./-]*", revision) or ".." in revision.split("/")):
         raise ConfigError(f"weight source {text!r}: {revision!r} after '@' is no revision: {form}")
     if colon and (not file or any(part in ("", ".", "..") for part in file.split("/"))):
         raise ConfigError(f"weight source {text!r}: {file!r} is no path of a file in the repository: {form}")
@@ -187,17 +219,25 @@ def read_index(path: Path) -> dict[str, str]:
     """Return tensor name -> shard file name of a ``*.index.json``.
 
     Raises:
+        MissingWeightsError: there is no such file.
         WeightsMismatchError: not an index of shards that lie beside it.
     """
     try:
-        index = json.loads(path.read_bytes())
-        shards = dict(index["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsMismatchError(f"{path} is not an index of weight shards (a JSON object 'weight_map')") from error
+        content = read_json(path, INDEX_LIMIT, WeightsMismatchError)
+    except MissingDataError as error:
+        raise MissingWeightsError(str(error)) from error
+    advice = "it is not an index of weight shards (a JSON object 'weight_map')"
+    shards = checked(_Index, content, str(path), WeightsMismatchError, advice).weight_map
+    if not shards:
+        raise WeightsMismatchError(f"{path} names no shards: {advice}")
     for shard in shards.values():
-        if not isinstance(shard, str) or Path(shard).name != shard:
+        if shard in ("", ".", "..") or "\0" in shard or Path(shard).name != shard:
             raise WeightsMismatchError(f"{path} names the shard {shard!r}, which is no file beside it")
     return shards
+
+
+class _Index(Strict):
+    weight_map: dict[str, str]
 
 
 def missing_shards(index: Path) -> list[str]:

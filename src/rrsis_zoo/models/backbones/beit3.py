@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import Count, Depth, Side
 
 FIRST_POSITION = 2  # the position tables' rows 0 and 1 are never read
 
@@ -35,14 +36,14 @@ class BEiT3Config:
         text_positions: rows of the text position table, of which all but two can be used.
     """
 
-    image_size: int = 224
-    patch_size: int = 16
-    width: int = 1024
-    depth: int = 24
-    heads: int = 16
-    mlp_width: int = 4096
-    vocabulary: int = 64010
-    text_positions: int = 1024
+    image_size: Side = 224
+    patch_size: Side = 16
+    width: Count = 1024
+    depth: Depth = 24
+    heads: Count = 16
+    mlp_width: Count = 4096
+    vocabulary: Count = 64010
+    text_positions: Count = 1024
 
     @property
     def grid(self) -> int:

@@ -22,6 +22,9 @@ from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
+from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
+from rrsis_zoo.models.layers.precision import fourier_code
+
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
@@ -42,20 +45,20 @@ class SAMConfig:
         decoder_downsample: how much narrower its cross attentions are than D.
     """
 
-    image_size: int = 1024
-    patch_size: int = 16
-    width: int = 1024
-    depth: int = 24
-    heads: int = 16
-    mlp_width: int = 4096
-    window: int = 14
-    global_blocks: tuple[int, ...] = (5, 11, 17, 23)
-    prompt_width: int = 256
-    mask_channels: int = 16
-    decoder_mlp_width: int = 2048
-    decoder_heads: int = 8
-    iou_width: int = 256
-    decoder_downsample: int = 2
+    image_size: Side = 1024
+    patch_size: Side = 16
+    width: Count = 1024
+    depth: Depth = 24
+    heads: Count = 16
+    mlp_width: Count = 4096
+    window: Count = 14
+    global_blocks: tuple[Natural, ...] = (5, 11, 17, 23)
+    prompt_width: Count = 256
+    mask_channels: Count = 16
+    decoder_mlp_width: Count = 2048
+    decoder_heads: Count = 8
+    iou_width: Count = 256
+    decoder_downsample: Count = 2
 
     @property
     def grid(self) -> int:
@@ -116,7 +119,7 @@ class SAM(nn.Module):
 
     def code(self, cells: int) -> Tensor:
         """Return the Fourier position code pe(n) of an n × n grid, (1, D, n, n), (x, y) at cell centres."""
-        return self.position_code((cells, cells)).unsqueeze(0)
+        return fourier_code(self.position_code, (cells, cells)).unsqueeze(0)
 
     def encode_mask(self, mask: Tensor) -> Tensor:
         """Turn mask prompts (N, 1, 4g, 4g) into dense embeddings (N, D, g, g)."""

@@ -33,6 +33,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
+from rrsis_zoo.models.layers.precision import cast, fourier_code
 
 T = TypeVar("T")
 
@@ -57,19 +59,19 @@ class SAM2Config:
         decoder_mlp_width, decoder_heads, iou_width: of the mask decoder.
     """
 
-    image_size: int = 1024
-    patch_stride: int = 4
-    width: int = 144
-    heads: int = 2
-    stages: tuple[int, ...] = (2, 6, 36, 4)
-    windows: tuple[int, ...] = (8, 4, 16, 8)
-    global_blocks: tuple[int, ...] = (23, 33, 43)
-    position_grid: int = 7
-    prompt_width: int = 256
-    mask_channels: int = 16
-    decoder_mlp_width: int = 2048
-    decoder_heads: int = 8
-    iou_width: int = 256
+    image_size: Side = 1024
+    patch_stride: Side = 4
+    width: Count = 144
+    heads: Count = 2
+    stages: tuple[Depth, ...] = (2, 6, 36, 4)
+    windows: tuple[Count, ...] = (8, 4, 16, 8)
+    global_blocks: tuple[Natural, ...] = (23, 33, 43)
+    position_grid: Count = 7
+    prompt_width: Count = 256
+    mask_channels: Count = 16
+    decoder_mlp_width: Count = 2048
+    decoder_heads: Count = 8
+    iou_width: Count = 256
 
     @property
     def grid(self) -> int:
@@ -186,7 +188,8 @@ class SAM2(nn.Module):
 
     def code(self) -> Tensor:
         """Return the Fourier position code of the image embedding, (1, D, g, g)."""
-        return self.sam_prompt_encoder.get_dense_pe()
+        encoder = self.sam_prompt_encoder
+        return fourier_code(encoder.pe_layer, encoder.image_embedding_size).unsqueeze(0)
 
     def encode_mask(self, mask: Tensor) -> Tensor:
         """Turn mask prompts (N, 1, 4g, 4g) into dense embeddings (N, D, g, g)."""
@@ -431,4 +434,4 @@ class Neck(FpnNeck):
     def forward(self, xs: list[Tensor]) -> list[Tensor]:  # type: ignore[override]
         """Bring four maps to width D; the coarsest is added to the one before it and then dropped."""
         level0, level1, level2, level3 = (conv(x) for conv, x in zip(reversed(self.convs), xs, strict=True))
-        return [level0, level1, level2 + F.interpolate(level3.float(), scale_factor=2.0, mode="nearest")]
+        return [level0, level1, level2 + cast(F.interpolate(level3.float(), scale_factor=2.0, mode="nearest"), level2)]

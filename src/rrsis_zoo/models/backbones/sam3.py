@@ -30,6 +30,8 @@ from transformers.models.sam3.modeling_sam3 import (
 from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMaskDecoder
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import Count, Depth, Natural, Share, Side
+from rrsis_zoo.models.layers.precision import fourier_code
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)
@@ -52,21 +54,21 @@ class SAM3Config:
         drop_path: stochastic depth of the last block in training mode; it grows linearly from 0 in the first.
     """
 
-    image_size: int = 1008
-    patch_size: int = 14
-    width: int = 1024
-    depth: int = 32
-    heads: int = 16
-    mlp_width: int = 4736
-    window: int = 24
-    global_blocks: tuple[int, ...] = (7, 15, 23, 31)
-    position_size: int = 336
-    prompt_width: int = 256
-    decoder_mlp_width: int = 2048
-    decoder_heads: int = 8
-    decoder_downsample: int = 2
-    iou_width: int = 256
-    drop_path: float = 0.1
+    image_size: Side = 1008
+    patch_size: Side = 14
+    width: Count = 1024
+    depth: Depth = 32
+    heads: Count = 16
+    mlp_width: Count = 4736
+    window: Count = 24
+    global_blocks: tuple[Natural, ...] = (7, 15, 23, 31)
+    position_size: Side = 336
+    prompt_width: Count = 256
+    decoder_mlp_width: Count = 2048
+    decoder_heads: Count = 8
+    decoder_downsample: Count = 2
+    iou_width: Count = 256
+    drop_path: Share = 0.1
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
@@ -127,7 +129,7 @@ class SAM3(nn.Module):
     def code(self) -> Tensor:
         """Return the Fourier position code of the trunk's grid, (1, D, g, g), (x, y) at cell centres."""
         g = self.config.grid
-        return self.position_code((g, g)).unsqueeze(0)
+        return fourier_code(self.position_code, (g, g)).unsqueeze(0)
 
 
 class SAM3Trunk(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import SiglipConfig, SiglipModel
 
 from rrsis_zoo.models.base import Tokens
+from rrsis_zoo.models.configuration import Count, Depth, Side
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)
@@ -33,17 +34,17 @@ class SigLIPConfig:
         logit_scale, logit_bias: initial values (log domain for the scale) where no weights are loaded.
     """
 
-    image_size: int = 384
-    patch_size: int = 14
-    width: int = 1152
-    vision_depth: int = 27
-    vision_heads: int = 16
-    vision_mlp_width: int = 4304
-    text_depth: int = 27
-    text_heads: int = 16
-    text_mlp_width: int = 4304
-    vocabulary: int = 32000
-    max_length: int = 64
+    image_size: Side = 384
+    patch_size: Side = 14
+    width: Count = 1152
+    vision_depth: Depth = 27
+    vision_heads: Count = 16
+    vision_mlp_width: Count = 4304
+    text_depth: Depth = 27
+    text_heads: Count = 16
+    text_mlp_width: Count = 4304
+    vocabulary: Count = 32000
+    max_length: Count = 64
     logit_scale: float = 0.0
     logit_bias: float = 0.0
 

@@ -52,8 +52,17 @@ def fit(image: Tensor, side: int) -> Tensor:
 
 def _levels(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize of a uint8 image to whole levels 0-255, as float32."""
-    levels = image.to(torch.float32)
-    return levels if image.shape[-2:] == size else resize(levels[None], size)[0].round_()
+    if image.shape[-2:] == size:
+        return image.to(torch.float32)
+    return resize(_interleaved(image), size)[0].contiguous().round_()
+
+
+def _interleaved(image: Tensor) -> Tensor:
+    """Return (3, H, W) as float32 (1, 3, H, W), the channels of a pixel side by side in memory.
+
+    As the CPU's bilinear resize wants it: of another layout it makes a copy, which is gigabytes for a large scene.
+    """
+    return image[None].to(torch.float32, memory_format=torch.channels_last)
 
 
 def stretch_smoothly(image: Tensor, side: int) -> Tensor:
@@ -77,10 +86,11 @@ def stretch_smoothly(image: Tensor, side: int) -> Tensor:
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (N, C, h, w), ``align_corners=False``, no anti-aliasing; float32 inside and out of half."""
+    """Bilinear resize of (N, C, h, w), ``align_corners=False``, no anti-aliasing; in float32, and out of half types."""
     if maps.shape[-2:] == size:
         return maps
-    return F.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+    wide = maps if maps.dtype == torch.float64 else maps.float()
+    return F.interpolate(wide, size=size, mode="bilinear", align_corners=False)
 
 
 def stretch_mask(mask: Tensor, side: int) -> Tensor:
@@ -124,7 +134,7 @@ def restore_each(
     """
     native, content = sizes.tolist(), None if fitted is None else fitted.tolist()
     for row, i in zip(logits.split(1), image_index.tolist(), strict=True):
-        square = resize(row, (side, side))
+        square = resize(row.float(), (side, side))
         if content is not None:
             square = square[..., : content[i][0], : content[i][1]]
         height, width = native[i]

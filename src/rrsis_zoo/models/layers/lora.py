@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
+
+from rrsis_zoo.models.configuration import Count, Share
+
+
+def _quick(pattern: str) -> str:
+    """Refuse a regular expression that is none, or that may take ages: a repeated group, or many free repetitions."""
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"should be a regular expression ({error})") from error
+    if re.search(r"\)[*+{]", pattern) or len(re.findall(r"(?<!\\)[*+{]", pattern)) > 6:
+        raise ValueError("should have no repeated groups, and six repetitions at most")
+    return pattern
+
+
+Pattern = Annotated[str, Field(max_length=500), AfterValidator(_quick)]
+"""A regular expression that is matched with the names of layers."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +39,10 @@ class LoRA:
         dropout: on the adapter's input, in training.
     """
 
-    targets: str
-    rank: int = 16
-    alpha: int = 16
-    dropout: float = 0.1
+    targets: Pattern
+    rank: Count = 16
+    alpha: Count = 16
+    dropout: Share = 0.1
 
 
 def inject_lora(module: nn.Module, lora: LoRA) -> None:
