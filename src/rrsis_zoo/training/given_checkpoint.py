@@ -84,7 +84,7 @@ def check_asked(checkpoint: GivenCheckpoint, method: str, asked: Mapping[str, An
     Raises:
         ConfigError: another method, or another configuration than the weights have.
     """
-    where = f"--ckpt_path {checkpoint.path}"
+    where = f"checkpoint {checkpoint.path}"
     theirs = checkpoint.meta["model"]
     if theirs != method:
         raise ConfigError(

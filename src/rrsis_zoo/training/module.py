@@ -291,24 +291,25 @@ class RRSISModule(lightning.LightningModule):
         return self._score(batch)
 
     def predict_step(self, batch: Batch, batch_index: int) -> Answer:
-        """Answer a batch of whole scenes; callbacks write it.
-
-        Raises:
-            ConfigError: log-odds that are no numbers, from which masks without a pixel would be made.
-        """
-        answer = self._answer(batch)
-        if answer.prediction is not None and answer.prediction.mask_logits.isnan().any():
-            raise ConfigError(
-                f"{batch.sample_ids[0]} and its like were predicted as nan: the log-odds are not numbers; evaluate in "
-                "full precision (trainer.precision 32-true), or look at the weights"
-            )
-        return answer
-
-    def _answer(self, batch: Batch) -> Answer:
+        """Answer a batch of whole scenes; callbacks write it."""
         if not len(batch):
             return Answer(None, [])
         prediction = self.model(batch, self.protocol.text_mode)
         return Answer(prediction, self.model.restore(prediction))
+
+    def on_predict_batch_end(  # type: ignore[override]
+        self, outputs: Answer, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Refuse what is no number, from which masks without a pixel were made; scores refuse it by themselves.
+
+        Raises:
+            ConfigError: see there.
+        """
+        if outputs.prediction is not None and outputs.prediction.mask_logits.isnan().any():
+            raise ConfigError(
+                f"{batch.sample_ids[0]} and its like were predicted as nan: the log-odds are not numbers; evaluate in "
+                "full precision (trainer.precision 32-true), or look at the weights"
+            )
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/oiou``, ``val/miou``, ``val/pr@…`` in percent, the same on every rank."""
@@ -326,7 +327,7 @@ class RRSISModule(lightning.LightningModule):
     def _score(self, batch: Batch) -> Answer:
         if batch.masks is None:
             raise ConfigError("evaluation needs masks, the batch has none")
-        answer = self._answer(batch)
+        answer = self.predict_step(batch, 0)
         scored = answer.native
         if self.protocol.eval_size != "native" and answer.prediction is not None:
             scored = log_odds_at(self.model, answer.prediction, self.protocol.eval_size)
