@@ -44,6 +44,10 @@ setup: $(READY) ## make .venv with the exact versions of constraints.txt
 test: $(READY) ## run the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+.PHONY: kills
+kills: $(READY) ## kill trainings at random and resume them: KILLS=100 SEED=1
+	RRSIS_ZOO_KILLS=$(or $(KILLS),20) RRSIS_ZOO_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s -k random_kills tests/training/test_kills.py $(ARGS)
+
 .PHONY: benchmark
 benchmark: $(READY) ## train and compare miniatures, two seeds each; tables and report (23 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)
