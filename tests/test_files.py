@@ -127,3 +127,32 @@ def test_two_writers_never_share_a_temporary_file(tmp_path):
 def test_a_lone_surrogate_is_written_as_a_question_mark(tmp_path):
     files.write_text(tmp_path / "a", "x\ud800y")
     assert files.read_text(tmp_path / "a") == "x?y"
+
+
+def test_a_second_name(tmp_path, monkeypatch):
+    """It takes the place of what was there, and stays as it is when the first is replaced; a copy without links."""
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "b").write_text("earlier")
+    files.link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").samefile(tmp_path / "a")
+    files.write_text(tmp_path / "a", "two")
+    assert (tmp_path / "b").read_text() == "one"
+
+    def no_links(*_):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(files.os, "link", no_links)
+    files.link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "two"
+    assert not (tmp_path / "b").samefile(tmp_path / "a")
+    with pytest.raises(OutputError, match="new cannot be written"):
+        files.link(tmp_path / "nothing", tmp_path / "new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_parts_of_dead_writers_are_removed(tmp_path):
+    kept = [".hidden", "a.part", ".partial.txt", "last.ckpt"]
+    for name in (*kept, ".last.0123456789abcdef.part.ckpt", ".last.ckpt.part", ".a.0123456789abcdef.part"):
+        (tmp_path / name).touch()
+    files.remove_parts(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)

@@ -85,15 +85,14 @@ def test_what_a_run_leaves(whole):
 
 
 VARIANTS = {
-    "accumulation": ["--trainer.accumulate_grad_batches", 2],
+    "loading processes": [
+        "--data.num_workers", 1, "--data.augment", "{random_boxes: 0.5}", "--trainer.accumulate_grad_batches", 2,
+    ],
     "bounded by steps": [
         "--trainer.max_epochs", -1, "--trainer.max_steps", 8, "--trainer.val_check_interval", 2,
         "--trainer.check_val_every_n_epoch", "null",
     ],
-    "a validation after every step": [
-        "--trainer.max_epochs", 2, "--trainer.val_check_interval", 1, "--trainer.check_val_every_n_epoch", 1,
-    ],
-    "loading processes": ["--data.num_workers", 1, "--data.augment", "{random_boxes: 0.5}"],
+    "a validation after every step": ["--trainer.val_check_interval", 1],
     "the same batches": ["--trainer.overfit_batches", 3],
     "two processes": ["--trainer.devices", 2, "--trainer.strategy", "ddp_fork", "--data.batch_size", 2],
 }  # fmt: skip
@@ -103,7 +102,7 @@ VARIANTS = {
 def test_goes_on_from_everywhere(fit, tmp_path, variant):
     """After a step, in a validation, at the end of an epoch: each attempt ends at another place."""
     (tmp_path / "whole").mkdir()
-    options = [*VARIANTS[variant], "--resume_point.minutes", 0]
+    options = ["--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1, *VARIANTS[variant]]
     done = warm.run(fit(*options), tmp_path / "whole")
     assert done.status == 0, done.output
     folder = tmp_path / "parts"

@@ -432,6 +432,5 @@ def _quiet() -> None:
         ".*_pytree.*",
         ".*LeafSpec.*",
         ".*exists and is not empty.*",  # a run that goes on in its folder
-        ".*your dataloader is not resumable.*",  # the resume point makes it
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -125,6 +126,7 @@ class ResumePoint(Checkpoint):
         said = state.get("where", {})
         self._resumed = self._place(trainer, position(fit_loop, said.get("validating", False)), said)
         place(fit_loop, self._resumed)
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it is now
         if self._resumed.validating and 0 < trainer.max_steps <= self._resumed.step:
             # the last step has been taken, its validation has not: the loop would not be entered for it
             self._max_steps, trainer.fit_loop.epoch_loop.max_steps = trainer.max_steps, self._resumed.step + 1
