@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import lightning
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, unknown_name
@@ -20,7 +21,7 @@ from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
 from rrsis_zoo.registry import card
 from rrsis_zoo.training.schedules import WarmupCosine
-from rrsis_zoo.training.sentences import tell_of_cut_sentences
+from rrsis_zoo.training.sentences import CutSentences
 from rrsis_zoo.weights.checkpoints import META, meta
 from rrsis_zoo.weights.loading import load_weights
 
@@ -98,7 +99,6 @@ class RRSISModule(lightning.LightningModule):
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
         self._ready = False
-        self._said_to_be_cut: frozenset[str] = frozenset()  # splits
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
 
@@ -108,12 +108,13 @@ class RRSISModule(lightning.LightningModule):
         A checkpoint has both: resuming or testing needs none of the base files. That is known only after Lightning has
         restored it, which is why this is not done in ``setup``.
         """
-        if not self._ready and self.hparams["weights"]:
+        if self._ready:
+            return
+        if self.hparams["weights"]:
             load_weights(self.model, self.hparams["weights"])
-        if not self._ready and not self.model.tokenizer_ready:
+        if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
-        self._said_to_be_cut = tell_of_cut_sentences(self, self._said_to_be_cut)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `rrsis_zoo.load_model` needs."""
@@ -240,6 +241,10 @@ class RRSISModule(lightning.LightningModule):
         if data is None:
             raise ConfigError("train and test with trainer.fit(module, datamodule=RRSISDataModule(…))")
         return data
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Lightning hook: what every run says."""
+        return [CutSentences()]
 
 
 def log_odds_at(model: ReferringSegmenter, prediction: Prediction, size: EvalSize) -> list[Tensor]:
