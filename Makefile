@@ -47,6 +47,7 @@ test: $(READY) ## run the test suite
 .PHONY: fuzz
 fuzz: $(READY) ## a million mutated inputs for all readers of files (about an hour on 2 cores)
 	RRSIS_ZOO_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz -n $(JOBS) --timeout 0 -rA $(ARGS)
+
 .PHONY: kills
 kills: $(READY) ## kill trainings at random and resume them: KILLS=100 SEED=1
 	RRSIS_ZOO_KILLS=$(or $(KILLS),20) RRSIS_ZOO_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s -k random_kills tests/training/test_kills.py $(ARGS)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import lightning
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -25,7 +26,7 @@ from rrsis_zoo.training.checkpoint_io import local_path
 from rrsis_zoo.training.finite import FiniteWatch
 from rrsis_zoo.training.progress import steps_as_now, steps_per_epoch
 from rrsis_zoo.training.schedules import FollowingLR, WarmupCosine
-from rrsis_zoo.training.sentences import tell_of_cut_sentences
+from rrsis_zoo.training.sentences import CutSentences
 from rrsis_zoo.weights.checkpoints import META, meta
 from rrsis_zoo.weights.loading import is_whole, load_weights
 
@@ -110,7 +111,6 @@ class RRSISModule(lightning.LightningModule):
         self.trained = False
         self._watch = FiniteWatch()
         self._decay: list[tuple[float, tuple[float, float]]] = []
-        self._said_to_be_cut: frozenset[str] = frozenset()  # splits
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
 
@@ -120,13 +120,14 @@ class RRSISModule(lightning.LightningModule):
         A checkpoint has both: resuming or testing needs none of the base files. That is known only after Lightning has
         restored it, which is why this is not done in ``setup``.
         """
-        if not self._ready and self.hparams["weights"]:
+        if self._ready:
+            return
+        if self.hparams["weights"]:
             load_weights(self.model, self.hparams["weights"])
             self.trained |= is_whole(self.hparams["weights"])
-        if not self._ready and not self.model.tokenizer_ready:
+        if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
-        self._said_to_be_cut = tell_of_cut_sentences(self, self._said_to_be_cut)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `rrsis_zoo.load_model` needs.
@@ -343,6 +344,10 @@ class RRSISModule(lightning.LightningModule):
         if data is None:
             raise ConfigError("train and test with trainer.fit(module, datamodule=RRSISDataModule(…))")
         return data
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Lightning hook: what every run says."""
+        return [CutSentences()]
 
 
 def check_precision(precision: str) -> None:

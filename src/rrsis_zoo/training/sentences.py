@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from rrsis_zoo.data.datamodule import RRSISDataModule
 
-def tell_of_cut_sentences(module: Any, told: frozenset[str]) -> frozenset[str]:
-    """Warn of every split in use that has longer sentences.
 
-    Args:
-        module: an `RRSISModule` in a trainer, its tokenizer ready; without our data module nothing is looked at.
-        told: splits of which it was said before.
+class CutSentences(Callback):
+    """Warns of every split in use that has longer sentences, when it is first gone through.
 
-    Returns:
-        The splits of which it was said by now.
+    Data that do not come from our data module are not looked at.
     """
-    data = getattr(module.trainer, "datamodule", None)
-    if data is None:  # the user's own loaders
-        return told
-    splits = {
-        "fit": ("train", data.fit_eval_split),
-        "validate": (data.fit_eval_split,),
-        "test": (data.test_split,),
-        "predict": (data.predict_split,),
-    }[module.trainer.state.fn.value]
-    for split in sorted(set(splits) - told):
-        if cut := module.model.cut([record.expression for record in data.records(split)], f" of split {split!r}"):
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook."""
+        self._tell(trainer, pl_module, "train")
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook; the tokenizer is there since the one before."""
+        self._tell(trainer, pl_module, "fit_eval_split")
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook."""
+        self._tell(trainer, pl_module, "test_split")
+
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook."""
+        self._tell(trainer, pl_module, "predict_split")
+
+    def _tell(self, trainer: Trainer, module: LightningModule, which: str) -> None:
+        data = getattr(trainer, "datamodule", None)
+        split: Any = getattr(data, which, which)
+        if not isinstance(data, RRSISDataModule) or split in self._told:
+            return
+        self._told.add(split)
+        expressions = [record.expression for record in data.records(split)]
+        if cut := cast(Any, module).model.cut(expressions, f" of split {split!r}"):
             rank_zero_warn(cut)
-    return told | set(splits)
