@@ -13,7 +13,7 @@ import yaml
 from warm import Signal
 
 from rrsis_zoo import signals
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.training import runs
 from rrsis_zoo.weights.checkpoints import state_hash
 
@@ -244,8 +244,33 @@ def test_resume_is_refused_in_one_line(whole, fit, tmp_path):
     with pytest.raises(ConfigError, match="no resume point"):
         runs.find(empty)
     (empty / "checkpoints/resume.ckpt").write_bytes(b"PK\x03\x04")
-    with pytest.raises(ConfigError, match=r"resume\.ckpt cannot be read"):
+    with pytest.raises(
+        WeightsMismatchError, match=r"resume\.ckpt \(4 bytes\) cannot be read .*goes on from last\.ckpt"
+    ):
         runs.find(empty)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("where", {"step": "12"}, "where its training is: "),
+        ("where", {"processes": 0}, "where its training is: "),
+        ("ranks", [{"cpu": torch.zeros(3, dtype=torch.uint8), "cuda": []}], "cannot be restored"),
+        ("ranks", [5], "cannot be restored"),
+    ],
+)
+def test_a_resume_point_of_a_stranger(whole, tmp_path, field, value, why):
+    """A damaged one is named, and nothing is trained."""
+    shutil.copytree(whole[0] / "runs", tmp_path / "runs")
+    path = place(tmp_path) / "checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    state = content["callbacks"]["ResumePoint"]
+    state[field] = {**state[field], **value} if field == "where" else value
+    torch.save(content, path)
+    done = resume(tmp_path, None, "--trainer.max_epochs", 5)
+    assert (done.status, len(done.said)) == (2, 1), done.output
+    assert str(path) in done.said[0]
+    assert why in done.said[0]
 
 
 def test_more_epochs(fit, whole, tmp_path):

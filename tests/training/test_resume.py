@@ -105,6 +105,22 @@ def test_it_loads_without_code(tree, tmp_path):
     assert state["where"]["step"] == 3
 
 
+def test_a_point_of_an_earlier_version(tree, tmp_path, whole):
+    """They held torch's generators of the first process, and the whole schedule."""
+    every, weights, losses, *_ = whole
+    *_, folder = fit(tree, tmp_path, Interrupt(8), every=every)
+    content = torch.load(folder / "resume.ckpt", weights_only=True)
+    random_state = content["callbacks"].pop("ResumePoint")["random"]
+    earlier = {name: random_state[name] for name in ("cpu", "cuda")}
+    content["callbacks"]["ResumePoint{'monitor': None, 'mode': 'min'}"] = {"monitor": None, "random": earlier}
+    lengths = {"steps_per_epoch": 3, "warmup_epochs": 1, "cosine_start": 1, "cosine_epochs": 3}
+    content["lr_schedulers"][0] |= {"base_lrs": [1e-3], "lr_lambdas": [lengths], "_step_count": 7, "_last_lr": [1e-3]}
+    torch.save(content, folder / "resume.ckpt")
+    with pytest.warns(UserWarning, match="callbacks used to create the checkpoint need to be provided"):
+        resumed, after, *_ = fit(tree, tmp_path, every=every, ckpt_path=folder / "resume.ckpt")
+    assert (resumed, after) == (weights, {step: losses[step] for step in range(7, 3 * EPOCHS + 1)})
+
+
 def steps_of(path):
     return torch.load(path, weights_only=True)["global_step"]
 

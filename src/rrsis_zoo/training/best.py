@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
+from rrsis_zoo.errors import RRSISError
 from rrsis_zoo.files import link
+from rrsis_zoo.training.checkpoint_io import read
 
 
 def carry_over(callback: ModelCheckpoint, state: dict[str, Any], resumed: Path) -> dict[str, Any]:
@@ -68,7 +68,6 @@ def carry_over(callback: ModelCheckpoint, state: dict[str, Any], resumed: Path) 
 def _own_score(callback: ModelCheckpoint, path: str) -> Any:
     """Return the score with which a callback chose a checkpoint; None where there is none, or it is another's."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return content["callbacks"][callback.state_key]["best_model_score"]
-    except (OSError, KeyError, TypeError, RuntimeError, ValueError, pickle.UnpicklingError):
+        return read(Path(path), map_location="cpu", mmap=True)["callbacks"][callback.state_key]["best_model_score"]
+    except (RRSISError, KeyError, TypeError):
         return None

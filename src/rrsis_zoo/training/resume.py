@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shlex
 import time
 import warnings
 from dataclasses import asdict
@@ -17,13 +18,14 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from rrsis_zoo import signals
 from rrsis_zoo.data.samplers import TrainingSampler
-from rrsis_zoo.errors import ConfigError, NotFiniteError, RRSISError
+from rrsis_zoo.errors import ConfigError, NotFiniteError, RRSISError, WeightsMismatchError
 from rrsis_zoo.files import link, write_json
+from rrsis_zoo.schema import checked
 from rrsis_zoo.training.best import carry_over
 from rrsis_zoo.training.loggers import RunLog
 from rrsis_zoo.training.progress import Position, place, position, settle
-from rrsis_zoo.training.random_states import of_all_processes, set_random_states
-from rrsis_zoo.training.runs import CHECKPOINTS, LAST, RESUME, RunLock
+from rrsis_zoo.training.random_states import of_all_processes, random_states, set_random_states
+from rrsis_zoo.training.runs import CHECKPOINTS, LAST, RESUME, RunLock, Where
 
 _SAVE, _STOP = 1, 1000  # what the processes tell each other; above the second, a signal's number is added
 
@@ -122,9 +124,13 @@ class ResumePoint(Checkpoint):
         states = state.get("ranks") or [state["random"]] if "random" in state else []
         if trainer.global_rank < len(states):
             self._random = states[trainer.global_rank]
+            now = random_states()
+            set_random_states(states[trainer.global_rank])  # here it is still told whose fault it is
+            set_random_states(now)
         fit_loop = checkpoint["loops"]["fit_loop"]
-        said = state.get("where", {})
-        self._resumed = self._place(trainer, position(fit_loop, said.get("validating", False)), said)
+        what = f"{trainer.ckpt_path}, where its training is"
+        said = checked(Where, state["where"], what, WeightsMismatchError) if "where" in state else None
+        self._resumed = self._place(trainer, position(fit_loop, said is not None and said.validating), said)
         place(fit_loop, self._resumed)
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it is now
         if self._resumed.validating and 0 < trainer.max_steps <= self._resumed.step:
@@ -137,17 +143,17 @@ class ResumePoint(Checkpoint):
                 known = checkpoint["callbacks"][callback.state_key]
                 moved = carry_over(callback, known, source) if trainer.is_global_zero else None
                 checkpoint["callbacks"][callback.state_key] = trainer.strategy.broadcast(moved)
-        self._rows = said.get("rows")
+        self._rows = None if said is None else said.rows
         self._in_place = source.parent.resolve() == self._folder.resolve()
 
-    def _place(self, trainer: Trainer, where: Position, said: dict[str, Any]) -> Position:
+    def _place(self, trainer: Trainer, where: Position, said: Where | None) -> Position:
         """Return where the epoch goes on, with the batches of this run, and let the data leave out what was seen."""
         data = cast(Any, trainer).datamodule
         if not where.batch or not hasattr(data, "start_at"):
             return where
         every, there = trainer.accumulate_grad_batches, _batches(trainer, len(data.train_dataloader()))
         shape = {"batch_size": data.batch_size, "processes": trainer.world_size, "accumulate": every}
-        before = {name: said.get(name) or value for name, value in shape.items()}
+        before = {name: getattr(said, name, None) or value for name, value in shape.items()}
         seen = where.batch * before["batch_size"] * before["processes"]
         batch = seen // (shape["batch_size"] * shape["processes"])
         if where.ended:
@@ -313,7 +319,7 @@ class ResumePoint(Checkpoint):
         if self._written is None:
             return "no step was taken"
         where = f"epoch {self._written.epoch}, step {self._written.step}"
-        return f"{where}; `rrsis fit --resume {self._folder.parent}` goes on from there"
+        return f"{where}; `rrsis fit --resume {shlex.quote(str(self._folder.parent))}` goes on from there"
 
 
 def _run_folder(trainer: Trainer) -> Path:

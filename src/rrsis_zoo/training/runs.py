@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
 from filelock import FileLock, Timeout
+from pydantic import Field
 
 from rrsis_zoo import slurm
-from rrsis_zoo.errors import ConfigError, RRSISError
-from rrsis_zoo.files import make_folder, reason, remove_parts
+from rrsis_zoo.errors import ConfigError, RRSISError, WeightsMismatchError
+from rrsis_zoo.files import make_folder, read_text, remove_parts, write_text
+from rrsis_zoo.schema import Strict, checked
+from rrsis_zoo.training.checkpoint_io import read
 from rrsis_zoo.training.progress import position
 from rrsis_zoo.yaml_files import read_yaml
 
 CHECKPOINTS, CONFIG = "checkpoints", "config.yaml"
 RESUME, LAST = "resume.ckpt", "last.ckpt"
 LOCK = ".lock"
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 
 _PATIENCE_S = 20.0  # loading processes of a training that was killed hold its lock until they notice, within 5 s
 
@@ -40,7 +44,9 @@ class RunLock:
         try:
             self._lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
-            raise ConfigError(f"another training writes in {folder}: wait for it, or end it") from None
+            raise ConfigError(
+                f"another training writes in {folder}: wait for it, end it, or start this one in another folder"
+            ) from None
         except (NotImplementedError, OSError):  # a file system without locks: nobody can tell who else is there
             return
         for place in (folder, folder / CHECKPOINTS):
@@ -49,6 +55,29 @@ class RunLock:
     def release(self) -> None:
         """Let the next one in."""
         self._lock.release()
+
+
+class Where(Strict):
+    """What a resume point says of itself.
+
+    Attributes:
+        epoch, batch, step, validating, ended: see `rrsis_zoo.training.progress.Position`.
+        finished: whether the training has come to its end there.
+        rows: how many the log has.
+        batch_size: None where the data is not ours.
+        processes, accumulate: with the batch size, what a batch and a step are.
+    """
+
+    epoch: Count
+    batch: Count
+    step: Count
+    validating: bool
+    ended: bool
+    finished: bool
+    rows: Count
+    batch_size: Positive | None
+    processes: Positive
+    accumulate: Positive
 
 
 @dataclass(frozen=True)
@@ -100,6 +129,7 @@ def find(folder: str | Path) -> Run:
 
     Raises:
         ConfigError: no folder of a run, or nothing in it to go on from.
+        WeightsMismatchError: its resume point is damaged.
     """
     folder = Path(folder).expanduser().absolute()
     if not folder.is_dir():
@@ -127,7 +157,7 @@ def of_this_job(logs: Path, config: dict[str, Any]) -> Run | None:
         return None
     for path in sorted(logs.glob(f"*/{CONFIG}"), key=lambda p: -p.stat().st_mtime):
         if _read_config(path) == config and (path.parent / _JOB).is_file():
-            if (path.parent / _JOB).read_text(encoding="utf-8").strip() != slurm.job():
+            if read_text(path.parent / _JOB, 100).strip() != slurm.job():
                 continue
             try:
                 return find(path.parent)
@@ -142,7 +172,7 @@ _JOB = ".slurm-job"
 def note_job(folder: Path) -> None:
     """Leave the number of the cluster's job in a run's folder, for `of_this_job`."""
     if slurm.job():
-        (folder / _JOB).write_text(f"{slurm.job()}\n", encoding="utf-8")
+        write_text(folder / _JOB, f"{slurm.job()}\n")
 
 
 def _read(folder: Path, path: Path) -> Run | None:
@@ -150,19 +180,21 @@ def _read(folder: Path, path: Path) -> Run | None:
     if not path.is_file():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        where = next(state for name, state in content["callbacks"].items() if name.startswith("ResumePoint")).get(
-            "where"
-        )
+        content = read(path, map_location="cpu", mmap=True)
+    except WeightsMismatchError as error:
+        raise WeightsMismatchError(f"{error}; without it the run goes on from {LAST}, if that is there") from error
+    try:
+        states = content["callbacks"].items()
+        where = next(state for name, state in states if name.startswith("ResumePoint")).get("where")
         if where is None and path.name == RESUME:  # of a version that wrote them at the end of epochs only
             done = position(content["loops"]["fit_loop"])
             return Run(folder, path, done.epoch, done.step, False)
-        return where and Run(folder, path, where["epoch"], where["step"], where["finished"])
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        why = reason(error).partition("\n")[0]
-        raise ConfigError(f"{path} cannot be read ({why}): remove it to go on from another checkpoint") from error
     except (StopIteration, KeyError, TypeError, AttributeError):  # no resume point: a copy of the best model
         return None
+    if where is None:
+        return None
+    said = checked(Where, where, f"{path}, where its training is", WeightsMismatchError)
+    return Run(folder, path, said.epoch, said.step, said.finished)
 
 
 def _read_config(path: Path) -> dict[str, Any] | None:
