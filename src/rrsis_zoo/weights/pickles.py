@@ -136,7 +136,7 @@ class _Follower:
         if not isinstance(called, _Named) or called.name not in _CALLED:
             raise Refused(_what(called))
         if not _CALLED[called.name](given):
-            raise Refused(f"{called.name} of something else than torch gives it")
+            raise Refused(f"{_short(called.name)} of something else than torch gives it")
 
     def _check_storage(self, said: Any) -> None:
         if not (isinstance(said, tuple) and len(said) >= 5 and said[0] in ("storage", b"storage")):
@@ -151,8 +151,12 @@ def _named(argument: str) -> _Named:
     known = torch.__dict__.get(leaf) if module == "torch" else None
     storage = module in ("torch", "torch.storage", "torch.cuda") and leaf.endswith("Storage")
     if not (name in _CALLED or storage or isinstance(known, torch.dtype)):
-        raise Refused(name.removeprefix("builtins.").removeprefix("__builtin__."))
+        raise Refused(_short(name))
     return _Named(name)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("builtins.").removeprefix("__builtin__.")
 
 
 def _what(value: Any) -> str:
