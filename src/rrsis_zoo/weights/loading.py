@@ -75,6 +75,11 @@ def ours_at(path: Path) -> Saved | None:
     return read_checkpoint(path) if is_checkpoint(path) else None
 
 
+def is_whole(weights: Mapping[str, str] | str | None) -> bool:
+    """Whether weights are those of a whole model, and not of its foundation models alone, or none."""
+    return isinstance(weights, str) and weights != "none"
+
+
 def find_whole(source: str, method: str | None = None) -> Path:
     """Find the file or folder of a whole model on this machine.
 
