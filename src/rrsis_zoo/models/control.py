@@ -37,6 +37,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import Pixels
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
@@ -61,7 +62,7 @@ class ControlConfig:
 
     backbone: str = "resnet34"
     channels: tuple[int, ...] = ()
-    image_size: int = 480
+    image_size: Pixels = 480
     widths: tuple[int, ...] = (48, 64, 96, 128, 256)
     sentence_width: int = 256
     vocabulary: int = 4096

@@ -35,6 +35,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import Pixels, Positive, Share
 from rrsis_zoo.models.layers.geometry import (
     normalise,
     resize,
@@ -107,22 +108,22 @@ class EviSAM3Config:
     text_ids: TextIds = "published"
     padding: Padding = "published"
     prior_heads: int = 8
-    adapter_ratio: float = 0.25
+    adapter_ratio: Share = 0.25
     adapter_heads: int = 4
     evidence_tokens: int = 8
     evidence_heads: int = 4
-    momentum: float = 0.6
-    pool: int = 8
-    text_step: float = 0.2
+    momentum: Share = 0.6
+    pool: Pixels = 8
+    text_step: Share = 0.2
     mlp_step: float = 0.5
-    high_pass: float = 0.25
+    high_pass: Share = 0.25
     high_pass_layout: HighPassLayout = "published"
     generator_ratio: int = 32
     extra_tokens: int = 1
-    temperature: float = 1.5
+    temperature: Positive = 1.5
     groups: int = 32
     max_angle: float = 40.0
-    router_dropout: float = 0.2
+    router_dropout: Share = 0.2
     expert_start: ExpertStart = "published"
     balance_weight: float = 0.0
     prior: float = 0.0

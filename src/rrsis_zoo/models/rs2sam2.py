@@ -38,6 +38,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import check_choices
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch_mask_centred, stretch_smoothly
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
 
@@ -78,6 +79,14 @@ class RS2SAM2Config:
     dice_over: Literal["sum", "mean"] = "sum"
     pseudo_mask_weight: float = 0.0
     prior: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse unknown choices.
+
+        Raises:
+            ConfigError: see there.
+        """
+        check_choices(self, "rs2sam2")
 
 
 TINY = RS2SAM2Config(

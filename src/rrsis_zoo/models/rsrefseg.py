@@ -31,6 +31,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
+from rrsis_zoo.models.configuration import DepthOrNone, check_choices
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora
 from rrsis_zoo.models.losses import binary_cross_entropy, squared_dice
@@ -62,7 +63,7 @@ class RSRefSegConfig:
 
     sam: SAMConfig = field(default_factory=SAMConfig)
     siglip: SigLIPConfig = field(default_factory=SigLIPConfig)
-    down_spatial_times: int = 2
+    down_spatial_times: DepthOrNone = 2
     dense_prompt: bool = True
     adapt: Literal["lora", "full"] = "lora"
     sam_lora: LoRA = SAM_LORA
@@ -71,6 +72,14 @@ class RSRefSegConfig:
     bce_weight: float = 5.0
     heatmap_weight: float = 0.0
     dice_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse unknown choices.
+
+        Raises:
+            ConfigError: see there.
+        """
+        check_choices(self, "rsrefseg")
 
 
 # Small, because random weights need many steps: in minutes on a CPU half the width learns more than the whole.

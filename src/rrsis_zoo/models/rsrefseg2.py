@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ from rrsis_zoo.models.base import (
     Views,
     check_images,
 )
-from rrsis_zoo.models.configuration import check_choices
+from rrsis_zoo.models.configuration import Range, Share, check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
 from rrsis_zoo.models.losses import (
@@ -100,7 +100,7 @@ class LossConfig:
     mil: float = 0.0
     mil_text: Literal["sentence", "queries"] = "queries"
     map: Literal["original", "refined"] = "original"
-    side: int = 0
+    side: Annotated[int, Range(0, 2**14)] = 0
     padding: Literal["published", "ignored"] = "published"
     heatmap: float = 0.0
 
@@ -140,9 +140,9 @@ class RSRefSeg2Config:
     loss: LossConfig = field(default_factory=LossConfig)
     stability_fallback: bool = False
     adapt: Literal["lora", "full"] = "lora"
-    lora_rank: int = 16
+    lora_rank: Annotated[int, Range(1, 4096)] = 16
     lora_alpha: int = 16
-    lora_dropout: float = 0.0
+    lora_dropout: Share = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what does not go together.

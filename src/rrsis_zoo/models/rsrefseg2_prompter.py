@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones.siglip import TextFeatures
-from rrsis_zoo.models.configuration import check_choices
+from rrsis_zoo.models.configuration import DepthOrNone, Pixels, check_choices
 from rrsis_zoo.models.layers.correlation import correlate, correlate_enlarged
 
 
@@ -55,15 +55,15 @@ class PrompterConfig:
     heads: int = 8
     attention_width: int = 512
     mlp_width: int = 512
-    decomposition_depth: int = 2
-    first_order_depth: int = 2
-    second_order_depth: int = 2
+    decomposition_depth: DepthOrNone = 2
+    first_order_depth: DepthOrNone = 2
+    second_order_depth: DepthOrNone = 2
     query_start: Literal["text_pool", "learned", "zero"] = "text_pool"
     query_code: bool = True
     prompt_start: Literal["learned", "zero"] = "learned"
     prompt_code: bool = True
     image_code: Literal["learned", "fourier", "none"] = "learned"
-    image_code_cells: int = 32
+    image_code_cells: Pixels = 32
     dense_from: Literal["sentence", "prompt", "queries", "refined_queries", "none"] = "sentence"
     dense_projection: bool = False
     dense_map: Literal["refined", "original"] = "refined"

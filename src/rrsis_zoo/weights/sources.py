@@ -8,7 +8,6 @@ none                              no weights: parameters stay as they were initi
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
 
 INDEX_SUFFIX = ".index.json"
 """``model.safetensors.index.json`` says in which shards the tensors of ``model.safetensors`` are."""
+
+_INDEX_LIMIT = 2**26
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 # As the hub has it: letters, digits and single signs between them.
 _REPO_PART = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
@@ -120,6 +122,7 @@ def parse_source(text: str) -> Source:
         >>> source.command([source.file])
         'hf download KyanChen/RSRefSeg2 rrsisd.pth'
     """
+    refuse_address(text)
     kind, _, rest = text.partition(":")
     if text == "none":
         return NoSource()
@@ -128,6 +131,7 @@ def parse_source(text: str) -> Source:
     if kind == "local":
         if not rest:
             raise ConfigError(f"weight source {text!r} names no path: write local:PATH")
+        refuse_address(rest)
         return LocalSource(Path(rest))
     if kind == "hub":
         return _parse_hub(text, rest)
@@ -138,6 +142,19 @@ def parse_source(text: str) -> Source:
     if text and Path(text).expanduser().exists():
         raise ConfigError(f"weight source {text!r} does not say of which kind it is: write local:{text}")
     raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "mini", "none"))
+
+
+def refuse_address(text: str | Path) -> None:
+    """Refuse the address of something on a network (``https://…``, ``s3://…``) where a path is expected.
+
+    Raises:
+        ConfigError: see there.
+    """
+    if _ADDRESS.match(str(text)) and not str(text).startswith(("local:", "hub:", "mini:")):
+        raise ConfigError(
+            f"{text} is an address; weights are read from this machine only, because what comes from an address can "
+            "be changed by others: fetch the file and give its path, or name a repository as hub:ORG/REPO"
+        )
 
 
 def _parse_hub(text: str, rest: str) -> HubSource:
@@ -189,20 +206,55 @@ def read_index(path: Path) -> dict[str, str]:
     Raises:
         WeightsMismatchError: not an index of shards that lie beside it.
     """
-    try:
-        index = json.loads(path.read_bytes())
-        shards = dict(index["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsMismatchError(f"{path} is not an index of weight shards (a JSON object 'weight_map')") from error
+    from rrsis_zoo.files import read_json  # late, like everything here that most commands do not need
+
+    content = read_json(path, _INDEX_LIMIT, WeightsMismatchError)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict) or not shards:
+        raise WeightsMismatchError(f"{path} is not an index of weight shards (a JSON object 'weight_map')")
     for shard in shards.values():
-        if not isinstance(shard, str) or Path(shard).name != shard:
+        if not isinstance(shard, str) or not is_plain_name(shard):
             raise WeightsMismatchError(f"{path} names the shard {shard!r}, which is no file beside it")
     return shards
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of a file in a folder and leads nowhere else, on any system."""
+    return bool(name) and name not in (".", "..") and not re.search(r"[/\\:\x00-\x1f]", name) and len(name) < 256
+
+
+def contained(folder: Path, name: str) -> Path:
+    """Return the path of a file in a folder, which may be a link, but not to a place outside the folder.
+
+    The hub's cache is made of links: from ``snapshots/REVISION`` to the ``blobs`` beside ``snapshots``.
+
+    Args:
+        folder: where it lies.
+        name: a plain name, see `is_plain_name`.
+
+    Raises:
+        WeightsMismatchError: no plain name, or a link to elsewhere.
+    """
+    path = folder / name
+    if not is_plain_name(name):
+        raise WeightsMismatchError(f"{folder} names a file {name!r}, which is no name of a file in it")
+    try:
+        home, target = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise WeightsMismatchError(f"{path} cannot be read ({error})") from error
+    snapshots = next((parent for parent in home.parents if parent.name == "snapshots"), None)
+    allowed = [home] if snapshots is None else [home, snapshots.parent / "blobs"]
+    if not any(place in target.parents for place in allowed):
+        raise WeightsMismatchError(
+            f"{path} is a link to {target}, which is outside the folder: put the file itself there, or give its path"
+        )
+    return path
+
+
 def missing_shards(index: Path) -> list[str]:
     """Return the shards named by a ``*.index.json`` that do not lie beside it."""
-    return [shard for shard in sorted(set(read_index(index).values())) if not (index.parent / shard).is_file()]
+    names = sorted(set(read_index(index).values()))
+    return [name for name in names if not contained(index.parent, name).is_file()]
 
 
 def _resolve_local(source: LocalSource, wanted: Sequence[str], role: str) -> Path:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import Depth, Pixels
 
 FIRST_POSITION = 2  # the position tables' rows 0 and 1 are never read
 
@@ -35,14 +36,25 @@ class BEiT3Config:
         text_positions: rows of the text position table, of which all but two can be used.
     """
 
-    image_size: int = 224
-    patch_size: int = 16
+    image_size: Pixels = 224
+    patch_size: Pixels = 16
     width: int = 1024
-    depth: int = 24
+    depth: Depth = 24
     heads: int = 16
     mlp_width: int = 4096
     vocabulary: int = 64010
     text_positions: int = 1024
+
+    def __post_init__(self) -> None:
+        """Refuse sizes of which nothing is left.
+
+        Raises:
+            ConfigError: see there.
+        """
+        if self.image_size < self.patch_size:
+            raise ConfigError(f"beit3.image_size {self.image_size} is less than beit3.patch_size {self.patch_size}")
+        if self.max_length < 1:
+            raise ConfigError(f"beit3.text_positions must be more than {FIRST_POSITION}, got {self.text_positions}")
 
     @property
     def grid(self) -> int:

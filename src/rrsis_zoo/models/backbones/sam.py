@@ -22,6 +22,8 @@ from segment_anything.modeling.image_encoder import Attention, get_rel_pos
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
+from rrsis_zoo.models.configuration import Depth, Index, Pixels, check_divides
+
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
@@ -42,20 +44,29 @@ class SAMConfig:
         decoder_downsample: how much narrower its cross attentions are than D.
     """
 
-    image_size: int = 1024
-    patch_size: int = 16
+    image_size: Pixels = 1024
+    patch_size: Pixels = 16
     width: int = 1024
-    depth: int = 24
+    depth: Depth = 24
     heads: int = 16
     mlp_width: int = 4096
-    window: int = 14
-    global_blocks: tuple[int, ...] = (5, 11, 17, 23)
+    window: Pixels = 14
+    global_blocks: tuple[Index, ...] = (5, 11, 17, 23)
     prompt_width: int = 256
     mask_channels: int = 16
     decoder_mlp_width: int = 2048
     decoder_heads: int = 8
     iou_width: int = 256
     decoder_downsample: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not go together.
+
+        Raises:
+            ConfigError: see there.
+        """
+        check_divides("sam", self.image_size, self.patch_size, "image_size", "patch_size")
+        check_divides("sam", self.width, self.heads, "width", "heads")
 
     @property
     def grid(self) -> int:

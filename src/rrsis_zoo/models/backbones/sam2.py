@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import Depth, Index, Pixels, check_divides
 
 T = TypeVar("T")
 
@@ -57,19 +58,32 @@ class SAM2Config:
         decoder_mlp_width, decoder_heads, iou_width: of the mask decoder.
     """
 
-    image_size: int = 1024
-    patch_stride: int = 4
+    image_size: Pixels = 1024
+    patch_stride: Pixels = 4
     width: int = 144
     heads: int = 2
-    stages: tuple[int, ...] = (2, 6, 36, 4)
-    windows: tuple[int, ...] = (8, 4, 16, 8)
-    global_blocks: tuple[int, ...] = (23, 33, 43)
-    position_grid: int = 7
+    stages: tuple[Depth, ...] = (2, 6, 36, 4)
+    windows: tuple[Pixels, ...] = (8, 4, 16, 8)
+    global_blocks: tuple[Index, ...] = (23, 33, 43)
+    position_grid: Pixels = 7
     prompt_width: int = 256
     mask_channels: int = 16
     decoder_mlp_width: int = 2048
     decoder_heads: int = 8
     iou_width: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not go together.
+
+        Raises:
+            ConfigError: see there.
+        """
+        if not len(self.stages) == len(self.windows) == 4:
+            raise ConfigError(f"sam2.stages and sam2.windows must have 4 values, got {self.stages}, {self.windows}")
+        check_divides("sam2", self.width, self.heads, "width", "heads")
+        check_divides("sam2", self.prompt_width, self.decoder_heads, "prompt_width", "decoder_heads")
+        if self.prompt_width % 8:
+            raise ConfigError(f"sam2.prompt_width must be a multiple of 8, got {self.prompt_width}")
 
     @property
     def grid(self) -> int:

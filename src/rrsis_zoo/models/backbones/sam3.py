@@ -30,6 +30,7 @@ from transformers.models.sam3.modeling_sam3 import (
 from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMaskDecoder
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import Depth, Index, Pixels, Share, check_divides
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)
@@ -52,25 +53,26 @@ class SAM3Config:
         drop_path: stochastic depth of the last block in training mode; it grows linearly from 0 in the first.
     """
 
-    image_size: int = 1008
-    patch_size: int = 14
+    image_size: Pixels = 1008
+    patch_size: Pixels = 14
     width: int = 1024
-    depth: int = 32
+    depth: Depth = 32
     heads: int = 16
     mlp_width: int = 4736
-    window: int = 24
-    global_blocks: tuple[int, ...] = (7, 15, 23, 31)
-    position_size: int = 336
+    window: Pixels = 24
+    global_blocks: tuple[Index, ...] = (7, 15, 23, 31)
+    position_size: Pixels = 336
     prompt_width: int = 256
     decoder_mlp_width: int = 2048
     decoder_heads: int = 8
     decoder_downsample: int = 2
     iou_width: int = 256
-    drop_path: float = 0.1
+    drop_path: Share = 0.1
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
             raise ConfigError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        check_divides("sam3", self.width, self.heads, "width", "heads")
 
     @property
     def grid(self) -> int:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from transformers import SiglipConfig, SiglipModel
 
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import Tokens
+from rrsis_zoo.models.configuration import Depth, Pixels, check_divides
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)
@@ -33,19 +35,30 @@ class SigLIPConfig:
         logit_scale, logit_bias: initial values (log domain for the scale) where no weights are loaded.
     """
 
-    image_size: int = 384
-    patch_size: int = 14
+    image_size: Pixels = 384
+    patch_size: Pixels = 14
     width: int = 1152
-    vision_depth: int = 27
+    vision_depth: Depth = 27
     vision_heads: int = 16
     vision_mlp_width: int = 4304
-    text_depth: int = 27
+    text_depth: Depth = 27
     text_heads: int = 16
     text_mlp_width: int = 4304
     vocabulary: int = 32000
     max_length: int = 64
     logit_scale: float = 0.0
     logit_bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not go together.
+
+        Raises:
+            ConfigError: see there.
+        """
+        if self.image_size < self.patch_size:
+            raise ConfigError(f"siglip.image_size {self.image_size} is less than siglip.patch_size {self.patch_size}")
+        for tower in ("vision", "text"):
+            check_divides("siglip", self.width, getattr(self, f"{tower}_heads"), "width", f"{tower}_heads")
 
     @property
     def grid(self) -> int:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.models.configuration import Range, Share
+
+_TARGETS = 400  # characters
+_REPEATS = 6
 
 
 @dataclass(frozen=True)
@@ -20,9 +28,26 @@ class LoRA:
     """
 
     targets: str
-    rank: int = 16
+    rank: Annotated[int, Range(1, 4096)] = 16
     alpha: int = 16
-    dropout: float = 0.1
+    dropout: Share = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse what is no regular expression, and one that a stranger could have made to take for ever.
+
+        Raises:
+            ConfigError: see there.
+        """
+        try:
+            re.compile(self.targets)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ConfigError(f"lora.targets is no regular expression ({error}): {self.targets[:100]!r}") from error
+        repeats = re.findall(r"(?<!\\)[*+{]", self.targets)
+        nested = re.search(r"\)[*+{]", self.targets)
+        if len(self.targets) > _TARGETS or len(repeats) > _REPEATS or nested:
+            raise ConfigError(
+                f"lora.targets must be a short regular expression without repeated groups, got {self.targets[:100]!r}"
+            )
 
 
 def inject_lora(module: nn.Module, lora: LoRA) -> None:
