@@ -31,6 +31,7 @@ from torchvision.transforms import functional as TF
 from torchvision.transforms import v2
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.data.headers import FORMATS
 from rrsis_zoo.data.layouts import LAYOUTS, Layout, Referent, Scene
 from rrsis_zoo.data.records import Record
 
@@ -70,7 +71,7 @@ def write(layout: Layout, root: Path, scenes: int) -> None:
 def published(records: list[Record]) -> Iterator[list[tuple[Tensor, ...]]]:
     """Expression by expression: open, resize twice with PIL, convert and normalise twice."""
     for record in records:
-        image = Image.open(record.image_path).convert("RGB")
+        image = Image.open(record.image_path, formats=FORMATS).convert("RGB")
         record.mask.decode()
         views = (TF.resize(image, [side, side]) for side in SIDES)  # type: ignore[arg-type]
         yield [tuple(TF.normalize(TF.to_tensor(view), MEAN, STD) for view in views)]

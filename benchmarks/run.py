@@ -139,11 +139,10 @@ def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, s
 
 def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Make tables, report and figures from what lies in the folder of the runs."""
-    from PIL import Image
-
     from rrsis_zoo.bench.published import read_published
     from rrsis_zoo.bench.report import write_report
     from rrsis_zoo.bench.tables import read_runs, tables_of, write_tables
+    from rrsis_zoo.data.pixels import open_image
 
     results.mkdir(parents=True, exist_ok=True)
     literature = read_published(Path(__file__).parent / "published_results.csv")
@@ -158,8 +157,7 @@ def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -
             continue
         shown.add(row)
         figure = folder / record["name"] / "test" / "version_0" / "predictions.png"
-        with Image.open(figure) as picture:  # 256 colours are a fifth of the size
-            small = picture.convert("RGB").quantize(256)
+        small = open_image(figure).convert("RGB").quantize(256)  # 256 colours are a fifth of the size
         small.save(results / f"{record['model']}--{record['dataset']}.png", optimize=True)
 
 

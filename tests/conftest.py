@@ -1,6 +1,8 @@
+import contextlib
 import importlib.util
 import os
 import re
+import resource
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +48,22 @@ def _seed():
 def _own_cache(tmp_path_factory):
     """Hashes of files are remembered here and not in the user's folder."""
     os.environ["RRSIS_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def limited_files():
+    """A disk on which files are full after so many bytes, within a block."""
+
+    @contextlib.contextmanager
+    def limited(size):
+        earlier = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, earlier[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
+
+    return limited
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from rrsis_zoo.figures import PREDICTED, TRUE, Shown, heat_overlay, prediction_figure
+from rrsis_zoo.errors import ConfigError, OutputError
+from rrsis_zoo.figures import PREDICTED, TRUE, Shown, heat_overlay, prediction_figure, save_figure
 
 
 def row(truth=True):
@@ -30,6 +32,47 @@ def test_figure_shows_both_masks(tmp_path):
 def test_nothing_to_show(tmp_path):
     with pytest.raises(ValueError, match="no prediction"):
         prediction_figure([], tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "costs $5 and $\\frac{",
+        "a\x00b\x1b[31m\u2028c",
+        "\ud800",
+        "船 \U0001f6a2",
+        "x" * 5000,
+        "two " * 5000,
+        "",
+        "%s {} \\",
+    ],
+)
+def test_any_sentence_can_be_shown(tmp_path, sentence, recwarn):
+    shown = row()
+    prediction_figure(
+        [Shown(shown.image, sentence, shown.heatmap, shown.mask, shown.truth)], tmp_path / "figure.png", sentence[:9]
+    )
+    pixels = np.array(Image.open(tmp_path / "figure.png").convert("RGB")).reshape(-1, 3).astype(int)
+    predicted = (0.35 * 120 + 0.65 * np.array(PREDICTED)).astype(int)
+    assert (np.abs(pixels - predicted).max(1) <= 3).sum() > 100  # not pushed out by the text
+    assert not recwarn.list
+
+
+def test_a_figure_that_cannot_be_written(tmp_path, limited_files):
+    path = tmp_path / "new" / "folder" / "figure.png"
+    prediction_figure([row()], path)
+    with pytest.raises(ConfigError, match=r"figure\.doc: a figure's name must end in one of .*\.png"):
+        prediction_figure([row()], tmp_path / "figure.doc")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"file/figure\.png cannot be written \(.*\)"):
+        prediction_figure([row()], tmp_path / "file" / "figure.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OutputError, match=r"folder\.png cannot be written \(it is a folder\)"):
+        save_figure(Figure(), tmp_path / "folder.png")
+    before = sorted(tmp_path.rglob("*"))
+    with limited_files(1000), pytest.raises(OutputError, match=r"b\.png cannot be written \(File too large\)"):
+        prediction_figure([row()], tmp_path / "b.png")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_heat_overlay_leaves_the_image_where_there_is_no_belief():

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import threading
@@ -15,6 +16,29 @@ def leftovers(folder):
 def test_lines_end_at_line_feeds_only(tmp_path):
     (tmp_path / "a").write_bytes("one\u2028still one\x85\x0c\r\ntwo\rstill two\n\nfour".encode())
     assert files.read_lines(tmp_path / "a") == ["one\u2028still one\x85\x0c", "two\rstill two", "", "four"]
+
+
+@pytest.mark.parametrize("name", ["a", "a.gz"])
+def test_lines_one_after_the_other(tmp_path, name):
+    """The same lines; a bomb is found at the first line that is too long, or when the whole is."""
+
+    def put(content):
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return tmp_path / name
+
+    for text in ("", "one", "one\n", "\ufeffone\u2028still one\x85\x0c\r\ntwo\rstill two\n\nfour"):
+        assert list(files.each_line(put(text.encode()))) == files.read_lines(tmp_path / name)
+    with pytest.raises(DataFormatError, match=r"line 2: .*larger than"):
+        list(files.each_line(put(b"a\n" + bytes(2**22)), longest=2**10))
+    with pytest.raises(DataFormatError, match=r"line 6: .*larger than"):
+        list(files.each_line(put(b"a\n" * 100), limit=10))
+    with pytest.raises(DataFormatError, match=r"line 2: not UTF-8 text .*0xff"):
+        list(files.each_line(put(b"a\n\xff\n")))
+    with pytest.raises(MissingDataError):
+        list(files.each_line(tmp_path / "gone"))
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"a\n" * 10**5)[:-20])
+    with pytest.raises(DataFormatError, match="cannot be read"):
+        list(files.each_line(tmp_path / "cut.gz"))
 
 
 @pytest.mark.parametrize(
@@ -45,8 +69,6 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path):
-    import gzip
-
     with gzip.open(tmp_path / "bomb.gz", "wb") as file:
         for _ in range(64):
             file.write(bytes(2**20))

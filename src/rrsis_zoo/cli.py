@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import select
 import sys
 from collections.abc import Sequence
 
-from rrsis_zoo.errors import RRSISError, unknown_name
+from rrsis_zoo.errors import unknown_name
+from rrsis_zoo.terminal import guarded
 
 _LIGHTNING = {
     "fit": "train a method: rrsis fit --config configs/rsrefseg.yaml",
@@ -23,9 +22,6 @@ _OTHER = {
     "models": "list methods, sizes, licences and weight sources; fetch what one needs",
     "convert": "convert the authors' weights into ours, and back",
 }
-
-_NO_READER = 141
-"""What a shell reports for a program that ended because nobody read its output any more (128 + SIGPIPE)."""
 
 _USAGE = "usage: rrsis [-h] [--version] COMMAND …"
 
@@ -86,48 +82,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point: status 2 and one line for what the user can mend, a traceback only for defects."""
-    try:
-        try:
-            status = run(sys.argv[1:])
-        finally:  # also where a parser ends the program after its help
-            sys.stdout.flush()
-        sys.exit(status)
-    except BrokenPipeError:
-        if not _nobody_reads():  # another pipe, say of a loading process
-            raise
-        sys.exit(_NO_READER)
-    except Exception as error:
-        mendable = _mendable(error)
-        if mendable is None:
-            raise
-        print(f"rrsis: {_message(mendable)}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _nobody_reads() -> bool:
-    """Tell whether the standard output is a pipe whose reader is gone, as in ``rrsis models | head``."""
-    output = sys.stdout.fileno()
-    poll = select.poll()
-    poll.register(output, 0)
-    if not any(event & select.POLLERR for _, event in poll.poll(0)):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # Python writes what is left when it ends
-    return True
-
-
-def _mendable(error: BaseException | None) -> RRSISError | None:
-    """Return the error for the user in a chain: jsonargparse wraps what a constructor raises."""
-    while error is not None and not isinstance(error, RRSISError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _message(error: RRSISError) -> str:
-    """Return the message alone: torch puts a loading process's traceback in front of it."""
-    text = str(error)
-    if "Original Traceback (most recent call last):" not in text:
-        return text
-    return text.strip().splitlines()[-1].partition(": ")[2]
+    sys.exit(guarded(lambda: run(sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.files import writing
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,9 @@ class Shown:
         return int((self.mask & self.truth).sum()) / union if union else 0.0
 
 
+_LINES = 4
+"""Lines that a sentence takes at most; nobody reads more, and they push the images out of the figure."""
+
 PREDICTED, TRUE = (255, 176, 0), (0, 190, 255)  # orange and blue: told apart by the colour-blind too
 
 
@@ -47,6 +55,7 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
 
     Raises:
         ValueError: there is no row.
+        ConfigError, OutputError: as `save_figure`.
     """
     if not rows:
         raise ValueError("there is no prediction to show")
@@ -57,11 +66,13 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
     figure = Figure(figsize=(10.4, 2.95 * len(rows) + 0.4), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(_line(title), fontsize=12, parse_math=False)
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for line, (part, row) in enumerate(zip(parts, rows, strict=True)):
         score = "" if row.iou is None else f"   IoU {row.iou:.2f}"
-        part.suptitle("\n".join(textwrap.wrap(f"“{row.expression}”{score}", 110)), fontsize=10, x=0.01, ha="left")
+        # a sentence is no formula, whatever signs it holds
+        lines = textwrap.wrap(f"“{_line(row.expression)}”{score}", 110, max_lines=_LINES, placeholder=f" …”{score}")
+        part.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left", parse_math=False)
         axes = part.subplots(1, len(columns))
         grey = _grey(row.image)
         axes[0].imshow(row.image)
@@ -72,7 +83,37 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
             axis.set_axis_off()
             if line == 0:
                 axis.set_title(name, fontsize=9, color="0.3")
-    figure.savefig(path)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a matplotlib figure, whole or not at all; the name's suffix says as what.
+
+    Args:
+        figure: a ``matplotlib.figure.Figure``.
+        path: of the file; its folder is made.
+
+    Raises:
+        ConfigError: a suffix that matplotlib does not write.
+        OutputError: the file cannot be written.
+    """
+    check_figure_name(path)
+    with writing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for it
+        figure.savefig(temporary)
+
+
+def check_figure_name(path: str | Path) -> None:
+    """Refuse a name of a figure that matplotlib does not write: before the figure is made.
+
+    Raises:
+        ConfigError: see there.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix.removeprefix(".").lower() not in known:
+        raise ConfigError(f"{path}: a figure's name must end in one of {', '.join(f'.{name}' for name in known)}")
 
 
 def heat_overlay(image: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -93,6 +134,11 @@ def heat_overlay(image: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDAr
     share = np.sqrt(strength)[..., None]
     colours = 255 * np.asarray(colormaps["inferno"](strength))[..., :3]
     return (share * colours + (1 - share) * (_grey(image) // 2 + 100)).round().astype(np.uint8)
+
+
+def _line(text: str) -> str:
+    """Return a sentence as a font can show it: without line breaks, control characters and halves of characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

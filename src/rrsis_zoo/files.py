@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import secrets
 import stat
 import zlib
@@ -17,10 +18,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rrsis_zoo.errors import DataFormatError, MissingDataError, OutputError, RRSISError
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError, RRSISError
 
 JSON_LIMIT = 512 * 2**20
 """Bytes that a JSON file may have, packed or not; RRSIS-D's published instances have 30 MB."""
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path that a user named, with ``~``, ``~user`` and ``$VARIABLE`` replaced as a shell does.
+
+    Options and YAML files reach us as they are written: a shell leaves ``--root=~/data`` alone.
+
+    Raises:
+        ConfigError: no such user or variable, and nothing of that very name.
+    """
+    given = os.path.expandvars(path)
+    said = Path(os.path.expanduser(given))  # Path's own raises where there is no such user
+    unknown = re.search(r"\$(\w+|\{\w+\})", given) or re.match(r"~[^/]*", str(said))
+    if unknown and not os.path.lexists(said):
+        what = "variable" if unknown[0].startswith("$") else "user"
+        raise ConfigError(f"{path}: there is no {what} {unknown[0]!r}; write the path out")
+    return said
+
+
+def dangling(path: str | Path) -> str:
+    """Return what to say behind "is missing" of a path that is a link to nowhere; nothing of any other."""
+    try:
+        target = os.readlink(path)
+    except (OSError, ValueError):
+        return ""
+    return f" (it is a link to {target}, which is not there: mount that disk, or fetch what belongs there)"
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -37,8 +67,7 @@ def regular_file(path: str | Path, error: type[RRSISError] = DataFormatError) ->
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as cause:
-        where = f", a link to {os.readlink(path)}, which is not there" if path.is_symlink() else ""
-        raise MissingDataError(f"there is no file {path}{where}") from cause
+        raise MissingDataError(f"there is no file {path}{dangling(path)}") from cause
     except (OSError, ValueError) as cause:  # no permission, a loop of links, a NUL in the name
         raise error(f"{path} cannot be read ({reason(cause)})") from cause
     if stat.S_ISDIR(mode):
@@ -67,7 +96,8 @@ def read_bytes(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError
     except (OSError, EOFError, zlib.error) as cause:
         raise error(f"{path} cannot be read ({reason(cause)})") from cause
     if len(content) > limit:
-        raise error(f"{path} holds more than {limit / 2**20:,.0f} MiB, which is more than such a file can have")
+        most = f"{limit / 2**20:,.0f} MiB" if limit >= 2**20 else f"{limit / 2**10:,.0f} KiB"
+        raise error(f"{path} holds more than {most}, which is more than such a file can have")
     return content
 
 
@@ -89,6 +119,36 @@ def read_lines(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError
     if lines and not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
+
+
+def each_line(
+    path: str | Path, longest: int = 2**24, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError
+) -> Iterator[str]:
+    r"""Yield a file's lines, as `read_lines` has them, one after the other: no more than one of them is in memory.
+
+    Args:
+        path: of a regular file; unpacked where its name ends in ``.gz``.
+        longest: bytes that a line may have.
+        limit: bytes that the file may have, after unpacking.
+        error: what is raised for a file that cannot be read.
+
+    Raises:
+        MissingDataError: there is no such file.
+        error: no regular file, a line or the whole too long, damaged, or no UTF-8 text.
+    """
+    path = regular_file(path, error)
+    number, total = 0, 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(iter(lambda: file.readline(longest + 1), b""), start=1):
+                total += len(raw)
+                if len(raw) > longest or total > limit:
+                    raise error(f"{path}, line {number}: the file is larger than such a file can be")
+                yield raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as cause:
+        raise error(f"{path}, line {number}: not UTF-8 text (byte {cause.object[cause.start]:#04x})") from cause
+    except (OSError, EOFError, zlib.error) as cause:
+        raise error(f"{path} cannot be read ({reason(cause)})") from cause
 
 
 def read_json(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> Any:

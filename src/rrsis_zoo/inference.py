@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rrsis_zoo.data.dataset import read_image, to_rgb
+from rrsis_zoo.data.dataset import as_tensor
+from rrsis_zoo.data.pixels import read_rgb, to_array
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
 
 
@@ -70,16 +72,16 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
 
 
 def as_rgb(image: Any) -> Tensor:
-    """Return an image as uint8 RGB (3, H, W).
+    """Return an image as uint8 RGB (3, H, W), as it is shown: files and PIL images are turned as their EXIF says.
 
     Raises:
         ConfigError: neither path, PIL image, uint8 array nor uint8 tensor of a fitting shape.
-        DataFormatError: a file that cannot be read.
+        DataFormatError: a file or PIL image that cannot be read exactly, see `rrsis_zoo.data.pixels`.
     """
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return as_tensor(read_rgb(expanded(image)))
     if isinstance(image, Image.Image):
-        return to_rgb(image, "the image")
+        return as_tensor(to_array(image, "RGB", _name(image)))
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
@@ -93,3 +95,9 @@ def as_rgb(image: Any) -> Tensor:
         given = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
         raise ConfigError(f"a tensor must be uint8 (3, H, W), got {given}")
     raise ConfigError(f"image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+
+
+def _name(image: Image.Image) -> str:
+    """Return what a PIL image is called in an error: the file that it was opened from, if any."""
+    name = getattr(image, "filename", "")
+    return name if isinstance(name, str) and name else "the image"

@@ -7,15 +7,27 @@ A JSON list is a ``list``; one of a fixed length is ``Annotated[list[int], Field
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from rrsis_zoo.errors import DataFormatError, RRSISError
 
 T = TypeVar("T")
 
 _SHOWN = 3
+
+
+def _characters(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        raise ValueError("it holds half a character (a lone surrogate)") from cause
+    return text
+
+
+Text = Annotated[str, AfterValidator(_characters)]
+"""A string that can be written as UTF-8: without lone surrogates, which JSON's escapes can spell."""
 
 
 class Strict(BaseModel):

@@ -14,7 +14,8 @@ from rrsis_zoo.data.masks import encode_mask, run_lengths
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.metrics.cli import run_score
 from rrsis_zoo.metrics.protocols import PROTOCOLS
-from rrsis_zoo.metrics.saved import as_prediction, as_target, open_saved
+from rrsis_zoo.metrics.saved import open_saved
+from rrsis_zoo.metrics.values import as_prediction, as_target
 
 PR = ("0.5", "0.6", "0.7", "0.8", "0.9")
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from rrsis_zoo.data.masks import fit_mask
-from rrsis_zoo.data.pixels import image_size, read_rgb, to_array
+from rrsis_zoo.data.pixels import image_size, read_rgb
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.samplers import Draw
 from rrsis_zoo.data.transforms import Augmentation
+from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.models.base import Batch
 
 
@@ -69,7 +70,8 @@ class RRSISDataset(Dataset[Sample]):
             image = images.get(record.scene_id)
             if image is None:
                 image = images[record.scene_id] = read_image(record.image_path)
-            mask = fit_mask(record.mask.decode(), (image.shape[1], image.shape[2]))
+            with _part_of_a_dataset():
+                mask = fit_mask(record.mask.decode(), (image.shape[1], image.shape[2]))
             if self.augmentation is None or not isinstance(item, Draw):
                 samples.append(Sample(record, image, torch.from_numpy(mask), record.expression))
             else:
@@ -85,10 +87,11 @@ class RRSISDataset(Dataset[Sample]):
             DataFormatError: an image that cannot be read.
         """
         sizes: dict[str, tuple[int, int]] = {}
-        for record in self.records:
-            if record.scene_id not in sizes:
-                sizes[record.scene_id] = image_size(record.image_path)
-        return [r.sample_id for r in self.records if sizes[r.scene_id] != (r.height, r.width)]
+        with _part_of_a_dataset():
+            for record in self.records:
+                if record.scene_id not in sizes:
+                    sizes[record.scene_id] = image_size(record.image_path)
+            return [r.sample_id for r in self.records if sizes[r.scene_id] != (r.height, r.width)]
 
 
 def _augmented(
@@ -97,28 +100,32 @@ def _augmented(
     native = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     new, mask, expression = augmentation(native, mask, record.expression, record.reference_id, draw.epoch, draw.sample)
     own = new is not native
-    return Sample(record, _tensor(new) if own else image, torch.from_numpy(mask), expression, own)
+    return Sample(record, as_tensor(new) if own else image, torch.from_numpy(mask), expression, own)
 
 
 def read_image(path: Path) -> Tensor:
-    """Read an image file as uint8 RGB (3, H, W).
+    """Read an image file of a dataset as uint8 RGB (3, H, W).
 
     Raises:
-        DataFormatError: a file that is missing, damaged, no image, or deeper than 8 bits (PIL would clip it).
+        DataFormatError: as `rrsis_zoo.data.pixels.read_rgb`.
     """
-    return _tensor(read_rgb(path))
+    with _part_of_a_dataset():
+        return as_tensor(read_rgb(path))
 
 
-def to_rgb(image: Image.Image, what: str) -> Tensor:
-    """Return a PIL image as uint8 RGB (3, H, W); grey is repeated, an alpha channel left out.
+@contextlib.contextmanager
+def _part_of_a_dataset() -> Iterator[None]:
+    """Say of a file that is missing where it comes from."""
+    try:
+        yield
+    except DataFormatError as cause:
+        if isinstance(cause.__cause__, MissingDataError):
+            raise DataFormatError(f"{cause}; fetch the dataset's images again") from cause
+        raise
 
-    Raises:
-        DataFormatError: deeper than 8 bits (PIL would clip it).
-    """
-    return _tensor(to_array(image, "RGB", what))
 
-
-def _tensor(image: NDArray[np.uint8]) -> Tensor:
+def as_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """Return uint8 RGB (H, W, 3) as (3, H, W)."""
     return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as _pycocotools_mask
 
-from rrsis_zoo.data.pixels import image_size, read_grey
+from rrsis_zoo.data.pixels import LIMIT_VARIABLE, image_size, pixel_limit, read_grey
+from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.files import reason, regular_file
 
 _coco: Any = _pycocotools_mask  # its published types leave out lists of layers and bytes
 
@@ -64,8 +66,7 @@ class RunLengths:
         rule: how several layers make one mask.
 
     Raises:
-        ValueError: no layer, a size without pixels, or runs that do not fill the size exactly. pycocotools leaves
-            the pixels after the last run uninitialised, so such counts must never reach it.
+        ValueError: no layer, a size that `check_size` refuses, or runs that do not fill the size exactly.
     """
 
     layers: tuple[bytes, ...]
@@ -76,8 +77,7 @@ class RunLengths:
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError("a mask needs at least one layer of run lengths")
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"a mask of {self.height} x {self.width} has no pixels")
+        check_size(self.height, self.width)
         for counts in self.layers:
             total = int(run_lengths(counts).sum())
             if total != self.height * self.width:
@@ -86,10 +86,8 @@ class RunLengths:
     @property
     def is_empty(self) -> bool:
         """Whether no pixel is foreground."""
-        areas = _coco.area(self._layers())
-        if len(self.layers) > 1 and areas.any():
-            return not self.decode().any()
-        return not areas.any()
+        values, lengths = self._runs()
+        return not lengths[values].any()
 
     @property
     def identity(self) -> str:
@@ -98,11 +96,18 @@ class RunLengths:
 
     def decode(self) -> NDArray[np.bool_]:
         """Return the mask, (height, width) bool."""
-        depth = _coco.decode(self._layers()).sum(axis=2, dtype=np.int64)
-        return np.ascontiguousarray(depth == 1 if self.rule == "sum_eq_1" else depth > 0)
+        values, lengths = self._runs()
+        return np.ascontiguousarray(np.repeat(values, lengths).reshape(self.width, self.height).T)
 
-    def _layers(self) -> list[dict[str, Any]]:
-        return [{"size": [self.height, self.width], "counts": counts} for counts in self.layers]
+    def _runs(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return the runs of the mask that the layers make, down the columns: whether foreground, and how long."""
+        ends = [np.cumsum(run_lengths(counts)) for counts in self.layers]
+        steps = [np.where(np.arange(len(some)) % 2, -1, 1) for some in ends]  # a layer begins with background
+        places, changes = np.concatenate(ends), np.concatenate(steps)
+        order = np.argsort(places, kind="stable")
+        depth = np.concatenate(([0], np.cumsum(changes[order])[:-1]))
+        lengths = np.diff(places[order], prepend=0)
+        return (depth == 1 if self.rule == "sum_eq_1" else depth > 0), lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ class GreyFile:
         threshold: 0-254.
 
     Raises (on reading):
-        DataFormatError: a file that is missing, damaged, no image, or deeper than 8 bits.
+        DataFormatError: as `rrsis_zoo.data.pixels.read_rgb`.
     """
 
     path: Path
@@ -140,7 +145,11 @@ class GreyFile:
     @property
     def identity(self) -> str:
         """Threshold and SHA-256 of the file's bytes; reads the file."""
-        return f"GreyFile(threshold={self.threshold}, sha256={hashlib.sha256(self.path.read_bytes()).hexdigest()})"
+        try:
+            content = regular_file(self.path).read_bytes()
+        except OSError as cause:
+            raise DataFormatError(f"{self.path}: cannot be read ({reason(cause)})") from cause
+        return f"GreyFile(threshold={self.threshold}, sha256={hashlib.sha256(content).hexdigest()})"
 
     def decode(self) -> NDArray[np.bool_]:
         """Return the mask, (height, width) bool."""
@@ -215,15 +224,35 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
     return _coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
 
 
+def check_size(height: Any, width: Any) -> None:
+    """Refuse what is no size of a mask.
+
+    Raises:
+        ValueError: not two whole numbers (``true``, ``2.0`` and ``"2"`` are none), below 1, or more pixels than
+            `rrsis_zoo.data.pixels.pixel_limit`.
+    """
+    if type(height) is not int or type(width) is not int:
+        raise ValueError(f"a size must be two whole numbers, got {str((height, width))[:60]}")
+    if height < 1 or width < 1:
+        raise ValueError(f"a mask of {height} x {width} has no pixels")
+    limit = pixel_limit()
+    if height * width > limit:  # a number of any length can be compared, but not printed
+        raise ValueError(f"a mask of more than {limit:,} pixels is not read; {LIMIT_VARIABLE} sets another limit")
+
+
 def encode_runs(runs: Sequence[int], height: int, width: int) -> bytes:
     """Return the compressed counts of run lengths given as numbers.
 
     Raises:
-        ValueError: negative runs, or runs that do not fill the size.
+        ValueError: runs that are no whole numbers or negative, that do not fill the size, or a size as `check_size`.
     """
-    if min(runs, default=-1) < 0 or sum(runs) != height * width:
-        raise ValueError(f"run lengths must be at least 0 and add up to {height} x {width}")
+    check_size(height, width)
+    if not all(type(run) is int and 0 <= run <= height * width for run in runs) or sum(runs) != height * width:
+        raise ValueError(f"run lengths must be whole numbers of at least 0 that add up to {height} x {width}")
     return _coco.frPyObjects({"size": [height, width], "counts": list(runs)}, height, width)["counts"]
+
+
+_LONGEST_OUTLINE = 2**21  # pixels along a polygon; pycocotools takes some 120 bytes for each
 
 
 def encode_polygon(points: Sequence[float], height: int, width: int) -> bytes:
@@ -235,14 +264,25 @@ def encode_polygon(points: Sequence[float], height: int, width: int) -> bytes:
         width: of the mask.
 
     Raises:
-        ValueError: fewer than three points, or a point further outside than the mask is large (pycocotools walks every
-            edge pixel by pixel and overflows on huge ones).
+        ValueError: fewer than three points, values that are no numbers, a point further outside than the mask is large
+            (pycocotools walks every edge pixel by pixel and overflows on huge ones), an outline longer than any mask
+            has, or a size as `check_size`.
     """
+    check_size(height, width)
     if len(points) < 6 or len(points) % 2:  # four numbers would be taken for a box
         raise ValueError("a polygon must be at least three points x, y")
+    if not all(type(value) in (int, float) for value in points):
+        raise ValueError("a polygon must be a list of numbers")
     side = max(height, width)
     if not all(-side <= value <= 2 * side for value in points):
         raise ValueError(f"a polygon has a point far outside its {height} x {width} mask")
+    corners = np.array(points, np.float64).reshape(-1, 2)
+    outline = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum()
+    # an outline that passes each pixel several times is none; corners outside of a small mask are
+    if outline > min(_LONGEST_OUTLINE, 16 * (height + 2) * (width + 2)):
+        raise ValueError(
+            f"a polygon has an outline of {outline:.0f} pixels, more than a {height} x {width} mask can have"
+        )
     return _coco.frPyObjects([list(points)], height, width)[0]["counts"]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +15,15 @@ from pathlib import Path
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard
 from rrsis_zoo.data.categories import Categories
+from rrsis_zoo.data.folders import Listing, existing_folder, missing_files, plain_name
 from rrsis_zoo.data.masks import GreyFile, MaskCleanup, clean
 from rrsis_zoo.data.records import Record, Split
+from rrsis_zoo.data.sentences import sentence
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.files import dangling, read_bytes
+
+FILE_LIMIT = 128 * 2**20
+"""Bytes that a phrase file may have; RISBench's largest has about 4 MB."""
 
 _SEARCH_DEPTH = 3  # folders below the root; an unpacked archive adds one
 
@@ -70,9 +75,8 @@ def find_phrases(root: str | Path, layout: PhraseLayout) -> PhraseFiles:
         MissingDataError: no such folder, or a part that is not in it.
         DataFormatError: a part that is there several times, none of them directly in the root.
     """
-    root, card = Path(root), layout.card
-    if not root.is_dir():
-        raise MissingDataError(f"{card.title}: no folder {str(root)!r}; {card.how_to_get}")
+    card = layout.card
+    root = existing_folder(root, card.title, card.how_to_get)
     folders, files = _search(root, {*layout.image_folders, *layout.mask_folders})
     phrases = {}
     for split in SPLITS:
@@ -128,14 +132,13 @@ def read_phrases(
         raise MissingDataError(
             f"{card.title}: no 'output_phrase_{split}.txt' under {str(files.root)!r}; {card.how_to_get}"
         )
-    there = {folder: {entry.name for entry in os.scandir(folder)} for folder in (files.images, files.masks)}
+    there = [Listing(folder) for folder in dict.fromkeys((files.images, files.masks))]
     seen: Counter[str] = Counter()
     missing: list[str] = []
     records: list[Record] = []
-    for name, phrase in _lines(files.phrases[split]):
-        file_name = name + layout.suffix
-        lost = [f"{folder.name}/{file_name}" for folder in there if file_name not in there[folder]]
-        if lost:
+    for name, phrase, where in _lines(files.phrases[split]):
+        file_name = plain_name(name + layout.suffix, where)
+        if lost := [f"{one.folder.name}/{lack}" for one in there if (lack := one.lack(file_name))]:
             missing += lost
             continue
         mask = GreyFile(files.masks / file_name, layout.threshold if threshold is None else threshold)
@@ -157,34 +160,40 @@ def read_phrases(
     if absent is not None:
         absent += missing
     elif missing:
-        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise MissingDataError(
-            f"{card.title}: {len(missing)} files of split {split!r} are not under {str(files.root)!r} ({names}): the "
-            f"download is incomplete; {card.how_to_get}"
-        )
+        raise missing_files(f"{card.title}: {{}} files of split {split!r}", missing, files.root, card.how_to_get)
     if not records and not missing:
         raise MissingDataError(f"{card.title}: {files.phrases[split]} holds no line; {card.how_to_get}")
     return [record for record in records if not (drop_empty and record.is_empty)]
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, phrase) of every line; the id ends at the first blanks, the phrase keeps its inner ones."""
+def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield id, phrase and place of every line; the id ends at the first blanks, the phrase keeps its inner ones."""
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", _text(path)), start=1):
+        where = f"{path}, line {number}"
+        line = line.removeprefix("\ufeff")  # where files were joined
+        if not line.strip():
+            continue
+        name, *rest = line.split(maxsplit=1)
+        phrase = sentence(rest[0], where) if rest else ""
+        if not phrase:
+            raise DataFormatError(f"{where}: {name[:80]!r} has no phrase")
+        yield name, phrase, where
+
+
+def _text(path: Path) -> str:
+    content = read_bytes(path, FILE_LIMIT)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataFormatError(
+            f"{path}, line 1: is not UTF-8 but UTF-16; convert it: iconv -f utf-16 -t utf-8 {path.name}"
+        )
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        line = content[: error.start].count(b"\n") + 1
         raise DataFormatError(
             f"{path}, line {line}: is not UTF-8 ({error.reason}); if the file is in Latin-1: "
             f"iconv -f latin1 -t utf-8 {path.name}"
         ) from error
-    # not splitlines(): that would also break a phrase at U+0085 or U+2028
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
-        if not line.strip():
-            continue
-        name, *rest = line.split(maxsplit=1)
-        if not rest:
-            raise DataFormatError(f"{path}, line {number}: {name!r} has no phrase")
-        yield name, unicodedata.normalize("NFC", rest[0].strip())
 
 
 def _search(root: Path, names: set[str]) -> tuple[list[Path], list[Path]]:
@@ -209,10 +218,18 @@ def _preferred(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
 def _only(root: Path, found: list[Path], what: str, card: DatasetCard) -> Path:
     found = [path for path in found if path.parent == root] or found
     if not found:
-        raise MissingDataError(f"{card.title}: {what} is not under {str(root)!r}; {card.how_to_get}")
+        raise MissingDataError(f"{card.title}: {what} is not under {str(root)!r}{_links(root)}; {card.how_to_get}")
     if len(found) > 1:
         places = ", ".join(map(str, found))
         raise DataFormatError(
             f"{card.title}: {what} is under {str(root)!r} {len(found)} times ({places}); give the root of one copy"
         )
     return found[0]
+
+
+def _links(root: Path) -> str:
+    """Return which names directly in the root are links to nowhere, for an error: one may be what is looked for."""
+    lost = [
+        f"{path.name}{dangling(path)}" for path in sorted(root.iterdir()) if path.is_symlink() and not path.exists()
+    ]
+    return f", where {' and '.join(lost)}" if lost else ""

@@ -1,29 +1,74 @@
-"""Image files as arrays of 8 bits a channel. What cannot be read exactly is refused. No torch here."""
+"""Image files as arrays of 8 bits a channel, as viewers show them; what cannot be read exactly is refused. No torch.
+
+This is the one place where a picture is opened. Its header is read first: the format must be one of a few, the size
+plausible, the depth one that PIL does not cut. An EXIF orientation is followed, for images and masks alike: people and
+annotation tools mark what they see.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.data.headers import FORMATS, Header, NotAnImage, png_has_text, read_header
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, RRSISError
+from rrsis_zoo.files import dangling, reason, regular_file
 
-_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
+_DEPTH = {"I": 32, "F": 32}  # bits of PIL's deep modes; the others have 16
+
+PIXEL_LIMIT = 2**29
+"""Pixels that an image may have: 23,170 x 23,170; `LIMIT_VARIABLE` sets another number."""
+LIMIT_VARIABLE = "RRSIS_ZOO_PIXEL_LIMIT"
+
+_HARMLESS = 2**26  # pixels that a file of any length may have: 192 MiB of RGB
+_MOST_PER_BYTE = 2**14  # pixels a byte of the file; a PNG of 1 bit and one colour has 8,258, a photograph below 100
+_MOST_CHANNELS = 6  # of a TIFF; of more than four PIL takes the first three
+_BLOCK = 2**24  # pixels that are converted at once
+
+_STRETCH = (
+    "what is beyond 8 bits would be lost without a word. Stretch it first, in the same way for the whole dataset: for "
+    "instance gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT (a mask: save it as 0 and 255)"
+)
+
+# A damaged EXIF block or TIFF tag is passed over, or ends in an error of ours: PIL's warning would be a second message.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(TiffImagePlugin|Image)$")
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as uint8 RGB (H, W, 3).
+def pixel_limit() -> int:
+    """Return how many pixels an image or mask may have.
 
     Raises:
-        DataFormatError: a file that is missing, damaged, no image, or deeper than 8 bits (PIL would clip it).
+        ConfigError: the environment variable holds no number from 1 to 2³² - 1, which PIL and COCO's codes count to.
+    """
+    given = os.environ.get(LIMIT_VARIABLE)
+    if given is None:
+        return PIXEL_LIMIT
+    if not given.isascii() or not given.isdigit() or len(given) > 10 or not 1 <= int(given) < 2**32:
+        raise ConfigError(f"{LIMIT_VARIABLE} must be a number of pixels, 1 to {2**32 - 1}, got {given!r}")
+    return int(given)
+
+
+def read_rgb(path: str | Path) -> NDArray[np.uint8]:
+    """Read an image file as uint8 RGB (H, W, 3), turned as its EXIF orientation says.
+
+    Raises:
+        DataFormatError: a file that is missing, damaged, no image of `FORMATS`, implausibly large, or deeper than 8
+            bits a channel (PIL would clip it).
     """
     return _read(path, "RGB")
 
 
-def read_grey(path: Path) -> NDArray[np.uint8]:
+def read_grey(path: str | Path) -> NDArray[np.uint8]:
     """Read an image file as uint8 grey levels (H, W); colours become ITU-R 601 luma, as OpenCV's grey reading.
 
     Raises:
@@ -32,48 +77,260 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
     return _read(path, "L")
 
 
+def open_image(source: str | Path | BinaryIO) -> Image.Image:
+    """Return the picture in a file, decoded and turned as its EXIF orientation says; the file is closed again.
+
+    Grey levels of more than 8 bits come as PIL has them (modes ``I;16``, ``I``, ``F``), their values exact.
+
+    Args:
+        source: path, or an open binary file that can seek.
+
+    Raises:
+        DataFormatError: a file that is missing, damaged, no image of `FORMATS`, implausibly large, or of colours deeper
+            than 8 bits.
+    """
+    with _opened(source) as (file, what):
+        return _decoded(file, what, _checked(file, what))
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) of an image file as it is shown, from its header.
+
+    Raises:
+        DataFormatError: as `read_rgb`, as far as the header tells.
+    """
+    with _opened(path) as (file, what):
+        header = _checked(file, what)
+        turned = _orientation_in(file, what, header) >= 5
+        return (header.width, header.height) if turned else (header.height, header.width)
+
+
+def image_orientation(path: str | Path) -> int:
+    """Return the EXIF orientation of an image file, 1 to 8; 1 where it says none. Errors as `image_size`."""
+    with _opened(path) as (file, what):
+        return _orientation_in(file, what, _checked(file, what))
+
+
+def image_bands(path: str | Path) -> tuple[str, ...]:
+    """Return the names of an image file's channels, ``("P",)`` for a palette; errors as `image_size`."""
+    with _opened(path) as (file, what), _lazily(file, what, _checked(file, what)) as image:
+        return image.getbands()
+
+
 def to_array(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
     """Return a PIL image as uint8: (H, W, 3) for mode ``RGB``, (H, W) for ``L``; an alpha channel is left out.
 
+    Args:
+        image: made by a program, or opened from a file by its user; in the latter case its EXIF orientation is
+            followed and nothing but the formats of `FORMATS` is decoded.
+        mode: ``RGB`` or ``L``.
+        what: its name in errors.
+
     Raises:
-        DataFormatError: deeper than 8 bits a channel (PIL would clip it).
+        DataFormatError: deeper than 8 bits a channel (PIL would clip it), or a file that cannot be decoded.
     """
+    if image.format not in (None, "MPO", "DIB", *FORMATS):
+        raise DataFormatError(
+            f"{what}: is a lazily opened {image.format} file, and of files only {', '.join(FORMATS)} are decoded here; "
+            f"give image.convert('RGB')"
+        )
+    _check_depth_of(image, what)
+    with _decoding(what):
+        return _converted(_upright(image), mode, what)
+
+
+# -- a file, its header, its pixels ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
+    """Open a file for reading; yield it and its name in errors."""
+    if not isinstance(source, str | Path):
+        yield source, str(getattr(source, "name", "the image"))
+        return
+    path = Path(source)
+    try:
+        with regular_file(path).open("rb") as file:
+            yield file, str(path)
+    except MissingDataError as cause:
+        raise DataFormatError(f"{path}: the image file is missing{dangling(path)}") from cause
+    except OSError as cause:
+        raise DataFormatError(f"{path}: cannot be read ({reason(cause)})") from cause
+
+
+def _checked(file: BinaryIO, what: str) -> Header:
+    """Return the header of a file whose pixels may be decoded."""
+    try:
+        header = read_header(file)
+    except NotAnImage as cause:
+        raise DataFormatError(f"{what}: cannot be read as an image: {cause}") from cause
+    if header.channels > _MOST_CHANNELS:
+        raise DataFormatError(
+            f"{what}: is a {header}; grey and RGB images (with or without alpha) are read. Choose three bands: for "
+            "instance gdal_translate -b 1 -b 2 -b 3 IN OUT"
+        )
+    # PIL has modes for deep grey PNG and TIFF; everything else is scaled, cut, or taken for 0 to 255
+    exact = header.channels == 1 and header.bits > 8 and header.format in ("PNG", "TIFF")
+    if header.is_deep and not exact:
+        raise _deep(what, header)
+    pixels, limit = header.width * header.height, pixel_limit()
+    size = f"{what}: has {header.width:,} x {header.height:,} pixels"
+    if pixels > limit:
+        raise DataFormatError(
+            f"{size}, the limit is {limit:,}: cut it into tiles, or set {LIMIT_VARIABLE} to more pixels (each takes up "
+            "to 7 bytes of memory while it is read)"
+        )
+    file.seek(0, os.SEEK_END)
+    length = file.tell()
+    if pixels > max(_HARMLESS, _MOST_PER_BYTE * length):
+        raise DataFormatError(
+            f"{size} by its header, but only {length:,} bytes: it is cut short or made to fill the memory; fetch the "
+            "file again, or save it as PNG if it is blank"
+        )
+    return header
+
+
+def _deep(what: str, header: object) -> DataFormatError:
+    return DataFormatError(f"{what}: must be an image of 8 bits a channel, but is a {header}: {_STRETCH}")
+
+
+@contextlib.contextmanager
+def _decoding(what: str, kind: str = "image") -> Iterator[None]:
+    """Make one of our errors of what PIL raises in the block.
+
+    Decoders of damaged files raise nearly anything: OSError, ValueError, SyntaxError, struct.error, zlib.error,
+    IndexError, SystemError …
+    """
+    try:
+        yield
+    except RRSISError:
+        raise
+    except MemoryError as cause:
+        raise DataFormatError(f"{what}: is too large for the memory of this machine; cut it into tiles") from cause
+    except Image.UnidentifiedImageError as cause:
+        raise DataFormatError(
+            f"{what}: cannot be read as an image: PIL does not read this kind of {kind}, or the file is damaged; save "
+            "it as PNG, or fetch the file again"
+        ) from cause
+    except Exception as cause:
+        why = reason(cause)
+        raise DataFormatError(
+            f"{what}: cannot be read as an image ({why}): it is cut short or damaged; fetch the file again"
+        ) from cause
+
+
+@contextlib.contextmanager
+def _lazily(file: BinaryIO, what: str, header: Header) -> Iterator[Image.Image]:
+    """Open a file whose header was checked; errors in the block as in `_decoding`."""
+    file.seek(0)
+    pixels = header.width * header.height
+    with _decoding(what, str(header)), _size_allowed(pixels), Image.open(file, formats=(header.format,)) as image:
+        yield image
+
+
+_limit_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _size_allowed(pixels: int) -> Iterator[None]:
+    """Let PIL open an image of so many pixels: our own limit was checked, PIL's is a third of it."""
+    if Image.MAX_IMAGE_PIXELS is None or pixels <= Image.MAX_IMAGE_PIXELS:
+        yield
+        return
+    with _limit_lock:
+        earlier, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = earlier
+
+
+def _decoded(file: BinaryIO, what: str, header: Header) -> Image.Image:
+    with _lazily(file, what, header) as image:
+        return _upright(image)
+
+
+def _read(path: str | Path, mode: str) -> NDArray[np.uint8]:
+    with _opened(path) as (file, what):
+        header = _checked(file, what)
+        if header.is_deep:
+            raise _deep(what, header)
+        with _lazily(file, what, header) as image:
+            return _converted(_upright(image), mode, what)
+
+
+def _converted(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
     if image.mode not in _MODES:
-        raise DataFormatError(f"{what}: must be an image of 8 bits a channel, got PIL mode {image.mode!r}")
-    return np.array(image.convert(mode))
+        if image.mode in _DEPTH or image.mode.startswith("I;"):
+            raise _deep(what, f"PIL image of mode {image.mode!r} ({_DEPTH.get(image.mode, 16)} bits)")
+        raise DataFormatError(f"{what}: must be an image of 8 bits a channel, grey or RGB, got PIL mode {image.mode!r}")
+    if "transparency" in image.info:  # of a palette: PIL warns that it is lost, which is what is wanted
+        image = image.copy()
+        del image.info["transparency"]
+    if image.width * image.height <= _BLOCK:
+        return np.array(image.convert(mode))
+    # a large image in strips of rows: PIL's copy of all of it would be another 4 bytes a pixel, numpy's 3 more
+    out = np.empty((image.height, image.width, 3) if mode == "RGB" else (image.height, image.width), np.uint8)
+    rows = max(1, _BLOCK // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        out[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)).convert(mode))
+    return out
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image file from its header.
+# -- orientation -------------------------------------------------------------------------------------------------------
 
-    Raises:
-        DataFormatError: a file that is missing or no image.
+_ORIENTATION = 0x0112  # EXIF's number of it
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Decode an image and turn it as it is shown; the image that is given stays as it is."""
+    image.load()  # turns a TIFF by itself and forgets its orientation, so that this is looked up after it
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return 1 to 8; viewers pass over an EXIF block that is damaged, and values that mean nothing."""
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged block raises nearly anything, as a damaged picture does
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _orientation_in(file: BinaryIO, what: str, header: Header) -> int:
+    """Return the orientation of a file, without decoding it where that can be."""
+    if header.format == "PNG" and not png_has_text(file):
+        return 1  # PIL would decode the picture to look behind it
+    with _lazily(file, what, header) as image:
+        return _orientation(image)
+
+
+def _check_depth_of(image: Image.Image, what: str) -> None:
+    """Refuse a picture that its user opened from a file of deeper colours: PIL has cut them, or is about to.
+
+    The file is looked at where it is still open, or still there; the picture itself is what counts, so a file that
+    cannot be read any more is no matter. A picture that was worked on knows no file.
     """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-
-
-def image_bands(path: Path) -> int:
-    """Return the number of channels of an image file from its header; errors as `image_size`."""
-    try:
-        with Image.open(path) as image:
-            return len(image.getbands())
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-
-
-def _read(path: Path, mode: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            return to_array(image, mode, str(path))
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataFormatError:
-    if isinstance(error, FileNotFoundError):
-        return DataFormatError(f"{path}: the image file is missing; fetch the dataset's images again")
-    return DataFormatError(f"{path}: cannot be read as an image ({error}); fetch the file again")
+    header = None
+    name, file = getattr(image, "filename", ""), getattr(image, "fp", None)
+    with contextlib.suppress(OSError, ValueError, RRSISError):
+        if image.format is not None and file is not None:
+            place = file.tell()
+            header = read_header(file)
+            file.seek(place)
+        elif image.format is not None and name:
+            with regular_file(name).open("rb") as again:
+                header = read_header(again)
+    if header is not None and header.is_deep:
+        raise _deep(what, header)

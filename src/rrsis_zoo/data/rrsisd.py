@@ -7,19 +7,20 @@ is the sum of grey values. Masks, order and splits are those of the reference lo
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rrsis_zoo.data.cards import RRSIS_D
+from rrsis_zoo.data.folders import Listing, existing_folder, is_folder, missing_files, plain_name
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup, RunLengths, clean, encode_polygon, encode_runs
+from rrsis_zoo.data.plain_pickle import read_plain_pickle
 from rrsis_zoo.data.records import Record, Split
+from rrsis_zoo.data.sentences import characters, sentence
 from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.files import dangling, read_json
 
 CATEGORIES: tuple[tuple[str, str], ...] = (
     ("Expressway-Service-area", "expressway service area"),
@@ -85,11 +86,9 @@ def find_rrsisd(root: str | Path) -> RRSISDFiles:
         MissingDataError: no such folder, or a part that is not in it.
         DataFormatError: a part that is there several times, none of them at the published place.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise MissingDataError(f"RRSIS-D: no folder {str(root)!r}; {RRSIS_D.how_to_get}")
+    root = existing_folder(root, "RRSIS-D", RRSIS_D.how_to_get)
     published = RRSISDFiles(root / ANNOTATION_DIR / REFS_FILE, root / ANNOTATION_DIR / INSTANCES_FILE, root / IMAGE_DIR)
-    if published.refs.is_file() and published.instances.is_file() and published.images.is_dir():
+    if published.refs.exists() and published.instances.exists() and is_folder(published.images):
         return published
     found = _search(root, (REFS_FILE, INSTANCES_FILE), IMAGE_DIR.name)
     return RRSISDFiles(
@@ -130,14 +129,14 @@ def read_rrsisd(
         DataFormatError: content that is not what the layout promises, with the file and the record.
     """
     files = find_rrsisd(root)
-    refs = _index(_load_refs(files.refs), "ref_id", f"{files.refs}: ref")
+    refs = _index(_list_of_refs(files.refs), "ref_id", f"{files.refs}: ref")
     instances = _load_instances(files.instances)
     images = _index(_get(instances, "images", list, str(files.instances)), "id", f"{files.instances}: image")
     annotations = _index(
         _get(instances, "annotations", list, str(files.instances)), "id", f"{files.instances}: annotation"
     )
     categories = _categories(instances, files.instances)
-    image_files = {entry.name for entry in os.scandir(files.images)}
+    listing = Listing(files.images)
 
     records: list[Record] = []
     missing: list[str] = []
@@ -158,9 +157,9 @@ def read_rrsisd(
             raise DataFormatError(
                 f"{in_annotation}: is of image {annotation['image_id']}, but ref {ref_id} says {image_id}"
             )
-        image_file = _get(image, "file_name", str, in_image)
-        if image_file not in image_files:
-            missing.append(image_file)
+        image_file = plain_name(_get(image, "file_name", str, in_image), f"{in_image}: field 'file_name'")
+        if lack := listing.lack(image_file):
+            missing.append(lack)
             continue
         size = (_get(image, "height", int, in_image), _get(image, "width", int, in_image))
         segmentation = _get(annotation, "segmentation", list, in_annotation)
@@ -179,23 +178,19 @@ def read_rrsisd(
                 scene_id=f"{dataset}/{image_file}",
                 image_path=files.images / image_file,
                 image_file=image_file,
-                expression=_expression(sentence, text, f"{where}, sentence {n}"),
+                expression=_expression(said, text, f"{where}, sentence {n}"),
                 split=split,
                 category=categories[category_id],
                 category_source="label",
                 mask=mask,
                 reference=f"{dataset}/{split}/{ref_id:05d}",
             )
-            for n, sentence in enumerate(sentences)
+            for n, said in enumerate(sentences)
         ]
     if absent is not None:
         absent += missing
     elif missing:
-        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise MissingDataError(
-            f"RRSIS-D: {len(missing)} image files of split {split!r} are not in {files.images} ({names}): the download "
-            f"is incomplete; {RRSIS_D.how_to_get}"
-        )
+        raise missing_files(f"RRSIS-D: {{}} image files of split {split!r}", missing, files.images, RRSIS_D.how_to_get)
     if not records and not missing:
         raise MissingDataError(f"RRSIS-D: {files.refs} has no expression of split {split!r}; {RRSIS_D.how_to_get}")
     return records
@@ -224,7 +219,8 @@ def _only(root: Path, published: Path, found: list[Path]) -> Path:
     if published.exists():
         return published
     if not found:
-        raise MissingDataError(f"RRSIS-D: no {published.name!r} under {str(root)!r}; {RRSIS_D.how_to_get}")
+        link = dangling(published)
+        raise MissingDataError(f"RRSIS-D: no {published.name!r} under {str(root)!r}{link}; {RRSIS_D.how_to_get}")
     if len(found) > 1:
         places = ", ".join(map(str, found))
         raise DataFormatError(
@@ -234,54 +230,24 @@ def _only(root: Path, published: Path, found: list[Path]) -> Path:
     return found[0]
 
 
-# All the ways in which a damaged pickle was seen to fail.
-_DAMAGED_PICKLE = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    MemoryError,
-)
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickler of plain values only: whatever would have to be imported is refused, so no code can run."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}; only plain Python values are read")
-
-
-def _load_refs(path: Path) -> list[Any]:
-    def load(encoding: str) -> Any:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file, encoding=encoding).load()
-
-    try:
-        try:
-            refs = load("ASCII")
-        except UnicodeDecodeError:  # byte strings of Python 2
-            refs = load("latin1")
-    except _DAMAGED_PICKLE as error:
-        raise DataFormatError(f"{path}: cannot be read as a pickle of plain values ({error})") from error
+def _list_of_refs(path: Path) -> list[Any]:
+    refs = read_plain_pickle(path)
     if not isinstance(refs, list):
         raise DataFormatError(f"{path}: must hold a list of refs, got {type(refs).__name__}")
     return refs
 
 
 def _load_instances(path: Path) -> dict[str, Any]:
-    try:
-        instances = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataFormatError(f"{path}: cannot be read as JSON ({error})") from error
+    instances = read_json(path)
     if not isinstance(instances, dict):
         raise DataFormatError(f"{path}: must hold an object, got {type(instances).__name__}")
     return instances
 
 
 # -- fields ------------------------------------------------------------------------------------------------------------
+
+
+_MOST = 2**53  # ids and sizes below: what JSON readers agree about
 
 
 def _get(entry: Any, key: str, kind: type[T], where: str) -> T:
@@ -292,6 +258,10 @@ def _get(entry: Any, key: str, kind: type[T], where: str) -> T:
     value = entry[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise DataFormatError(f"{where}: field {key!r} must be {kind.__name__}, got {type(value).__name__}")
+    if isinstance(value, int) and not 0 <= value < _MOST:
+        raise DataFormatError(f"{where}: field {key!r} must be a number from 0 to {_MOST - 1:,}")
+    if isinstance(value, str):
+        return characters(value, f"{where}: field {key!r}")  # type: ignore[return-value]
     return value
 
 
@@ -326,10 +296,10 @@ def _in_split(value: str, split: Split, where: str) -> bool:
     return "test" in value if split == "test" else value == split
 
 
-def _expression(sentence: Any, text: str, where: str) -> str:
-    if text == "raw" and isinstance(sentence, dict) and "raw" not in sentence:
+def _expression(said: Any, text: str, where: str) -> str:
+    if text == "raw" and isinstance(said, dict) and "raw" not in said:
         text = "sent"
-    expression = unicodedata.normalize("NFC", _get(sentence, text, str, where).strip())
+    expression = sentence(_get(said, text, str, where), where)
     if not expression:
         raise DataFormatError(f"{where}: field {text!r} is blank")
     return expression
@@ -343,7 +313,7 @@ def _mask(segmentation: list[Any], image_size: tuple[int, int], rule: LayerRule,
     kinds = {type(layer) for layer in segmentation}
     try:
         if kinds == {list}:
-            layers = tuple(_polygon(layer, *image_size) for layer in segmentation)
+            layers = tuple(encode_polygon(layer, *image_size) for layer in segmentation)
             return RunLengths(layers, *image_size, rule)
         if kinds == {dict}:
             sizes = {_size(layer.get("size")) for layer in segmentation}
@@ -357,21 +327,15 @@ def _mask(segmentation: list[Any], image_size: tuple[int, int], rule: LayerRule,
         raise DataFormatError(f"{where}: its segmentation cannot be read: {error}") from error
 
 
-def _polygon(points: list[Any], height: int, width: int) -> bytes:
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in points):
-        raise ValueError("a polygon must be a list of numbers")
-    return encode_polygon(points, height, width)
-
-
 def _size(size: Any) -> tuple[int, int]:
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)):
-        raise ValueError(f"run lengths need a size of two integers [height, width], got {size!r}")
+        raise ValueError("run lengths need a size of two whole numbers [height, width]")
     return size[0], size[1]
 
 
 def _counts(counts: Any, height: int, width: int) -> bytes:
     if isinstance(counts, str):
         return counts.encode("ascii")
-    if isinstance(counts, list) and all(type(run) is int for run in counts):
+    if isinstance(counts, list):
         return encode_runs(counts, height, width)
-    raise ValueError("run lengths need counts, a string or a list of integers")
+    raise ValueError("run lengths need counts, a string or a list of whole numbers")

@@ -6,9 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rrsis_zoo.errors import ConfigError, DataFormatError
+
+if TYPE_CHECKING:
+    from rrsis_zoo.metrics.samples import Samples
 
 _DESCRIPTION = """Score saved masks under a named protocol, or under all of them side by side.
 
@@ -50,7 +54,10 @@ def run_score(arguments: Sequence[str]) -> int:
     names = list(PROTOCOLS) if options.protocol == "all" else [get_protocol(options.protocol).name]
     results = list(_scored(options, names))
     if options.json:
-        print(json.dumps(results if options.protocol == "all" else results[0], indent=1, ensure_ascii=False))
+        content = results if options.protocol == "all" else results[0]
+        # where a terminal cannot show a letter, JSON has a way of its own to write it
+        utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+        print(json.dumps(content, indent=1, ensure_ascii=not utf8))
     else:
         print(_text(results))
     return 0
@@ -62,41 +69,110 @@ def _scored(options: argparse.Namespace, names: Sequence[str]) -> Iterator[dict[
     from rrsis_zoo.metrics.protocols import get_protocol
 
     protocols = [get_protocol(name) for name in names]
-    samples, ignored = _measured(options, list(dict.fromkeys(p.eval_size for p in protocols)))
+    measured = _measured(options, list(dict.fromkeys(p.eval_size for p in protocols)))
+    for note in [*measured.notes, *measured.doubts]:
+        print(f"rrsis score: {note}", file=sys.stderr)
     for protocol in protocols:
-        mine = samples[protocol.eval_size]
+        mine = measured.samples[protocol.eval_size]
         record = {"protocol": protocol.name, **without_nan(evaluate(mine, protocol, options.nan_policy))}
         record |= {"eval_size": protocol.eval_size, "n_empty": int((mine.counts.target == 0).sum())}
-        if ignored:
-            record["ignored_pixels"] = ignored
+        if measured.ignored:
+            record["ignored_pixels"] = measured.ignored
+        if measured.doubts:
+            record["doubts"] = measured.doubts
         if options.breakdown:
             record["breakdown"] = without_nan(breakdown(mine, protocol))
         yield record
 
 
-def _measured(options: argparse.Namespace, sizes: Sequence[Any]) -> tuple[dict[Any, Any], int]:
-    """Return the samples at every evaluation size, and how many native pixels were left out."""
+@dataclass
+class _Measured:
+    """What was measured of saved masks.
+
+    Attributes:
+        samples: by evaluation size.
+        ignored: native pixels that were left out.
+        notes: what is to be said of how masks were read and matched.
+        doubts: what is strange about them.
+    """
+
+    samples: dict[Any, Samples]
+    ignored: int
+    notes: list[str]
+    doubts: list[str]
+
+
+class _Labels:
+    """What the targets' labels to ignore are, over all of them."""
+
+    def __init__(self, ignore_index: int | None) -> None:
+        self._given = ignore_index
+        self._ambiguous: list[str] = []
+        self._labelled, self._without_background = 0, 0
+        self.pixels = 0
+
+    def add(self, key: str, raw: Any, counted: Any) -> None:
+        """Look at a target as it was saved, and at which of its pixels count."""
+        if counted is not None:
+            self._labelled += 1
+            self._without_background += not (raw == 0).any()
+            self.pixels += int(counted.size - counted.sum())
+        elif self._given is None and (raw == 255).any():
+            self._ambiguous.append(key)
+
+    def said(self, where: Any) -> Iterator[str]:
+        """Yield what is to be said.
+
+        Raises:
+            DataFormatError: 255 was taken for a label to ignore and seems to be the background.
+        """
+        if self._given is not None:
+            if not self._labelled:
+                yield f"no target holds the label {self._given} that was to be ignored"
+        elif self._labelled and self._labelled == self._without_background:
+            raise DataFormatError(
+                f"the targets in {where} hold 1 and 255, but none of those holds 0: 255 may be the background, or a "
+                "label to ignore. Save the background as 0; or say --ignore-index 255 if there is none"
+            )
+        elif self._labelled:
+            yield (
+                f"{self.pixels:,} pixels were left out: 255 is a label to ignore in the {self._labelled} targets that "
+                "also hold 1"
+            )
+            if self._ambiguous:
+                yield (
+                    f"255 was ignored in targets that also hold 1, and is foreground in {len(self._ambiguous)} others "
+                    f"({', '.join(self._ambiguous[:3])} …); if it is a label to ignore there too, give --ignore-index "
+                    "255"
+                )
+
+
+def _measured(options: argparse.Namespace, sizes: Sequence[Any]) -> _Measured:
+    """Measure all samples at every evaluation size."""
     import numpy as np
     import torch
 
+    from rrsis_zoo.metrics.doubts import Doubts
     from rrsis_zoo.metrics.measure import measure
     from rrsis_zoo.metrics.samples import Counts, Samples, Subject
-    from rrsis_zoo.metrics.saved import LogOddsRange, as_prediction, as_target, matched, open_saved
+    from rrsis_zoo.metrics.saved import matched, open_saved
+    from rrsis_zoo.metrics.sizes import decide
+    from rrsis_zoo.metrics.values import LogOddsRange, as_prediction, as_target
 
     predictions, targets = open_saved(options.predictions, "pred"), open_saved(options.targets, "target")
-    keys, log_odds = matched(predictions, targets), LogOddsRange()
+    keys, notes = matched(predictions, targets)
+    log_odds, labels, doubts = LogOddsRange(), _Labels(options.ignore_index), Doubts()
     rows: dict[Any, list[list[int]]] = {size: [] for size in sizes}
-    ignored, ambiguous, labelled = 0, [], False
+    stretched: list[str] = []
     for key in keys:
         raw = targets.read(key)
         target, counted = as_target(raw, f"target {key}", options.ignore_index)
         pred = as_prediction(predictions.read(key), f"prediction {key}")
         log_odds.add(pred)
-        if counted is not None:
-            labelled = True
-            ignored += int(counted.size - counted.sum())
-        elif options.ignore_index is None and (raw == 255).any():
-            ambiguous.append(key)
+        labels.add(key, raw, counted)
+        _check_shapes(key, pred.shape, target.shape)
+        if pred.shape[0] * target.shape[1] != pred.shape[1] * target.shape[0]:
+            stretched.append(key)
         given, truth = (torch.from_numpy(np.ascontiguousarray(array)) for array in (pred, target))
         kept = None if counted is None else torch.from_numpy(np.ascontiguousarray(counted))
         for size in sizes:
@@ -110,12 +186,15 @@ def _measured(options: argparse.Namespace, sizes: Sequence[Any]) -> tuple[dict[A
                 raise DataFormatError(f"prediction {key} holds values that are not numbers: log-odds are needed")
             shape = target.shape if size == "native" else (size, size)
             rows[size].append([i, u, p, *shape, *details])
-    log_odds.check(predictions.where)
-    if labelled and ambiguous:
-        print(
-            f"rrsis score: 255 was ignored in targets that also hold 1, and is foreground in {len(ambiguous)} others "
-            f"({', '.join(ambiguous[:3])} …); if it is a label to ignore there too, give --ignore-index 255",
-            file=sys.stderr,
+        native = decide(given, (truth.shape[0], truth.shape[1]))[0]
+        doubts.add(key, native if kept is None else native & kept, truth)
+    notes += [note for note in (log_odds.check(predictions.where), *labels.said(targets.where)) if note]
+    for saved in (predictions, targets):
+        notes += [f"{saved.where}: {count} {note}" for note, count in saved.notes.items()]
+    if stretched:
+        notes.append(
+            f"{len(stretched)} predictions have another aspect than their targets ({', '.join(stretched[:3])} …) and "
+            "were stretched to it"
         )
     facts = {key: {**targets.facts.get(key, {}), **predictions.facts.get(key, {})} for key in keys}
     texts = ("expression", "category", "category_source", "kind")
@@ -124,7 +203,22 @@ def _measured(options: argparse.Namespace, sizes: Sequence[Any]) -> tuple[dict[A
         for key in keys
     ]
     table = {size: Counts.from_rows(np.array(lines, dtype=np.int64)) for size, lines in rows.items()}
-    return {size: Samples(subjects, counts) for size, counts in table.items()}, ignored
+    return _Measured(
+        {size: Samples(subjects, counts) for size, counts in table.items()}, labels.pixels, notes, doubts.said()
+    )
+
+
+def _check_shapes(key: str, pred: tuple[int, ...], target: tuple[int, ...]) -> None:
+    """Refuse a prediction that lies on its side: resized it would be compared all the same.
+
+    Raises:
+        DataFormatError: see there.
+    """
+    if pred != target and pred == target[::-1]:
+        raise DataFormatError(
+            f"prediction {key} is {pred[0]} x {pred[1]} (height x width), its target {target[0]} x {target[1]}: one of "
+            "them is transposed, or its size was written as width, height"
+        )
 
 
 def _text(results: Sequence[dict[str, Any]]) -> str:
@@ -139,6 +233,8 @@ def _text(results: Sequence[dict[str, Any]]) -> str:
             values = [record[column] for record in results if record[column] is not None]
             spread.append(_cell(max(values) - min(values) if values else None))
         lines.append(f"{'largest difference':<28}" + "".join(spread))
+    if ignored := results[0].get("ignored_pixels"):
+        lines += ["", f"left out as labelled to be ignored: {ignored:,} pixels"]
     for record in results:
         if "breakdown" in record:
             lines += ["", f"{record['protocol']}:", *_breakdown_text(record["breakdown"])]

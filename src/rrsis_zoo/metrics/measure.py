@@ -38,25 +38,21 @@ def measure(
     Raises:
         ConfigError: what is neither mask nor log-odds, or masks that cannot be compared.
     """
-    if target.dtype != torch.bool or target.ndim != 2:
+    if target.dtype != torch.bool or target.ndim != 2 or not target.numel():
         given = f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
         raise ConfigError(f"a true mask must be bool of shape (H, W), got {given}")
     shape = eval_shape(eval_size, target)
-    given = prediction.dtype == torch.bool and eval_size == "native"
-    pred, truth = prediction if given else decide(prediction, shape), resize_mask(target, shape)
+    if prediction.dtype == torch.bool and eval_size == "native":
+        pred, is_nan = prediction, torch.zeros((), dtype=torch.int64, device=prediction.device)
+    else:
+        pred, is_nan = decide(prediction, shape)
+    truth = resize_mask(target, shape)
     core = mask_counts(pred, truth)  # refuses other shapes before anything is combined
     if counted is not None:
         kept = resize_mask(counted, shape)
         pred, truth = pred & kept, truth & kept
         core = mask_counts(pred, truth)
-    parts = [core, _has_nan(prediction)[None]]
+    parts = [core, is_nan[None]]
     if details:
         parts.append(detail_counts(pred, truth))
     return torch.cat(parts)
-
-
-def _has_nan(prediction: Tensor) -> Tensor:
-    """Return int64 (): 1 if a value is not a number. A nan decides for background without a word."""
-    if not prediction.is_floating_point():
-        return torch.zeros((), dtype=torch.int64, device=prediction.device)
-    return prediction.detach().amax().isnan().long()  # the maximum keeps a nan, in one pass

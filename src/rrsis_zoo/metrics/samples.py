@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.files import each_line, parse_json, writing
 from rrsis_zoo.metrics.protocols import Protocol
+from rrsis_zoo.schema import Strict, Text, checked
 
 Integers = NDArray[np.int64]
 
@@ -149,12 +152,62 @@ class Samples:
         return Samples([self.subjects[i] for i in np.flatnonzero(rows).tolist()], self.counts[rows])
 
 
+_SIDE = 2**20
+"""Pixels a side at most: sums over a split stay far below the largest int64."""
+_LINE, _FILE = 2**20, 2**28
+"""Bytes of a line and of a file at most; RISBench's 16,158 test samples take 8 MB."""
+
+_Side = Annotated[int, Field(ge=1, le=_SIDE)]
+_Pixels = Annotated[int, Field(ge=0, le=_SIDE**2)]
+_Box = Annotated[list[Annotated[int, Field(ge=0, le=_SIDE)]], Field(min_length=4, max_length=4)]
+
+
+class _Line(Strict):
+    """A line of the file. Whether its numbers go together is checked over the whole table."""
+
+    sample_id: Annotated[Text, Field(min_length=1)]
+    scene_id: Text
+    expression: Text
+    category: Text | None
+    category_source: Literal["label", "text"] | None
+    kind: Text | None
+    intersection: _Pixels
+    union: _Pixels
+    predicted: _Pixels
+    height: _Side
+    width: _Side
+    boundary_intersection: _Pixels = 0
+    boundary_union: _Pixels = 0
+    pred_box: _Box = Field(default_factory=list)
+    target_box: _Box = Field(default_factory=list)
+    centre_inside: bool = False
+
+    def subject(self) -> Subject:
+        """Return what the sample is about."""
+        return Subject(*(getattr(self, f.name) for f in fields(Subject)))
+
+    def row(self, detailed: bool) -> list[int]:
+        """Return its numbers as `Counts.from_rows` takes them."""
+        core = [self.intersection, self.union, self.predicted, self.height, self.width]
+        boundary = [self.boundary_intersection, self.boundary_union]
+        return [*core, *boundary, *self.pred_box, *self.target_box, int(self.centre_inside)] if detailed else core
+
+
 def write_samples(path: str | Path, samples: Samples) -> None:
-    """Write a line a sample as gzipped JSON; the same samples give the same bytes."""
+    """Write a line a sample as gzipped JSON; the same samples give the same bytes.
+
+    Raises:
+        OutputError: the file cannot be written; the one that was there before is as it was.
+    """
     # no file name and no time in the header
-    with Path(path).open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+    with (
+        writing(path) as temporary,
+        temporary.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file,
+    ):
         for line in _lines(samples):
-            file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+            # a lone surrogate, which is no character, becomes a question mark
+            file.write((json.dumps(line, ensure_ascii=False) + "\n").encode(errors="replace"))
 
 
 def read_samples(path: str | Path) -> Samples:
@@ -162,21 +215,78 @@ def read_samples(path: str | Path) -> Samples:
 
     Raises:
         MissingDataError: there is no such file.
-        DataFormatError: it is damaged, or of other content.
+        DataFormatError: it is damaged, of other content, or has a sample twice or with counts that no two masks have.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            lines = [json.loads(line) for line in file]
-        subjects = [Subject(**{f.name: line[f.name] for f in fields(Subject)}) for line in lines]
-        detailed = bool(lines) and all("pred_box" in line for line in lines)
-        rows = [_row(line, detailed) for line in lines]
-    except FileNotFoundError as error:
-        raise MissingDataError(f"there is no {path}: `rrsis test` writes it") from error
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise DataFormatError(f"{path} does not hold per-sample results ({error!r}): run `rrsis test` again") from error
-    return Samples(
-        subjects, Counts.from_rows(np.array(rows, dtype=np.int64).reshape(len(lines), 16 if detailed else 5))
-    )
+        return _read(Path(path))
+    except MissingDataError as error:
+        raise MissingDataError(f"{error}: `rrsis test` writes it") from error
+    except DataFormatError as error:
+        raise DataFormatError(f"{error}; this does not hold per-sample results: run `rrsis test` again") from error
+
+
+def _read(path: Path) -> Samples:
+    lines: list[_Line] = []
+    places: dict[str, int] = {}
+    for number, text in enumerate(each_line(path, _LINE, _FILE), start=1):
+        what = f"{path}, line {number}"
+        line = checked(_Line, parse_json(text, what), what)
+        if line.sample_id in places:
+            raise DataFormatError(f"{what}: {line.sample_id!r} is also the sample of line {places[line.sample_id]}")
+        places[line.sample_id] = number
+        lines.append(line)
+        if _details(line) not in (set(), _DETAILS) or _details(line) != _details(lines[0]):
+            raise DataFormatError(f"{what}: of {', '.join(sorted(_DETAILS))} some are missing")
+    detailed = bool(lines and _details(lines[0]))
+    rows = np.array([line.row(detailed) for line in lines], dtype=np.int64)
+    counts = Counts.from_rows(rows.reshape(len(lines), 16 if detailed else 5))
+    if fault := impossible(counts):
+        raise DataFormatError(f"{path}, line {fault[0] + 1}: {fault[1]}")
+    return Samples([line.subject() for line in lines], counts)
+
+
+_DETAILS = frozenset({"boundary_intersection", "boundary_union", "pred_box", "target_box", "centre_inside"})
+
+
+def _details(line: _Line) -> Set[str]:
+    """Return which of the details a line has: all or none, in every line the same."""
+    return line.model_fields_set & _DETAILS
+
+
+def impossible(counts: Counts) -> tuple[int, str] | None:
+    """Return the first sample whose counts no two masks of its size have, and what is wrong; None if there is none."""
+    i, u, p, area = counts.intersection, counts.union, counts.predicted, counts.height * counts.width
+    rules = {
+        "intersection <= predicted <= union <= height * width": (i >= 0) & (i <= p) & (p <= u) & (u <= area),
+    }
+    if (d := counts.details) is not None:
+        edge_i, edge_u = d.boundary_intersection, d.boundary_union
+        # a mask's boundary is a part of it, and no mask is without one
+        rules["boundary_intersection <= boundary_union, and neither above that of the masks"] = (
+            (edge_i >= 0) & (edge_i <= i) & (edge_i <= edge_u) & (edge_u <= u) & ((edge_u > 0) == (u > 0))
+        )
+        both = np.minimum(d.pred_box[:, 2:], d.target_box[:, 2:]) - np.maximum(d.pred_box[:, :2], d.target_box[:, :2])
+        rules["pred_box is the box of the predicted pixels"] = _box_holds(d.pred_box, p, counts)
+        rules["target_box is the box of the target's pixels"] = _box_holds(d.target_box, counts.target, counts)
+        rules["the boxes have the intersection in common"] = np.clip(both, 0, None).prod(axis=1) >= i
+        rules["centre_inside only with an intersection"] = ~d.centre_inside | (i > 0)
+    for rule, holds in rules.items():
+        if not holds.all():
+            at = int(np.argmin(holds))
+            values = f"intersection {i[at]}, union {u[at]}, predicted {p[at]}, {counts.height[at]} x {counts.width[at]}"
+            return at, f"impossible counts: {rule} does not hold ({values})"
+    return None
+
+
+def _box_holds(box: Integers, pixels: Integers, counts: Counts) -> NDArray[np.bool_]:
+    """Tell for N boxes whether they lie inside of the image and so many pixels may have them."""
+    top, left, bottom, right = box.T
+    inside = (top >= 0) & (top < bottom) & (bottom <= counts.height)
+    inside &= (left >= 0) & (left < right) & (right <= counts.width)
+    height, width = bottom - top, right - left
+    # there is a pixel on every side of a box; two in opposite corners are enough
+    right_size = (height * width >= pixels) & ((np.maximum(height, width) == 1) | (pixels > 1))
+    return np.where(pixels > 0, inside & right_size, (box == 0).all(axis=1))
 
 
 def _lines(samples: Samples) -> Iterable[dict[str, Any]]:
@@ -193,11 +303,3 @@ def _lines(samples: Samples) -> Iterable[dict[str, Any]]:
                 "centre_inside": bool(details.centre_inside[i]),
             }
         yield line
-
-
-def _row(line: dict[str, Any], detailed: bool) -> list[int]:
-    row = [line[name] for name in _CORE]
-    if detailed:
-        boundary = [line["boundary_intersection"], line["boundary_union"]]
-        row += [*boundary, *line["pred_box"], *line["target_box"], int(line["centre_inside"])]
-    return row

@@ -1,34 +1,37 @@
-"""Masks that any program has saved: an npz file, a folder of images, or run lengths in JSON lines. No torch."""
+"""Masks that any program has saved: an npz file, a folder of images, or run lengths in JSON lines. No torch.
+
+Predictions and targets are brought together by name. Where a file does not name its masks, their places stand in, and
+places are only compared with places: that mask 3 of a list is the mask of image 3 would be an accident.
+"""
 
 from __future__ import annotations
 
-import gzip
-import json
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-from zipfile import BadZipFile
+from typing import Annotated, Any, Literal
+from zipfile import ZIP_DEFLATED, ZIP_STORED
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
-from numpy.typing import NDArray
-from PIL import Image
+from pydantic import Field
 
 from rrsis_zoo.data.masks import RunLengths, encode_runs
+from rrsis_zoo.data.pixels import LIMIT_VARIABLE, pixel_limit
 from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.files import each_line, expanded, parse_json, reason, regular_file
+from rrsis_zoo.metrics.mask_images import IMAGES, read_mask_image
+from rrsis_zoo.metrics.values import Array
+from rrsis_zoo.schema import Strict, Text, checked
 
 Role = Literal["pred", "target"]
-Array = NDArray[Any]
-
-IMAGES = (".png", ".tif", ".tiff", ".bmp")
-"""Image formats that lose nothing."""
 
 _FORMS = "an npz file with pred_0, pred_1, … / target_0, …, a folder of PNG files, or a .jsonl file of run lengths"
-_FOREGROUND, _IGNORE = 1, 255
-_UNREADABLE = (OSError, ValueError, EOFError, BadZipFile)
 _SHOWN = 5
+_LINE = 2**23
+"""Bytes of a line at most: run lengths of noise at 2,048 x 2,048 pixels."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,23 @@ class SavedMasks:
         where: what the user named.
         keys: in the order of the file, of the numbers in an npz, or of the file names.
         read: key -> the array as it was saved.
+        naming: what the keys are: ``file names``, ``sample_id``, ``image_id``; or, where they are only places, ``array
+            numbers`` or ``line numbers``.
         facts: key -> what else a line of JSON says of the sample (``expression``, ``category`` …).
+        notes: what is to be said of how masks were read -> of how many of them; complete when all have been read.
     """
 
     where: Path
     keys: list[str]
     read: Callable[[str], Array]
+    naming: str
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the keys are places and no names."""
+        return self.naming.endswith("numbers")
 
 
 def open_saved(path: str | Path, role: Role) -> SavedMasks:
@@ -55,17 +68,24 @@ def open_saved(path: str | Path, role: Role) -> SavedMasks:
       (``case/pred_0``). The key is the path with the number.
     * folder: images (``IMAGES``), also in folders inside; the key is the file's name without its suffix.
     * ``.jsonl`` or ``.jsonl.gz``: a line a mask with COCO's ``size`` and ``counts`` (a string, or a list of numbers),
-      at the top or under ``segmentation``. The key is ``sample_id``, else ``image_id``, else the number of the line.
+      at the top or under ``segmentation``. The key is ``sample_id``, else ``image_id``, the same in every line; else,
+      where lines name nothing at all, the number of the line.
 
     Raises:
         MissingDataError: there is nothing of that name.
-        DataFormatError: none of these forms, no masks, damaged, or a key that occurs twice.
+        DataFormatError: none of these forms, no masks, damaged, or a key that occurs twice or only in some lines.
     """
-    path = Path(path)
-    if not path.exists():
-        raise MissingDataError(f"there is no {path}; masks are read from {_FORMS}")
-    if path.is_dir():
+    path = expanded(path)
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError) as cause:
+        raise DataFormatError(f"{path} cannot be read ({reason(cause)})") from cause
+    if is_folder:
         return _folder(path)
+    try:
+        regular_file(path)
+    except MissingDataError as cause:
+        raise MissingDataError(f"{cause}; masks are read from {_FORMS}") from cause
     if path.suffix == ".npz":
         return _npz(path, role)
     if path.name.endswith((".jsonl", ".jsonl.gz")):
@@ -73,12 +93,19 @@ def open_saved(path: str | Path, role: Role) -> SavedMasks:
     raise DataFormatError(f"{path} is no form of saved masks; give {_FORMS}")
 
 
-def matched(predictions: SavedMasks, targets: SavedMasks) -> list[str]:
-    """Return the keys in the order of the targets.
+def matched(predictions: SavedMasks, targets: SavedMasks) -> tuple[list[str], list[str]]:
+    """Return the keys in the order of the targets, and what is to be said of how they were brought together.
 
     Raises:
-        DataFormatError: a target without a prediction, or a prediction without a target.
+        DataFormatError: a target without a prediction, or a prediction without a target; or names on one side only.
     """
+    if predictions.by_place != targets.by_place:
+        places, names = (predictions, targets) if predictions.by_place else (targets, predictions)
+        raise DataFormatError(
+            f"the masks in {places.where} have no names but {places.naming}, those in {names.where} have "
+            f"{names.naming}: which belongs to which cannot be known; name the masks of both (lines of JSON by "
+            "sample_id), or save both in one form"
+        )
     for missing, there, absent in (
         (set(targets.keys) - set(predictions.keys), targets, predictions),
         (set(predictions.keys) - set(targets.keys), predictions, targets),
@@ -88,208 +115,230 @@ def matched(predictions: SavedMasks, targets: SavedMasks) -> list[str]:
             more = ", …" if len(names) > _SHOWN else ""
             raise DataFormatError(
                 f"{len(names)} of the {len(there.keys)} masks in {there.where} are not in {absent.where}: "
-                f"{', '.join(names[:_SHOWN])}{more}; predictions and targets must have the same names"
+                f"{', '.join(names[:_SHOWN])}{more}; predictions and targets must have the same names, got "
+                f"{predictions.naming} {predictions.keys[0]} … and {targets.naming} {targets.keys[0]} …"
             )
-    return list(targets.keys)
+    return list(targets.keys), [*_how(predictions, targets)]
 
 
-def as_target(array: Array, what: str, ignore_index: int | None = None) -> tuple[NDArray[np.bool_], Array | None]:
-    """Read a saved array as a true mask.
-
-    Without ``ignore_index``: foreground is what is not 0. 255 is a label to ignore only where 1 occurs too; in an array
-    of 0 and 255 it is foreground.
-
-    Args:
-        array: bool or integers (H, W), of 0 and one other value; or floats of 0 and 1.
-        what: the sample, for messages.
-        ignore_index: label to leave out wherever it occurs.
-
-    Returns:
-        bool (H, W), and bool (H, W) that is False where a pixel is left out, or None for all pixels.
-
-    Raises:
-        DataFormatError: other shapes or values.
-    """
-    array = _flat(array, what)
-    if array.dtype == np.bool_:
-        return array, None
-    values = _values(array, what)
-    ignored = {ignore_index} & values if ignore_index is not None else set()
-    if ignore_index is None and {_FOREGROUND, _IGNORE} <= values:
-        ignored = {_IGNORE}
-    rest = values - ignored - {0}
-    if len(rest) > 1:
-        raise DataFormatError(
-            f"{what}: a true mask must hold 0 and one other value (and perhaps a label to ignore, --ignore-index), got "
-            f"{_listed(values)}; save a mask of 0 and 1"
+def _how(predictions: SavedMasks, targets: SavedMasks) -> list[str]:
+    """Return what is to be said of masks that were brought together."""
+    said = []
+    if predictions.naming != targets.naming:
+        said.append(f"{predictions.naming} of the predictions were matched with {targets.naming} of the targets")
+    elif predictions.naming == "line numbers":
+        said.append("no line names its sample, so predictions and targets were matched line by line")
+    other = [
+        key
+        for key in targets.keys
+        if len({facts[key].get("expression") for facts in (predictions.facts, targets.facts) if key in facts} - {None})
+        > 1
+    ]
+    if other:
+        said.append(
+            f"{len(other)} samples have another expression in the predictions than in the targets ({_few(other)}): are "
+            "they the same samples?"
         )
-    if not ignored:
-        return array != 0, None
-    counted = array != ignored.pop()
-    return (array != 0) & counted, counted
+    return said
 
 
-def as_prediction(array: Array, what: str) -> NDArray[np.bool_] | NDArray[np.floating]:
-    """Read a saved array as a prediction.
-
-    Args:
-        array: bool or integers (H, W) of 0 and one other value: a mask; or floats (H, W): log-odds (of 0 and 1 only: a
-            mask).
-        what: the sample, for messages.
-
-    Returns:
-        bool (H, W), or log-odds (H, W).
-
-    Raises:
-        DataFormatError: other shapes or values.
-    """
-    array = _flat(array, what)
-    if array.dtype == np.bool_:
-        return array
-    if np.issubdtype(array.dtype, np.floating):
-        return array != 0 if ((array == 0) | (array == 1)).all() else array
-    values = _values(array, what)
-    if len(values - {0}) > 1:
-        raise DataFormatError(
-            f"{what}: a predicted mask must hold 0 and one other value, got {_listed(values)}; save a mask of 0 and 1, "
-            "or log-odds as floating-point numbers"
-        )
-    return array != 0
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
-class LogOddsRange:
-    """Tells log-odds from probabilities, which would be read as masks of foreground throughout."""
-
-    def __init__(self) -> None:
-        self.low, self.high, self.seen = np.inf, -np.inf, False
-
-    def add(self, prediction: Array) -> None:
-        """Look at a prediction; masks are passed over."""
-        if prediction.dtype != np.bool_ and prediction.size:
-            self.seen = True
-            # fmin: a nan is found by itself
-            self.low = min(self.low, float(np.fmin.reduce(prediction, axis=None)))
-            self.high = max(self.high, float(np.fmax.reduce(prediction, axis=None)))
-
-    def check(self, where: Path) -> None:
-        """Refuse a set of predictions that never leaves [0, 1].
-
-        Raises:
-            DataFormatError: it looks like probabilities.
-        """
-        if self.seen and self.low >= 0 and self.high <= 1:
-            raise DataFormatError(
-                f"the floating-point predictions in {where} all lie in [0, 1], as probabilities do; log-odds are "
-                "expected (> 0 is foreground): save log(p / (1 - p)), or masks p > 0.5"
-            )
-
-
-def _flat(array: Array, what: str) -> Array:
-    if array.ndim == 3 and array.shape[2] in (3, 4) and (array[..., :3] == array[..., :1]).all():
-        array = array[..., 0]  # a grey image that was saved in colour
-    if array.ndim != 2 or not array.size:
-        raise DataFormatError(f"{what}: a mask must be of shape (H, W), got {array.shape}")
-    return array
-
-
-def _values(array: Array, what: str) -> set[int]:
-    """Return the values of an array of integers, or of floats that are 0 and 1."""
-    if array.dtype == np.uint8:
-        return set(np.flatnonzero(np.bincount(array.ravel(), minlength=256)).tolist())
-    if np.issubdtype(array.dtype, np.integer):
-        return set(np.unique(array).tolist())
-    if np.issubdtype(array.dtype, np.floating) and ((array == 0) | (array == 1)).all():
-        return {int(v) for v in np.unique(array)}
-    raise DataFormatError(f"{what}: a mask must be bool or integers, got {array.dtype}")
-
-
-def _listed(values: Sequence[int] | set[int]) -> str:
-    names = [str(v) for v in sorted(values)]
-    return ", ".join(names[:_SHOWN]) + (f", … ({len(names)} values)" if len(names) > _SHOWN else "")
-
-
-# -- the three forms ---------------------------------------------------------------------------------------------------
+# -- arrays ------------------------------------------------------------------------------------------------------------
 
 
 def _npz(path: Path, role: Role) -> SavedMasks:
     try:
         file = np.load(path, allow_pickle=False)
-    except _UNREADABLE as error:
-        raise DataFormatError(f"{path} cannot be read as npz ({error})") from error
+    except Exception as error:  # parsers of damaged zip files raise nearly anything
+        raise DataFormatError(f"{path} cannot be read as npz ({reason(error)})") from error
     if not isinstance(file, NpzFile):
         raise DataFormatError(f"{path} cannot be read as npz: it holds a single array without a name")
     names: dict[str, str] = {}
     for name in file.files:
-        if found := re.fullmatch(rf"(.*/)?{role}_(\d+)", name):
-            names[f"{found[1] or ''}{found[2]}"] = name
+        if found := re.fullmatch(rf"(.*/)?{role}_([0-9]{{1,18}})", name):
+            key = f"{found[1] or ''}{found[2]}"
+            if key in names:
+                raise DataFormatError(f"{path} holds {name} twice: one mask of a name is needed")
+            names[key] = name
     if not names:
         raise DataFormatError(
             f"{path} holds no arrays {role}_0, {role}_1, …; it holds {', '.join(file.files[:_SHOWN])}"
         )
+    notes: dict[str, int] = {}
+    if left := [name for name in file.files if name not in names.values() and role in name.rpartition("/")[2].lower()]:
+        notes[f"were not read, as their names are not {role}_ and a number: {_few(left)}"] = len(left)
 
     def number(key: str) -> tuple[str, int]:
         folder, _, last = key.rpartition("/")
         return folder, int(last)
 
     def read(key: str) -> Array:
+        what = f"{path}: {names[key]}"
         try:
-            return file[names[key]]
-        except _UNREADABLE as error:
-            raise DataFormatError(f"{path}: {names[key]} cannot be read ({error})") from error
+            return _member(file, names[key], what)
+        except DataFormatError:
+            raise
+        except Exception as error:
+            raise DataFormatError(f"{what} cannot be read ({reason(error)})") from error
 
-    return SavedMasks(path, sorted(names, key=number), read)
+    return SavedMasks(path, sorted(names, key=number), read, "array numbers", notes=notes)
+
+
+def _member(file: NpzFile, name: str, what: str) -> Array:
+    """Read an array of an npz whose header was looked at: it says how much memory is taken.
+
+    Raises:
+        DataFormatError: implausibly large, or not what the header says.
+    """
+    assert file.zip is not None
+    info = file.zip.getinfo(f"{name}.npy" if f"{name}.npy" in file.zip.namelist() else name)
+    if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise DataFormatError(f"{what} is packed in a way that numpy does not write; save it with numpy.savez")
+    with file.zip.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if header is None:  # a later version is written for fields with names
+            raise DataFormatError(f"{what} is no plain array, a mask of 0 and 1 is expected")
+        shape, _, dtype = header(member)
+        size, limit = math.prod(shape), pixel_limit()
+        if dtype.hasobject:
+            raise DataFormatError(f"{what} holds Python objects, which are not read; a mask of 0 and 1 is expected")
+        if size > limit or size * dtype.itemsize > 2 * limit:
+            raise DataFormatError(
+                f"{what} has {size:,} values of {dtype.itemsize} bytes; {limit:,} pixels are read at most, of 2 bytes "
+                f"each ({LIMIT_VARIABLE} sets another limit)"
+            )
+        if info.file_size - member.tell() != size * dtype.itemsize:
+            raise DataFormatError(f"{what} is damaged: its header says {shape} of {dtype}, its content does not")
+    with file.zip.open(info) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
 
 
 def _folder(path: Path) -> SavedMasks:
     files: dict[str, Path] = {}
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES):
+    others: list[str] = []
+    for file in sorted(p for p in path.rglob("*") if not p.name.startswith(".")):  # macOS leaves ._x.png beside x.png
         key = file.relative_to(path).with_suffix("").as_posix()
+        if file.suffix.lower() not in IMAGES:
+            others += [] if file.is_dir() else [file.relative_to(path).as_posix()]
+            continue
         if key in files:
             raise DataFormatError(f"{path} holds {files[key].name} and {file.name}: one mask of a name is needed")
         files[key] = file
     if not files:
         raise DataFormatError(f"{path} holds no masks ({', '.join(IMAGES)}); JPEG loses the values and is not read")
+    notes = {f"were not read, as they are no {', '.join(IMAGES)}: {_few(others)}": len(others)} if others else {}
 
-    def read(key: str) -> Array:
+    def note(text: str) -> None:
+        notes[text] = notes.get(text, 0) + 1
+
+    return SavedMasks(path, list(files), lambda key: read_mask_image(files[key], note), "file names", notes=notes)
+
+
+# -- run lengths -------------------------------------------------------------------------------------------------------
+
+_Name = Text | int | None
+
+
+class _Code(Strict):
+    """COCO's code of a mask."""
+
+    size: Annotated[list[int], Field(min_length=2, max_length=2)]
+    counts: str | list[int]
+
+    def decoder(self, what: str) -> RunLengths:
+        """Return the run lengths.
+
+        Raises:
+            DataFormatError: they do not fill the size, or it is implausible.
+        """
+        height, width = self.size
         try:
-            with Image.open(files[key]) as image:
-                return np.array(image)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataFormatError(f"{files[key]}: cannot be read as an image ({error})") from error
+            packed = self.counts if isinstance(self.counts, str) else None
+            code = packed.encode("ascii") if packed is not None else encode_runs(self.counts, height, width)  # type: ignore[arg-type]
+            return RunLengths((code,), height, width)
+        except ValueError as cause:
+            raise DataFormatError(f"{what} ({cause})") from cause
 
-    return SavedMasks(path, list(files), read)
+
+class _Line(Strict):
+    """What is read of a line beside the code."""
+
+    sample_id: _Name = None
+    image_id: _Name = None
+    scene_id: _Name = None
+    expression: Text | None = None
+    category: Text | None = None
+    category_source: Text | None = None
+    kind: Text | None = None
+
+
+_NEEDED = "a line needs COCO's size and counts"
+_FACTS = ("scene_id", "expression", "category", "category_source", "kind")
+_NAMES = frozenset(("id", "idx", "index", "key", "name", "no", "nr", "number", "file", "path", "image", "img"))
+_NAMES |= frozenset(("ids", "filename", "uid", "uuid", "refid", "annid", "imgid"))
+_OF_OTHERS = frozenset(("category", "cat", "class", "scene", "label", "dataset", "split", "model"))
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether a field names a sample in somebody's file: ``id``, ``ref_id``, ``annId``, ``file_name`` …"""
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+    return bool(words) and words[-1] in _NAMES and words[0] not in _OF_OTHERS
 
 
 def _run_lengths(path: Path) -> SavedMasks:
     codes: dict[str, RunLengths] = {}
     facts: dict[str, dict[str, Any]] = {}
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataFormatError(f"{path} cannot be read ({error})") from error
-    for number, text in enumerate(lines):
+    naming = ""
+    for number, text in enumerate(each_line(path, _LINE)):
         if not text.strip():
             continue
-        try:
-            line = json.loads(text)
-            key = str(line.get("sample_id", line.get("image_id", number)))
-            code = _code(line.get("segmentation", line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataFormatError(
-                f"{path}, line {number + 1}: not a mask as run lengths ({error!r}); a line needs COCO's size and counts"
-            ) from error
+        what = f"{path}, line {number + 1}"
+        content = parse_json(text, what)
+        if not isinstance(content, dict):
+            raise DataFormatError(f"{what}: not a mask as run lengths; {_NEEDED}")
+        fault = f"{what}: not a mask as run lengths"
+        code = checked(_Code, content.get("segmentation", content), fault, advice=_NEEDED).decoder(fault)
+        line = checked(_Line, content, what)
+        own = _naming(content, line, what)
+        naming = naming or own
+        if own != naming:
+            raise DataFormatError(f"{what}: has {own}, the lines before have {naming}; name all in one way")
+        key = str(number if own == "line numbers" else getattr(line, own))
         if key in codes:
-            raise DataFormatError(f"{path}, line {number + 1}: {key} occurs twice; one mask a sample is needed")
-        codes[key], facts[key] = code, line
+            raise DataFormatError(
+                f"{what}: {key} occurs twice; one mask a sample is needed (of several of one image, each its sample_id)"
+            )
+        codes[key] = code
+        facts[key] = {name: value for name in _FACTS if (value := getattr(line, name)) is not None}
     if not codes:
         raise DataFormatError(f"{path} holds no masks")
-    return SavedMasks(path, list(codes), lambda key: codes[key].decode(), facts)
+    return SavedMasks(path, list(codes), lambda key: codes[key].decode(), naming, facts)
 
 
-def _code(line: Mapping[str, Any]) -> RunLengths:
-    height, width = (int(v) for v in line["size"])
-    counts = line["counts"]
-    if isinstance(counts, list):
-        return RunLengths((encode_runs(counts, height, width),), height, width)
-    return RunLengths((str(counts).encode("ascii"),), height, width)
+def _naming(content: Mapping[str, Any], line: _Line, what: str) -> str:
+    """Return by what a line names its sample.
+
+    Raises:
+        DataFormatError: it has a name that is null, or one that is not known here.
+    """
+    if "sample_id" in content or "image_id" in content:
+        naming = "sample_id" if "sample_id" in content else "image_id"
+        if getattr(line, naming) is None:
+            raise DataFormatError(f"{what}: {naming} is null; give every line the name of its sample")
+        return naming
+    if other := [name for name in content if _is_name(name)]:
+        raise DataFormatError(
+            f"{what}: has {', '.join(other[:_SHOWN])}, but neither sample_id nor image_id, by which masks are matched; "
+            "write what names the sample as sample_id, in predictions and targets alike"
+        )
+    return "line numbers"

@@ -31,28 +31,52 @@ def resize_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:
     return mask.index_select(0, rows).index_select(1, columns)
 
 
+_KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 def resize_log_odds(log_odds: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Resize log-odds (H, W) bilinearly (``align_corners=False``, no anti-aliasing); float32 inside and out of half."""
+    """Resize log-odds (H, W) bilinearly (``align_corners=False``, no anti-aliasing); float32 inside and out of half.
+
+    Infinities, which are the log-odds of probabilities of exactly 0 and 1, count as the largest power of two of the
+    precision (2^127 or 2^1023): a mean of two of them decides as that of any other two of equal size. As they are, the
+    mean of one and its opposite, or one times a weight of 0, would be no number. A nan stays one.
+    """
     if tuple(log_odds.shape) == shape:
         return log_odds
     wide = log_odds if log_odds.dtype == torch.float64 else log_odds.float()
+    largest = (
+        2.0**1023 if wide.dtype == torch.float64 else 2.0**127
+    )  # twice as much would overflow where it is weighted
+    wide = wide.clamp(-largest, largest)
     return F.interpolate(wide[None, None], size=shape, mode="bilinear", align_corners=False)[0, 0]
 
 
-def decide(prediction: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return a prediction (H, W), bool mask or log-odds, as a bool mask of the shape.
+def decide(prediction: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Bring a prediction to a grid and decide it.
 
     The decision is log-odds > 0, that is probability > 0.5: a tie is background. Log-odds are resized before it.
 
+    Args:
+        prediction: bool mask or log-odds, (H, W).
+        shape: (height, width) of the grid.
+
+    Returns:
+        bool (height, width); and int64 (), 1 if a log-odds value is not a number, before or after it was resized, else
+        0: a nan decides for background without a word.
+
     Raises:
-        ConfigError: a prediction that is neither, or not two-dimensional.
+        ConfigError: a prediction that is neither, not two-dimensional, or without pixels.
     """
-    if prediction.ndim != 2 or not (prediction.dtype == torch.bool or prediction.is_floating_point()):
+    if prediction.ndim != 2 or not prediction.numel() or prediction.dtype not in (torch.bool, *_KINDS):
         given = f"{str(prediction.dtype).removeprefix('torch.')} {tuple(prediction.shape)}"
         raise ConfigError(f"a prediction must be a bool mask or floating-point log-odds of shape (H, W), got {given}")
     if prediction.dtype == torch.bool:
-        return resize_mask(prediction, shape)
-    return resize_log_odds(prediction, shape) > 0
+        return resize_mask(prediction, shape), torch.zeros((), dtype=torch.int64, device=prediction.device)
+    resized = resize_log_odds(prediction, shape)
+    is_nan = prediction.detach().amax().isnan()  # the maximum keeps a nan, in one pass
+    if resized is not prediction:
+        is_nan = is_nan | resized.detach().amax().isnan()
+    return resized > 0, is_nan.long()
 
 
 @lru_cache(maxsize=256)

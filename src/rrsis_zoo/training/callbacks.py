@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +15,9 @@ from pycocotools import mask as coco
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.records import Record
+from rrsis_zoo.errors import OutputError
 from rrsis_zoo.figures import Shown, prediction_figure
+from rrsis_zoo.files import cannot_write, make_folder, writing
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.metrics.samples import Samples, Subject, write_samples
@@ -25,9 +28,7 @@ from rrsis_zoo.weights.checkpoints import weights_hash
 
 
 def _folder(trainer: Trainer) -> Path:
-    folder = Path(trainer.log_dir or trainer.default_root_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return make_folder(trainer.log_dir or trainer.default_root_dir)
 
 
 class TestRecord(Callback):
@@ -168,14 +169,24 @@ def shown(answer: Answer, batch: Batch, n: int) -> Shown:
 class PredictionWriter(Callback):
     """Writes ``predictions.jsonl``: a line a sample with its mask as COCO run-length code at native size.
 
-    With several processes each writes its own part, ``predictions.RANK.jsonl``.
+    With several processes each writes its own part, ``predictions.RANK.jsonl``. A file has that name only when it is
+    complete: until then it is a hidden ``.part`` beside it, which is removed where the run ends before its time.
     """
 
+    def __init__(self) -> None:
+        self._open = contextlib.ExitStack()  # what has been begun and is not finished
+
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the file."""
+        """Begin the file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         part = "" if trainer.world_size == 1 else f".{trainer.global_rank}"
         self._path = _folder(trainer) / f"predictions{part}.jsonl"
-        self._file = self._path.open("w", encoding="utf-8")
+        temporary = self._open.enter_context(writing(self._path))
+        # half a character, which is none, becomes a question mark
+        self._file = self._open.enter_context(temporary.open("w", encoding="utf-8", errors="replace"))
 
     def on_predict_batch_end(
         self,
@@ -186,7 +197,12 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write a batch."""
+        """Write a batch.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        lines = []
         for n, logits in enumerate(cast(Answer, outputs).native):
             code = coco.encode(np.asfortranarray((logits > 0).cpu().numpy().astype(np.uint8)))
             line = {
@@ -195,14 +211,32 @@ class PredictionWriter(Callback):
                 "size": [int(v) for v in code["size"]],
                 "counts": cast(bytes, code["counts"]).decode("ascii"),
             }
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        with cannot_write(self._path):
+            self._file.writelines(lines)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the file."""
-        self._file.close()
+        """Finish the file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with self._open:
+            self._file.flush()  # an error is that of this file, and nothing of it stays
         print(f"wrote {self._path}")
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave nothing of a file that was not finished."""
+        self._give_up()
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close what was opened; what was written stays."""
-        if file := getattr(self, "_file", None):
-            file.close()
+        """Leave nothing of a file that was not finished."""
+        self._give_up()
+
+    def _give_up(self) -> None:
+        with contextlib.suppress(_Unfinished, OutputError), self._open:
+            raise _Unfinished
+
+
+class _Unfinished(Exception):
+    """What tells a file in the making that it will not be finished."""

@@ -21,6 +21,7 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
+from rrsis_zoo.training.config_files import guard_configs
 from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.module import RRSISModule
 from rrsis_zoo.weights.loading import find_weights
@@ -34,6 +35,7 @@ class RRSISCLI(LightningCLI):
     """
 
     def __init__(self, **options: Any) -> None:
+        guard_configs(options.get("args") or sys.argv[1:])
         for method in MODELS.values():
             method.module()  # short class names resolve only for imported modules
         super().__init__(

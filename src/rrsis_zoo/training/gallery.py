@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
+from rrsis_zoo.data.records import Record
+from rrsis_zoo.errors import OutputError
 from rrsis_zoo.figures import Shown
+from rrsis_zoo.files import make_folder, write_bytes, write_json
 from rrsis_zoo.training.callbacks import shown
 from rrsis_zoo.training.module import Answer
 
@@ -77,28 +81,42 @@ class Gallery(Callback):
             return
         data = cast(Any, trainer).datamodule
         records = {record.sample_id: record for record in data.records(data.test_split)}
-        samples = []
-        for name in self._wanted:
-            if name not in found:
-                continue  # of a run that was cut short
-            place = f"{len(samples):02d}"
-            (folder / place).mkdir(parents=True, exist_ok=True)
-            for kind, content in found[name]["pictures"].items():
-                (folder / place / PICTURES[kind]).write_bytes(content)
-            record = records[name]
-            samples.append(
-                {
-                    "sample_id": name,
-                    "expression": record.expression,
-                    "category": record.category,
-                    "kind": record.kind,
-                    "iou": found[name]["iou"],
-                    **{kind: f"{place}/{file}" for kind, file in PICTURES.items()},
-                }
-            )
-        text = json.dumps({"schema": 1, "samples": samples}, indent=1, ensure_ascii=False)
-        (folder / "gallery.json").write_text(text + "\n", encoding="utf-8")
+        shown = [name for name in self._wanted if name in found]  # of a run that was cut short some
+        with _new_folder(folder):
+            samples = [_written(folder, f"{place:02d}", records[name], found[name]) for place, name in enumerate(shown)]
+            write_json(folder / "gallery.json", {"schema": 1, "samples": samples})
         print(f"wrote {folder} ({len(samples)} samples)")
+
+
+def _written(folder: Path, place: str, record: Record, found: dict[str, Any]) -> dict[str, Any]:
+    """Write the pictures of a sample; return what ``gallery.json`` says of it."""
+    for kind, content in found["pictures"].items():
+        write_bytes(folder / place / PICTURES[kind], content)
+    return {
+        "sample_id": record.sample_id,
+        "expression": record.expression,
+        "category": record.category,
+        "kind": record.kind,
+        "iou": found["iou"],
+        **{kind: f"{place}/{file}" for kind, file in PICTURES.items()},
+    }
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and remove it again where what is to be written into it cannot be; one that was there stays.
+
+    Raises:
+        OutputError: see there.
+    """
+    there = folder.exists()
+    make_folder(folder)
+    try:
+        yield
+    except OutputError:
+        if not there:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def chosen(sample_ids: Sequence[str], samples: int) -> list[str]:

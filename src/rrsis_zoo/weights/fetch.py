@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rrsis_zoo.cards.card import ModelCard
-from rrsis_zoo.errors import ConfigError, MissingWeightsError, unknown_name
+from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, unknown_name
 from rrsis_zoo.registry import MODELS
 from rrsis_zoo.weights.catalogue import REPOSITORIES
 from rrsis_zoo.weights.sources import (
@@ -21,6 +21,7 @@ from rrsis_zoo.weights.sources import (
     parse_source,
     resolve,
 )
+from rrsis_zoo.yaml_files import read_yaml
 
 
 class Absent(Exception):
@@ -146,11 +147,9 @@ def model_section(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = read_yaml(path)
+    except MissingDataError as error:
         raise ConfigError(f"{path} cannot be read as a config: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} cannot be read as a config: it holds no settings")
