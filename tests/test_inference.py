@@ -17,7 +17,7 @@ def image(height, width):
 @pytest.fixture(scope="module", params=list_models())
 def model(request):
     torch.manual_seed(0)
-    model = rrsis_zoo.load_model(request.param, preset="tiny")
+    model = rrsis_zoo.load_model(request.param, weights="none", preset="tiny")
     model.fit_tokenizer(TEXTS * 10)
     return model
 

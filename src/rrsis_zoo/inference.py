@@ -46,7 +46,7 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
 
     Example:
         >>> import rrsis_zoo
-        >>> model = rrsis_zoo.load_model("control", preset="tiny")  # random weights, nothing is downloaded
+        >>> model = rrsis_zoo.load_model("control", weights="none", preset="tiny")  # random: it answers nothing yet
         >>> model.fit_tokenizer(["the ship", "the pier"])
         >>> result = segment(model, np.zeros((90, 120, 3), np.uint8), ["the ship", "the pier"])
         >>> result.masks.shape, result.masks.dtype, result.heatmaps.shape

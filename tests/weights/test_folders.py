@@ -189,8 +189,6 @@ def test_wrong_classes_and_settings(folder, tmp_path):
         load_model("rsrefsge")
     with pytest.raises(ConfigError, match="known: b, l, mini, tiny"):
         load_model("rsrefseg", preset="tyni")
-    with pytest.raises(ConfigError, match="got 'none'"):
-        load_model("rsrefseg", weights="none")
     with pytest.raises(MissingWeightsError, match="nowhere"):
         load_model("rsrefseg", weights=f"local:{tmp_path / 'nowhere'}")
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")

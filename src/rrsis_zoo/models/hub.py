@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError
+from rrsis_zoo.files import expanded
 from rrsis_zoo.models.configuration import to_plain
 
 # `rrsis_zoo.weights` builds models, so it is imported where it is used: a model that is not saved needs nothing of it.
@@ -54,60 +55,56 @@ class HubModel(
             WeightsMismatchError: a folder of another kind, or one that is damaged.
             ConfigError: the folder holds another method than this class.
         """
-        try:
-            return super().from_pretrained(
-                pretrained_model_name_or_path,
-                force_download=force_download,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                revision=revision,
-            )
-        except (LocalEntryNotFoundError, HFValidationError) as error:
-            name = pretrained_model_name_or_path
-            raise MissingWeightsError(
-                f"{name} is no folder, and not in the local cache: https://huggingface.co/{name}; "
-                f"fetch it with: hf download {name}, or give local_files_only=False"
-            ) from error
+        from rrsis_zoo.weights.folders import read_folder
 
-    @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **_read_by_the_mixin: Any,
-    ) -> Self:
-        from rrsis_zoo.weights.folders import FILES, read_folder
-
-        folder = Path(model_id)
-        if not folder.is_dir():
-            folder = Path(
-                snapshot_download(
-                    model_id,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
-                    allow_patterns=list(FILES),
-                )
-            )
+        folder = _folder_of(
+            str(pretrained_model_name_or_path),
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
         model = read_folder(folder)
         if not isinstance(model, cls):
-            raise ConfigError(f"{model_id} holds {type(model).__name__}, not {cls.__name__}")
+            name = pretrained_model_name_or_path
+            raise ConfigError(f"{name} holds {type(model).__name__}, not {cls.__name__}")
         return model
 
-    def _save_pretrained(self, save_directory: Path) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        *,
+        config: Any = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Write this model as a folder, whole or not at all; a card that lies there already is left.
+
+        Args:
+            save_directory: the folder; it is made.
+            config: not used: the model's own configuration is written.
+            repo_id, push_to_hub, push_to_hub_kwargs: upload it too, as huggingface_hub has it.
+            model_card_kwargs: not used.
+
+        Returns:
+            The address of the upload, if there was one.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
         from rrsis_zoo.models.base import ReferringSegmenter
-        from rrsis_zoo.weights.folders import write_model
+        from rrsis_zoo.weights.folders import CARD, write_model
 
         assert isinstance(self, ReferringSegmenter)
-        write_model(self, save_directory)
+        folder = expanded(save_directory)
+        card = None if (folder / CARD).exists() else str(self.generate_model_card())
+        write_model(self, folder, card)
+        if push_to_hub:
+            return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs)
+        return None
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return the card of this model: method, licences, provenance, published results, how to use it."""
@@ -116,3 +113,26 @@ class HubModel(
 
         assert isinstance(self, ReferringSegmenter)
         return ModelCard(model_card(self.name, to_plain(self.config), self.provenance))
+
+
+def _folder_of(name: str, local_files_only: bool, **options: Any) -> Path:
+    """Return a folder, or that of a repository in the hub's cache, downloaded if that is asked for."""
+    from rrsis_zoo.weights.folders import FILES
+    from rrsis_zoo.weights.sources import refuse_address
+
+    refuse_address(name)
+    folder = expanded(name)
+    if folder.is_dir():
+        return folder
+    where = f"https://huggingface.co/{name}"
+    try:
+        return Path(
+            snapshot_download(name, local_files_only=local_files_only, allow_patterns=list(FILES), **options)
+        )
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise MissingWeightsError(
+            f"{name} is no folder, and not in the local cache: {where}; "
+            f"fetch it with: hf download {name}, or give local_files_only=False"
+        ) from error
+    except HfHubHTTPError as error:
+        raise MissingWeightsError(f"{where} cannot be fetched: {' '.join(str(error).split())}") from error

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
+from rrsis_zoo.files import expanded, parse_json
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import to_plain
 from rrsis_zoo.models.layers.lora import is_lora, merged_state
 from rrsis_zoo.weights.checkpoints import state_hash
-from rrsis_zoo.weights.files import load_state_dict
+from rrsis_zoo.weights.descriptions import FORMAT, AdapterDescription, described
+from rrsis_zoo.weights.files import load_state_dict, write_tensors
 from rrsis_zoo.weights.load import LoadReport, load_into
 from rrsis_zoo.weights.skeleton import without_weights
+from rrsis_zoo.weights.wrappers import unwrapped_name
 
 _KEY = "rrsis_adapters"
 
@@ -53,16 +53,16 @@ def save_adapters(model: ReferringSegmenter, path: str | Path) -> None:
         path: a ``.safetensors`` file to write.
 
     Raises:
-        ConfigError: the model has no adapters.
+        ConfigError: the model has no adapters, or a path of another suffix.
+        OutputError: the file cannot be written.
     """
     _check_adapted(model)
+    path = expanded(path)
+    if path.suffix != ".safetensors":
+        raise ConfigError(f"adapters are written as safetensors: give a name that ends in .safetensors, got {path}")
     changed, base = _split(model)
-    said = {"format": 1, "model": model.name, "config": to_plain(model.config), "base_sha256": state_hash(base)}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in changed.items()}
-    save_file(tensors, temporary, metadata={"format": "pt", _KEY: json.dumps(said)})
-    os.replace(temporary, path)
+    said = {"format": FORMAT, "model": model.name, "config": to_plain(model.config), "base_sha256": state_hash(base)}
+    write_tensors(path, changed, {_KEY: json.dumps(said)})
 
 
 def load_adapters(model: ReferringSegmenter, path: str | Path) -> LoadReport:
@@ -77,17 +77,17 @@ def load_adapters(model: ReferringSegmenter, path: str | Path) -> LoadReport:
         WeightsMismatchError: not a file of adapters, a damaged one, or adapters of another base.
     """
     _check_adapted(model)
-    path = Path(path)
+    path = expanded(path)
     state = load_state_dict(path)
     said = _said(path)
-    if said["model"] != model.name:
-        raise ConfigError(f"{path} holds adapters of {said['model']}, not of {model.name}")
-    if said["config"] != json.loads(json.dumps(to_plain(model.config))):
-        raise ConfigError(f"{path} holds adapters of another configuration of {model.name}: {said['config']}")
+    if said.model != model.name:
+        raise ConfigError(f"{path} holds adapters of {said.model}, not of {model.name}")
+    if said.config != json.loads(json.dumps(to_plain(model.config))):
+        raise ConfigError(f"{path} holds adapters of another configuration of {model.name}: {said.config}")
     changed, base = _split(model)
-    if (ours := state_hash(base)) != said["base_sha256"]:
+    if (ours := state_hash(base)) != said.base_sha256:
         raise WeightsMismatchError(
-            f"{path} was trained on other foundation weights (sha256 {said['base_sha256'][:12]}…) than this model's "
+            f"{path} was trained on other foundation weights (sha256 {said.base_sha256[:12]}…) than this model's "
             f"({ours[:12]}…): load those first"
         )
     return load_into(model, state, what=f"adapters from {path}", may_be_missing=lambda name: name not in changed)
@@ -100,22 +100,26 @@ def _check_adapted(model: ReferringSegmenter) -> None:
 
 
 def _split(model: ReferringSegmenter) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the entries that training changes, and the rest."""
+    """Return the entries that training changes, and the rest, by names without wrappers."""
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad or is_lora(name)}
     owners = {name.rpartition(".")[0] for name in trained}
     parameters = {name for name, _ in model.named_parameters()}
     changed, base = {}, {}
     for name, tensor in model.state_dict().items():
         own_buffer = name not in parameters and name.rpartition(".")[0] in owners  # a norm's running statistics
-        (changed if name in trained or own_buffer else base)[name] = tensor
+        (changed if name in trained or own_buffer else base)[unwrapped_name(name)] = tensor
     return changed, base
 
 
-def _said(path: Path) -> Mapping[str, Any]:
+def _said(path: Path) -> AdapterDescription:
     metadata: Mapping[str, str] = {}
     if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+        except SafetensorError as error:
+            raise WeightsMismatchError(f"{path} is not a safetensors file: {error}") from error
     if _KEY not in metadata:
         raise WeightsMismatchError(f"{path} is no file of adapters of rrsis-zoo")
-    return json.loads(metadata[_KEY])
+    what = f"{path}, {_KEY}"
+    return described(AdapterDescription, parse_json(metadata[_KEY], what, WeightsMismatchError), what)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.errors import ConfigError, OutputError, unknown_name
+from rrsis_zoo.files import expanded
 from rrsis_zoo.registry import card
 from rrsis_zoo.weights.adapters import merged
 from rrsis_zoo.weights.checkpoints import build, load_saved
 from rrsis_zoo.weights.loading import default_tokenizer, find_whole, ours_at
 from rrsis_zoo.weights.official import convert, load_official, official_layout, skeleton, skipped_beside, write_official
 from rrsis_zoo.weights.pretrained import load_tokenizer
-from rrsis_zoo.weights.skeleton import without_weights
 
 
 def to_folder(
@@ -39,7 +39,11 @@ def to_folder(
     Raises:
         ConfigError: unknown names, or settings that exclude each other.
         MissingWeightsError, WeightsMismatchError: as the sources.
+        OutputError: the folder cannot be written.
     """
+    out = expanded(out)
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} cannot be written (it is a file): give the name of a folder")
     said = card(method)
     path = find_whole(source, method)
     saved = ours_at(path)
@@ -76,13 +80,16 @@ def to_official(method: str, source: str, out: Path) -> int:
     Raises:
         ConfigError: not a model of ours, or of another method; or a model whose adapters were merged.
         MissingWeightsError, WeightsMismatchError: as the source.
+        OutputError: the file cannot be written.
     """
+    out = expanded(out)
+    if out.is_dir():
+        raise OutputError(f"{out} cannot be written (it is a folder): give the name of a file")
     path = find_whole(source, method)
     saved = ours_at(path)
     if saved is None:
         raise ConfigError(f"{source} is no model of rrsis-zoo; --to-official converts ours into the authors' layout")
     if saved.meta["model"] != method:
         raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
-    with without_weights():
-        model = build(saved.meta)
+    model = build(saved.meta, saved.what)
     return write_official(model, saved.open(), out, skipped_beside(path) if path.is_dir() else None)

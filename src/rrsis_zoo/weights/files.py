@@ -198,7 +198,6 @@ def _tensors(entries: dict[Any, Any], path: Path) -> dict[str, Tensor]:
             f"{path} holds no state dict: {len(others)} of its {len(entries)} entries are no named tensors "
             f"({', '.join(others[:5])}), and there is none under {', '.join(WRAPPERS)}"
         )
-    size = path.stat().st_size
     plain = {name: Tensor.detach(tensor) for name, tensor in entries.items()}
     for name, tensor in plain.items():
         if (
@@ -206,9 +205,8 @@ def _tensors(entries: dict[Any, Any], path: Path) -> dict[str, Tensor]:
             or tensor.layout is not torch.strided
             or tensor.device.type != "cpu"
             or tensor.dtype not in _DTYPES
-            or tensor.numel() * tensor.element_size() > size
         ):
-            raise WeightsMismatchError(f"{path}: {name} is no plain tensor whose numbers are in the file")
+            raise WeightsMismatchError(f"{path}: {name} is no plain tensor of numbers")
     return plain
 
 
@@ -220,8 +218,8 @@ def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str
 
     Args:
         path: of the file; its folder is made.
-        state: names to tensors on any device; what wraps a module is left out of the names. Tensors that are the same
-            memory (tied weights) are written once, under the first name.
+        state: names to tensors on any device. Tensors that are the same memory (tied weights) are written once, under
+            the first name.
         metadata: texts that go into the header.
 
     Raises:
@@ -239,7 +237,7 @@ def put_tensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, 
     """
     seen: dict[tuple[int, torch.Size], str] = {}
     unique = {}
-    for name, tensor in unwrapped(state, "the model").items():
+    for name, tensor in state.items():
         place = (tensor.data_ptr(), tensor.shape)
         if tensor.numel() == 0 or seen.setdefault(place, name) == name:
             unique[name] = tensor.detach().cpu().contiguous()

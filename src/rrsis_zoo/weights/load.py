@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import WeightsMismatchError
+from rrsis_zoo.weights.finite import not_finite
+from rrsis_zoo.weights.wrappers import unwrapped_name
 
 _NAMED = 8  # how many names of each kind an error lists
 _PART = 100_000_000  # bytes that are read before a mapped file is opened anew
@@ -72,6 +74,9 @@ def load_into(
 
     Two names for one tensor (tied weights) need one entry; two different ones are refused.
 
+    Names of wrappers (``torch.compile``, see `rrsis_zoo.weights.wrappers`) count neither in the state's names nor in
+    the module's. Weights that are infinite or not a number are refused: what a training leaves that diverged.
+
     Places on the meta device (`rrsis_zoo.weights.skeleton`) get memory of their own on the CPU.
 
     Args:
@@ -90,12 +95,14 @@ def load_into(
 
     Raises:
         WeightsMismatchError: missing, unexpected, repeated or wrongly shaped entries, or entries of another kind of
-            number; one error for all of them.
+            number; one error for all of them. Or entries that are not finite.
         ValueError: a place on the meta device may be missing and is: it would have no values.
     """
     reopen = state if callable(state) else lambda: state
-    found = match(module, reopen(), what=what, rename=rename, may_be_missing=may_be_missing, ignore=ignore)
-    places: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
+    opened = [reopen()]
+    found = match(module, opened[0], what=what, rename=rename, may_be_missing=may_be_missing, ignore=ignore)
+    _check_finite(found.entries, opened, reopen, what)
+    places = _places(module)
     for name in found.missing:
         if places[name].is_meta:
             raise ValueError(f"{what}: {name} is on the meta device and has no entry; it would have no values")
@@ -121,7 +128,7 @@ def match(
         bare: whether weights of before an adaptation by LoRA will do.
         called: how an error calls a place of the module.
     """
-    places: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
+    places = _places(module)
     wrapped = {_unwrapped(name): name for name in places}
 
     entries: dict[str, str] = {}
@@ -129,12 +136,13 @@ def match(
     clashing: list[str] = []
     skipped: dict[str, str] = {}
     for given in state:
-        reason = next((why for pattern, why in (ignore or {}).items() if fnmatchcase(given, pattern)), None)
+        said = unwrapped_name(given)
+        reason = next((why for pattern, why in (ignore or {}).items() if fnmatchcase(said, pattern)), None)
         if reason is not None:
             skipped[given] = reason
             continue
         try:
-            name = rename(given) if rename else given
+            name = rename(said) if rename else said
         except KeyError:
             unexpected.append(given)
             continue
@@ -143,7 +151,7 @@ def match(
             continue
         target = name if name in places else wrapped.get(name)
         if target is None:
-            unexpected.append(given if name == given else f"{given} (as {name})")
+            unexpected.append(given if name == said else f"{given} (as {name})")
         elif target in entries:
             clashing.append(f"{given} (as {called(target)}, which another entry fills)")
         else:
@@ -184,6 +192,38 @@ def match(
     return Match(entries, tuple(left), skipped)
 
 
+def _places(module: nn.Module) -> dict[str, Tensor]:
+    """Return what can be filled, by names without wrappers."""
+    return {unwrapped_name(name): place for name, place in module.state_dict(keep_vars=True).items()}
+
+
+def _check_finite(
+    entries: Mapping[str, str],
+    opened: list[Mapping[str, Tensor]],
+    reopen: Callable[[], Mapping[str, Tensor]],
+    what: str,
+) -> None:
+    """Refuse weights that are not finite. The state is taken from its list, and opened anew as for writing."""
+    state, read, bad = opened.pop(), 0, []
+    for name, given in entries.items():
+        for rows in _parts(state[given]):
+            if read > _PART:
+                del state
+                state, read = reopen(), 0
+            part = state[given] if rows is None else state[given][rows]
+            if not_finite(part):
+                bad.append(name)
+                break
+            read += part.numel() * part.element_size()
+            del part
+    if bad:
+        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        raise WeightsMismatchError(
+            f"{what}: {len(bad)} of {len(entries)} entries are not finite: {', '.join(bad[:_NAMED])}{more}; the "
+            "training that wrote them diverged, or the file was damaged: use an earlier one"
+        )
+
+
 def _write(
     module: nn.Module,
     places: Mapping[str, Tensor],
@@ -193,7 +233,7 @@ def _write(
 ) -> None:
     """Fill the places; the state is opened anew after every ``_PART`` bytes that were read of it."""
     names_of: dict[int, list[str]] = {}
-    for name, place in places.items():
+    for name, place in module.state_dict(keep_vars=True).items():
         names_of.setdefault(id(place), []).append(name)
     state, read = reopen(), 0
     with torch.no_grad():

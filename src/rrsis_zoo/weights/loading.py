@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
+from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import to_plain
 from rrsis_zoo.registry import MODELS, card
@@ -16,7 +18,7 @@ from rrsis_zoo.weights.folders import CONFIG, WEIGHTS, is_folder, open_folder
 from rrsis_zoo.weights.load import load_into
 from rrsis_zoo.weights.official import load_official, skeleton
 from rrsis_zoo.weights.pretrained import find_pretrained, load_pretrained, load_tokenizer
-from rrsis_zoo.weights.sources import HubSource, LocalSource, parse_source, resolve
+from rrsis_zoo.weights.sources import HubSource, LocalSource, parse_source, refuse_address, resolve
 
 
 def load_model(
@@ -29,11 +31,14 @@ def load_model(
             or ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder; or a
             method's name.
         weights: with a name: a source of a whole model (as above, or the authors' own file), or one for each of the
-            method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); None for random weights.
+            method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``), or ``none`` for random weights,
+            which answer nothing until they are trained. Only presets that start from random weights (``tiny``) may
+            leave it out; then a warning says what they are.
         preset: with a name: which sizes; the paper's first preset by default.
 
     Raises:
-        ConfigError: unknown name or preset, or settings that exclude each other.
+        ConfigError: unknown name or preset, no weights where the preset starts from some, an address instead of a path,
+            or settings that exclude each other.
         MissingWeightsError, WeightsMismatchError: as the sources.
     """
     if str(name_or_path) not in MODELS:
@@ -44,30 +49,64 @@ def load_model(
     kind = card(method).model()
     if preset is not None and preset not in kind.presets:
         raise unknown_name(f"preset of {method}", preset, kind.presets)
-    if isinstance(weights, str):
+    preset_or_first = preset or next(iter(kind.presets))
+    if isinstance(weights, str) and weights != NONE:
         return _load_whole(method, weights, preset)
-    model = kind.from_preset(preset or next(iter(kind.presets)))
-    if weights is not None:
+    if weights is None:
+        _tell_of_random_weights(method, preset_or_first)
+    model = kind.from_preset(preset_or_first)
+    if isinstance(weights, Mapping):
         load_pretrained(model, weights)
     return model.eval()
 
 
+NONE = "none"
+"""The source of no weights."""
+
+
+def _tell_of_random_weights(method: str, preset: str) -> None:
+    """Refuse to leave out the weights that a preset starts from; warn of a preset that starts from none.
+
+    Raises:
+        ConfigError: see there.
+    """
+    said = card(method)
+    known = said.presets.get(preset)
+    size = f" ({known.parameters / 1e6:,.1f} M parameters)" if known else ""
+    if known and known.weights:
+        raise ConfigError(
+            f"{method} with preset {preset}{size} has no weights: give weights='local:PATH' or 'hub:ORG/REPO' of a "
+            f"whole model, a source for each of its foundation models ({', '.join(said.roles)}), or weights='none' for "
+            "random ones, which answer nothing until they are trained"
+        )
+    warnings.warn(
+        f"{method} with preset {preset}{size} gets random weights, which answer nothing until they are trained; "
+        "weights='none' says that this is meant",
+        stacklevel=3,
+    )
+
+
 def _open_ours(name_or_path: str | Path) -> Saved:
     text = str(name_or_path)
-    if text.startswith(("local:", "hub:")):
+    refuse_address(text)
+    if text.startswith(("local:", "hub:", "mini:")) or text == NONE:
         path = find_whole(text)
         saved = ours_at(path)
         if saved is None:
             raise ConfigError(f"{text} is no model of rrsis-zoo ({path}): say which method it is, load_model(NAME, …)")
         return saved
-    path = Path(name_or_path)
-    if not path.suffix and not path.exists():
+    path = expanded(name_or_path)
+    if not path.suffix and not os.path.lexists(path):
         card(text)  # a misspelt name gets the answer for names
     return open_folder(path) if path.is_dir() else read_checkpoint(path)
 
 
 def ours_at(path: Path) -> Saved | None:
-    """Return the model of ours at a path; None for anything else."""
+    """Return the model of ours at a path; None for anything else.
+
+    Raises:
+        MissingWeightsError, WeightsMismatchError: a folder or a torch file that cannot be read.
+    """
     if path.is_dir():
         return open_folder(path) if is_folder(path) else None
     if path.name == WEIGHTS and is_folder(path.parent):
@@ -77,7 +116,7 @@ def ours_at(path: Path) -> Saved | None:
 
 def is_whole(weights: Mapping[str, str] | str | None) -> bool:
     """Whether weights are those of a whole model, and not of its foundation models alone, or none."""
-    return isinstance(weights, str) and weights != "none"
+    return isinstance(weights, str) and weights != NONE
 
 
 def find_whole(source: str, method: str | None = None) -> Path:
@@ -95,7 +134,7 @@ def find_whole(source: str, method: str | None = None) -> Path:
     official = card(method).official if method else None
     theirs = official.files if official else ()
     if isinstance(parsed, LocalSource):
-        path = parsed.path.expanduser()
+        path = expanded(parsed.path)
         return path if is_folder(path) else resolve(parsed, theirs or (CONFIG,), what)
     if not isinstance(parsed, HubSource):
         raise ConfigError(f"{what} must be local:PATH or hub:ORG/REPO, got {source!r}")
@@ -141,6 +180,8 @@ def load_weights(model: ReferringSegmenter, weights: str | Mapping[str, str]) ->
     if not isinstance(weights, str):
         load_pretrained(model, weights)
         return
+    if weights == NONE:
+        return
     path = find_whole(weights, model.name)
     saved = ours_at(path)
     if saved is None:
@@ -164,6 +205,8 @@ def find_weights(method: str, weights: str | Mapping[str, str]) -> None:
     Raises:
         ConfigError, MissingWeightsError: as there.
     """
+    if weights == NONE:
+        return
     if isinstance(weights, str):
         find_whole(weights, method)
     else:

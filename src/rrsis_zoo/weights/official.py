@@ -8,29 +8,27 @@ which (`rrsis_zoo.cards.card.Official`); nothing here knows a method.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 import rrsis_zoo
 from rrsis_zoo.cards.card import Official
-from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.registry import card
 from rrsis_zoo.weights.checkpoints import meta
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.folders import CARD, SKIPPED, write_folder
+from rrsis_zoo.weights.files import load_state_dict, write_tensors
+from rrsis_zoo.weights.folders import SKIPPED, write_folder
 from rrsis_zoo.weights.load import Match, load_into, match
 from rrsis_zoo.weights.modelcard import model_card
 from rrsis_zoo.weights.names import official_names
+from rrsis_zoo.weights.saving import save
 from rrsis_zoo.weights.skeleton import without_weights
-from rrsis_zoo.weights.sources import INDEX_SUFFIX, read_index
+from rrsis_zoo.weights.sources import INDEX_SUFFIX, contained, read_index
 
 
 def official_layout(model: ReferringSegmenter) -> Official:
@@ -138,6 +136,7 @@ def convert(
     Raises:
         MissingWeightsError, WeightsMismatchError: as `read_official` and `match_official`; nothing is written then.
         ConfigError: the authors have no release of that name.
+        OutputError: the folder cannot be written.
     """
     said = card(model.name)
     if release is not None and release not in {r.name for r in said.releases}:
@@ -145,6 +144,9 @@ def convert(
     state = read_official(model, path)
     found = match_official(model, state, f"the authors' {path}")
     report = Conversion(found.entries, found.skipped)
+    for name in found.skipped:  # their shapes are not those of the model, so nothing else bounds them
+        if state[name].nbytes > state[name].untyped_storage().nbytes():
+            raise WeightsMismatchError(f"{path}: {name} has more numbers than the file holds for it")
     dtypes = sorted({str(state[name].dtype).removeprefix("torch.") for name in found.entries.values()})
     provenance = {
         "source": source or path.name,
@@ -154,15 +156,14 @@ def convert(
         "report": report.text(),
         "converted_by": f"rrsis-zoo {rrsis_zoo.__version__}",
     }
-    out.mkdir(parents=True, exist_ok=True)
     ours = meta(model)
     write_folder(
         out,
         {**ours, "provenance": provenance},
         {name: state[theirs] for name, theirs in found.entries.items()},
         {name: state[name] for name in found.skipped},
+        model_card(model.name, ours["config"], provenance),
     )
-    (out / CARD).write_text(model_card(model.name, ours["config"], provenance), encoding="utf-8")
     return report
 
 
@@ -182,26 +183,24 @@ def write_official(
 
     Raises:
         WeightsMismatchError: the state is not complete.
+        OutputError: the file cannot be written.
     """
     found = match(model, state, what=f"{model.name} for {out.name}", bare=False)
     names = official_names(model)
     theirs = {names[ours]: state[given] for ours, given in found.entries.items()} | dict(skipped or {})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.part")  # `out` may be what the tensors are mapped from
     if out.suffix == ".safetensors":
-        save_file({name: tensor.contiguous() for name, tensor in theirs.items()}, temporary, metadata={"format": "pt"})
+        write_tensors(out, theirs)
     else:
         wrapper = official_layout(model).wrapper
         # clones: torch writes the whole storage that a view belongs to
         whole = {name: tensor.clone() for name, tensor in theirs.items()}
-        torch.save({wrapper: whole} if wrapper else whole, temporary)
-    os.replace(temporary, out)
+        save({wrapper: whole} if wrapper else whole, out)
     return len(theirs)
 
 
 def skipped_beside(folder: Path) -> dict[str, Tensor]:
     """Return the entries that a conversion kept for the way back."""
-    path = folder / SKIPPED
+    path = contained(folder, SKIPPED)
     return load_state_dict(path) if path.is_file() else {}
 
 
@@ -221,7 +220,7 @@ def file_hashes(path: Path) -> dict[str, str]:
     """Return the SHA-256 of a weight file, or of an index and all its shards, by file name."""
     paths = [path]
     if path.name.endswith(INDEX_SUFFIX):
-        paths += [path.parent / shard for shard in sorted(set(read_index(path).values()))]
+        paths += [contained(path.parent, shard) for shard in sorted(set(read_index(path).values()))]
     hashes = {}
     for each in paths:
         with each.open("rb") as file:

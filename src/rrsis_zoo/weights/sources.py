@@ -8,12 +8,14 @@ none                              no weights: parameters stay as they were initi
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
+from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, WeightsMismatchError, unknown_name
+from rrsis_zoo.files import expanded, read_json, reason
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
 
 INDEX_SUFFIX = ".index.json"
@@ -139,7 +141,7 @@ def parse_source(text: str) -> Source:
         if rest not in MINIATURES:
             raise unknown_name(f"miniature in the weight source {text!r}", rest, MINIATURES)
         return MiniSource(rest)
-    if text and Path(text).expanduser().exists():
+    if text and os.path.exists(os.path.expanduser(text)):
         raise ConfigError(f"weight source {text!r} does not say of which kind it is: write local:{text}")
     raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "mini", "none"))
 
@@ -206,9 +208,10 @@ def read_index(path: Path) -> dict[str, str]:
     Raises:
         WeightsMismatchError: not an index of shards that lie beside it.
     """
-    from rrsis_zoo.files import read_json  # late, like everything here that most commands do not need
-
-    content = read_json(path, _INDEX_LIMIT, WeightsMismatchError)
+    try:
+        content = read_json(path, _INDEX_LIMIT, WeightsMismatchError)
+    except MissingDataError as error:
+        raise WeightsMismatchError(str(error)) from error
     shards = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(shards, dict) or not shards:
         raise WeightsMismatchError(f"{path} is not an index of weight shards (a JSON object 'weight_map')")
@@ -241,7 +244,7 @@ def contained(folder: Path, name: str) -> Path:
     try:
         home, target = folder.resolve(), path.resolve()
     except (OSError, RuntimeError) as error:  # a loop of links
-        raise WeightsMismatchError(f"{path} cannot be read ({error})") from error
+        raise WeightsMismatchError(f"{path} cannot be read ({reason(error)})") from error
     snapshots = next((parent for parent in home.parents if parent.name == "snapshots"), None)
     allowed = [home] if snapshots is None else [home, snapshots.parent / "blobs"]
     if not any(place in target.parents for place in allowed):
@@ -258,7 +261,7 @@ def missing_shards(index: Path) -> list[str]:
 
 
 def _resolve_local(source: LocalSource, wanted: Sequence[str], role: str) -> Path:
-    path = source.path.expanduser()
+    path = expanded(source.path)
     if path.is_dir():
         _, found = _first(wanted, lambda name: path / name if (path / name).is_file() else None)
         if found is None:

@@ -98,8 +98,8 @@ def _examine_zip(path: Path, size: int) -> None:
     except Exception as error:  # zipfile raises a dozen kinds
         if _has_no_end(path, size):
             raise WeightsMismatchError(
-                f"{path} is cut short: it begins as a torch file does, and the directory at its end is missing after "
-                f"{size} bytes; save or fetch it again"
+                f"{path} ({size} bytes) is cut short: it begins as a torch file does, and the directory at its end is "
+                "missing; save or fetch it again"
             ) from error
         raise Refused("") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from rrsis_zoo.errors import WeightsMismatchError
@@ -50,8 +50,3 @@ def unwrapped(state: Mapping[str, T], what: str) -> dict[str, T]:
     while plain and all(name.startswith(_FIRST) for name in plain):
         plain = {name.removeprefix(_FIRST): tensor for name, tensor in plain.items()}
     return plain
-
-
-def are_wrapped(names: Iterable[str]) -> bool:
-    """Whether any of the names has a wrapper's in it."""
-    return any(unwrapped_name(name) != name for name in names)
