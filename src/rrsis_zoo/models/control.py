@@ -39,6 +39,7 @@ from rrsis_zoo.models.base import (
 )
 from rrsis_zoo.models.configuration import Pixels
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
+from rrsis_zoo.models.layers.precision import as_weights
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
@@ -135,7 +136,7 @@ class Control(ReferringSegmenter):
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """Features ``level0`` (M, C, S/2, S/2), ``level1`` (M, C', S/4, S/4), … of the backbone."""
         like = self.backbone.pretrained_cfg
-        levels = self.backbone(normalise(views["image"], like["mean"], like["std"]))
+        levels = self.backbone(as_weights(normalise(views["image"], like["mean"], like["std"]), self.backbone))
         features = {f"level{i}": level for i, level in enumerate(levels)}
         return ImageState(features, sizes, torch.full_like(sizes, self.config.image_size))
 
@@ -158,7 +159,8 @@ class Control(ReferringSegmenter):
         x, sentence = prompts.aux["fused"], prompts.sparse[:, 0]
         for i, block in enumerate(self.decoder, start=1):
             skip = state.features[f"level{len(self.decoder) - i}"][image_index]
-            x = block(torch.cat([resize(x, (skip.shape[-2], skip.shape[-1])), skip], dim=1), sentence)
+            wide = as_weights(resize(x, (skip.shape[-2], skip.shape[-1])), block)
+            x = block(torch.cat([wide, skip], dim=1), sentence)
         return self.mask(x)
 
     def restore(self, prediction: Prediction) -> list[Tensor]:

@@ -45,6 +45,7 @@ from rrsis_zoo.models.layers.geometry import (
     stretch_smoothly,
 )
 from rrsis_zoo.models.layers.norm import ChannelNorm
+from rrsis_zoo.models.layers.precision import as_weights
 from rrsis_zoo.models.layers.rotated import RotatedConv
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
@@ -364,7 +365,8 @@ class EviSAM3(ReferringSegmenter):
         """§9: σ(z) (N, 1, g, g) as SAM 3's dense prompt (N, P, h, w); SAM's own mask encoder is not used."""
         assert prompts.dense is not None
         side = self.config.sam.grid
-        return self.dense_projection(resize(prompts.dense, (side, side))) + self.no_mask_embed.weight[..., None, None]
+        dense = as_weights(resize(prompts.dense, (side, side)), self.dense_projection)
+        return self.dense_projection(dense) + self.no_mask_embed.weight[..., None, None]
 
     # -- §10-11 inference and loss -----------------------------------------------------------------------------------
 
@@ -548,11 +550,11 @@ class PromptGenerator(nn.Module):
         With layout ``map`` (M, h, w, c).
         """
         size = (self.grid, self.grid)
-        H, R = self.high_pass(image), []
+        H, R = as_weights(self.high_pass(image), self), []
         for stage in self.stages:
             H = stage.get_submodule("picture")(H)
             as_picture = H.flatten(2).transpose(1, 2).unsqueeze(1) if self.layout == "published" else H
-            R.append(resize(as_picture, size).permute(0, 2, 3, 1))
+            R.append(as_weights(resize(as_picture, size), self).permute(0, 2, 3, 1))
         return R
 
     def forward(self, x: Tensor, R: Tensor, block: int) -> Tensor:

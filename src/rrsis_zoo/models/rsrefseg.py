@@ -34,6 +34,7 @@ from rrsis_zoo.models.base import (
 from rrsis_zoo.models.configuration import DepthOrNone, check_choices
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora
+from rrsis_zoo.models.layers.precision import as_weights
 from rrsis_zoo.models.losses import binary_cross_entropy, squared_dice
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
@@ -201,7 +202,9 @@ class RSRefSeg(ReferringSegmenter):
         small = self.siglip_input(image)
         features = {
             "siglip": self.siglip.vision_features(small),
-            "sam": self.sam.image_encoder(normalise(image, sam.PIXEL_MEAN, sam.PIXEL_STD)),
+            "sam": self.sam.image_encoder(
+                as_weights(normalise(image, sam.PIXEL_MEAN, sam.PIXEL_STD), self.sam.image_encoder)
+            ),
         }
         return ImageState(features, sizes, torch.full_like(sizes, self.config.sam.image_size))
 

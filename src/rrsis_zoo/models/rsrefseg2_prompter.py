@@ -24,6 +24,7 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones.siglip import TextFeatures
 from rrsis_zoo.models.configuration import DepthOrNone, Pixels, check_choices
 from rrsis_zoo.models.layers.correlation import correlate, correlate_enlarged
+from rrsis_zoo.models.layers.precision import position_code
 
 
 @dataclass(frozen=True)
@@ -349,12 +350,12 @@ class ImageCode(nn.Module):
     def forward(self, h: int, w: int) -> Tensor | None:
         """Return the code of an h × w grid."""
         if self.fourier is not None:
-            return self.fourier((h, w)).flatten(1).T.unsqueeze(0)
+            return position_code(self.fourier, h, w).flatten(1).T.unsqueeze(0)
         if self.table is None:
             return None
         code = self.table
         if code.shape[-2:] != (h, w):
-            code = F.interpolate(code.float(), size=(h, w), mode="bicubic", align_corners=True)
+            code = F.interpolate(code.float(), size=(h, w), mode="bicubic", align_corners=True).to(code.dtype)
         return code.flatten(2).transpose(1, 2)
 
 

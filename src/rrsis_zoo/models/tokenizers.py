@@ -1,28 +1,46 @@
 """Tokenizers without transformers' classes: the published vocabularies, and one learned from the training expressions.
 
-The model file travels inside our checkpoints (``state``), so that a checkpoint needs no second file.
+The model file travels inside our checkpoints (``state``), so that a checkpoint needs no second file. It may be a
+stranger's: what its library raises or panics with becomes an error of ours, and a file that would run for ever or
+answer at random is refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import re
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import sentencepiece
 import tokenizers
 import torch
+from pydantic import ConfigDict, Field
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.files import read_bytes
 from rrsis_zoo.models.base import TextMode, Tokens
+from rrsis_zoo.schema import Strict, checked
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_LIMIT = 2**28  # bytes of a tokenizer's file; SigLIP 2's has 35 MB
+_LONGEST = 2**20  # tokens of a sentence
+
+
+class _State(Strict):
+    """What `FileTokenizer.state` returns."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    model: Tensor
+    max_length: Annotated[int, Field(ge=1, le=_LONGEST)]
 
 
 class FileTokenizer(ABC):
@@ -34,23 +52,45 @@ class FileTokenizer(ABC):
     """
 
     pad_id: ClassVar[int]
+    marks: ClassVar[int] = 1
+    """Tokens of a sentence that are not its words."""
 
     def __init__(self, model: bytes, max_length: int) -> None:
+        if max_length <= self.marks:
+            raise ConfigError(f"a tokenizer's max_length must be more than its {self.marks} marks, got {max_length}")
         self.model = model
         self.max_length = max_length
 
+    @property
+    @abstractmethod
+    def vocabulary_size(self) -> int:
+        """Number of ids: one more than the largest."""
+
     @classmethod
     def from_file(cls, path: Path, max_length: int) -> Self:
-        """Read the published file."""
-        return cls(path.read_bytes(), max_length)
+        """Read the published file.
+
+        Raises:
+            MissingDataError: there is none.
+            ConfigError: it is no tokenizer of this kind.
+        """
+        try:
+            return cls(read_bytes(path, _LIMIT, ConfigError), max_length)
+        except RRSISError as error:
+            raise type(error)(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
     @abstractmethod
     def encode(self, expression: str) -> list[int]:
         """Return the ids of one sentence, at most ``max_length`` of them."""
 
     def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
-        return pad([self.encode(e) for e in expressions], self.pad_id, text_mode)
+        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`). Half a character (a lone surrogate) counts as ``?``.
+
+        Raises:
+            ConfigError: the tokenizer's file cannot be used after all.
+        """
+        with _usable("cannot read a sentence"):
+            return pad([self.encode(_characters(e)) for e in expressions], self.pad_id, text_mode)
 
     def state(self) -> dict[str, Any]:
         """Return plain values and tensors that ``from_state`` reads."""
@@ -58,9 +98,40 @@ class FileTokenizer(ABC):
         return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``."""
-        return cls(state["model"].numpy().tobytes(), int(state["max_length"]))
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Make the tokenizer of ``state()``.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        said = checked(_State, state, "tokenizer", ConfigError)
+        if said.model.dtype != torch.uint8 or said.model.ndim != 1 or said.model.device.type != "cpu":
+            raise ConfigError("tokenizer.model must be a file's bytes, uint8 in one row")
+        return cls(said.model.numpy().tobytes(), said.max_length)
+
+
+def _characters(text: str) -> str:
+    """Return a text without half characters, which no library reads."""
+    return text.encode("utf-8", errors="replace").decode()
+
+
+@contextlib.contextmanager
+def _usable(what: str) -> Iterator[None]:
+    """Turn whatever a tokenizer's library raises, panics of its Rust code included, into our own error.
+
+    Raises:
+        ConfigError: see there.
+    """
+    try:
+        yield
+    except RRSISError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the tokenizer file {what} ({' '.join(str(error).split())[:200]})") from error
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":  # Ctrl-C and the like
+            raise
+        raise ConfigError(f"the tokenizer file {what} ({' '.join(str(error).split())[:200]})") from error
 
 
 class SigLIPTokenizer(FileTokenizer):
@@ -119,16 +190,28 @@ class SigLIP2Tokenizer(FileTokenizer):
 
     def __init__(self, model: bytes, max_length: int) -> None:
         super().__init__(model, max_length)
-        try:
+        with _usable(f"is no tokenizer.json ({len(model)} bytes)"):
             self._pieces = tokenizers.Tokenizer.from_buffer(model)
-        except ValueError as error:
-            raise ConfigError(f"the tokenizer file is no tokenizer.json ({len(model)} bytes)") from error
+            self._check_steps()
+            self._size = 1 + max(self._pieces.get_vocab(with_added_tokens=True).values(), default=-1)
         for index, piece in enumerate(self._special[:2]):
             if self._pieces.token_to_id(piece) != index:
                 given = self._pieces.token_to_id(piece)
                 raise ConfigError(f"the tokenizer file is not SigLIP 2's: {piece} has id {given}, expected {index}")
         self._pieces.no_truncation()  # the file may bring both; we cut and pad ourselves
         self._pieces.no_padding()
+
+    def _check_steps(self) -> None:
+        """Refuse what SigLIP 2's file has not and a stranger's could hang or blow up with.
+
+        Regular expressions, replacements that grow, and dropout, which answers at random.
+        """
+        if getattr(self._pieces.model, "dropout", None):
+            raise ConfigError("the tokenizer file is not SigLIP 2's: its dropout would answer at random")
+        for part in (self._pieces.normalizer, self._pieces.pre_tokenizer):
+            text = b"null" if part is None else part.__getstate__()
+            if len(text) > _STEPS_LIMIT or not _plain_steps(json.loads(text)):
+                raise ConfigError("the tokenizer file is not SigLIP 2's: it replaces and splits by more than short texts")
 
     @classmethod
     def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
@@ -137,7 +220,7 @@ class SigLIP2Tokenizer(FileTokenizer):
         Raises:
             ConfigError: there is nothing to learn from.
         """
-        sentences = [e for e in expressions if e.strip()]
+        sentences = [_characters(e) for e in expressions if e.strip()]
         if not sentences:
             raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
         pieces = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
@@ -156,8 +239,8 @@ class SigLIP2Tokenizer(FileTokenizer):
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of pieces, special ones included."""
-        return self._pieces.get_vocab_size(with_added_tokens=True)
+        """One more than the largest id: a file may leave ids out."""
+        return self._size
 
     def encode(self, expression: str) -> list[int]:
         """Return the ids of one sentence with its end token, at most ``max_length`` of them."""
@@ -178,6 +261,7 @@ class BEiT3Tokenizer(FileTokenizer):
 
     begin_id, end_id, unknown_id = 0, 2, 3
     pad_id = unknown_id
+    marks = 2
 
     def __init__(self, model: bytes, max_length: int) -> None:
         super().__init__(model, max_length)
@@ -216,6 +300,7 @@ class PieceTokenizer(FileTokenizer):
     """
 
     pad_id = 0
+    marks = 0
 
     def __init__(self, model: bytes, max_length: int) -> None:
         super().__init__(model, max_length)
@@ -245,37 +330,67 @@ def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:
     """Read a sentencepiece model.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none, or one without the pieces that mark a sentence.
     """
-    try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as error:
-        raise ConfigError(f"the tokenizer file is no sentencepiece model ({len(model)} bytes)") from error
+    with _usable(f"is no sentencepiece model ({len(model)} bytes)"):
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=model or b"\0")  # it takes none for "later"
+        if pieces.get_piece_size() < _LEAST_PIECES:
+            raise ConfigError(f"the tokenizer file has {pieces.get_piece_size()} pieces: it reads no sentence")
+    return pieces
 
 
 def learn(sentences: Sequence[str], pieces: int, *, unk_id: int, bos_id: int, eos_id: int, pad_id: int) -> bytes:
     """Return a sentencepiece model of at most that many pieces; a special id of -1: there is no such piece.
 
     Raises:
-        ConfigError: there are no sentences.
+        ConfigError: there are no sentences, or more different characters than pieces.
     """
     if not sentences:
         raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
     written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences),
-        model_writer=written,
-        model_type="unigram",
-        vocab_size=pieces,
-        hard_vocab_limit=False,  # few sentences have fewer pieces than the table has rows
-        num_threads=1,  # the result must not depend on the machine
-        unk_id=unk_id,
-        bos_id=bos_id,
-        eos_id=eos_id,
-        pad_id=pad_id,
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=map(_characters, sentences),
+            model_writer=written,
+            model_type="unigram",
+            vocab_size=pieces,
+            hard_vocab_limit=False,  # few sentences have fewer pieces than the table has rows
+            num_threads=1,  # the result must not depend on the machine
+            unk_id=unk_id,
+            bos_id=bos_id,
+            eos_id=eos_id,
+            pad_id=pad_id,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"no vocabulary of {pieces} pieces can be learned from the sentences: {said}") from error
     return written.getvalue()
+
+
+_LEAST_PIECES = 4  # three marks and a word
+_STEPS_LIMIT = 4096
+_STEPS = ("Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Strip", "Metaspace", "Whitespace", "WhitespaceSplit", "ByteLevel")
+_SHORT = 8  # characters
+
+
+def _plain_steps(step: Any, depth: int = 0) -> bool:
+    """Whether a normaliser or splitter of a ``tokenizer.json`` does nothing but known things to short texts."""
+    if step is None:
+        return True
+    if not isinstance(step, dict):
+        return False
+    kind = step.get("type")
+    if kind == "Sequence":
+        inner = step.get("normalizers") or step.get("pretokenizers") or []
+        return depth == 0 and len(inner) <= _SHORT and all(_plain_steps(part, 1) for part in inner)
+    if kind in ("Replace", "Split"):
+        pattern = step.get("pattern")
+        text = pattern.get("String") if isinstance(pattern, dict) else None
+        return isinstance(text, str) and 0 < len(text) and len(step.get("content") or "") <= min(_SHORT, 2 * len(text))
+    if kind == "Prepend":
+        return len(step.get("prepend") or "") <= _SHORT
+    return kind in _STEPS
 
 
 def canonicalise(expression: str) -> str:

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Depth, Pixels
+from rrsis_zoo.models.layers.precision import as_weights
 
 FIRST_POSITION = 2  # the position tables' rows 0 and 1 are never read
 
@@ -118,7 +119,7 @@ class BEiT3(nn.Module):
             ids: (N, L) int64.
             hidden: (N, L) bool, words that nobody attends to. Their own rows go on all the same.
         """
-        vision, text = self.vision_embed(image), self.text_embed(ids)
+        vision, text = self.vision_embed(as_weights(image, self)), self.text_embed(ids)
         positions = self.encoder.embed_positions
         vision = vision + positions.A.weight[FIRST_POSITION:]
         text = text + positions.B.weight[FIRST_POSITION : FIRST_POSITION + ids.shape[1]]

@@ -23,6 +23,7 @@ from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
 from rrsis_zoo.models.configuration import Depth, Index, Pixels, check_divides
+from rrsis_zoo.models.layers.precision import as_weights, position_code
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -127,11 +128,11 @@ class SAM(nn.Module):
 
     def code(self, cells: int) -> Tensor:
         """Return the Fourier position code pe(n) of an n × n grid, (1, D, n, n), (x, y) at cell centres."""
-        return self.position_code((cells, cells)).unsqueeze(0)
+        return position_code(self.position_code, cells, cells).unsqueeze(0)
 
     def encode_mask(self, mask: Tensor) -> Tensor:
         """Turn mask prompts (N, 1, 4g, 4g) into dense embeddings (N, D, g, g)."""
-        return self.prompt_encoder.mask_downscaling(mask)
+        return self.prompt_encoder.mask_downscaling(as_weights(mask, self.prompt_encoder))
 
     def no_mask(self, n: int) -> Tensor:
         """Return the learned embedding for "no mask prompt", expanded to (n, D, g, g)."""

@@ -34,6 +34,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Depth, Index, Pixels, check_divides
+from rrsis_zoo.models.layers.precision import as_weights, position_code
 
 T = TypeVar("T")
 
@@ -200,11 +201,11 @@ class SAM2(nn.Module):
 
     def code(self) -> Tensor:
         """Return the Fourier position code of the image embedding, (1, D, g, g)."""
-        return self.sam_prompt_encoder.get_dense_pe()
+        return position_code(self.sam_prompt_encoder.pe_layer, self.config.grid, self.config.grid).unsqueeze(0)
 
     def encode_mask(self, mask: Tensor) -> Tensor:
         """Turn mask prompts (N, 1, 4g, 4g) into dense embeddings (N, D, g, g)."""
-        return self.sam_prompt_encoder.mask_downscaling(mask)
+        return self.sam_prompt_encoder.mask_downscaling(as_weights(mask, self.sam_prompt_encoder))
 
     def no_mask(self, n: int) -> Tensor:
         """Return the learned embedding for "no mask prompt", expanded to (n, D, g, g)."""
@@ -282,7 +283,7 @@ class Trunk(nn.Module):
 
     def embed(self, image: Tensor) -> Tensor:
         """Return patch tokens with positions, (N, S/r, S/r, width), of images (N, 3, S, S)."""
-        x = self.patch_embed(image)
+        x = self.patch_embed(as_weights(image, self))
         height, width, side = x.shape[1], x.shape[2], self.pos_embed_window.shape[-1]
         background = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
         positions = background + self.pos_embed_window.tile(1, 1, height // side, width // side)
@@ -445,4 +446,5 @@ class Neck(FpnNeck):
     def forward(self, xs: list[Tensor]) -> list[Tensor]:  # type: ignore[override]
         """Bring four maps to width D; the coarsest is added to the one before it and then dropped."""
         level0, level1, level2, level3 = (conv(x) for conv, x in zip(reversed(self.convs), xs, strict=True))
-        return [level0, level1, level2 + F.interpolate(level3.float(), scale_factor=2.0, mode="nearest")]
+        coarse = level2 + F.interpolate(level3.float(), scale_factor=2.0, mode="nearest")
+        return [level0, level1, as_weights(coarse, self)]

@@ -31,6 +31,7 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMa
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Depth, Index, Pixels, Share, check_divides
+from rrsis_zoo.models.layers.precision import as_weights, position_code
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)
@@ -129,7 +130,7 @@ class SAM3(nn.Module):
     def code(self) -> Tensor:
         """Return the Fourier position code of the trunk's grid, (1, D, g, g), (x, y) at cell centres."""
         g = self.config.grid
-        return self.position_code((g, g)).unsqueeze(0)
+        return position_code(self.position_code, g, g).unsqueeze(0)
 
 
 class SAM3Trunk(nn.Module):
@@ -155,7 +156,7 @@ class SAM3Trunk(nn.Module):
 
     def embed(self, image: Tensor) -> Tensor:
         """Turn normalised images (B, 3, S, S) into the map that enters the first block, (B, g, g, C)."""
-        return self.layer_norm(self.embeddings(image).unflatten(1, (self.grid, self.grid)))
+        return self.layer_norm(self.embeddings(as_weights(image, self)).unflatten(1, (self.grid, self.grid)))
 
 
 class Embeddings(Sam3ViTEmbeddings):

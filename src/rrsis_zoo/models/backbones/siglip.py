@@ -16,6 +16,7 @@ from transformers import SiglipConfig, SiglipModel
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import Tokens
 from rrsis_zoo.models.configuration import Depth, Pixels, check_divides
+from rrsis_zoo.models.layers.precision import as_weights
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)
@@ -144,6 +145,7 @@ class SigLIP(SiglipModel):
             V (M, C, h, w), the patch tokens after the final norm as a row-major map.
         """
         tower = self.vision_model
+        image = as_weights(image, tower)
         hidden = tower.encoder(inputs_embeds=tower.embeddings(image)).last_hidden_state
         hidden = tower.post_layernorm(hidden)
         side = int(hidden.shape[1] ** 0.5)

@@ -80,7 +80,8 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize of (N, C, h, w), ``align_corners=False``, no anti-aliasing; float32 inside and out of half."""
     if maps.shape[-2:] == size:
         return maps
-    return F.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+    wide = maps if maps.dtype == torch.float64 else maps.float()
+    return F.interpolate(wide, size=size, mode="bilinear", align_corners=False)
 
 
 def stretch_mask(mask: Tensor, side: int) -> Tensor:
