@@ -12,10 +12,10 @@ Sizes are (height, width) in pixels throughout.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.configuration import change
 from rrsis_zoo.models.hub import HubModel
+from rrsis_zoo.models.layers.precision import float_dtype
 
 TextMode = Literal["published", "independent"]
 """How expressions of one batch share a tensor.
@@ -103,6 +104,10 @@ class Tokens:
         """Return a copy on the device."""
         return Tokens(self.ids.to(device), self.length.to(device))
 
+    def __getitem__(self, rows: slice) -> Tokens:
+        """Return the tokens of some of the N expressions, L as it is."""
+        return Tokens(self.ids[rows], self.length[rows])
+
 
 @dataclass
 class ImageState:
@@ -153,6 +158,17 @@ class Prompts:
 
         return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
 
+    @staticmethod
+    def joined(parts: Sequence[Prompts]) -> Prompts:
+        """Return the prompts of several groups of expressions as one; what `__getitem__` takes apart."""
+
+        def join(values: list[Any]) -> Any:
+            if isinstance(values[0], dict):
+                return {name: torch.cat([value[name] for value in values]) for name in values[0]}
+            return None if values[0] is None else torch.cat(values)
+
+        return Prompts(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prompts)})
+
 
 @dataclass
 class Prediction:
@@ -169,6 +185,39 @@ class Prediction:
     prompts: Prompts
     state: ImageState
     image_index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.image_index)
+
+    def __getitem__(self, rows: slice) -> Prediction:
+        """Return the answer for some of the N expressions, the image state as it is."""
+        return Prediction(self.mask_logits[rows], self.prompts[rows], self.state, self.image_index[rows])
+
+
+class Restored(Sequence[Tensor]):
+    """N maps, each made when it is asked for and not kept: all of them at once fill the memory for large images.
+
+    Args:
+        maps: makes the n-th of ``count`` maps, or the maps themselves (Lightning builds sequences anew from a list).
+        count: N.
+    """
+
+    def __init__(self, maps: Callable[[int], Tensor] | Sequence[Tensor], count: int | None = None) -> None:
+        self._make = maps if callable(maps) else maps.__getitem__
+        self._count = len(maps) if count is None and not callable(maps) else int(count or 0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        places = range(self._count)[index]
+        return [self._make(n) for n in places] if isinstance(places, range) else self._make(places)
 
 
 class Tokenizer(Protocol):
@@ -216,16 +265,20 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         evaluation_settings: fields of the configuration that change nothing but the evaluation; a checkpoint may be
             tested with others than it was trained with.
         config: this model's configuration.
-        max_expressions: how many expressions ``segment`` takes at once in evaluation; None for all.
+        max_expressions: how many expressions are answered at once in evaluation; None for all. It bounds the memory,
+            whatever the number of sentences.
+        for_segment: entries of ``Prompts.aux`` that ``segment`` alone reads. Where expressions are answered in several
+            groups, the answer does not keep them.
     """
 
     name: ClassVar[str]
     presets: ClassVar[dict[str, Any]]
     tokenizer_kind: ClassVar[type[Tokenizer]]
     evaluation_settings: ClassVar[frozenset[str]] = frozenset()
+    for_segment: ClassVar[frozenset[str]] = frozenset()
     config: Any
     _tokenizer: Tokenizer | None = None
-    max_expressions: int | None = None
+    max_expressions: int | None = 64
 
     # -- construction ------------------------------------------------------------------------------------------------
 
@@ -264,9 +317,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @tokenizer.setter
     def tokenizer(self, tokenizer: Tokenizer) -> None:
-        pieces, rows = tokenizer.vocabulary_size, self.text_limits[0]
+        pieces, (rows, most) = tokenizer.vocabulary_size, self.text_limits
         if pieces > rows:
             raise ConfigError(f"the tokenizer has {pieces} pieces, the token table of {self.name} {rows} rows")
+        if (length := getattr(tokenizer, "max_length", 0)) > most:
+            raise ConfigError(f"the tokenizer makes up to {length} tokens of a sentence, {self.name} reads {most}")
         self._tokenizer = tokenizer
 
     @property
@@ -313,20 +368,32 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """Turn the prompts into (N, 1, h, w) log-odds."""
 
     def encode_image(self, images: Sequence[Tensor]) -> ImageState:
-        """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i)."""
+        """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i).
+
+        Raises:
+            ConfigError: weights of several kinds of float, see `float_dtype`.
+        """
+        float_dtype(self, self.name)
         sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.int64).reshape(-1, 2)
         return self.encode(self.prepare(images), sizes)
 
     def refer(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prediction:
-        """Localise and segment N expressions on images that are encoded already."""
-        prompts = self.localise(state, tokens, image_index)
+        """Localise and segment N expressions on images that are encoded already.
+
+        In evaluation at most ``max_expressions`` of them at once.
+        """
         n, step = len(image_index), self.max_expressions
         if self.training or step is None or n <= step:
-            logits = self.segment(state, prompts, image_index)
-        else:
-            rows = [slice(i, i + step) for i in range(0, n, step)]
-            logits = torch.cat([self.segment(state, prompts[r], image_index[r]) for r in rows])
-        return Prediction(logits, prompts, state, image_index)
+            prompts = self.localise(state, tokens, image_index)
+            return Prediction(self.segment(state, prompts, image_index), prompts, state, image_index)
+        logits, kept = [], []
+        for rows in (slice(i, i + step) for i in range(0, n, step)):
+            prompts = self.localise(state, tokens[rows], image_index[rows])
+            logits.append(self.segment(state, prompts, image_index[rows]))
+            aux = {name: tensor for name, tensor in prompts.aux.items() if name not in self.for_segment}
+            kept.append(replace(prompts, aux=aux))
+            del prompts
+        return Prediction(torch.cat(logits), Prompts.joined(kept), state, image_index)
 
     def forward(self, batch: Batch, text_mode: TextMode = "independent") -> Prediction:
         """Answer every expression of the batch.
@@ -341,6 +408,10 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     @abstractmethod
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """Bring the log-odds back to native size by the method's own steps: N tensors (H_i, W_i)."""
+
+    def restored(self, prediction: Prediction) -> Restored:
+        """Return what ``restore`` does, one map at a time: each is made when it is asked for, every time anew."""
+        return Restored(lambda n: self.restore(prediction[n : n + 1])[0], len(prediction))
 
     # -- training ----------------------------------------------------------------------------------------------------
 

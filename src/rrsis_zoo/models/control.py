@@ -96,6 +96,7 @@ class Control(ReferringSegmenter):
 
     name: ClassVar[str] = "control"
     tokenizer_kind = SigLIPTokenizer
+    for_segment = frozenset({"fused"})
     presets: ClassVar[dict[str, ControlConfig]] = {
         "base": ControlConfig(),
         "tiny": TINY,

@@ -50,6 +50,9 @@ from rrsis_zoo.models.layers.rotated import RotatedConv
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
 
+CELLS = 8 * 72**2
+"""Cells of all trunk maps at once in evaluation: every expression runs a trunk, half a gigabyte at 1008 px."""
+
 HighPassLayout = Literal["published", "map"]
 TextIds = Literal["published", "beit3"]
 Padding = Literal["published", "hidden"]
@@ -232,6 +235,7 @@ class EviSAM3(ReferringSegmenter):
 
     name: ClassVar[str] = "evisam3"
     tokenizer_kind: ClassVar[type[Tokenizer]] = PieceTokenizer
+    for_segment = frozenset({"trunk"})
     presets: ClassVar[dict[str, EviSAM3Config]] = {
         "large": EviSAM3Config(),
         "tiny": TINY,
@@ -242,6 +246,7 @@ class EviSAM3(ReferringSegmenter):
     def __init__(self, config: EviSAM3Config) -> None:
         super().__init__()
         self.config = config
+        self.max_expressions = max(1, min(64, CELLS // config.sam.grid**2))
         if config.text_ids == "beit3":
             self.tokenizer_kind = BEiT3Tokenizer  # type: ignore[misc] - this model's, not the class's
         C, D, P = config.union.width, config.sam.width, config.sam.prompt_width

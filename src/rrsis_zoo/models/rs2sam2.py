@@ -43,6 +43,7 @@ from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, st
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
 
 CE_WEIGHTS = (0.9, 1.1)  # of background and foreground, from RMSIN's program; not in the paper
+TRUNKS = 8  # at once in evaluation: each expression takes one, about half a gigabyte at 1024 px
 HEADS = 8  # of the mask prompt generator and of the fusion behind the encoder
 
 
@@ -128,7 +129,6 @@ class RS2SAM2(ReferringSegmenter):
 
     name: ClassVar[str] = "rs2sam2"
     tokenizer_kind = BEiT3Tokenizer
-    max_expressions = 8  # each takes a trunk of its own, about half a gigabyte at 1024 px
     presets: ClassVar[dict[str, RS2SAM2Config]] = {
         "l": RS2SAM2Config(),
         "tiny": TINY,
@@ -226,7 +226,11 @@ class RS2SAM2(ReferringSegmenter):
 
         The program's two channels are [1 − p, p], so that its probability is sigmoid(2p − 1) and its decision p > 0.5.
         """
-        assert prompts.words is not None
+        n = len(image_index)
+        step = n if self.training or self.max_expressions is None else min(TRUNKS, self.max_expressions)
+        return torch.cat([self._segment(state, prompts[i : i + step], image_index[i : i + step]) for i in range(0, n, step)])
+
+    def _segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
         pads = prompts.aux["pads"]
         p = self.decode(state.features["image"][image_index], prompts, pads if pads.any() else None)
         return 2 * p - 1

@@ -46,6 +46,7 @@ from rrsis_zoo.models.base import (
 from rrsis_zoo.models.configuration import Range, Share, check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
+from rrsis_zoo.models.layers.precision import as_weights
 from rrsis_zoo.models.losses import (
     IGNORED,
     Gather,
@@ -292,7 +293,7 @@ class RSRefSeg2(ReferringSegmenter):
             pyramid = self.sam.encode(large)
             features |= {"sam": pyramid.embedding, "sam_s1": pyramid.s1, "sam_s0": pyramid.s0}
         else:
-            features["sam"] = self.sam.image_encoder(large)
+            features["sam"] = self.sam.image_encoder(as_weights(large, self.sam.image_encoder))
         fitted = [fitted_size(height, width, self.side) for height, width in sizes.tolist()]
         return ImageState(features, sizes, torch.tensor(fitted, dtype=torch.int64).reshape(-1, 2))
 

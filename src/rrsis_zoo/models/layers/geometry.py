@@ -125,7 +125,7 @@ def restore_each(
     """
     native, content = sizes.tolist(), None if fitted is None else fitted.tolist()
     for row, i in zip(logits.split(1), image_index.tolist(), strict=True):
-        square = resize(row, (side, side))
+        square = resize(row.float(), (side, side))
         if content is not None:
             square = square[..., : content[i][0], : content[i][1]]
         height, width = native[i]
