@@ -39,8 +39,11 @@ class Segmentation:
 def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -> Segmentation:
     """Segment what each sentence refers to; the image is encoded once, every sentence is read as if alone.
 
+    Beside the answer it takes the memory of one map: five bytes a pixel for every sentence, and at most sixteen a pixel
+    besides. Sentences are answered in groups of ``model.max_expressions``.
+
     Args:
-        model: from `rrsis_zoo.load_model`; it is left in evaluation mode.
+        model: from `rrsis_zoo.load_model`, in any float; it is left in evaluation mode.
         image: path, PIL image, uint8 array (H, W, 3) or (H, W), or uint8 tensor (3, H, W). RGB.
         texts: one sentence or several.
 
@@ -53,20 +56,35 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
         ((2, 90, 120), dtype('bool'), (2, 8, 8))
 
     Raises:
-        ConfigError: an image of another kind, or no sentence.
+        ConfigError: an image of another kind, no sentence, or a model that cannot be computed with.
         DataFormatError: a file that cannot be read.
+        WeightsMismatchError: the model answers what is not a number, because its weights are not.
     """
     expressions = [texts] if isinstance(texts, str) else list(texts)
     if not expressions:
         raise ConfigError("texts is empty: give at least one sentence")
+    if others := [type(text).__name__ for text in expressions if not isinstance(text, str)]:
+        raise ConfigError(f"texts must be a sentence or a list of sentences, got {others[0]} among them")
+    if not isinstance(model, ReferringSegmenter) and not isinstance(
+        getattr(model, "_orig_mod", None), ReferringSegmenter
+    ):
+        raise ConfigError(f"model must be one of rrsis_zoo.load_model, got {type(model).__name__}")
     model.eval()
-    state = model.encode_image([as_rgb(image)])
-    index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
+    picture = as_rgb(image)
+    n, size = len(expressions), (picture.shape[-2], picture.shape[-1])
+    state = model.encode_image([picture])
+    del picture
+    index = torch.zeros(n, dtype=torch.int64, device=model.device)
     prediction = model.refer(state, model.tokenize(expressions, "independent"), index)
-    logits = torch.stack(model.restore(prediction)).float()
+    masks, probabilities = torch.empty(n, *size, dtype=torch.bool), torch.empty(n, *size)
+    for logits, mask, probability in zip(model.restored(prediction), masks, probabilities, strict=True):
+        model.check_answer(logits)
+        mask.copy_(logits > 0)
+        probability.copy_(logits)
+        probability.sigmoid_()
     return Segmentation(
-        masks=(logits > 0).cpu().numpy(),
-        probabilities=logits.sigmoid().cpu().numpy(),
+        masks=masks.numpy(),
+        probabilities=probabilities.numpy(),
         heatmaps=prediction.prompts.heatmap[:, 0].float().cpu().numpy(),
     )
 
@@ -87,7 +105,7 @@ def as_rgb(image: Any) -> Tensor:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
             image = np.require(image, requirements=["C", "W"])  # torch warns of arrays that cannot be written to
-            return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+            return torch.from_numpy(image).permute(2, 0, 1)
         raise ConfigError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
     if isinstance(image, Tensor):
         if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3 and image.numel():

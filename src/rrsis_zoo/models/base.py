@@ -20,9 +20,10 @@ from typing import Any, ClassVar, Literal, Protocol, Self, overload
 import torch
 from torch import Tensor, nn
 
-from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.models.configuration import change
 from rrsis_zoo.models.hub import HubModel
+from rrsis_zoo.models.layers.finite import not_finite
 from rrsis_zoo.models.layers.precision import float_dtype
 
 TextMode = Literal["published", "independent"]
@@ -412,6 +413,25 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def restored(self, prediction: Prediction) -> Restored:
         """Return what ``restore`` does, one map at a time: each is made when it is asked for, every time anew."""
         return Restored(lambda n: self.restore(prediction[n : n + 1])[0], len(prediction))
+
+    def check_answer(self, logits: Tensor) -> None:
+        """Refuse log-odds that are not finite, and say why they are not; waits for the device.
+
+        Raises:
+            WeightsMismatchError: see there.
+        """
+        if not not_finite(logits):
+            return
+        spoiled = [name for name, tensor in self.state_dict().items() if not_finite(tensor)]
+        dtype = str(float_dtype(self, self.name)).removeprefix("torch.")
+        if spoiled:
+            more = f" and {len(spoiled) - 3} more" if len(spoiled) > 3 else ""
+            why = f"its weights are not finite ({', '.join(spoiled[:3])}{more}): use an earlier checkpoint"
+        elif dtype in ("float16", "bfloat16"):
+            why = f"{dtype} does not hold its values: use model.float(), or bfloat16 instead of float16"
+        else:
+            why = f"its weights are finite, and what they make of this image is beyond {dtype}: the training diverged"
+        raise WeightsMismatchError(f"this {self.name} answers with what is not a number; {why}")
 
     # -- training ----------------------------------------------------------------------------------------------------
 

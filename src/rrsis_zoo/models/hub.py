@@ -126,9 +126,7 @@ def _folder_of(name: str, local_files_only: bool, **options: Any) -> Path:
         return folder
     where = f"https://huggingface.co/{name}"
     try:
-        return Path(
-            snapshot_download(name, local_files_only=local_files_only, allow_patterns=list(FILES), **options)
-        )
+        return Path(snapshot_download(name, local_files_only=local_files_only, allow_patterns=list(FILES), **options))
     except (LocalEntryNotFoundError, HFValidationError) as error:
         raise MissingWeightsError(
             f"{name} is no folder, and not in the local cache: {where}; "

@@ -228,7 +228,9 @@ class RS2SAM2(ReferringSegmenter):
         """
         n = len(image_index)
         step = n if self.training or self.max_expressions is None else min(TRUNKS, self.max_expressions)
-        return torch.cat([self._segment(state, prompts[i : i + step], image_index[i : i + step]) for i in range(0, n, step)])
+        return torch.cat(
+            [self._segment(state, prompts[i : i + step], image_index[i : i + step]) for i in range(0, n, step)]
+        )
 
     def _segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
         pads = prompts.aux["pads"]

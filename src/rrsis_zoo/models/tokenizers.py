@@ -84,7 +84,7 @@ class FileTokenizer(ABC):
         """Return the ids of one sentence, at most ``max_length`` of them."""
 
     def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`). Half a character (a lone surrogate) counts as ``?``.
+        """Tokenise N sentences (`rrsis_zoo.models.base.Tokens`); a lone surrogate, half a character, counts as ``?``.
 
         Raises:
             ConfigError: the tokenizer's file cannot be used after all.
@@ -211,7 +211,9 @@ class SigLIP2Tokenizer(FileTokenizer):
         for part in (self._pieces.normalizer, self._pieces.pre_tokenizer):
             text = b"null" if part is None else part.__getstate__()
             if len(text) > _STEPS_LIMIT or not _plain_steps(json.loads(text)):
-                raise ConfigError("the tokenizer file is not SigLIP 2's: it replaces and splits by more than short texts")
+                raise ConfigError(
+                    "the tokenizer file is not SigLIP 2's: it replaces and splits by more than short texts"
+                )
 
     @classmethod
     def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
@@ -387,7 +389,7 @@ def _plain_steps(step: Any, depth: int = 0) -> bool:
     if kind in ("Replace", "Split"):
         pattern = step.get("pattern")
         text = pattern.get("String") if isinstance(pattern, dict) else None
-        return isinstance(text, str) and 0 < len(text) and len(step.get("content") or "") <= min(_SHORT, 2 * len(text))
+        return isinstance(text, str) and len(text) > 0 and len(step.get("content") or "") <= min(_SHORT, 2 * len(text))
     if kind == "Prepend":
         return len(step.get("prepend") or "") <= _SHORT
     return kind in _STEPS

@@ -201,9 +201,11 @@ class PredictionWriter(Callback):
 
         Raises:
             OutputError: it cannot be written.
+            WeightsMismatchError: the model answers with what is not a number.
         """
         lines = []
         for n, logits in enumerate(cast(Answer, outputs).native):
+            cast(Any, pl_module).model.check_answer(logits)
             code = coco.encode(np.asfortranarray((logits > 0).cpu().numpy().astype(np.uint8)))
             line = {
                 "sample_id": batch.sample_ids[n],

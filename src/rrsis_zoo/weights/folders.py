@@ -41,7 +41,9 @@ _TOKENIZER_LIMIT = 2**28  # SigLIP 2's has 35 MB
 
 def write_model(model: ReferringSegmenter, folder: Path, card: str | None = None) -> None:
     """Write a model's configuration, tokenizer and weights; arguments and errors as `write_folder`."""
-    write_folder(folder, {**meta(model), "provenance": model.provenance}, unwrapped(model.state_dict(), "the model"), card=card)
+    write_folder(
+        folder, {**meta(model), "provenance": model.provenance}, unwrapped(model.state_dict(), "the model"), card=card
+    )
 
 
 def write_folder(

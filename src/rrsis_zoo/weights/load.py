@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import WeightsMismatchError
-from rrsis_zoo.weights.finite import not_finite
+from rrsis_zoo.models.layers.finite import not_finite
 from rrsis_zoo.weights.wrappers import unwrapped_name
 
 _NAMED = 8  # how many names of each kind an error lists

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LARGE = 2**24
+"""Pixels above which an image is resized one channel at a time."""
+
 
 def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Subtract channel means and divide by deviations; image (…, 3, H, W) in [0, 1]."""
@@ -51,9 +54,20 @@ def fit(image: Tensor, side: int) -> Tensor:
 
 
 def _levels(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of a uint8 image to whole levels 0-255, as float32."""
-    levels = image.to(torch.float32)
-    return levels if image.shape[-2:] == size else resize(levels[None], size)[0].round_()
+    """Bilinear resize of a uint8 image to whole levels 0-255, as float32.
+
+    A native image in float32 takes four times its own memory, and torch copies one of three channels once more into the
+    channels-last order; hence it is made in that order, and one channel at a time where it is large. There torch
+    computes in another order, which may move a level whose half is rounded.
+    """
+    if image.shape[-2:] == size:
+        return image.to(torch.float32)
+    if image.device.type != "cpu":
+        return resize(image[None].to(torch.float32), size)[0].round_()
+    if image.shape[-2] * image.shape[-1] > LARGE:
+        return torch.cat([resize(channel[None, None].to(torch.float32), size)[0] for channel in image]).round_()
+    levels = image[None].to(torch.float32, memory_format=torch.channels_last)
+    return resize(levels, size)[0].contiguous().round_()
 
 
 def stretch_smoothly(image: Tensor, side: int) -> Tensor:
@@ -69,11 +83,15 @@ def stretch_smoothly(image: Tensor, side: int) -> Tensor:
     Returns:
         float32 (3, side, side) in [0, 1], multiples of 1/255.
     """
-    levels = image.to(torch.float32)
-    if image.shape[-2:] != (side, side):
-        size = (side, side)
-        levels = F.interpolate(levels[None], size, mode="bilinear", align_corners=False, antialias=True)[0].round_()
-    return levels / 255
+    size = (side, side)
+    if image.shape[-2:] == size:
+        return image.to(torch.float32) / 255
+    # one channel at a time gives the same and takes a third of the memory
+    small = [
+        F.interpolate(channel[None, None].to(torch.float32), size, mode="bilinear", align_corners=False, antialias=True)
+        for channel in image
+    ]
+    return torch.cat(small, 1)[0].round_() / 255
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,8 +1,8 @@
 """Whole models in other floats than float32: ``model.half()``, ``model.to(torch.bfloat16)``, ``model.double()``.
 
-Pictures, resized maps and position codes are made in float32 whatever the model is in, because eight bits of mantissa do
-not hold them; they take the weights' dtype where they enter a layer. In float32 nothing happens, and under autocast the
-weights are in float32.
+Pictures, resized maps and position codes are made in float32 whatever the model is in, because eight bits of mantissa
+do not hold them; they take the weights' dtype where they enter a layer. In float32 nothing happens, and under autocast
+the weights are in float32.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def float_dtype(module: nn.Module, name: str) -> torch.dtype:
         return found.pop()
     said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
     raise ConfigError(
-        f"the weights of this {name} are {said}: they must all be of one kind of float32, float16, bfloat16 or float64; "
+        f"the weights of this {name} are {said}: they must all be float32, float16, bfloat16 or float64; "
         "model.float() makes them float32 (for mixed precision keep them so, and use torch.autocast)"
     )
 
