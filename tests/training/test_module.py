@@ -10,6 +10,7 @@ from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchEr
 from rrsis_zoo.registry import card, list_models
 from rrsis_zoo.training.module import check_rates
 from rrsis_zoo.weights.checkpoints import weights_hash
+from rrsis_zoo.weights.loading import find_whole
 
 
 def rates(method, value=1e-3):
@@ -72,6 +73,8 @@ def test_load_model_by_name(trained):
     assert rrsis_zoo.load_model(method, preset="tiny", weights="none").config == model.model.config
     with pytest.raises(ConfigError, match="its own preset"):
         rrsis_zoo.load_model(path, preset="tiny")
+    with pytest.raises(ConfigError, match="local:PATH"):
+        find_whole("none", method)
     with pytest.raises(MissingWeightsError, match="hf download a/b"):
         rrsis_zoo.load_model(method, weights="hub:a/b")
     other = next(p for p in card(method).model().presets if p != "tiny")
@@ -117,7 +120,7 @@ def test_an_evaluation_setting_is_free(trained, tree):
 
 
 def test_files_that_are_no_checkpoint(tmp_path):
-    with pytest.raises(MissingWeightsError, match=r"no checkpoint .*gone\.ckpt"):
+    with pytest.raises(MissingWeightsError, match=r"gone\.ckpt"):
         rrsis_zoo.load_model(tmp_path / "gone.ckpt")
     (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(WeightsMismatchError, match=r"cut\.ckpt \(\d+ bytes\)"):
