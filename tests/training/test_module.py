@@ -120,7 +120,7 @@ def test_an_evaluation_setting_is_free(trained, tree):
 
 
 def test_files_that_are_no_checkpoint(tmp_path):
-    with pytest.raises(MissingWeightsError, match=r"gone\.ckpt"):
+    with pytest.raises(MissingWeightsError, match=r"no checkpoint .*gone\.ckpt"):
         rrsis_zoo.load_model(tmp_path / "gone.ckpt")
     (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(WeightsMismatchError, match=r"cut\.ckpt \(\d+ bytes\)"):
