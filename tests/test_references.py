@@ -45,6 +45,8 @@ def test_sections_and_quirks_are_on_the_methods_page(path):
     text = path.read_text(encoding="utf-8")
     for match in _REFERENCE.finditer(text):
         page = page_of(path, text, match.start())
+        if page is None and match[3]:
+            continue  # a Q and digits in a file about no method, such as bytes
         assert page is not None, f"{path}: {match[0]} belongs to no page of docs/methods"
         for name in named(match[0]):
             assert name in stated(PAGES[page]), f"{path}: {name} is not on docs/methods/{page}.md"

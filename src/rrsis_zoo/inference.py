@@ -61,6 +61,8 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
     expressions = [texts] if isinstance(texts, str) else list(texts)
     if not expressions:
         raise ConfigError("texts is empty: give at least one sentence")
+    if others := [type(text).__name__ for text in expressions if not isinstance(text, str)]:
+        raise ConfigError(f"texts must be a sentence or a list of sentences, got {others[0]} among them")
     if cut := model.cut(expressions):
         warnings.warn(cut, stacklevel=3)  # past the wrapper of inference_mode
     model.eval()

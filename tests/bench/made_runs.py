@@ -56,12 +56,27 @@ def samples(dataset, n, quality, seed, spread=0.12):
     both = np.round(target * share).astype(np.int64)
     predicted = both + how.integers(0, 1 + target // 4)
     either = target + predicted - both
-    box = np.sort(how.integers(0, SIDE, (n, 2, 2)), axis=1).reshape(n, 4)
-    truth = np.sort(what.integers(0, SIDE, (n, 2, 2)), axis=1).reshape(n, 4)
-    edge = np.stack([both // 3, either // 2], axis=1)
+    truth = np.stack([_box(pixels, what) for pixels in target])
+    box = np.stack([_box(pixels, how) if pixels else np.zeros(4, np.int64) for pixels in predicted])
+    # what two masks have in common lies in both of their boxes
+    common = np.clip(np.minimum(box[:, 2:], truth[:, 2:]) - np.maximum(box[:, :2], truth[:, :2]), 0, None).prod(axis=1)
+    far, dot = common < both, predicted == 1
+    box[far & ~dot] = truth[far & ~dot] = [0, 0, SIDE, SIDE]
+    box[far & dot] = np.concatenate([truth[far & dot, :2], truth[far & dot, :2] + 1], axis=1)
+    edge = np.stack([both // 3, np.maximum(either // 2, 1)], axis=1)
     size = np.full((n, 2), SIDE)
-    rows = np.column_stack([both, either, predicted, size, edge, box, truth, share > 0.3])
+    rows = np.column_stack([both, either, predicted, size, edge, box, truth, (share > 0.3) & (both > 0)])
     return Samples(subjects(dataset, n), Counts.from_rows(rows))
+
+
+def _box(pixels, random):
+    """Return a box that may hold so many pixels: top, left, bottom, right."""
+    height = int(random.integers(-(-pixels // SIDE), SIDE + 1)) if pixels > 1 else 1
+    width = int(random.integers(max(-(-pixels // height), 1), SIDE + 1)) if pixels > 1 else 1
+    if pixels > 1 and height * width == 1:
+        width = 2
+    top, left = int(random.integers(0, SIDE - height + 1)), int(random.integers(0, SIDE - width + 1))
+    return np.array([top, left, top + height, left + width])
 
 
 def make(folder, rows, datasets=("synthetic",), seeds=(1, 2), n=45, protocol="canonical", profile=False, split="test"):

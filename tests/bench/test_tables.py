@@ -564,7 +564,7 @@ def test_a_protocol_without_an_iou_for_empty_pairs(tmp_path):
     path = folder / "a--synthetic--seed1" / "test" / "version_0" / "test_samples.jsonl.gz"
     lines = read_lines(path)
     empty = dict.fromkeys(("intersection", "union", "predicted", "boundary_intersection", "boundary_union"), 0)
-    lines[4] |= empty
+    lines[4] |= empty | {"pred_box": [0] * 4, "target_box": [0] * 4, "centre_inside": False}
     write_lines(path, lines)
     job = folder / "a--synthetic--seed1" / "job.json"
     said = json.loads(job.read_text())

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,24 @@ def test_utf_16_is_named(rs):
     (rs / "output_phrase_train.txt").write_bytes("1 ship\n".encode("utf-16"))
     with pytest.raises(DataFormatError, match=r"line 1: is not UTF-8 but UTF-16; .*iconv -f utf-16"):
         read_refsegrs(rs, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer, .*git lfs pull"),
+        (b"/annex/objects/SHA256E-s1--0\n", "a git-annex pointer, .*git annex get"),
+        (b"<!DOCTYPE html><html>Quota exceeded</html>", "a web page, not the annotations"),
+    ],
+)
+def test_what_stands_in_place_of_the_annotations_is_named(rs, tree, content, said):
+    (rs / "output_phrase_train.txt").write_bytes(content)
+    with pytest.raises(DataFormatError, match=rf"output_phrase_train\.txt: it is {said}"):
+        read_refsegrs(rs, "train")
+    for name in ("instances.json", "refs(unc).p"):  # the second is read first
+        (tree / "rrsisd" / name).write_bytes(content)
+        with pytest.raises(DataFormatError, match=rf"{re.escape(name)}: it is {said}"):
+            read_rrsisd(tree, "train")
 
 
 def test_a_line_that_goes_on_for_megabytes_is_refused(rs):

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rrsis_zoo
-from rrsis_zoo.models.base import Batch
+from rrsis_zoo.models.base import Batch, Restored
 from rrsis_zoo.registry import card, list_models
 
 EXPRESSIONS = [
@@ -157,3 +157,24 @@ def test_maps_of_the_images_size_are_not_piled_up(model):
     finally:
         del model.max_expressions
     assert largest.bytes == 3 * 300 * 300 * 4  # the image itself
+
+
+def test_restored_maps_are_made_when_they_are_asked_for():
+    made = []
+
+    def make(n):
+        made.append(n)
+        return torch.full((1, 2), float(n))
+
+    maps = Restored(make, 3)
+    assert len(maps) == 3
+    assert not made
+    assert maps[-1].tolist() == [[2.0, 2.0]]
+    assert [m[0, 0].item() for m in maps] == [0.0, 1.0, 2.0]
+    assert [m[0, 0].item() for m in maps[1:]] == [1.0, 2.0]
+    assert made == [2, 0, 1, 2, 1, 2]
+    with pytest.raises(IndexError):
+        maps[3]
+    again = Restored([make(7)])  # as Lightning builds sequences anew
+    assert len(again) == 1
+    assert again[0].equal(make(7))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import rrsis_zoo
-from rrsis_zoo.errors import WeightsMismatchError
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.models.base import Batch
 from rrsis_zoo.registry import MODELS, list_models
 
@@ -66,3 +66,16 @@ def test_an_overflow_is_named():
         model.mask.weight.fill_(6e4)
     with pytest.raises(WeightsMismatchError, match=r"infinities or NaN in float16.*model\.bfloat16\(\)"):
         rrsis_zoo.segment(model, IMAGE, "the ship")
+
+
+@pytest.mark.parametrize("method", list_models())
+@pytest.mark.parametrize("part", ["first", "last"])
+def test_several_number_types_are_refused_in_one_line(method, part):
+    model = made(method, "tiny")
+    parts = [child for child in model.children() if [*child.parameters()]]
+    parts[0 if part == "first" else -1].half()
+    with pytest.raises(ConfigError, match=r"are float16, float32: they must all be .*model\.float"):
+        rrsis_zoo.segment(model, IMAGE, "the ship")
+    rrsis_zoo.segment(model.float(), IMAGE, "the ship")
+    with pytest.raises(ConfigError, match="are float8_e4m3fn: they must"):
+        rrsis_zoo.segment(model.to(torch.float8_e4m3fn), IMAGE, "the ship")

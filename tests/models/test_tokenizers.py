@@ -1,4 +1,5 @@
 import io
+import json
 
 import pytest
 import torch
@@ -207,3 +208,27 @@ def test_beit3_cuts_pads_and_travels(beit3):
         BEiT3Tokenizer(b"nothing", 30)
     with pytest.raises(ConfigError, match="there are none"):
         BEiT3Tokenizer.from_expressions(["", " "], 200, 30)
+
+
+@pytest.mark.parametrize(
+    ("part", "step"),
+    [
+        ("normalizer", {"type": "Replace", "pattern": {"Regex": "(a|aa)+$"}, "content": "x"}),
+        ("normalizer", {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}),
+        ("normalizer", {"type": "Sequence", "normalizers": [{"type": "Lowercase"}] * 50}),
+        ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}),
+    ],
+)
+def test_siglip2_takes_no_steps_that_never_end(second, part, step):
+    """A stranger's regular expressions may take for ever, replacements that grow fill the memory."""
+    file = json.loads(second.model)
+    file[part] = step
+    with pytest.raises(ConfigError, match="more than short texts"):
+        SigLIP2Tokenizer(json.dumps(file).encode(), 64)
+
+
+def test_siglip2_answers_the_same_every_time(second):
+    file = json.loads(second.model)
+    file["model"]["dropout"] = 0.5
+    with pytest.raises(ConfigError, match="at random"):
+        SigLIP2Tokenizer(json.dumps(file).encode(), 64)

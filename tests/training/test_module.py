@@ -10,6 +10,7 @@ from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchEr
 from rrsis_zoo.registry import card, list_models
 from rrsis_zoo.training.module import check_rates
 from rrsis_zoo.weights.checkpoints import weights_hash
+from rrsis_zoo.weights.loading import find_whole
 
 
 def rates(method, value=1e-3):
@@ -73,7 +74,7 @@ def test_load_model_by_name(trained):
     with pytest.raises(ConfigError, match="its own preset"):
         rrsis_zoo.load_model(path, preset="tiny")
     with pytest.raises(ConfigError, match="local:PATH"):
-        rrsis_zoo.load_model(method, weights="none")
+        find_whole("none", method)
     with pytest.raises(MissingWeightsError, match="hf download a/b"):
         rrsis_zoo.load_model(method, weights="hub:a/b")
     other = next(p for p in card(method).model().presets if p != "tiny")

@@ -359,7 +359,7 @@ def test_strange_headers_of_safetensors(tmp_path):
         b'{"__metadata__":{"format":7}}',
         b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}',
         b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}',
-        b'{"a":{"dtype":"Q9","shape":[1],"data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}}',
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":["0",4]}}',
     ):
         path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))

@@ -316,3 +316,27 @@ def test_a_name_of_its_own_comes_before_the_wrapped_one():
     load_into(net, {"weight": torch.ones(2), "base_layer.weight": torch.full((2, 2), 3.0)}, what="net")
     assert net.weight.tolist() == [1, 1]
     assert net.base_layer.weight[0].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e5m2])
+@pytest.mark.parametrize("empty", [True, False])
+@pytest.mark.parametrize("share", [True, False])
+def test_weights_that_are_not_finite_are_named(value, dtype, empty, share):
+    """What a training leaves that diverged; nothing is written."""
+    source = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    state = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
+    state["0.weight"] = state["0.weight"].to(dtype)
+    state["0.weight"][1, 2] = value
+    with without_weights() if empty else nullcontext():
+        net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    before = {name: None if tensor.is_meta else tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(WeightsMismatchError, match=r"net: 1 of 7 entries are not finite: 0\.weight; "):
+        load_into(net, state, what="net", share=share)
+    for name, tensor in net.state_dict().items():
+        assert tensor.is_meta if before[name] is None else tensor.equal(before[name])
+
+
+def test_large_finite_weights_are_fine():
+    state = {"weight": torch.full((3, 4), torch.finfo(torch.float32).max), "bias": torch.zeros(3)}
+    load_into(nn.Linear(4, 3), state, what="net")

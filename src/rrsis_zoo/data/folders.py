@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rrsis_zoo.data.headers import placeholder
 from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.files import dangling, expanded, reason
+from rrsis_zoo.files import dangling, expanded, reason, regular_file
 
 _SHOWN = 3
 
@@ -100,6 +101,23 @@ def _what_is(path: Path) -> str:
         return dangling(path) or " (no regular file)"
     except OSError as cause:
         return f" ({reason(cause)})"
+
+
+def annotation_file(path: Path) -> Path:
+    """Return the path of a file of annotations that was fetched.
+
+    Raises:
+        MissingDataError: there is none.
+        DataFormatError: no regular file, or a web page or pointer in its place.
+    """
+    try:
+        with regular_file(path).open("rb") as file:
+            instead = placeholder(file.read(64), "the annotations")
+    except OSError as cause:
+        raise DataFormatError(f"{path}: cannot be read ({reason(cause)})") from cause
+    if instead:
+        raise DataFormatError(f"{path}: {instead}")
+    return path
 
 
 def plain_name(name: str, where: str) -> str:

@@ -83,17 +83,34 @@ def _what_else(start: bytes) -> str:
     """Say what a file holds that is no image, as far as its first bytes tell, and what to do about it."""
     if not start:
         return "the file is empty; fetch it again"
+    if said := placeholder(start, "the image"):
+        return said
     for signature, what in _OTHERS:
         if re.match(signature, start, re.DOTALL | re.IGNORECASE):
             return what
     return f"its content is of no format that is read ({', '.join(FORMATS)}); save it as PNG, or fetch the file again"
 
 
+def placeholder(start: bytes, what: str) -> str:
+    """Say what stands in place of a file that was not fetched, as far as its first bytes tell; nothing of any other.
+
+    Args:
+        start: of the file, 64 bytes.
+        what: should be there.
+    """
+    for signature, said in _PLACEHOLDERS:
+        if re.match(signature, start, re.DOTALL | re.IGNORECASE):
+            return said.format(what)
+    return ""
+
+
+_PLACEHOLDERS = (
+    (rb"\xef?\xbb?\xbf?\s*<(!doctype|html|head)", "it is a web page, not {}; fetch the file again"),
+    (rb"version https://git-lfs", "it is a Git LFS pointer, not {}; get it with: git lfs pull"),
+    (rb"(\.\./)*(\.git|/?annex)/", "it is a git-annex pointer, not {}; get it with: git annex get"),
+)
 _CONVERT = "which is not read; save it as PNG"
 _OTHERS = (
-    (rb"\xef?\xbb?\xbf?\s*<(!doctype|html|head)", "it is a web page, not an image; fetch the file again"),
-    (rb"version https://git-lfs", "it is a Git LFS pointer, not the image; get it with: git lfs pull"),
-    (rb"(\.\./)*(\.git|/?annex)/", "it is a git-annex pointer, not the image; get it with: git annex get"),
     (rb"%!ps|\xc5\xd0\xd3\xc6", f"it is PostScript, {_CONVERT}"),
     (rb"%pdf", f"it is a PDF, {_CONVERT}"),
     (rb"....ftyp(avi|mif|hei|hev)", f"it is AVIF or HEIF, {_CONVERT}"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard
 from rrsis_zoo.data.categories import Categories
-from rrsis_zoo.data.folders import Listing, existing_folder, missing_files, plain_name, walk
+from rrsis_zoo.data.folders import Listing, annotation_file, existing_folder, missing_files, plain_name, walk
 from rrsis_zoo.data.masks import GreyFile, MaskCleanup, clean
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.sentences import sentence
@@ -180,7 +180,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _text(path: Path) -> str:
-    content = read_bytes(path, FILE_LIMIT)
+    content = read_bytes(annotation_file(path), FILE_LIMIT)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataFormatError(
             f"{path}, line 1: is not UTF-8 but UTF-16; convert it: iconv -f utf-16 -t utf-8 {path.name}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rrsis_zoo.data.cards import RRSIS_D
-from rrsis_zoo.data.folders import Listing, existing_folder, is_folder, missing_files, plain_name, walk
+from rrsis_zoo.data.folders import Listing, annotation_file, existing_folder, is_folder, missing_files, plain_name, walk
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup, RunLengths, clean, encode_polygon, encode_runs
 from rrsis_zoo.data.plain_pickle import read_plain_pickle
 from rrsis_zoo.data.records import Record, Split
@@ -230,14 +230,14 @@ def _only(root: Path, published: Path, found: list[Path]) -> Path:
 
 
 def _list_of_refs(path: Path) -> list[Any]:
-    refs = read_plain_pickle(path)
+    refs = read_plain_pickle(annotation_file(path))
     if not isinstance(refs, list):
         raise DataFormatError(f"{path}: must hold a list of refs, got {type(refs).__name__}")
     return refs
 
 
 def _load_instances(path: Path) -> dict[str, Any]:
-    instances = read_json(path)
+    instances = read_json(annotation_file(path))
     if not isinstance(instances, dict):
         raise DataFormatError(f"{path}: must hold an object, got {type(instances).__name__}")
     return instances

@@ -12,10 +12,10 @@ Sizes are (height, width) in pixels throughout.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.configuration import change, from_plain
 from rrsis_zoo.models.hub import HubModel
+from rrsis_zoo.models.layers.precision import check_floats
 
 TextMode = Literal["published", "independent"]
 """How expressions of one batch share a tensor.
@@ -200,6 +201,32 @@ class Prediction:
     def __getitem__(self, rows: slice) -> Prediction:
         """Return the answer for some of the N expressions; what is known of the images is shared."""
         return Prediction(self.mask_logits[rows], self.prompts[rows], self.state, self.image_index[rows])
+
+
+class Restored(Sequence[Tensor]):
+    """N maps, each made when it is asked for and not kept: all of them at once fill the memory for large images.
+
+    Args:
+        maps: makes the n-th of ``count`` maps, or the maps themselves (Lightning builds sequences anew from a list).
+        count: N.
+    """
+
+    def __init__(self, maps: Callable[[int], Tensor] | Sequence[Tensor], count: int | None = None) -> None:
+        self._make = maps if callable(maps) else maps.__getitem__
+        self._count = len(maps) if count is None and not callable(maps) else int(count or 0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        places = range(self._count)[index]
+        return [self._make(n) for n in places] if isinstance(places, range) else self._make(places)
 
 
 class Tokenizer(Protocol):
@@ -414,7 +441,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i).
 
         The views are given in the number type of the parameters (``model.half()`` and its like).
+
+        Raises:
+            ConfigError: parameters of several number types, see `check_floats`.
         """
+        check_floats(self, self.name)
         sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.int64).reshape(-1, 2)
         views = {name: view.to(self.dtype) for name, view in self.prepare(images).items()}
         return self.encode(views, sizes)
@@ -461,10 +492,9 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """Bring the log-odds back to native size by the method's own steps: N tensors (H_i, W_i)."""
 
-    def restore_each(self, prediction: Prediction) -> Iterator[Tensor]:
-        """Yield what ``restore`` returns, one expression at a time: N maps of native size may be gigabytes."""
-        for i in range(len(prediction)):
-            yield self.restore(prediction[i : i + 1])[0]
+    def restore_each(self, prediction: Prediction) -> Restored:
+        """Return what ``restore`` does, one map at a time: N maps of native size may be gigabytes."""
+        return Restored(lambda n: self.restore(prediction[n : n + 1])[0], len(prediction))
 
     # -- training ----------------------------------------------------------------------------------------------------
 

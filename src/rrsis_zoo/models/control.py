@@ -40,6 +40,7 @@ from rrsis_zoo.models.base import (
 from rrsis_zoo.models.configuration import Count, Side
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.layers.precision import cast
+from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
@@ -149,7 +150,7 @@ class Control(ReferringSegmenter):
             level ``fused`` (N, C, g, g), with which ``segment`` goes on, and ``heat`` (N, 1, g, g), the log-odds.
         """
         sentence = self.text(tokens)
-        fused = state.features[f"level{len(self.decoder)}"][image_index]
+        fused = rows(state.features[f"level{len(self.decoder)}"], image_index)
         for block in self.deepest:
             fused = block(fused, sentence)
         heat = self.heat(fused)
@@ -159,7 +160,7 @@ class Control(ReferringSegmenter):
         """Climb from the deepest level to the finest, the sentence steering each; (N, 1, S/2, S/2) with a ResNet."""
         x, sentence = prompts.aux["fused"], prompts.sparse[:, 0]
         for i, block in enumerate(self.decoder, start=1):
-            skip = state.features[f"level{len(self.decoder) - i}"][image_index]
+            skip = rows(state.features[f"level{len(self.decoder) - i}"], image_index)
             x = cast(resize(x, (skip.shape[-2], skip.shape[-1])), skip)
             x = block(torch.cat([x, skip], dim=1), sentence)
         return self.mask(x)

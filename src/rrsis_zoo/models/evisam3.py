@@ -47,6 +47,7 @@ from rrsis_zoo.models.layers.geometry import (
 from rrsis_zoo.models.layers.norm import ChannelNorm
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rotated import RotatedConv
+from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
 
@@ -314,7 +315,7 @@ class EviSAM3(ReferringSegmenter):
         ``dense`` and ``heatmap`` are σ(z). ``aux``: ``z`` and the prior's ``z0`` (N, 1, g, g), ``correction`` z - z0,
         ``trunk`` (N, D, h, w), ``expert_weights`` (N, 3), ``expert_gate`` (N, 1), ``rectifications`` (N, depth, 2).
         """
-        features = {name: tensor[image_index] for name, tensor in state.features.items()}
+        features = {name: rows(tensor, image_index) for name, tensor in state.features.items()}
         hidden = torch.arange(tokens.ids.shape[1], device=tokens.ids.device) >= tokens.length[:, None]
         prior: PriorAnswer = self.prior(self.union(features["small"], tokens.ids, hidden))
         R = [features[f"high_pass_{n}"] for n in range(len(self.prompt_generator.stages))]

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError
+from rrsis_zoo.files import expanded
 from rrsis_zoo.models.configuration import to_plain
 
 # `rrsis_zoo.weights` builds models, so it is imported where it is used: a model that is not saved needs nothing of it.
@@ -58,7 +59,7 @@ class HubModel(
         from rrsis_zoo.weights.sources import no_url
 
         no_url(str(pretrained_model_name_or_path))
-        folder, name = Path(pretrained_model_name_or_path).expanduser(), str(pretrained_model_name_or_path)
+        folder, name = expanded(pretrained_model_name_or_path), str(pretrained_model_name_or_path)
         if not folder.is_dir():
             try:
                 folder = Path(

@@ -40,6 +40,7 @@ from rrsis_zoo.models.base import (
 )
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch_mask_centred, stretch_smoothly
 from rrsis_zoo.models.layers.precision import cast
+from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
 
 CE_WEIGHTS = (0.9, 1.1)  # of background and foreground, from RMSIN's program; not in the paper
@@ -199,7 +200,7 @@ class RS2SAM2(ReferringSegmenter):
             (N, L) bool, words that the segmenter must not read.
         """
         hidden = tokens.ids == BEiT3Tokenizer.pad_id
-        E = self.union(state.features["small"][image_index], tokens.ids, hidden)
+        E = self.union(rows(state.features["small"], image_index), tokens.ids, hidden)
         words = self.word_head(E.words)  # T
         logits = self.mask_prompt(E.cls, E.patches)
         pseudo_mask = logits.sigmoid()
@@ -222,7 +223,7 @@ class RS2SAM2(ReferringSegmenter):
         """
         assert prompts.words is not None
         pads = prompts.aux["pads"]
-        p = self.decode(state.features["image"][image_index], prompts, pads if pads.any() else None)
+        p = self.decode(rows(state.features["image"], image_index), prompts, pads if pads.any() else None)
         return 2 * p - 1
 
     def decode(self, image: Tensor, prompts: Prompts, pads: Tensor | None) -> Tensor:

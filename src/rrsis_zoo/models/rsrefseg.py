@@ -35,6 +35,7 @@ from rrsis_zoo.models.configuration import Depth
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora
 from rrsis_zoo.models.layers.precision import cast
+from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import binary_cross_entropy, squared_dice
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
@@ -209,7 +210,7 @@ class RSRefSeg(ReferringSegmenter):
         """§4.2-4.4: filters, sparse prompts, dense prompt. ``aux["similarity"]``: A_g (N, 1, h, w)."""
         text = self.siglip.text_features(tokens)
         filtered = self.prompter.filter(
-            state.features["siglip"][image_index], text, self.siglip.logit_scale, self.siglip.logit_bias
+            rows(state.features["siglip"], image_index), text, self.siglip.logit_scale, self.siglip.logit_bias
         )
         sparse = self.prompter(filtered, self.sam.code(filtered.V.shape[-1])).sparse
         similarity = filtered.A_g.unsqueeze(1)
@@ -230,7 +231,9 @@ class RSRefSeg(ReferringSegmenter):
         """Return all four masks (N, 4, 4g, 4g) and their predicted IoU (N, 4); the method uses the first mask only."""
         n, grid = len(image_index), self.config.sam.grid
         dense = self.sam.no_mask(n) if prompts.dense is None else self.sam.encode_mask(prompts.dense)
-        return self.sam.mask_decoder(state.features["sam"][image_index], self.sam.code(grid), prompts.sparse, dense)
+        return self.sam.mask_decoder(
+            rows(state.features["sam"], image_index), self.sam.code(grid), prompts.sparse, dense
+        )
 
     # -- §5 inference and loss ---------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ from rrsis_zoo.models.configuration import Count, Share, check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
 from rrsis_zoo.models.layers.precision import cast
+from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import (
     IGNORED,
     Gather,
@@ -318,7 +319,7 @@ class RSRefSeg2(ReferringSegmenter):
         """
         text = self.siglip.text_features(tokens)
         scale, bias = self.siglip.logit_scale, self.siglip.logit_bias
-        cascade = self.prompter(state.features["siglip"][image_index], text)
+        cascade = self.prompter(rows(state.features["siglip"], image_index), text)
         belief = self.prompter.belief(cascade, text.pooled, scale, bias)
         aux = {
             "q1": _mean(cascade.q1, cascade.hidden),
@@ -346,7 +347,7 @@ class RSRefSeg2(ReferringSegmenter):
 
     def decode(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Decoded:
         """§6.4-5: the mask decoder with one prompt set an image."""
-        n, features = len(image_index), {k: v[image_index] for k, v in state.features.items() if k != "siglip"}
+        n, features = len(image_index), {k: rows(v, image_index) for k, v in state.features.items() if k != "siglip"}
         dense = (
             self.sam.no_mask(n) if prompts.dense is None else self.sam.encode_mask(cast(prompts.dense, features["sam"]))
         )
@@ -380,7 +381,7 @@ class RSRefSeg2(ReferringSegmenter):
         """§7: the terms whose weight is not 0, by name."""
         if batch.masks is None:
             raise ValueError("the batch has no masks to train on")
-        V = prediction.state.features["siglip"][prediction.image_index]
+        V = rows(prediction.state.features["siglip"], prediction.image_index)
         terms = self.losses(prediction.mask_logits, prediction.prompts, V, self.target(batch.masks))
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import re
 import string
 import sys
@@ -157,6 +158,15 @@ class SigLIP2Tokenizer(FileTokenizer):
         with _no_panic(f"the tokenizer file is no tokenizer.json ({len(model)} bytes)"):
             self._pieces = tokenizers.Tokenizer.from_buffer(model)
             vocabulary = self._pieces.get_vocab(with_added_tokens=True)
+            steps = [
+                json.loads(part.__getstate__())
+                for part in (self._pieces.normalizer, self._pieces.pre_tokenizer)
+                if part is not None
+            ]
+        if getattr(self._pieces.model, "dropout", None):
+            raise ConfigError("the tokenizer file is not SigLIP 2's: its dropout would answer at random")
+        if not all(map(_plain_step, steps)):
+            raise ConfigError("the tokenizer file is not SigLIP 2's: it replaces or splits by more than short texts")
         if not vocabulary:
             raise ConfigError("the tokenizer file has no pieces")
         self._ids = max(vocabulary.values()) + 1
@@ -277,6 +287,30 @@ class PieceTokenizer(FileTokenizer):
     def encode(self, expression: str) -> list[int]:
         """Return the ids of one sentence, at most ``max_length`` of them."""
         return self._pieces.encode(expression)[: self.max_length]
+
+
+_SHORT = 8  # characters of a replacement; parts of a sequence
+_STEPS = ("Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Strip", "Metaspace", "Whitespace", "WhitespaceSplit", "ByteLevel")
+
+
+def _plain_step(step: Any, inner: bool = False) -> bool:
+    """Whether a normaliser or splitter of a ``tokenizer.json`` does nothing but known things to short texts.
+
+    A stranger's regular expression may take for ever, and replacements that grow fill the memory.
+    """
+    if not isinstance(step, dict):
+        return False
+    kind = step.get("type")
+    if kind == "Sequence":
+        parts = step.get("normalizers") or step.get("pretokenizers") or []
+        return not inner and len(parts) <= _SHORT and all(_plain_step(part, inner=True) for part in parts)
+    if kind in ("Replace", "Split"):
+        pattern = step.get("pattern")
+        text = pattern.get("String") if isinstance(pattern, dict) else None
+        return isinstance(text, str) and text != "" and len(step.get("content") or "") <= min(_SHORT, 2 * len(text))
+    if kind == "Prepend":
+        return len(step.get("prepend") or "") <= _SHORT
+    return kind in _STEPS
 
 
 def readable(expression: str) -> str:

@@ -5,7 +5,7 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
@@ -40,11 +40,11 @@ class Answer:
 
     Attributes:
         prediction: the model's; None for an empty batch, as a process gets that has fewer scenes than another.
-        native: N log-odds maps (H_i, W_i).
+        native: N log-odds maps (H_i, W_i); each is made when it is asked for, every time anew.
     """
 
     prediction: Prediction | None
-    native: list[Tensor]
+    native: Sequence[Tensor]
 
 
 class RRSISModule(lightning.LightningModule):
@@ -296,7 +296,7 @@ class RRSISModule(lightning.LightningModule):
         if not len(batch):
             return Answer(None, [])
         prediction = self.model(batch, self.protocol.text_mode)
-        return Answer(prediction, self.model.restore(prediction))
+        return Answer(prediction, self.model.restore_each(prediction))
 
     def on_predict_batch_end(  # type: ignore[override]
         self, outputs: Answer, batch: Batch, batch_idx: int, dataloader_idx: int = 0
@@ -331,7 +331,7 @@ class RRSISModule(lightning.LightningModule):
         answer = self.predict_step(batch, 0)
         scored = answer.native
         if self.protocol.eval_size != "native" and answer.prediction is not None:
-            scored = log_odds_at(self.model, answer.prediction, self.protocol.eval_size)
+            scored = self.model.restore_each(at_size(answer.prediction, self.protocol.eval_size))
         self.metrics.update(scored, batch.masks, batch.sample_ids)
         return answer
 
@@ -366,16 +366,21 @@ def check_precision(precision: str) -> None:
         )
 
 
+def at_size(prediction: Prediction, size: EvalSize) -> Prediction:
+    """Return an answer whose images are said to be of a protocol's size, for ``restore``."""
+    if size == "native":
+        return prediction
+    state = prediction.state
+    return replace(prediction, state=replace(state, sizes=torch.full_like(state.sizes, size)))
+
+
 def log_odds_at(model: ReferringSegmenter, prediction: Prediction, size: EvalSize) -> list[Tensor]:
     """Return N log-odds maps on a protocol's grid, by the method's own steps.
 
     At s x s pixels that is what the method would restore for images of that size: nothing is resized twice for a method
     whose own output is s x s, and padding of methods that keep the aspect ratio is left out.
     """
-    if size == "native":
-        return model.restore(prediction)
-    state = replace(prediction.state, sizes=torch.full_like(prediction.state.sizes, size))
-    return model.restore(replace(prediction, state=state))
+    return model.restore(at_size(prediction, size))
 
 
 def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import rrsis_zoo
-from rrsis_zoo.errors import ConfigError, WeightsMismatchError
+from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import to_plain
 from rrsis_zoo.registry import card
@@ -63,7 +63,10 @@ def read_checkpoint(path: Path) -> Saved:
         WeightsMismatchError: it is damaged, not a checkpoint of ours, or describes no model.
         ConfigError: its path is a URL.
     """
-    saved = _saved_at(path)
+    try:
+        saved = _saved_at(path)
+    except MissingWeightsError as error:
+        raise MissingWeightsError(str(error).replace("no weight file", "no checkpoint", 1)) from error
     if saved is None:
         raise WeightsMismatchError(f"{path} is not a checkpoint of rrsis-zoo: it has no {META!r}")
     return saved

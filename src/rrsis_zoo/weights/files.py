@@ -216,8 +216,11 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with writing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as this user's files are; the library makes them for nobody else
         try:
             safetensors.torch.save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})
         except safetensors.SafetensorError as error:  # of a full disk too, which it tells in words only
             why = str(error).rpartition("Error: ")[2] or str(error)
             raise OutputError(f"{path} cannot be written ({why})") from error
+        temporary.chmod(mode)

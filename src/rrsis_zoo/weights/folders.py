@@ -38,7 +38,7 @@ FILES = (CONFIG, WEIGHTS, "tokenizer.*", SKIPPED, CARD)
 _LIBRARY = "rrsis-zoo"
 _CONFIG_LIMIT = 16 * 2**20  # bytes
 _TOKENIZER_LIMIT = 256 * 2**20
-_PLAIN = re.compile(r"[A-Za-z0-9_]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
 def write_model(model: ReferringSegmenter, folder: Path, card: str | None = None) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import WeightsMismatchError
+from rrsis_zoo.models.layers.finite import not_finite
 from rrsis_zoo.weights.wrappers import own_name
 
 _NAMED = 8  # how many names of each kind an error lists
@@ -92,10 +93,13 @@ def load_into(
     Raises:
         WeightsMismatchError: missing, unexpected, repeated or wrongly shaped entries, or entries of another kind of
             number; one error for all of them.
+            Or entries that are not finite, as a training leaves that diverged.
         ValueError: a place on the meta device may be missing and is: it would have no values.
     """
     reopen = state if callable(state) else lambda: state
-    found = match(module, reopen(), what=what, rename=rename, may_be_missing=may_be_missing, ignore=ignore)
+    opened = [reopen()]
+    found = match(module, opened[0], what=what, rename=rename, may_be_missing=may_be_missing, ignore=ignore)
+    _check_finite(found.entries, opened, reopen, what)
     places: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
     for name in found.missing:
         if places[name].is_meta:
@@ -183,6 +187,33 @@ def match(
     if faults:
         raise WeightsMismatchError(f"{what} does not fit {type(module).__name__}; {'; '.join(faults)}")
     return Match(entries, tuple(left), skipped)
+
+
+def _check_finite(
+    entries: Mapping[str, str],
+    opened: list[Mapping[str, Tensor]],
+    reopen: Callable[[], Mapping[str, Tensor]],
+    what: str,
+) -> None:
+    """Refuse weights that are not finite. The state is taken from its list, and opened anew as for writing."""
+    state, read, bad = opened.pop(), 0, []
+    for name, given in entries.items():
+        for rows in _parts(state[given]):
+            if read > _PART:
+                del state
+                state, read = reopen(), 0
+            part = state[given] if rows is None else state[given][rows]
+            if not_finite(part):
+                bad.append(name)
+                break
+            read += part.numel() * part.element_size()
+            del part
+    if bad:
+        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        raise WeightsMismatchError(
+            f"{what}: {len(bad)} of {len(entries)} entries are not finite: {', '.join(bad[:_NAMED])}{more}; the "
+            "training that wrote them diverged, or the file was damaged: use an earlier one"
+        )
 
 
 def _write(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError, unknown_name
+from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.registry import MODELS, card
@@ -82,7 +83,7 @@ def _open_ours(name_or_path: str | Path) -> Saved:
             raise ConfigError(f"{text} is no model of rrsis-zoo ({path}): say which method it is, load_model(NAME, …)")
         return saved
     no_url(text)
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if not path.suffix and not path.exists():
         card(text)  # a misspelt name gets the answer for names
     return open_folder(path) if path.is_dir() else read_checkpoint(path)
@@ -122,7 +123,7 @@ def find_whole(source: str, method: str | None = None) -> Path:
     official = card(method).official if method else None
     theirs = official.files if official else ()
     if isinstance(parsed, LocalSource):
-        path = parsed.path.expanduser()
+        path = expanded(parsed.path)
         return path if is_folder(path) else resolve(parsed, theirs or (CONFIG,), what)
     if not isinstance(parsed, HubSource):
         raise ConfigError(f"{what} must be local:PATH or hub:ORG/REPO, got {source!r}")

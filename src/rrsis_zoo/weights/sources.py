@@ -8,13 +8,14 @@ none                              no weights: parameters stay as they were initi
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, WeightsMismatchError, unknown_name
-from rrsis_zoo.files import read_json
+from rrsis_zoo.files import expanded, read_json
 from rrsis_zoo.schema import Strict, checked
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
 
@@ -140,7 +141,7 @@ def parse_source(text: str) -> Source:
         if rest not in MINIATURES:
             raise unknown_name(f"miniature in the weight source {text!r}", rest, MINIATURES)
         return MiniSource(rest)
-    if text and Path(text).expanduser().exists():
+    if text and os.path.exists(os.path.expanduser(text)):
         raise ConfigError(f"weight source {text!r} does not say of which kind it is: write local:{text}")
     raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "mini", "none"))
 
@@ -246,7 +247,7 @@ def missing_shards(index: Path) -> list[str]:
 
 
 def _resolve_local(source: LocalSource, wanted: Sequence[str], role: str) -> Path:
-    path = source.path.expanduser()
+    path = expanded(source.path)
     if path.is_dir():
         _, found = _first(wanted, lambda name: path / name if (path / name).is_file() else None)
         if found is None:

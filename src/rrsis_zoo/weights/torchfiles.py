@@ -1,30 +1,32 @@
 """Torch's own files: their structure is looked at before torch reads them, and no code in them is ever run.
 
 ``torch.load`` with ``weights_only=True`` refuses what could run code. It trusts the file in the rest: it unpacks what
-is packed, and allocates what is asked for. That is checked here.
+is packed, allocates what is asked for, and hashes whatever is a key. That is checked here and in
+`rrsis_zoo.weights.pickles`.
 """
 
 from __future__ import annotations
 
 import io
-import pickletools
-import re
+import mmap
 import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from rrsis_zoo.errors import WeightsMismatchError
 from rrsis_zoo.files import reason
+from rrsis_zoo.weights.pickles import Refused, examine
 
 PICKLE_LIMIT = 128 * 2**20
 """Bytes of the description in a torch file, which names the tensors; their values lie beside it. Ours have 1 MB."""
 
-
-_PICKLES = 5  # of a file of torch before 1.6, before the values begin
+_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the first pickle of a file of torch before 1.6
+_PICKLES = 5  # of such a file, before the values begin
+_examined: set[tuple[int, ...]] = set()
 
 
 def read_torch(path: Path) -> Any:
@@ -39,21 +41,14 @@ def read_torch(path: Path) -> Any:
     size = path.stat().st_size
     with path.open("rb") as file:
         is_zip = file.read(2) == b"PK"
-        if is_zip:
-            _check_archive(path, size)
-        else:
-            file.seek(0)
-            _check_pickles(path, file)
+    stat = path.stat()
+    version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if version not in _examined:  # a large file is opened many times while it is read
+        (_check_archive if is_zip else _check_pickles)(path, size)
+        _examined.add(version)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except (Exception, RecursionError) as error:  # a damaged pickle can fail in any way; the cause is kept
-        # Torch's own text advises to load without the guard; what matters in it is which object it refused.
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
-            raise WeightsMismatchError(
-                f"{path} holds {refused[1]}, not only tensors; such a file can run code when it is read, so it is not: "
-                "save its state dict alone, or as safetensors, with the program that made it"
-            ) from error
+    except Exception as error:  # a damaged file can fail in any way; the cause is kept
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise WeightsMismatchError(
                 f"{path} ({size} bytes) asks for more memory than there is: it is damaged, or too large"
@@ -90,18 +85,26 @@ def _check_archive(path: Path, size: int) -> None:
         ) from error
     except (OSError, ValueError, NotImplementedError, struct.error, zlib.error, EOFError, RuntimeError) as error:
         raise WeightsMismatchError(f"{path} ({size} bytes) is damaged ({reason(error)}): fetch it again") from error
-    if b"bytearray" in text:  # large files are opened many times: nearly none is looked at closely
-        _check_pickles(path, io.BytesIO(text))
+    _examine(path, io.BytesIO(text), size)
 
 
-def _check_pickles(path: Path, file: IO[bytes]) -> None:
-    """Refuse what torch lets through although it takes memory that the file does not have: ``bytearray(10**10)``."""
-    for _ in range(_PICKLES):
-        try:
-            for operation, argument, _ in pickletools.genops(file):
-                if operation.name == "GLOBAL" and str(argument).endswith(" bytearray"):
-                    raise WeightsMismatchError(f"{path} holds a bytearray, not only tensors: save its state dict alone")
-        except WeightsMismatchError:
-            raise
-        except Exception:  # genops raises whatever it meets: torch comes to the same place, and says so
-            return
+def _check_pickles(path: Path, size: int) -> None:
+    """Look at the pickles that stand before the values in a file of before torch 1.6."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for _ in range(_PICKLES if content[: len(_MAGIC)] == _MAGIC else 1):
+            _examine(path, content, size)
+
+
+def _examine(path: Path, pickle: Any, size: int) -> None:
+    """Refuse a pickle that names anything but tensors in plain containers, or that asks for more than the file has."""
+    try:
+        examine(pickle, largest=size)
+    except Refused as error:
+        if not str(error):
+            raise WeightsMismatchError(
+                f"{path} ({size} bytes) is damaged or cut short, or no torch file of weights: fetch it again"
+            ) from error
+        raise WeightsMismatchError(
+            f"{path} holds {error}, not only tensors; such a file can run code when it is read, so it is not: "
+            "save its state dict alone, or as safetensors, with the program that made it"
+        ) from error

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
 from rrsis_zoo.models.layers.precision import fourier_code
+from rrsis_zoo.models.layers.rows import rows
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -167,8 +168,8 @@ class RelPosAttention(Attention):
         b, h, w, _ = x.shape
         q, k, v = self.qkv(x).reshape(b, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         grid = q.unflatten(2, (h, w))
-        rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid, get_rel_pos(h, h, self.rel_pos_h).to(q.dtype)).flatten(2, 3)
-        rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid, get_rel_pos(w, w, self.rel_pos_w).to(q.dtype)).flatten(2, 3)
+        rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid, relative_positions(h, self.rel_pos_h).to(q.dtype)).flatten(2, 3)
+        rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid, relative_positions(w, self.rel_pos_w).to(q.dtype)).flatten(2, 3)
         attend = self._augmented if torch.is_grad_enabled() else self._chunked
         out = attend(q, k, v, rel_h, rel_w)
         return self.proj(out.transpose(1, 2).reshape(b, h, w, -1))
@@ -185,10 +186,23 @@ class RelPosAttention(Attention):
 
     def _chunked(self, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
         outs = []
-        for rows in zip(*(t.split(self.query_chunk, 2) for t in (q, rel_h, rel_w)), strict=True):
-            bias = (rows[1].unsqueeze(-1) + rows[2].unsqueeze(-2)).flatten(-2)
-            outs.append(F.scaled_dot_product_attention(rows[0], k, v, attn_mask=bias, scale=self.scale))
+        for part in zip(*(t.split(self.query_chunk, 2) for t in (q, rel_h, rel_w)), strict=True):
+            bias = (part[1].unsqueeze(-1) + part[2].unsqueeze(-2)).flatten(-2)
+            outs.append(F.scaled_dot_product_attention(part[0], k, v, attn_mask=bias, scale=self.scale))
         return torch.cat(outs, 2)
+
+
+def relative_positions(side: int, table: Tensor) -> Tensor:
+    """Return the row of a table (2 side - 1, C) for every pair of places of a line, (side, side, C).
+
+    As segment_anything's ``get_rel_pos``, which is asked for tables of another length; its gradient is the same every
+    time.
+    """
+    if len(table) != 2 * side - 1:
+        return get_rel_pos(side, side, table)
+    place = torch.arange(side, device=table.device)
+    distance = place[:, None] - place + side - 1
+    return rows(table, distance.flatten()).unflatten(0, (side, side))
 
 
 class BatchedMaskDecoder(MaskDecoder):

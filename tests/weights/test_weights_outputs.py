@@ -17,6 +17,7 @@ from rrsis_zoo.registry import card
 from rrsis_zoo.weights import folders
 from rrsis_zoo.weights.adapters import save_adapters
 from rrsis_zoo.weights.checkpoints import weights_hash
+from rrsis_zoo.weights.files import save_tensors
 from rrsis_zoo.weights.loading import load_model
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank"] * 5
@@ -191,3 +192,10 @@ def test_saving_over_the_folder_that_a_model_is_mapped_to(tmp_path):
     shutil.copytree(tmp_path / "m", tmp_path / "n")
     assert weights_hash(load_model(tmp_path / "n")) == weights_hash(model) == before
     assert json.loads((tmp_path / "n" / "config.json").read_text())["library_name"] == "rrsis-zoo"
+
+
+def test_files_can_be_read_by_whom_ones_files_can_be_read(tmp_path):
+    """safetensors' own writer makes files for nobody else, whatever the umask."""
+    (tmp_path / "plain").touch()
+    save_tensors({"a": torch.ones(1)}, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
