@@ -93,7 +93,8 @@ def _of_empty(empty: int, protocols: Sequence[Protocol]) -> list[str]:
     for protocol in protocols:
         scores.setdefault(f"{100 * protocol.both_empty:.0f}", []).append(protocol.name)
     under = "; ".join(f"{score} under {', '.join(names)}" for score, names in scores.items())
-    return [f"{empty:,} targets are empty; a prediction that is empty too has IoU {under}"] if empty else []
+    many = "1 target is" if empty == 1 else f"{empty:,} targets are"
+    return [f"{many} empty; a prediction that is empty too has IoU {under}"] if empty else []
 
 
 @dataclass
