@@ -471,3 +471,17 @@ def test_pixels_of_a_palette_with_transparency_come_without_a_warning(tmp_path):
         grey = read_grey(tmp_path / "x.png")
     assert set(np.unique(grey)) == {0, 38, 255}
     assert to_array(Image.open(tmp_path / "x.png"), "RGB", "x").shape == (12, 20, 3)
+
+
+def test_a_tiff_that_says_its_size_twice_is_refused(tmp_path):
+    """Programs differ in which one counts; so would the size from the header and that of the pixels."""
+    path = tmp_path / "twice.tif"
+    Image.new("RGB", (17, 24)).save(path)
+    content = bytearray(path.read_bytes())
+    (first,) = struct.unpack("<I", content[4:8])
+    at = next(at for at in range(first + 2, len(content), 12) if content[at : at + 2] == b"\x03\x01")  # compression
+    content[at : at + 2] = b"\x00\x01"  # the width's number
+    path.write_bytes(content)
+    for read in (image_size, read_rgb):
+        with pytest.raises(DataFormatError, match="says one thing twice"):
+            read(path)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from rrsis_zoo.errors import RRSISError
+from rrsis_zoo.files import read_json
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _run_lengths(folder: Path) -> None:
 def _decode_run_lengths(folder: Path) -> Any:
     from rrsis_zoo.data.masks import RunLengths
 
-    said = json.loads((folder / "rle.json").read_text())
+    said = read_json(folder / "rle.json")
     height, width = said["size"]
     if not (type(height) is type(width) is int and isinstance(said["counts"], str)):
         raise ValueError("the readers refuse these before")
@@ -123,7 +124,7 @@ def _polygon(folder: Path) -> None:
 def _decode_polygon(folder: Path) -> Any:
     from rrsis_zoo.data.masks import RunLengths, encode_polygon
 
-    points = json.loads((folder / "polygon.json").read_text())
+    points = read_json(folder / "polygon.json")
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in points):
         raise ValueError("the readers refuse these before")
     return RunLengths((encode_polygon(points, 12, 9),), 12, 9).decode()

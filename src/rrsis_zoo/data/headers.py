@@ -199,6 +199,8 @@ def _tiff(file: BinaryIO, start: bytes) -> Header:
     for tag, kind, number, value in struct.iter_unpack(order + entry, table):
         if tag not in (256, 257, 258, 277, 339) or kind not in _TYPES or not number:
             continue
+        if tag in found:  # which one counts differs from program to program
+            raise NotAnImage("its header is damaged: it says one thing twice")
         form = f"{order}{min(number, _MOST_VALUES)}{_TYPES[kind]}"
         length = struct.calcsize(form)
         if length > inline:

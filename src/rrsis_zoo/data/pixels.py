@@ -228,6 +228,12 @@ def _lazily(file: BinaryIO, what: str, header: Header) -> Iterator[Image.Image]:
     file.seek(0)
     pixels = header.width * header.height
     with _decoding(what, str(header)), _size_allowed(pixels), Image.open(file, formats=(header.format,)) as image:
+        # PIL turns a TIFF's size already here
+        if {(header.width, header.height), (header.height, header.width)}.isdisjoint({image.size}):
+            raise DataFormatError(
+                f"{what}: cannot be read as an image: its header says {header.width} x {header.height} pixels, its "
+                f"content {image.width} x {image.height}: fetch the file again"
+            )
         yield image
 
 
