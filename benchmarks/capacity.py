@@ -13,7 +13,7 @@ from rrsis_zoo.bench.capacity import memorise
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.dataset import RRSISDataset, collate
 from rrsis_zoo.data.synthetic import mask_ceiling
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import card, list_models
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ import torch
 
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.metrics.suite import ReferringMetrics
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.registry import card
+from rrsis_zoo.models.types import Batch
+from rrsis_zoo.methods.registry import card
 from rrsis_zoo.training.module import log_odds_at
 
 SIDE = 800

@@ -60,11 +60,10 @@ def prepare(folder: Path, method: str, preset: str, way: str) -> None:
     """Write the file that a way of loading starts from."""
     import torch
 
-    from rrsis_zoo.weights.checkpoints import meta
-    from rrsis_zoo.weights.files import load_state_dict
+        from rrsis_zoo.weights.files import read_state_dict
     from rrsis_zoo.weights.folders import write_folder
-    from rrsis_zoo.weights.names import official_names
-    from rrsis_zoo.weights.official import skeleton
+    from rrsis_zoo.pretrained.official import official_names
+    from rrsis_zoo.pretrained.official import skeleton
 
     model = skeleton(method, preset)
 
@@ -73,12 +72,12 @@ def prepare(folder: Path, method: str, preset: str, way: str) -> None:
 
     shapes = {name: (dtype(t), tuple(t.shape)) for name, t in model.state_dict().items()}
     if way.startswith("folder"):
-        write_folder(folder, meta(model), {})
+        write_folder(folder, model.description(), {})
         write_noise(folder / "model.safetensors", shapes)
         return
     names = official_names(model)
     write_noise(folder / "noise.safetensors", {names[name]: what for name, what in shapes.items()})
-    state = load_state_dict(folder / "noise.safetensors")
+    state = read_state_dict(folder / "noise.safetensors")
     torch.save({"state_dict": {name: tensor.clone() for name, tensor in state.items()}}, folder / "official.pth")
     (folder / "noise.safetensors").unlink()
 
@@ -87,8 +86,8 @@ def measure(folder: Path, method: str, preset: str, way: str) -> dict[str, objec
     """Load, read everything once, and say what it took."""
     import torch
 
-    from rrsis_zoo.weights.loading import load_model
-    from rrsis_zoo.weights.official import convert, load_official, skeleton
+    from rrsis_zoo.loading import load_model
+    from rrsis_zoo.pretrained.official import convert, fill_official, skeleton
 
     model = skeleton(method, preset)
     before = high_water()
@@ -97,7 +96,7 @@ def measure(folder: Path, method: str, preset: str, way: str) -> dict[str, objec
     if way.startswith("convert"):
         convert(model, folder / "official.pth", folder / "ours")
     elif way.startswith("official"):
-        load_official(model, folder / "official.pth")
+        fill_official(model, folder / "official.pth")
     else:
         model = load_model(folder)
     loaded = time.perf_counter() - start

@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import torch
 
-from rrsis_zoo.models.base import Batch, ReferringSegmenter
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.types import Batch
+from rrsis_zoo.methods.registry import card, list_models
 
 SENTENCES = [
     f"the {colour} {thing} {place}"

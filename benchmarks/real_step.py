@@ -26,11 +26,11 @@ from torch import Tensor
 
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.layers.lora import is_lora
-from rrsis_zoo.registry import MODELS, card
-from rrsis_zoo.weights.fetch import model_section
+from rrsis_zoo.weights.wrappers import is_lora
+from rrsis_zoo.methods.registry import MODELS, card
+from rrsis_zoo.commands.fetch import model_section
 from rrsis_zoo.weights.names import sam_to_transformers
-from rrsis_zoo.weights.official import skeleton
+from rrsis_zoo.pretrained.official import skeleton
 
 EXPRESSIONS = ["the ship left of the pier", "a large storage tank in the upper right corner of the image"]
 

@@ -122,7 +122,7 @@ def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, s
     """Leave the baselines of every dataset as jobs; return what went wrong."""
     from rrsis_zoo.bench import runner
     from rrsis_zoo.bench.baselines import constant_name, run_constant
-    from rrsis_zoo.training.cli import resolve
+    from rrsis_zoo.commands.fit import resolve
 
     faults = []
     for dataset in suite.datasets if suite.baselines else ():

@@ -25,8 +25,8 @@ from pathlib import Path
 from unittest import mock
 
 from rrsis_zoo import cli
-from rrsis_zoo.cards.card import ModelCard, Score
-from rrsis_zoo.registry import MODELS, card
+from rrsis_zoo.models.card import MethodCard, Score
+from rrsis_zoo.methods.registry import MODELS, card
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
 from rrsis_zoo.weights.sources import HubSource, parse_source
 
@@ -85,11 +85,11 @@ def _class(place: str) -> str:
     return f"{{py:class}}`{dotted.rpartition('.')[2]} <{dotted}>`"
 
 
-def _source(said: ModelCard) -> str:
+def _source(said: MethodCard) -> str:
     return f"/src/{said.torch_class.partition(':')[0].replace('.', '/')}.py"
 
 
-def _presets(said: ModelCard) -> str:
+def _presets(said: MethodCard) -> str:
     rows = []
     for name, preset in said.presets.items():
         sources = [f"{role}: {_weights(text)}" for role, text in preset.weights.items()]
@@ -104,7 +104,7 @@ def _weights(text: str) -> str:
     return f"`{text}`" + (f" ({known.what}, {size_text(known.bytes)}, {known.licence})" if known else "")
 
 
-def _releases(said: ModelCard) -> str:
+def _releases(said: MethodCard) -> str:
     rows = [
         (f"`{said.name}/{r.name}`", r.dataset, f"`{r.preset}`", f"`{r.source}:{r.files[0]}`", r.licence)
         for r in said.releases

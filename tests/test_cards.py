@@ -5,12 +5,12 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from rrsis_zoo.cards.card import scores
+from rrsis_zoo.models.card import scores
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.registry import MODELS, card, list_models
+from rrsis_zoo.methods.registry import MODELS, card, list_models
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
-from rrsis_zoo.weights.official import skeleton
+from rrsis_zoo.pretrained.official import skeleton
 from rrsis_zoo.weights.sources import HubSource, parse_source
 
 PRESETS = [(name, preset) for name in list_models() for preset in card(name).presets]
@@ -57,7 +57,7 @@ def test_catalogue_of_the_foundations():
     """Scalars of the published files, from the classes that read them."""
     from rrsis_zoo.models.backbones.sam import SAM, SAM_B, SAM_L
     from rrsis_zoo.models.backbones.siglip import SIGLIP2_SO400M_512, SigLIP, SigLIPConfig
-    from rrsis_zoo.models.control import timm
+    from rrsis_zoo.methods.control.model import timm
 
     with torch.device("meta"):
         for repo, config in (("facebook/sam-vit-base", SAM_B), ("facebook/sam-vit-large", SAM_L)):

@@ -20,7 +20,7 @@ from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
-from rrsis_zoo.registry import list_models
+from rrsis_zoo.methods.registry import list_models
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TOP = sorted(p.name for p in CONFIGS.glob("*.yaml"))

@@ -7,7 +7,7 @@ import pytest
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.registry import card
+from rrsis_zoo.methods.registry import card
 
 
 def test_lazy():

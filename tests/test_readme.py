@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
-from rrsis_zoo.registry import list_models
-from rrsis_zoo.weights.pretrained import find_pretrained
+from rrsis_zoo.methods.registry import list_models
+from rrsis_zoo.pretrained.foundations import find_foundations
 from test_cli import CPU, run, tiny
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +62,7 @@ def test_fetching_commands_are_those_of_the_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     weights = {"sam": "hub:facebook/sam-vit-large", "siglip": "hub:google/siglip-so400m-patch14-384"}
     with pytest.raises(Exception, match="hf download") as caught:
-        find_pretrained("rsrefseg", weights)
+        find_foundations(card("rsrefseg"), weights)
     lines = [c for c in COMMANDS if c.startswith("hf")]
     assert lines
     assert all(line in str(caught.value) for line in lines)

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from rrsis_zoo import cli
-from rrsis_zoo.registry import MODELS, list_models
+from rrsis_zoo.methods.registry import MODELS, list_models
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"

@@ -45,19 +45,19 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     command, rest = arguments[0], list(arguments[1:])
     if command == "--version":
-        import rrsis_zoo
+        from rrsis_zoo.version import __version__
 
-        print(f"rrsis-zoo {rrsis_zoo.__version__}")
+        print(f"rrsis-zoo {__version__}")
         return 0
     if command in _LIGHTNING:
         from rrsis_zoo import signals
 
         with signals.handled():  # from here on: a container's first process is not ended by what it does not handle
-            from rrsis_zoo.training.cli import run_lightning
+            from rrsis_zoo.commands.fit import run_lightning
 
             return run_lightning([command, *rest])
     if command == "data":
-        from rrsis_zoo.data.cli import run_data
+        from rrsis_zoo.commands.data import run_data
 
         return run_data(rest)
     if command == "parity":
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
 
         return run_parity(rest)
     if command == "score":
-        from rrsis_zoo.metrics.cli import run_score
+        from rrsis_zoo.commands.score import run_score
 
         return run_score(rest)
     if command == "table":
@@ -73,11 +73,11 @@ def run(arguments: Sequence[str]) -> int:
 
         return run_table(rest)
     if command == "models":
-        from rrsis_zoo.weights.cli import run_models
+        from rrsis_zoo.commands.models import run_models
 
         return run_models(rest)
     if command == "convert":
-        from rrsis_zoo.weights.cli import run_convert
+        from rrsis_zoo.commands.convert import run_convert
 
         return run_convert(rest)
     raise unknown_name("command", command, _LIGHTNING | _OTHER)

@@ -5,8 +5,8 @@ import torch
 
 from rrsis_zoo.bench.capacity import memorise
 from rrsis_zoo.data.synthetic import make_sample
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.models.types import Batch
+from rrsis_zoo.methods.registry import card, list_models
 
 
 def batch(scenes):

@@ -12,7 +12,7 @@ from rrsis_zoo.bench.keys import Keys, configuration_hash, protocol_hash, weight
 from rrsis_zoo.bench.parts import PARTS, changed, hash_of, key_of
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.errors import MissingDataError, MissingWeightsError
-from rrsis_zoo.training.cli import resolve
+from rrsis_zoo.commands.fit import resolve
 
 
 def scenes(seed, shift=0):
@@ -121,7 +121,7 @@ def test_a_folder_and_shards_count_whole(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     for n in (1, 2):
         (tmp_path / f"model-{n}.safetensors").write_bytes(b"x")
-    files = weight_files("rrsis_zoo.training.control.ControlModule", {"backbone": f"local:{tmp_path}"})
+    files = weight_files("rrsis_zoo.methods.control.module.ControlModule", {"backbone": f"local:{tmp_path}"})
     assert [path.name for path in files] == [
         "model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors",
     ]  # fmt: skip

@@ -15,8 +15,9 @@ from rrsis_zoo.bench.profile import Effort, dtype_name, main, measure, profile, 
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.errors import ConfigError, MissingDataError
-from rrsis_zoo.models.base import Batch, count_parameters
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.models.types import Batch
+from rrsis_zoo.methods.registry import card, list_models
 
 SHORT = Effort(warm_up=1, least=2, most=2, seconds=0)
 

@@ -9,7 +9,7 @@ from rrsis_zoo.bench.tables import read_runs, tables_of
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.metrics.breakdown import evaluate
 from rrsis_zoo.metrics.protocols import PROTOCOLS, get_protocol
-from rrsis_zoo.registry import MODELS
+from rrsis_zoo.methods.registry import MODELS
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.provenance import annotations_hash
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.weights.checkpoints import weights_hash
-from rrsis_zoo.weights.loading import load_model
+from rrsis_zoo.loading import load_model
 
 NAME = "short--synthetic--seed3"
 SUITE = {

@@ -287,8 +287,8 @@ def test_a_suite_that_is_not_there(suite, tmp_path):
 @pytest.mark.parametrize("name", ["embedded", "pretrained", "real"])
 def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     """Every job's configuration resolves, and says what the suite says."""
-    from rrsis_zoo.registry import MODELS
-    from rrsis_zoo.training.cli import resolve
+    from rrsis_zoo.methods.registry import MODELS
+    from rrsis_zoo.commands.fit import resolve
 
     monkeypatch.chdir(root)
     suite = read_suite(root / "benchmarks" / f"{name}.yaml")

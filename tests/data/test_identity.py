@@ -12,7 +12,7 @@ from rrsis_zoo.data.identity import data_name, is_published
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.data.sources import SOURCES
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.provenance import annotations_hash
+from rrsis_zoo.data.annotations import annotations_hash
 
 SIDE = 64
 

@@ -245,9 +245,9 @@ def _shards(folder: Path) -> None:
 
 
 def _load(name: str, folder: Path) -> Any:
-    from rrsis_zoo.weights.files import load_state_dict
+    from rrsis_zoo.weights.files import read_state_dict
 
-    state = load_state_dict(folder / name)
+    state = read_state_dict(folder / name)
     return {key: tensor.clone() for key, tensor in state.items()}
 
 
@@ -277,10 +277,10 @@ def _open_folder(folder: Path) -> Any:
 def _checkpoint(folder: Path) -> None:
     import torch
 
-    from rrsis_zoo.weights.checkpoints import META, meta
+    from rrsis_zoo.weights.checkpoints import META
 
     model = _model()
-    said = meta(model)
+    said = model.description()
     tokenizer = {k: v for k, v in said["tokenizer"].items() if k != "model"}
     (folder / "tokenizer.bin").write_bytes(said["tokenizer"]["model"].numpy().tobytes())
     (folder / "meta.json").write_text(json.dumps({**said, "tokenizer": tokenizer}))

@@ -10,7 +10,8 @@ from PIL import Image
 
 from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.inference import segment
-from rrsis_zoo.models.base import Batch, ReferringSegmenter, TextMode
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.types import Batch, TextMode
 
 EXPRESSIONS = [
     "the ship",

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rrsis_zoo.models.base import ImageState, Prompts, ReferringSegmenter, check_images
+from rrsis_zoo.models.base import ReferringSegmenter, check_images
+from rrsis_zoo.models.types import ImageState, Prompts
 from rrsis_zoo.models.layers.geometry import normalise, resize, stretch, stretch_mask
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer

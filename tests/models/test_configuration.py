@@ -5,8 +5,8 @@ import pytest
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import change, check_choices, from_plain, to_plain
-from rrsis_zoo.models.rsrefseg import RSRefSeg, RSRefSegConfig
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg, RSRefSegConfig
+from rrsis_zoo.methods.registry import card, list_models
 
 
 @pytest.mark.parametrize("method", list_models())

@@ -4,8 +4,8 @@ import contract
 import pytest
 from standins import StandInConfig, TextInTrunk, TwoQuerySets
 
-from rrsis_zoo.registry import card, list_models
-from rrsis_zoo.weights.pretrained import load_pretrained
+from rrsis_zoo.methods.registry import card, list_models
+from rrsis_zoo.pretrained.foundations import fill_foundations
 
 
 def registered(name):
@@ -15,7 +15,7 @@ def registered(name):
 def pretrained(name):
     def make():
         model = card(name).model().from_preset("mini")
-        load_pretrained(model, card(name).presets["mini"].weights)
+        fill_foundations(model, card(name).presets["mini"].weights)
         return model
 
     return make

@@ -8,8 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rrsis_zoo
-from rrsis_zoo.models.base import Batch, Restored
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.models.types import Batch, Restored
+from rrsis_zoo.methods.registry import card, list_models
 
 EXPRESSIONS = [
     "the red ship left of the pier",

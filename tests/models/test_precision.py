@@ -6,8 +6,8 @@ import torch
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.registry import MODELS, list_models
+from rrsis_zoo.models.types import Batch
+from rrsis_zoo.methods.registry import MODELS, list_models
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 3
 IMAGE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)

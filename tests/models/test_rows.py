@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rrsis_zoo.models.layers.rows import rows
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import card, list_models
 
 
 def test_rows_are_those_of_an_index():

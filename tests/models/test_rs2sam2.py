@@ -11,7 +11,7 @@ from PIL import Image
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones import sam2
 from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.models.rs2sam2 import RS2SAM2, TINY, boundary_loss, dice_loss, gradient_map
+from rrsis_zoo.methods.rs2sam2.model import RS2SAM2, TINY, boundary_loss, dice_loss, gradient_map
 
 SMALL = replace(
     TINY,
@@ -192,7 +192,7 @@ def test_checkpointing_changes_nothing(adapt):
 
 
 def test_checkpointing_is_refused_where_there_is_none():
-    from rrsis_zoo.models.control import Control
+    from rrsis_zoo.methods.control.model import Control
 
     with pytest.raises(ConfigError, match="control has no gradient checkpointing"):
         Control.from_preset("tiny").use_checkpointing(True)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones.siglip import TextFeatures
-from rrsis_zoo.models.rsrefseg2_prompter import Prompter, PrompterConfig, adaptive_mean
+from rrsis_zoo.methods.rsrefseg2.prompter import Prompter, PrompterConfig, adaptive_mean
 
 C, D = 16, 8
 

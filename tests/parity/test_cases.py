@@ -127,9 +127,9 @@ def test_rs2sam2_at_full_size(golden, rrsis):
 
 def test_rs2sam2_key_list_is_ours_and_what_is_skipped(golden):
     """2,853 official names: every one has its place here or is one of the 160 that the program never uses."""
-    from rrsis_zoo.cards.rs2sam2 import SKIPPED
-    from rrsis_zoo.models.rs2sam2 import RS2SAM2
-    from rrsis_zoo.weights.names import official_names
+    from rrsis_zoo.methods.rs2sam2.card import SKIPPED
+    from rrsis_zoo.methods.rs2sam2.model import RS2SAM2
+    from rrsis_zoo.pretrained.official import official_names
 
     case = Case(golden / "rs2sam2" / "full")
     with torch.device("meta"):

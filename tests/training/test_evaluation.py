@@ -11,7 +11,7 @@ from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.metrics.scores import score
-from rrsis_zoo.registry import card
+from rrsis_zoo.methods.registry import card
 from rrsis_zoo.training.callbacks import TestRecord
 from rrsis_zoo.training.module import log_odds_at
 

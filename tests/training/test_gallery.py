@@ -13,7 +13,7 @@ from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.figures import Shown
 from rrsis_zoo.inference import segment
 from rrsis_zoo.metrics.samples import read_samples
-from rrsis_zoo.registry import card
+from rrsis_zoo.methods.registry import card
 from rrsis_zoo.training.callbacks import TestRecord
 from rrsis_zoo.training.gallery import PICTURES, Gallery, chosen, pictures
 

@@ -7,10 +7,10 @@ import torch
 import rrsis_zoo
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import card, list_models
 from rrsis_zoo.training.module import check_rates
 from rrsis_zoo.weights.checkpoints import weights_hash
-from rrsis_zoo.weights.loading import find_whole
+from rrsis_zoo.pretrained.whole import find_whole
 
 
 def rates(method, value=1e-3):

@@ -14,7 +14,7 @@ from rrsis_zoo.cli import run
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer, SigLIP2Tokenizer, SigLIPTokenizer
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import card, list_models
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LONG = "the ship " * 60

@@ -17,7 +17,7 @@ from wandb.proto import wandb_internal_pb2
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.figures import Shown
-from rrsis_zoo.registry import card
+from rrsis_zoo.methods.registry import card
 from rrsis_zoo.training import wandb_gradients
 from rrsis_zoo.training.callbacks import spread
 from rrsis_zoo.training.loggers import QuietWandbLogger, wandb_logger
@@ -156,7 +156,7 @@ def test_configuration_and_code(runs, root, tree):
         assert run.group == "together"
         config = run.config
         assert (config["method"], config["stage"]) == ("rsrefseg", stage)
-        assert config["model"]["class_path"] == "rrsis_zoo.training.rsrefseg.RSRefSegModule"
+        assert config["model"]["class_path"] == "rrsis_zoo.methods.rsrefseg.module.RSRefSegModule"
         assert config["model"]["init_args"]["learning_rates"]["prompter"] == 4.0e-3
         assert config["data"]["root"] == str(tree)
         assert config["dataset"] == "tree"

@@ -11,12 +11,12 @@ import torch
 
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
+from rrsis_zoo.methods.registry import card, list_models
 from rrsis_zoo.weights import cli
-from rrsis_zoo.weights.checkpoints import META, meta, weights_hash
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.loading import load_model
+from rrsis_zoo.weights.checkpoints import META, weights_hash
+from rrsis_zoo.weights.files import read_state_dict
+from rrsis_zoo.loading import load_model
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
@@ -71,7 +71,7 @@ def test_convert_there_and_back(authors, tmp_path, capsys):
     assert cli.run_convert([f"local:{tmp_path / 'ours'}", str(out), *back]) == 0
     assert f"{len(weights)} entries" in capsys.readouterr().out
     assert list(torch.load(out, weights_only=True)) == ["state_dict"]
-    state = load_state_dict(out)
+    state = read_state_dict(out)
     assert state.keys() == weights.keys()
     assert all(state[k].dtype == v.dtype and state[k].equal(v) for k, v in weights.items())
 
@@ -83,19 +83,19 @@ def test_convert_without_tokenizer_and_merged(authors, tmp_path):
     assert not load_model(tmp_path / "ours").tokenizer_ready
     cli.run_convert([f"local:{path}", str(tmp_path / "merged"), *to, "--merge"])
     assert load_model(tmp_path / "merged").config.adapt == "full"
-    assert not any("lora" in name for name in load_state_dict(tmp_path / "merged" / "model.safetensors"))
+    assert not any("lora" in name for name in read_state_dict(tmp_path / "merged" / "model.safetensors"))
 
 
 def test_convert_a_checkpoint_of_fit(tmp_path):
     model = RSRefSeg.from_preset("tiny")
     model.fit_tokenizer(EXPRESSIONS)
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    torch.save({"state_dict": state, META: meta(model)}, tmp_path / "a.ckpt")
+    torch.save({"state_dict": state, META: model.description()}, tmp_path / "a.ckpt")
     to = ["--model", "rsrefseg"]
     cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "ours"), *to])
     assert weights_hash(load_model(tmp_path / "ours")) == weights_hash(model)
     cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "official.safetensors"), *to, "--to-official"])
-    names = load_state_dict(tmp_path / "official.safetensors")
+    names = read_state_dict(tmp_path / "official.safetensors")
     assert "prompter_down_channel.conv.weight" in names
     with pytest.raises(ConfigError, match="says its own preset"):
         cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), *to, "--preset", "tiny"])

@@ -10,12 +10,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rrsis_zoo.errors import ConfigError, RRSISError, WeightsMismatchError
-from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer, SigLIP2Tokenizer, SigLIPTokenizer
-from rrsis_zoo.registry import card
-from rrsis_zoo.weights.adapters import load_adapters, save_adapters
-from rrsis_zoo.weights.checkpoints import META, meta
-from rrsis_zoo.weights.loading import load_model, load_weights
+from rrsis_zoo.methods.registry import card
+from rrsis_zoo.pretrained.adapters import load_adapters, save_adapters
+from rrsis_zoo.weights.checkpoints import META
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.pretrained.whole import fill_model
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank"] * 5
 
@@ -36,7 +37,7 @@ def saved(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint():
     model = tiny()
-    return {META: meta(model), "state_dict": {f"model.{name}": tensor for name, tensor in model.state_dict().items()}}
+    return {META: model.description(), "state_dict": {f"model.{name}": tensor for name, tensor in model.state_dict().items()}}
 
 
 def put(holder, where, value):
@@ -163,10 +164,10 @@ def test_settings_that_were_added_later_keep_their_defaults(tmp_path):
     del said["config"]["loss"]["side"]
     (tmp_path / "m" / "config.json").write_text(json.dumps(said))
     assert load_model(tmp_path / "m").config == model.config
-    load_weights(tiny("rsrefseg2"), f"local:{tmp_path / 'm'}")
+    fill_model(tiny("rsrefseg2"), f"local:{tmp_path / 'm'}")
     assert load_model("rsrefseg2", weights=f"local:{tmp_path / 'm'}", preset="tiny").config == model.config
     with pytest.raises(ConfigError, match=r"loss\.side"):
-        load_weights(tiny("rsrefseg2", loss={"side": 32}), f"local:{tmp_path / 'm'}")
+        fill_model(tiny("rsrefseg2", loss={"side": 32}), f"local:{tmp_path / 'm'}")
 
 
 @pytest.mark.parametrize(

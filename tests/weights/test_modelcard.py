@@ -5,7 +5,7 @@ import json
 import huggingface_hub
 from markdown_it import MarkdownIt
 
-from rrsis_zoo.weights.modelcard import model_card
+from rrsis_zoo.models.modelcard import model_card
 
 EVIL = "x`y```\n\n# owned\n\n[click](javascript:alert(1)) <img src=x onerror=alert(1)> ![](http://evil.example/a.png)\n\n```"
 PROVENANCE = {

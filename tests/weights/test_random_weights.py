@@ -6,7 +6,7 @@ import pytest
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.registry import MODELS, list_models
+from rrsis_zoo.methods.registry import MODELS, list_models
 
 
 @pytest.mark.parametrize("method", list_models())

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 
 from rrsis_zoo.metrics.counts import mask_counts
-from rrsis_zoo.models.base import Batch, ReferringSegmenter
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.types import Batch
 
 
 def memorise(

@@ -14,15 +14,15 @@ from typing import Any
 
 import rrsis_zoo
 from rrsis_zoo.bench.parts import hash_of
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.cards import SPLITS
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.hashes import file_hashes
 from rrsis_zoo.data.sources import locate
+from rrsis_zoo.methods.registry import method_at
 from rrsis_zoo.metrics.protocols import get_protocol
-from rrsis_zoo.provenance import annotations_hash
-from rrsis_zoo.registry import MODELS
-from rrsis_zoo.weights.loading import find_whole
-from rrsis_zoo.weights.pretrained import find_pretrained
+from rrsis_zoo.pretrained.foundations import find_foundations
+from rrsis_zoo.pretrained.whole import find_whole
 from rrsis_zoo.weights.sources import INDEX_SUFFIX, read_index
 
 READING = ("dataset", "root", "layers", "text", "threshold", "mask_cleanup", "drop_empty")
@@ -44,7 +44,7 @@ class Keys:
         """Return the hash of each of ``PARTS`` for a job.
 
         Args:
-            config: as `rrsis_zoo.training.cli.resolve` returns it.
+            config: as `rrsis_zoo.commands.fit.resolve` returns it.
 
         Raises:
             MissingDataError, DataFormatError, MissingWeightsError, WeightsMismatchError: what the job needs is not on
@@ -122,11 +122,12 @@ def weight_files(class_path: str, weights: Mapping[str, str] | str | None) -> li
     """
     if not weights:
         return []
-    method = next(c.name for c in MODELS.values() if f"{c.module().__module__}.{c.module().__qualname__}" == class_path)
+    method = method_at(class_path)
+    assert method is not None
     if isinstance(weights, str):
-        found = [find_whole(weights, method)]
+        found = [find_whole(weights, method.card)]
     else:
-        found = [path for paths in find_pretrained(method, weights).values() for path in paths]
+        found = [path for paths in find_foundations(method.card, weights).values() for path in paths]
     files: list[Path] = []
     for path in found:
         if path.is_dir():  # a model of ours: configuration, tokenizer, weights

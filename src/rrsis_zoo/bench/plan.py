@@ -44,7 +44,7 @@ def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Plan
         ConfigError: a job with an option or value that ``rrsis fit`` refuses, or that would train or test a part only:
             the suite is wrong, nothing is run.
     """
-    from rrsis_zoo.training.cli import resolve  # torch and Lightning
+    from rrsis_zoo.commands.fit import resolve  # torch and Lightning
 
     resolved = []
     for job in jobs:  # all of them first: nothing is read or made for a suite that is wrong

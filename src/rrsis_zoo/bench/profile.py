@@ -41,10 +41,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-import rrsis_zoo
 from rrsis_zoo.errors import ConfigError, OutputError, RRSISError
 from rrsis_zoo.files import make_folder, write_json
-from rrsis_zoo.models.base import Batch, ReferringSegmenter, TextMode, count_parameters
+from rrsis_zoo.models.base import ReferringSegmenter, count_parameters
+from rrsis_zoo.models.types import Batch, TextMode
+from rrsis_zoo.version import __version__
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -293,7 +294,7 @@ def dtype_name(precision: str) -> str:
 def versions() -> dict[str, str | None]:
     """Return the versions that times depend on."""
     return {
-        "rrsis_zoo": rrsis_zoo.__version__,
+        "rrsis_zoo": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
@@ -321,7 +322,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
 
-    from rrsis_zoo.training.cli import instantiate
+    from rrsis_zoo.commands.fit import instantiate
 
     module, data, trainer = instantiate(arguments)
     data.num_workers = 0

@@ -25,7 +25,7 @@ from rrsis_zoo.files import write_json
 PROFILER = "rrsis_zoo.bench.profile"
 """Module whose ``run`` takes a profile's arguments and returns an exit status."""
 
-_IMPORTED_ONCE = (PROFILER, "rrsis_zoo.training.cli")
+_IMPORTED_ONCE = (PROFILER, "rrsis_zoo.commands.fit")
 
 
 def main() -> int:

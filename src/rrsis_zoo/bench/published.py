@@ -16,13 +16,13 @@ from pathlib import Path
 
 from rrsis_zoo.bench.estimates import MAIN, Board, Trial, estimate
 from rrsis_zoo.bench.formats import Cell, Column, Table, number
-from rrsis_zoo.cards.card import ModelCard, Score
 from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.escape import slug
 from rrsis_zoo.files import read_text
+from rrsis_zoo.methods.registry import methods
 from rrsis_zoo.metrics.protocols import PROTOCOLS
-from rrsis_zoo.registry import MODELS
+from rrsis_zoo.models.card import MethodCard, Score
 
 DATASETS = (REFSEGRS, RRSIS_D, RISBENCH)
 """The published data sets."""
@@ -100,8 +100,8 @@ def _result(where: str, row: Mapping[str, str]) -> PublishedResult:
     for name in ("method", "dataset", "split"):
         if not row[name].strip():
             raise DataFormatError(f"{where}: {name} is empty")
-    if row["model"] and row["model"] not in MODELS:
-        raise DataFormatError(f"{where}: model {row['model']!r} is none of {', '.join(MODELS)}")
+    if row["model"] and row["model"] not in methods():
+        raise DataFormatError(f"{where}: model {row['model']!r} is none of {', '.join(methods())}")
     return PublishedResult(
         row["method"],
         row["model"],
@@ -141,7 +141,7 @@ def published_table(boards: Sequence[Board]) -> Table:
     columns += [Column(name, _TITLES[name]) for name in METRICS]
     rows: list[list[Cell]] = []
     notes: list[str] = []
-    for card in MODELS.values():
+    for card in (known.card for known in methods().values()):
         for score in card.published:
             head = [Cell(card.title.partition(":")[0]), Cell(score.dataset), Cell(score.split)]
             rows.append(
@@ -189,7 +189,7 @@ def _printed(score: Score, name: str) -> Cell:
     return Cell("–") if value is None else Cell(number(value, 2), value)
 
 
-def _ours(card: ModelCard, score: Score, boards: Sequence[Board]) -> Iterator[tuple[Board, Trial]]:
+def _ours(card: MethodCard, score: Score, boards: Sequence[Board]) -> Iterator[tuple[Board, Trial]]:
     for board in boards:
         for trial in board.trials:
             if not trial.finished or trial.model.role != "method":
@@ -218,7 +218,7 @@ def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) 
     yield [*head, Cell(_DIFFERENCE), n, protocol, *cells]
 
 
-def _run_of(card: ModelCard, score: Score, board: Board, trial: Trial) -> str:
+def _run_of(card: MethodCard, score: Score, board: Board, trial: Trial) -> str:
     said = trial.finished[0].result
     seeds = ", ".join("not known" if job.seed is None else str(job.seed) for job in trial.finished)
     counts = next(data.counts for data in DATASETS if data.title == score.dataset)

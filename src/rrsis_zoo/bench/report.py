@@ -27,10 +27,10 @@ from rrsis_zoo.bench.runs import JobRecord, Model, Runs, read_runs
 from rrsis_zoo.bench.tables import tables_of
 from rrsis_zoo.escape import slug
 from rrsis_zoo.files import write_text
+from rrsis_zoo.methods.registry import methods
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.scores import sample_iou, score
-from rrsis_zoo.registry import MODELS
 
 THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(1, 50))
 """t of the curves of Pr@t."""
@@ -146,10 +146,10 @@ def _short(runs: Runs) -> str:
 
 
 def _tiny(result: Mapping[str, Any]) -> bool:
-    card, name = MODELS.get(result["model"]), str(result.get("preset") or "")
-    if card is None or name not in card.presets:  # of another version
+    known, name = methods().get(result["model"]), str(result.get("preset") or "")
+    if known is None or name not in known.card.presets:  # of another version
         return name.startswith(("tiny", "mini"))
-    return card.presets[name].small
+    return known.card.presets[name].small
 
 
 def reading(name: str) -> str:

@@ -19,7 +19,7 @@ from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.samplers import Draw
 from rrsis_zoo.data.transforms import Augmentation
 from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.models.base import Batch
+from rrsis_zoo.models.types import Batch
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rrsis_zoo.cards.evisam3 import ALIASES, UNUSED
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.models.backbones.beit3 import BEiT3Config, UnionFeatures
-from rrsis_zoo.models.backbones.sam3 import SAM3Config
-from rrsis_zoo.models.base import Prompts, Tokens
-from rrsis_zoo.models.evisam3 import (
+from rrsis_zoo.methods.evisam3.card import ALIASES, UNUSED
+from rrsis_zoo.methods.evisam3.model import (
     EvidenceStep,
     EviSAM3,
     EviSAM3Config,
@@ -25,12 +22,15 @@ from rrsis_zoo.models.evisam3 import (
     PromptGenerator,
     balance,
 )
+from rrsis_zoo.methods.evisam3.weights import official_name as official
+from rrsis_zoo.models.backbones.beit3 import BEiT3Config, UnionFeatures
+from rrsis_zoo.models.backbones.sam3 import SAM3Config
 from rrsis_zoo.models.layers.geometry import resize
 from rrsis_zoo.models.layers.rotated import RotatedConv, rotation_matrices
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
+from rrsis_zoo.models.types import Prompts, Tokens
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.run import Adapter, Computed, Part, Runnable
-from rrsis_zoo.weights.names import evisam3 as official
 from rrsis_zoo.weights.names import rename
 
 _FIXED = {  # what a case may state and EviSAM3 has no switch for

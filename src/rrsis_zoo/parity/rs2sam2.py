@@ -11,15 +11,16 @@ import torch
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from torch import Tensor, nn
 
-from rrsis_zoo.cards.rs2sam2 import SKIPPED
 from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.methods.rs2sam2.card import SKIPPED
+from rrsis_zoo.methods.rs2sam2.model import CE_WEIGHTS, HEADS, RS2SAM2, RS2SAM2Config, boundary_loss
 from rrsis_zoo.models.backbones import sam2
 from rrsis_zoo.models.backbones.beit3 import BEiT3Config
 from rrsis_zoo.models.backbones.sam2 import SAM2Config, TextBlock
-from rrsis_zoo.models.base import ReferringSegmenter, Tokens
+from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.layers.geometry import resize
-from rrsis_zoo.models.rs2sam2 import CE_WEIGHTS, HEADS, RS2SAM2, RS2SAM2Config, boundary_loss
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
+from rrsis_zoo.models.types import Tokens
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.run import Adapter, Computed
 

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.methods.rsrefseg.model import SAM_LORA, TEXT_LORA, VISION_LORA, RSRefSeg, RSRefSegConfig
 from rrsis_zoo.models.backbones import sam, siglip
 from rrsis_zoo.models.backbones.sam import SAMConfig
 from rrsis_zoo.models.backbones.siglip import SigLIPConfig, TextFeatures
-from rrsis_zoo.models.base import ImageState, ReferringSegmenter, Tokens
+from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.layers.geometry import restore_each
 from rrsis_zoo.models.layers.lora import LoRA
 from rrsis_zoo.models.losses import binary_cross_entropy
-from rrsis_zoo.models.rsrefseg import SAM_LORA, TEXT_LORA, VISION_LORA, RSRefSeg, RSRefSegConfig
+from rrsis_zoo.models.types import ImageState, Tokens
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.run import Adapter, Computed
 

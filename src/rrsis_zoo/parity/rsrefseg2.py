@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.methods.rsrefseg2.model import Decoded, LossConfig, RSRefSeg2, RSRefSeg2Config
+from rrsis_zoo.methods.rsrefseg2.prompter import Cascade, PrompterConfig
+from rrsis_zoo.methods.rsrefseg2.weights import published_operations
 from rrsis_zoo.models.backbones import sam2, siglip
 from rrsis_zoo.models.backbones.sam import SAMConfig
 from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2_B_PLUS, SAM2_L, SAM2_S, SAM2_T, SAM2Config
 from rrsis_zoo.models.backbones.siglip import SIGLIP2_SO400M_512, SigLIPConfig, TextFeatures
-from rrsis_zoo.models.base import Prompts, ReferringSegmenter, Tokens
+from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.layers.geometry import restore_each
-from rrsis_zoo.models.rsrefseg2 import Decoded, LossConfig, RSRefSeg2, RSRefSeg2Config
-from rrsis_zoo.models.rsrefseg2_prompter import Cascade, PrompterConfig
+from rrsis_zoo.models.types import Prompts, Tokens
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.run import Adapter, Computed
-from rrsis_zoo.weights.names import published_operations
 
 _SAM2_SIZES = {
     "sam2.1_hiera_l": SAM2_L,

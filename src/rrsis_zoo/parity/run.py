@@ -17,7 +17,7 @@ from rrsis_zoo.models.base import ParameterCount, ReferringSegmenter, count_para
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.metrics import check_metrics
 from rrsis_zoo.parity.report import Report, Row, compare_lists, compare_names, compare_number, compare_tensor
-from rrsis_zoo.weights.names import official_names
+from rrsis_zoo.pretrained.official import official_names
 
 
 @dataclass

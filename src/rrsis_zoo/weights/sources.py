@@ -18,6 +18,7 @@ from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError,
 from rrsis_zoo.files import expanded, read_json
 from rrsis_zoo.schema import Strict, checked
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
+from rrsis_zoo.weights.places import no_url
 
 INDEX_SUFFIX = ".index.json"
 """``model.safetensors.index.json`` says in which shards the tensors of ``model.safetensors`` are."""
@@ -144,33 +145,6 @@ def parse_source(text: str) -> Source:
     if text and os.path.exists(os.path.expanduser(text)):
         raise ConfigError(f"weight source {text!r} does not say of which kind it is: write local:{text}")
     raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "mini", "none"))
-
-
-def no_url(text: str) -> None:
-    """Refuse an address of the web where a file is meant.
-
-    Raises:
-        ConfigError: see there.
-    """
-    # as a path it has lost one of its slashes
-    scheme = re.match(r"(?:local:)?([A-Za-z][A-Za-z0-9+.-]+):/", text)
-    if scheme and scheme[1] not in ("local", "hub", "mini", "none"):
-        raise ConfigError(
-            f"{text!r} is a URL, and nothing is downloaded here: fetch the file, look where it is from, and give "
-            "local:PATH; or hub:ORG/REPO for a repository of the Hugging Face hub"
-        )
-
-
-def outside(folder: Path, path: Path) -> bool:
-    """Whether a file of a folder is a link that leads elsewhere.
-
-    Links into the store that belongs to the folder, as the Hugging Face cache has them, are no such links.
-    """
-    if not path.is_symlink():
-        return False
-    place, target = folder.resolve(), path.resolve()
-    stores = [p.parent / "blobs" for p in place.parents if p.name == "snapshots"]
-    return not any(target.is_relative_to(allowed) for allowed in (place, *stores))
 
 
 def _parse_hub(text: str, rest: str) -> HubSource:

@@ -1,0 +1,126 @@
+"""The methods by name: ours, those of installed packages, and those that a program registers. Imports no torch.
+
+A package adds a method by an entry point of the group ``rrsis_zoo.methods`` that names a `Method`
+(docs/start/add_a_method.md).
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.methods import control, evisam3, rs2sam2, rsrefseg, rsrefseg2
+from rrsis_zoo.methods.method import Method
+from rrsis_zoo.models.card import MethodCard
+
+GROUP = "rrsis_zoo.methods"
+"""Entry points of installed packages."""
+
+_OURS = (rsrefseg.METHOD, rs2sam2.METHOD, rsrefseg2.METHOD, evisam3.METHOD, control.METHOD)
+_registered: dict[str, Method] = {method.name: method for method in _OURS}
+
+
+def register(method: Method) -> None:
+    """Add a method for this process: commands, `rrsis_zoo.load_model` and tables know it from now on.
+
+    Args:
+        method: to be added; registering the same one again changes nothing.
+
+    Raises:
+        ConfigError: not a `Method`, or another method has its name.
+    """
+    if not isinstance(method, Method):
+        raise ConfigError(f"register takes a rrsis_zoo.methods.method.Method, got a {type(method).__name__}")
+    _add(_installed(), method, "one is being registered")
+
+
+def methods() -> dict[str, Method]:
+    """Return all methods by name: ours in the order of their publication, then the others.
+
+    Warns:
+        UserWarning: an installed package's entry point cannot be loaded, or has the name of another method.
+    """
+    return dict(_installed())
+
+
+def list_models() -> list[str]:
+    """Return the public names of all methods.
+
+    Example:
+        >>> list_models()
+        ['rsrefseg', 'rs2sam2', 'rsrefseg2', 'evisam3', 'control']
+    """
+    return list(methods())
+
+
+def method(name: str) -> Method:
+    """Return a method.
+
+    Raises:
+        ConfigError: no method of that name.
+    """
+    known = methods()
+    if name not in known:
+        raise unknown_name("model", name, known)
+    return known[name]
+
+
+def card(name: str) -> MethodCard:
+    """Return a method's card.
+
+    Raises:
+        ConfigError: no method of that name.
+    """
+    return method(name).card
+
+
+def method_at(class_path: str | None) -> Method | None:
+    """Return the method whose LightningModule a config names; None where it is no method's.
+
+    Places of earlier versions (``rrsis_zoo.methods.rsrefseg.module.RSRefSegModule``) are known too. All methods' classes are
+    imported.
+    """
+    now = current_class_path(class_path)
+    return next((known for known in methods().values() if known.class_path == now), None)
+
+
+def current_class_path(class_path: str | None) -> str | None:
+    """Return where a LightningModule is now that a config or checkpoint of an earlier version names."""
+    package, _, name = (class_path or "").rpartition(".")
+    earlier, _, module = package.rpartition(".")
+    if earlier != "rrsis_zoo.training" or module not in _registered:
+        return class_path
+    now = _registered[module].class_path
+    return now if now.rpartition(".")[2] == name else class_path
+
+
+@cache
+def _installed() -> dict[str, Method]:
+    """Return the registered methods, those of installed packages among them; asked for once."""
+    for point in entry_points(group=GROUP):
+        try:  # the others are not to suffer from a package that is broken
+            _add(_registered, _loaded(point), f"one is the entry point {point.value!r}")
+        except ConfigError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    return _registered
+
+
+def _loaded(point: EntryPoint) -> Method:
+    try:
+        found = point.load()
+    except Exception as error:  # a stranger's import may fail in any way
+        raise ConfigError(
+            f"the method {point.name!r} of an installed package cannot be imported ({point.value}): {error!r}; "
+            "update or uninstall that package"
+        ) from error
+    if not isinstance(found, Method):
+        raise ConfigError(f"the entry point {point.value!r} must name a Method, it is a {type(found).__name__}")
+    return found
+
+
+def _add(known: dict[str, Method], new: Method, why: str) -> None:
+    if known.get(new.name, new) != new:
+        raise ConfigError(f"two methods are called {new.name!r}; {why}: give one of them another name")
+    known[new.name] = new
