@@ -60,12 +60,12 @@ def prepare(folder: Path, method: str, preset: str, way: str) -> None:
     """Write the file that a way of loading starts from."""
     import torch
 
-        from rrsis_zoo.weights.files import read_state_dict
+    from rrsis_zoo.methods.registry import method_named
+    from rrsis_zoo.pretrained.official import official_names, skeleton
+    from rrsis_zoo.weights.files import read_state_dict
     from rrsis_zoo.weights.folders import write_folder
-    from rrsis_zoo.pretrained.official import official_names
-    from rrsis_zoo.pretrained.official import skeleton
 
-    model = skeleton(method, preset)
+    model = skeleton(method_named(method).model(), preset)
 
     def dtype(tensor: torch.Tensor) -> str:
         return "torch.bfloat16" if way.endswith("bf16") and tensor.is_floating_point() else str(tensor.dtype)
@@ -87,9 +87,10 @@ def measure(folder: Path, method: str, preset: str, way: str) -> dict[str, objec
     import torch
 
     from rrsis_zoo.loading import load_model
+    from rrsis_zoo.methods.registry import method_named
     from rrsis_zoo.pretrained.official import convert, fill_official, skeleton
 
-    model = skeleton(method, preset)
+    model = skeleton(method_named(method).model(), preset)
     before = high_water()
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 1e9
     start = time.perf_counter()

@@ -16,11 +16,11 @@ import yaml
 from PIL import Image
 from pycocotools import mask as coco
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
+from rrsis_zoo.methods.registry import list_models
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
-from rrsis_zoo.methods.registry import list_models
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TOP = sorted(p.name for p in CONFIGS.glob("*.yaml"))
@@ -35,7 +35,9 @@ def tree(tmp_path_factory):
         image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
         mask = np.zeros((96, 96), dtype=np.bool_)
         mask[20:60, 30:70] = True
-        scenes.append(Scene(image, [Referent(mask, ["the ship left of the pier", "the large ship"], "ship")], split))
+        scenes.append(
+            ReferredScene(image, [Referent(mask, ["the ship left of the pier", "the large ship"], "ship")], split)
+        )
     root = tmp_path_factory.mktemp("data") / "tree"
     write_rrsisd(root, scenes)
     return root

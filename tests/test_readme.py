@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
-from rrsis_zoo.methods.registry import list_models
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
+from rrsis_zoo.methods.registry import card, list_models
 from rrsis_zoo.pretrained.foundations import find_foundations
 from test_cli import CPU, run, tiny
 
@@ -34,7 +34,9 @@ def trained(rrsis, tmp_path_factory):
     write_rrsisd(
         folder / "data",
         [
-            Scene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
+            ReferredScene(
+                rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split
+            )
             for split in ("train", "train", "val", "test")
         ],
     )

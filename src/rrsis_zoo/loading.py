@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.files import expanded
-from rrsis_zoo.methods.registry import card, method, methods
+from rrsis_zoo.methods.registry import card, method_named, methods
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.pretrained.foundations import fill_foundations, find_foundations
@@ -44,8 +44,10 @@ def load_model(
         if weights is not None or preset is not None:
             raise ConfigError(f"{name_or_path} is a whole model: it says its own preset and weights")
         return saved_model(_open_ours(name_or_path))
-    facts, kind = card(name), method(name).model()
-    sizes = facts.preset_named(preset)
+    facts, kind = card(name), method_named(name).model()
+    if preset is not None and preset not in kind.presets:
+        raise unknown_name(f"preset of {name}", preset, kind.presets)
+    sizes = preset or facts.default_preset
     if isinstance(weights, str) and weights != "none":
         return whole_model(kind, weights, preset)
     if weights is None:

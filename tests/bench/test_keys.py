@@ -10,9 +10,9 @@ from PIL import Image
 import rrsis_zoo
 from rrsis_zoo.bench.keys import Keys, configuration_hash, protocol_hash, weight_files
 from rrsis_zoo.bench.parts import PARTS, changed, hash_of, key_of
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
-from rrsis_zoo.errors import MissingDataError, MissingWeightsError
 from rrsis_zoo.commands.fit import resolve
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
+from rrsis_zoo.errors import MissingDataError, MissingWeightsError
 
 
 def scenes(seed, shift=0):
@@ -20,7 +20,7 @@ def scenes(seed, shift=0):
     mask = np.zeros((64, 64), dtype=np.bool_)
     mask[20:40, 20 + shift : 50] = True
     return [
-        Scene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
+        ReferredScene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
         for split in ("train", "train", "val", "test")
     ]
 

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from rrsis_zoo.bench.profile import Effort, dtype_name, main, measure, profile, run
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.errors import ConfigError, MissingDataError
+from rrsis_zoo.methods.registry import list_models, method_named
 from rrsis_zoo.models.base import count_parameters
 from rrsis_zoo.models.types import Batch
-from rrsis_zoo.methods.registry import card, list_models
 
 SHORT = Effort(warm_up=1, least=2, most=2, seconds=0)
 
@@ -86,7 +86,7 @@ def test_peak_memory_of_a_known_call():
 
 @pytest.mark.parametrize("method", list_models())
 def test_every_method_has_a_profile(method):
-    model = card(method).model().from_preset("tiny")
+    model = method_named(method).model().from_preset("tiny")
     b = batch()
     model.fit_tokenizer(b.expressions)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -113,7 +113,7 @@ def test_every_method_has_a_profile(method):
 
 
 def test_a_profile_needs_something_to_measure():
-    model = card("control").model().from_preset("tiny")
+    model = method_named("control").model().from_preset("tiny")
     b = batch()
     with pytest.raises(ConfigError, match="masks"):
         profile(model, Batch(b.images, b.expressions, b.image_index))
@@ -131,7 +131,8 @@ def test_command(root, tmp_path_factory, tmp_path, monkeypatch, capsys):
     mask = np.zeros((64, 80), dtype=np.bool_)
     mask[20:40, 20:50] = True
     scenes = [
-        Scene(np.full((64, 80, 3), n, np.uint8), [Referent(mask, ["the ship"], "ship")], "train") for n in range(6)
+        ReferredScene(np.full((64, 80, 3), n, np.uint8), [Referent(mask, ["the ship"], "ship")], "train")
+        for n in range(6)
     ]
     tree = tmp_path_factory.mktemp("profile") / "data"
     write_rrsisd(tree, scenes)

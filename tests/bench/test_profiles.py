@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 
 
 def test_one_after_another(root, tmp_path_factory, tmp_path):
@@ -16,7 +16,7 @@ def test_one_after_another(root, tmp_path_factory, tmp_path):
     mask[20:40, 20:50] = True
     image = np.zeros((64, 80, 3), np.uint8)
     tree = tmp_path_factory.mktemp("profiles") / "data"
-    write_rrsisd(tree, [Scene(image + n, [Referent(mask, ["the ship"], "ship")], "train") for n in range(4)])
+    write_rrsisd(tree, [ReferredScene(image + n, [Referent(mask, ["the ship"], "ship")], "train") for n in range(4)])
 
     def entry(name, method, data):
         configs = [root / "configs" / f"{method}.yaml", root / "configs" / "overlays" / f"{method}_tiny.yaml"]

@@ -21,15 +21,15 @@ from rrsis_zoo.bench.plan import Slot, plan
 from rrsis_zoo.bench.processes import Processes
 from rrsis_zoo.bench.runner import run_jobs, write_suite
 from rrsis_zoo.bench.suites import read_suite
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.synthetic import make_synthetic
+from rrsis_zoo.loading import load_model
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.weights.checkpoints import weights_hash
-from rrsis_zoo.loading import load_model
 
 NAME = "short--synthetic--seed3"
 SUITE = {

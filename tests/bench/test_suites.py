@@ -287,8 +287,8 @@ def test_a_suite_that_is_not_there(suite, tmp_path):
 @pytest.mark.parametrize("name", ["embedded", "pretrained", "real"])
 def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     """Every job's configuration resolves, and says what the suite says."""
-    from rrsis_zoo.methods.registry import MODELS
     from rrsis_zoo.commands.fit import resolve
+    from rrsis_zoo.methods.registry import methods
 
     monkeypatch.chdir(root)
     suite = read_suite(root / "benchmarks" / f"{name}.yaml")
@@ -304,7 +304,7 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
             assert config["trainer"]["accelerator"] == "cpu"
             assert config["trainer"]["check_val_every_n_epoch"] <= config["trainer"]["max_epochs"]
             assert settings["cosine_epochs"] == config["trainer"]["max_epochs"]
-    assert seen == set(MODELS) - ({"control"} if name == "pretrained" else set())
+    assert seen == set(methods()) - ({"control"} if name == "pretrained" else set())
     if name == "pretrained":
         assert all(len(m.seeds) == 3 for m in suite.models)
         assert all(m.against == (f"{m.name}-random",) for m in suite.models if not m.name.endswith("-random"))

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from slow_reference import slow_metrics
 
+from rrsis_zoo.commands.score import run_score
 from rrsis_zoo.data.masks import encode_mask, run_lengths
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.commands.score import run_score
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.metrics.saved import open_saved
 from rrsis_zoo.metrics.values import as_prediction, as_target

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from rrsis_zoo.models.base import ReferringSegmenter, check_images
-from rrsis_zoo.models.types import ImageState, Prompts
 from rrsis_zoo.models.layers.geometry import normalise, resize, stretch, stretch_mask
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
+from rrsis_zoo.models.types import ImageState, Prompts
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class _WithTokenizer(ReferringSegmenter):
 
     tokenizer_kind = SigLIPTokenizer
     text_limits = (200, 64)
+
+    @property
+    def sides(self):
+        return self.config.side, self.config.side // self.stride
 
     def target(self, masks):
         return torch.stack([stretch_mask(m, self.config.side)[None] for m in masks])
@@ -101,22 +105,20 @@ class TextInTrunk(_WithTokenizer):
             out.append(resize(resize(row, (self.config.side,) * 2), (h, w))[0, 0])
         return out
 
-    def loss(self, prediction, batch):
-        target = self.target(batch.masks)
+    def loss_terms(self, prediction, target):
         w = prediction.prompts.aux["w"]
-        terms = {
+        return {
             "loss_ce": binary_cross_entropy(prediction.mask_logits, target),
             "loss_tbl": 0.2 * (w[:, :, None, None] ** 2 * (target == 1)).mean(),
         }
-        return {**terms, "loss": sum(terms.values())}
 
     def parameter_groups(self):
         new = [*self.fusion.parameters(), *self.product.parameters()]
         rest = [p for p in self.parameters() if p.requires_grad and not any(p is q for q in new)]
         return {"new": new, "rest": rest}
 
-    def inert_parameters(self):
-        return dict.fromkeys(("dead.weight", "dead.bias"), "never used by the published program")
+    def inert_prefixes(self):
+        return {"dead.": "never used by the published program"}
 
 
 class TwoQuerySets(_WithTokenizer):
@@ -177,22 +179,18 @@ class TwoQuerySets(_WithTokenizer):
             out.append(resize(resize(row, (side, side))[..., :fh, :fw], (h, w))[0, 0])
         return out
 
-    def loss(self, prediction, batch):
-        target, aux = self.target(batch.masks), prediction.prompts.aux
+    def loss_terms(self, prediction, target):
+        aux = prediction.prompts.aux
         original = prediction.state.features["clip"][prediction.image_index]  # no copies were kept for it
         inside = F.adaptive_avg_pool2d((target == 1).float(), original.shape[-2:])
         v = F.normalize((original * inside).mean((2, 3)), dim=-1)
         t = F.normalize(aux["q2"].mean(1), dim=-1)
         cosine = F.cosine_similarity(aux["q1"].mean(1), aux["q2"].mean(1))
-        terms = {
+        return {
             "loss_ce": 5 * binary_cross_entropy(prediction.mask_logits, target),
             "loss_orthogonal": 0.5 * (cosine**2).mean(),
             "loss_contrastive": 0.5 * F.cross_entropy(v @ t.T, torch.arange(len(v))),
         }
-        return {**terms, "loss": sum(terms.values())}
 
     def parameter_groups(self):
         return {"all": list(self.parameters())}
-
-    def inert_parameters(self):
-        return {}

@@ -7,9 +7,9 @@ import timm
 import torch
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
+from rrsis_zoo.methods.control.model import TINY, Control, FiLMBlock, SentenceEncoder
 from rrsis_zoo.models.base import count_parameters
 from rrsis_zoo.models.types import Batch, Tokens
-from rrsis_zoo.methods.control.model import TINY, Control, FiLMBlock, SentenceEncoder, dice
 from rrsis_zoo.pretrained.foundations import fill_foundations
 
 SAYS = ["the red square", "the blue square"]
@@ -125,9 +125,9 @@ def test_dice_by_hand():
     logits = torch.tensor([[0.0, 20.0], [-20.0, -20.0]]).reshape(1, 1, 2, 2)
     target = torch.tensor([[0, 1], [1, 0]], dtype=torch.uint8).reshape(1, 1, 2, 2)
     # p = ½, 1, 0, 0; y = 0, 1, 1, 0: 1 - (2 · 1 + 1) / (1.5 + 2 + 1)
-    torch.testing.assert_close(dice(logits, target), torch.tensor(1 - 3 / 4.5))
+    torch.testing.assert_close(soft_dice(logits, target), torch.tensor(1 - 3 / 4.5))
     empty = torch.zeros_like(target)
-    assert dice(torch.full_like(logits, -20.0), empty) < 1e-6
+    assert soft_dice(torch.full_like(logits, -20.0), empty) < 1e-6
 
 
 def test_heatmap_head_is_inert_without_its_loss():

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.models.types import Batch
 from rrsis_zoo.methods.evisam3.model import EviSAM3, HighPass, balance
+from rrsis_zoo.models.base import count_parameters
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
+from rrsis_zoo.models.types import Batch
 
 
 def tiny(**changes):

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.methods.rs2sam2.model import RS2SAM2, TINY, boundary_loss, dice_loss, gradient_map
 from rrsis_zoo.models.backbones import sam2
 from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.methods.rs2sam2.model import RS2SAM2, TINY, boundary_loss, dice_loss, gradient_map
 
 SMALL = replace(
     TINY,

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.models import evisam3 as method
+from rrsis_zoo.methods.evisam3 import model as method
 from rrsis_zoo.models.layers import rotated
 from rrsis_zoo.parity.run import check
 

@@ -17,13 +17,13 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from rrsis_zoo import cli
+from rrsis_zoo.commands.fit import refused
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.masks import encode_runs
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.data.annotations import annotations_hash
-from rrsis_zoo.training.checkpoint_io import local_path
-from rrsis_zoo.commands.fit import refused
 from rrsis_zoo.methods.control.module import ControlModule
+from rrsis_zoo.training.checkpoint_io import local_path
 from rrsis_zoo.training.trainer import RRSISTrainer
 
 CONFIGS = Path(__file__).parents[2] / "configs"

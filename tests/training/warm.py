@@ -91,7 +91,8 @@ def _command(words, folder, log, at, largest, environment) -> None:
 def _arm(at: Signal) -> None:
     """Let this process signal itself."""
     from rrsis_zoo import files
-    from rrsis_zoo.training import cli, loggers, module
+    from rrsis_zoo.commands import fit as cli
+    from rrsis_zoo.training import loggers, module
     from rrsis_zoo.weights import saving
 
     left = [at.count]

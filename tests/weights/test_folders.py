@@ -13,20 +13,20 @@ from test_sources import add_to_cache
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.loading import load_model
 from rrsis_zoo.methods.control.model import Control
+from rrsis_zoo.methods.registry import card, list_models, method_named
 from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
-from rrsis_zoo.methods.registry import card, list_models
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.pretrained.whole import fill_model, find_weights, find_whole
 from rrsis_zoo.weights.checkpoints import META, weights_hash
 from rrsis_zoo.weights.folders import is_folder
-from rrsis_zoo.pretrained.whole import find_weights, find_whole, fill_model
-from rrsis_zoo.loading import load_model
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
 
 def tiny(method, **settings):
-    model = card(method).model().from_preset("tiny", **settings)
+    model = method_named(method).model().from_preset("tiny", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     return model.eval()
 
@@ -221,7 +221,9 @@ def test_into_a_built_model(folder, tmp_path):
 def test_a_checkpoint_of_fit(tmp_path):
     model = tiny("rsrefseg")
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    torch.save({"state_dict": state | {"metrics.x": torch.ones(1)}, META: model.description(), "epoch": 1}, tmp_path / "a.ckpt")
+    torch.save(
+        {"state_dict": state | {"metrics.x": torch.ones(1)}, META: model.description(), "epoch": 1}, tmp_path / "a.ckpt"
+    )
     for again in (load_model(tmp_path / "a.ckpt"), load_model("rsrefseg", weights=f"local:{tmp_path / 'a.ckpt'}")):
         assert weights_hash(again) == weights_hash(model)
         assert again.tokenizer_ready

@@ -19,24 +19,24 @@ from safetensors.torch import save_file
 from test_sources import add_to_cache
 
 import rrsis_zoo
-from rrsis_zoo.errors import ConfigError, MissingWeightsError, RRSISError, WeightsMismatchError
-from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.methods.control.model import Control
-from rrsis_zoo.methods.registry import card
-from rrsis_zoo.pretrained.adapters import load_adapters
-from rrsis_zoo.weights.checkpoints import META
 from rrsis_zoo.commands.convert import run_convert
-from rrsis_zoo.weights.files import read_state_dict
+from rrsis_zoo.errors import ConfigError, MissingWeightsError, RRSISError, WeightsMismatchError
 from rrsis_zoo.loading import load_model
-from rrsis_zoo.pretrained.whole import fill_model
-from rrsis_zoo.pretrained.official import file_hashes, skipped_beside
+from rrsis_zoo.methods.control.model import Control
+from rrsis_zoo.methods.registry import method_named
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.pretrained.adapters import load_adapters
 from rrsis_zoo.pretrained.foundations import fill_foundations, fill_tokenizer
+from rrsis_zoo.pretrained.official import file_hashes, skipped_beside
+from rrsis_zoo.pretrained.whole import fill_model
+from rrsis_zoo.weights.checkpoints import META
+from rrsis_zoo.weights.files import read_state_dict
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank"] * 5
 
 
 def tiny(method="control", **settings):
-    model = card(method).model().from_preset("tiny", **settings)
+    model = method_named(method).model().from_preset("tiny", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     return model.eval()
 
@@ -211,7 +211,8 @@ def test_no_name_in_a_file_is_imported(saved, tmp_path):
     checkpoint = tmp_path / "x.ckpt"
     content = {"class_path": "evil.Model", "_class_path": "evil.Model"}
     torch.save(
-        {META: tiny().description() | {"model": "evil.Model"}, "hyper_parameters": content, "state_dict": {}}, checkpoint
+        {META: tiny().description() | {"model": "evil.Model"}, "hyper_parameters": content, "state_dict": {}},
+        checkpoint,
     )
     sys.path.insert(0, str(tmp_path))
     try:
@@ -392,7 +393,9 @@ def test_pipes_are_not_waited_for(saved, tmp_path):
 def test_our_own_checkpoint_cut_short_is_said_to_be_so(tmp_path, share):
     model = tiny()
     path = tmp_path / "cut.ckpt"
-    torch.save({META: model.description(), "state_dict": {f"model.{n}": t for n, t in model.state_dict().items()}}, path)
+    torch.save(
+        {META: model.description(), "state_dict": {f"model.{n}": t for n, t in model.state_dict().items()}}, path
+    )
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     for read in (

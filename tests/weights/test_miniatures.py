@@ -19,11 +19,11 @@ from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
 from rrsis_zoo.data.synthetic.language import CONFUSABLE_CATEGORIES, Link, Meaning, Phrase, Reader
 from rrsis_zoo.data.synthetic.scenes import make_scene
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.methods.registry import card, list_models, method_named
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, SigLIPTokenizer
-from rrsis_zoo.methods.registry import card, list_models
+from rrsis_zoo.pretrained.foundations import fill_foundations
 from rrsis_zoo.weights.files import read_state_dict
 from rrsis_zoo.weights.foundations import fill_sam, fill_sam2
-from rrsis_zoo.pretrained.foundations import fill_foundations
 from rrsis_zoo.weights.sources import MINIATURES, MiniSource, parse_source
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def test_the_table_says_what_the_card_says(name):
 def test_a_method_takes_them_whole(method):
     """Every tensor of the files is in the model afterwards; nothing of them is left at its initial value."""
     sources = card(method).presets["mini"].weights
-    model = card(method).model().from_preset("mini")
+    model = method_named(method).model().from_preset("mini")
     fill_foundations(model, sources)
     assert model.tokenizer_ready
     held = {sha256(t.float().numpy().tobytes()).digest() for t in model.state_dict().values() if t.is_floating_point()}

@@ -9,13 +9,11 @@ import pytest
 import torch
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.registry import card, list_models, method_named
 from rrsis_zoo.parity.case import Case
 from rrsis_zoo.parity.report import compare_tensor
 from rrsis_zoo.parity.run import _adapters
-from rrsis_zoo.methods.registry import card, list_models
-from rrsis_zoo.weights.files import read_state_dict
-from rrsis_zoo.loading import load_model
-from rrsis_zoo.pretrained.whole import fill_model
 from rrsis_zoo.pretrained.official import (
     convert,
     fill_official,
@@ -25,6 +23,8 @@ from rrsis_zoo.pretrained.official import (
     skipped_beside,
     write_official,
 )
+from rrsis_zoo.pretrained.whole import fill_model
+from rrsis_zoo.weights.files import read_state_dict
 
 METHODS = [name for name in list_models() if card(name).official]
 WRAPPED = [(method, wrapper) for method in METHODS for wrapper in layouts.wrappers(method)]
@@ -123,8 +123,8 @@ def test_golden_outputs_through_the_conversion(golden, method, tmp_path):
 
 def test_settings_of_the_published_numbers(golden, tmp_path):
     """RSRefSeg 2 was evaluated with SAM 2's fallback, which is off for one's own training."""
-    assert skeleton(method("rsrefseg2").model(), "tiny").config.stability_fallback
-    kind = card("rsrefseg2").model()
+    assert skeleton(method_named("rsrefseg2").model(), "tiny").config.stability_fallback
+    kind = method_named("rsrefseg2").model()
     _, model, weights = layouts.golden_model(golden, "rsrefseg2")
     own = kind(replace(model.config, stability_fallback=False))
     own.fit_tokenizer(["a ship", "a plane"] * 5)
@@ -251,4 +251,4 @@ def test_truncated_files(golden, tmp_path):
 
 def test_a_method_of_our_own_has_no_authors():
     with pytest.raises(ConfigError, match="this project's own"):
-        match_official(skeleton(method("control").model(), "tiny"), {}, "nothing")
+        match_official(skeleton(method_named("control").model(), "tiny"), {}, "nothing")

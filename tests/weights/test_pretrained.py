@@ -5,14 +5,15 @@ import torch
 from safetensors.torch import save_file
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2Config
-from rrsis_zoo.weights.wrappers import is_lora
+from rrsis_zoo.methods.registry import card
 from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
 from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
+from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2Config
 from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer, SigLIPTokenizer
-from rrsis_zoo.weights.names import sam_to_transformers
+from rrsis_zoo.pretrained.foundations import fill_foundations, find_foundations
 from rrsis_zoo.weights.foundations import fill_sam2
-from rrsis_zoo.pretrained.foundations import find_foundations, fill_foundations
+from rrsis_zoo.weights.names import sam_to_transformers
+from rrsis_zoo.weights.wrappers import is_lora
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 

@@ -11,13 +11,13 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import (
 )
 
 from rrsis_zoo.errors import MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.models.backbones.sam3 import _vit_config
 from rrsis_zoo.methods.evisam3.model import EviSAM3
-from rrsis_zoo.methods.registry import card
-from rrsis_zoo.weights.files import read_state_dict
 from rrsis_zoo.methods.evisam3.weights import official_name as evisam3
-from rrsis_zoo.pretrained.official import official_names
+from rrsis_zoo.methods.registry import card
+from rrsis_zoo.models.backbones.sam3 import _vit_config
 from rrsis_zoo.pretrained.foundations import find_foundations
+from rrsis_zoo.pretrained.official import official_names
+from rrsis_zoo.weights.files import read_state_dict
 from rrsis_zoo.weights.sources import MiniSource
 
 KEPT = ("iou_prediction_head", "pred_obj_score_head", "mask_tokens")  # as published
@@ -28,7 +28,7 @@ def build(**changes):
 
 
 def load(model, path):
-    card("evisam3").roles["sam"].load(model, [path])
+    card("evisam3").foundations["sam"].load(model, [path])
 
 
 @pytest.fixture(scope="module")

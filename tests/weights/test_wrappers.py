@@ -7,20 +7,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rrsis_zoo.errors import WeightsMismatchError
-from rrsis_zoo.methods.registry import card
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.pretrained.adapters import load_adapters, save_adapters
+from rrsis_zoo.pretrained.whole import fill_model
 from rrsis_zoo.weights.checkpoints import META, weights_hash
 from rrsis_zoo.weights.files import read_state_dict
 from rrsis_zoo.weights.load import fill_module
-from rrsis_zoo.loading import load_model
-from rrsis_zoo.pretrained.whole import fill_model
 from rrsis_zoo.weights.wrappers import own_names
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank"] * 5
 
 
 def tiny(method="control", **settings):
-    model = card(method).model().from_preset("tiny", **settings)
+    model = method_named(method).model().from_preset("tiny", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     return model.eval()
 

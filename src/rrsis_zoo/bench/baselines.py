@@ -17,7 +17,7 @@ from rrsis_zoo.bench.keys import READING, Keys, protocol_hash
 from rrsis_zoo.bench.parts import hash_of, key_of
 from rrsis_zoo.bench.suites import BASELINES, Dataset, Suite
 from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.data.dataset import fit_mask
+from rrsis_zoo.data.masks import at_image_size
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.files import make_folder, write_json, writing
@@ -49,12 +49,12 @@ def best_constant(train: Sequence[Record], test: Sequence[Record], levels: int =
     size = (round(train[0].height / shrink), round(train[0].width / shrink))
     mean = np.zeros(size)
     for record in train:
-        mean += fit_mask(record.mask.decode(), size)
+        mean += at_image_size(record.mask.decode(), size)
     mean /= len(train)
     candidates = np.stack([mean >= threshold for threshold in np.linspace(0, mean.max(), levels, endpoint=False)])
     areas, total = candidates.sum((1, 2)), np.zeros(levels)
     for record in test:
-        target = fit_mask(record.mask.decode(), size)
+        target = at_image_size(record.mask.decode(), size)
         both = (candidates & target).sum((1, 2))
         total += both / np.maximum(areas + target.sum() - both, 1)
     return candidates[int(total.argmax())]

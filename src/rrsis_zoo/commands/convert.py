@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.methods.registry import method
+from rrsis_zoo.methods.registry import method_named
 
 
 def run_convert(arguments: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def run_convert(arguments: Sequence[str]) -> int:
 
     from rrsis_zoo.pretrained import conversion
 
-    kind = method(options.model).model()
+    kind = method_named(options.model).model()
 
     if options.to_official:
         if options.merge or options.preset or options.release or options.tokenizer:

@@ -55,7 +55,7 @@ def list_models() -> list[str]:
     return list(methods())
 
 
-def method(name: str) -> Method:
+def method_named(name: str) -> Method:
     """Return a method.
 
     Raises:
@@ -73,7 +73,7 @@ def card(name: str) -> MethodCard:
     Raises:
         ConfigError: no method of that name.
     """
-    return method(name).card
+    return method_named(name).card
 
 
 def method_at(class_path: str | None) -> Method | None:

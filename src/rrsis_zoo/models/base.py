@@ -26,6 +26,7 @@ from rrsis_zoo.models.configuration import change, from_plain
 from rrsis_zoo.models.hub import HubModel
 from rrsis_zoo.models.layers.precision import check_floats
 from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Restored, TextMode, Tokenizer, Tokens, Views
+from rrsis_zoo.weights.wrappers import is_lora
 
 _ENTRIES, _COMPUTED = 10**10, 10**8
 """Entries of all tensors and of buffers that a configuration may ask for; the largest preset has 1.4e9 and 8e4."""
@@ -130,6 +131,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """Rows of the token table, and tokens that are read of a sentence at most."""
 
     @property
+    @abstractmethod
+    def sides(self) -> tuple[int, int]:
+        """Side of the square input, S, and of the mask logits, in pixels."""
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer in use.
 
@@ -216,11 +222,29 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
-        """Find where each of N expressions points."""
+        """Find where each of N expressions points.
+
+        Args:
+            state: of M images.
+            tokens: of N expressions, ids (N, L).
+            image_index: (N,) int64; expression n speaks of image ``image_index[n]``.
+
+        Returns:
+            N prompts: sparse (N, K, D), dense (N, 1, h, w) or None, heat map (N, 1, g, g) in [0, 1].
+        """
 
     @abstractmethod
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
-        """Turn the prompts into (N, 1, h, w) log-odds."""
+        """Find the exact border of each of N referents.
+
+        Args:
+            state: of M images.
+            prompts: of N expressions, from ``localise``.
+            image_index: (N,) int64 into the M images.
+
+        Returns:
+            (N, 1, h, w) log-odds, h = w = ``sides[1]``: their sigmoid is the probability, above 0 is foreground.
+        """
 
     def encode_image(self, images: Sequence[Tensor]) -> ImageState:
         """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i).
@@ -275,7 +299,14 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def restore(self, prediction: Prediction) -> list[Tensor]:
-        """Bring the log-odds back to native size by the method's own steps: N tensors (H_i, W_i)."""
+        """Bring the log-odds back to native size by the method's own steps.
+
+        Args:
+            prediction: of N expressions.
+
+        Returns:
+            N tensors (H_i, W_i) of log-odds, each of the size of its expression's image.
+        """
 
     def restore_each(self, prediction: Prediction) -> Restored:
         """Return what ``restore`` does, one map at a time: N maps of native size may be gigabytes."""
@@ -285,11 +316,38 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def target(self, masks: Sequence[Tensor]) -> Tensor:
-        """Turn N native bool masks (H_i, W_i) into the method's training target, uint8 (N, 1, S, S) of 0, 1, 255."""
+        """Turn native masks into the method's training target.
+
+        Args:
+            masks: N masks, bool (H_i, W_i).
+
+        Returns:
+            uint8 (N, 1, S, S), S = ``sides[0]``: 0 background, 1 referent, 255 ignored (padding).
+        """
+
+    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        """Return the named loss terms and ``"loss"``, their sum, which is minimised: scalars, in float32.
+
+        Args:
+            prediction: of the batch.
+            batch: N expressions with their native masks, bool (H_i, W_i).
+
+        Raises:
+            ValueError: the batch has no masks.
+        """
+        if batch.masks is None:
+            raise ValueError("the batch has no masks to train on")
+        terms = self.loss_terms(prediction, self.target(batch.masks))
+        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     @abstractmethod
-    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        """Return the named loss terms, each times its weight, and ``"loss"``, their sum, which is minimised."""
+    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
+        """Return the named terms of the loss, scalars, each times its weight.
+
+        Args:
+            prediction: of N expressions.
+            target: what ``target`` returns, uint8 (N, 1, S, S) of 0, 1, 255.
+        """
 
     def readings(self, prediction: Prediction) -> dict[str, Tensor]:
         """Return named scalars that are worth watching in training and are no losses; none by default."""
@@ -299,12 +357,33 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return a named partition of everything that trains; learning rates for the names live in the config."""
 
-    @abstractmethod
     def inert_parameters(self) -> dict[str, str]:
         """Return the published trainable parameters that cannot get a gradient, by name, with the reason.
 
-        They are kept for the checkpoint's sake and frozen.
+        They are kept for the checkpoint's sake and frozen. Where adapters are trained, the weights under them are
+        frozen anyway, and not listed.
         """
+        prefixes = self.inert_prefixes()
+        adapted = self.adapted_parts()
+        return {
+            name: reason
+            for name, _ in self.named_parameters()
+            for prefix, reason in prefixes.items()
+            if (name == prefix or (prefix.endswith(".") and name.startswith(prefix)))
+            and not (name.startswith(adapted) and not is_lora(name))
+        }
+
+    def inert_prefixes(self) -> dict[str, str]:
+        """Return the names of inert parameters, and of modules (with a dot at their end) that hold nothing else.
+
+        Returns:
+            Name or ``module.`` -> the reason; nothing by default.
+        """
+        return {}
+
+    def adapted_parts(self) -> tuple[str, ...]:
+        """Return the prefixes of encoders of which adapters alone are trained; none by default."""
+        return ()
 
     def freeze_inert_parameters(self) -> None:
         """Freeze exactly the inert parameters (called at the end of a subclass's constructor)."""

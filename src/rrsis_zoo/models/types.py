@@ -97,6 +97,16 @@ class Tokens:
         return Tokens(self.ids.to(device), self.length.to(device))
 
 
+def unread_positions(length: Tensor, positions: int) -> Tensor:
+    """Return which positions of N sentences are not read, bool (N, positions).
+
+    Args:
+        length: (N,) int64, how many are, as in `Tokens`.
+        positions: of every sentence.
+    """
+    return torch.arange(positions, device=length.device) >= length[:, None]
+
+
 @dataclass
 class ImageState:
     """What is known of M images before any sentence is read; reusable for any number of expressions.

@@ -105,13 +105,13 @@ class NoSource:
         return "none"
 
 
-Source = LocalSource | HubSource | MiniSource | NoSource
+WeightSource = LocalSource | HubSource | MiniSource | NoSource
 
 MINIATURES = ("sam", "sam2", "sam3", "siglip", "beit3")
 """Names of the miniatures; benchmarks/miniatures makes them."""
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> WeightSource:
     """Read a source string; see the module's docstring for the forms.
 
     Nothing is looked up: the source may be absent from this machine.
@@ -162,7 +162,7 @@ def _parse_hub(text: str, rest: str) -> HubSource:
     return HubSource(repo, revision or None, file or None)
 
 
-def resolve(source: Source, wanted: Sequence[str], role: str) -> Path:
+def resolve(source: WeightSource, wanted: Sequence[str], role: str) -> Path:
     """Find the file to read on this machine.
 
     For every wanted name its sharded form is accepted too: then the path is that of the index

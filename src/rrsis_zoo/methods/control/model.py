@@ -34,9 +34,9 @@ from rrsis_zoo.models.configuration import Count, Side
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
-from rrsis_zoo.models.losses import binary_cross_entropy
+from rrsis_zoo.models.losses import binary_cross_entropy, heatmap_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
-from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Tokens, Views
+from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,11 @@ class Control(ReferringSegmenter):
         """Rows of the token table and the longest sentence; the vocabulary is learned from the training sentences."""
         return self.config.vocabulary, self.config.max_length
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """S, and the side of the backbone's finest level."""
+        return self.config.image_size, self.config.image_size // self.backbone.feature_info.reduction()[0]
+
     def prepare(self, images: Sequence[Tensor]) -> Views:
         """Stretch every image to the square; ``image``: (M, 3, S, S) in [0, 1]."""
         check_images(images)
@@ -171,20 +176,15 @@ class Control(ReferringSegmenter):
         """Nearest resize to S × S, aspect ratio not kept."""
         return torch.stack([stretch_mask(mask, self.config.image_size)[None] for mask in masks])
 
-    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """Cross entropy and Dice at S × S, and the cross entropy of the heat map at its own g × g."""
-        if batch.masks is None:
-            raise ValueError("the batch has no masks to train on")
-        target = self.target(batch.masks)
         logits = resize(prediction.mask_logits.float(), (target.shape[-2], target.shape[-1]))
-        heat = prediction.prompts.aux["heat"].float()
-        share = F.adaptive_avg_pool2d(target.float(), (heat.shape[-2], heat.shape[-1]))
-        terms = {
+        heat = prediction.prompts.aux["heat"]
+        return {
             "loss_ce": self.config.bce_weight * binary_cross_entropy(logits, target),
-            "loss_dice": self.config.dice_weight * dice(logits, target),
-            "loss_heatmap": self.config.heatmap_weight * F.binary_cross_entropy_with_logits(heat, share),
+            "loss_dice": self.config.dice_weight * soft_dice(logits, target),
+            "loss_heatmap": self.config.heatmap_weight * heatmap_cross_entropy(heat, target),
         }
-        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Everything trains; a pretrained backbone wants a smaller rate than the rest."""
@@ -192,7 +192,7 @@ class Control(ReferringSegmenter):
         groups = {"backbone": self.backbone, "text": self.text, "decoder": decoder}
         return {name: [p for p in part.parameters() if p.requires_grad] for name, part in groups.items()}
 
-    def inert_parameters(self) -> dict[str, str]:
+    def inert_prefixes(self) -> dict[str, str]:
         """Return the heat map's head where its loss is off."""
         names = () if self.config.heatmap_weight else ("heat.weight", "heat.bias")
         return dict.fromkeys(names, "heatmap_weight is 0, and nothing else reads the heat map")
@@ -258,7 +258,7 @@ def build_backbone(config: ControlConfig) -> Any:
     return network
 
 
-def dice(logits: Tensor, target: Tensor) -> Tensor:
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     """1 - 2 Σ p y / (Σ p + Σ y), both sums over the pixels of one expression plus 1; mean over expressions."""
     p, y = logits.sigmoid().flatten(1), target.flatten(1)
     return 1 - ((2 * (p * y).sum(1) + 1) / (p.sum(1) + y.sum(1) + 1)).mean()

@@ -39,9 +39,18 @@ from rrsis_zoo.models.layers.norm import ChannelNorm
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rotated import RotatedConv
 from rrsis_zoo.models.layers.rows import rows
-from rrsis_zoo.models.losses import binary_cross_entropy, dice
+from rrsis_zoo.models.losses import binary_cross_entropy, dice, heatmap_cross_entropy
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
-from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, TextMode, Tokenizer, Tokens, Views
+from rrsis_zoo.models.types import (
+    ImageState,
+    Prediction,
+    Prompts,
+    TextMode,
+    Tokenizer,
+    Tokens,
+    Views,
+    unread_positions,
+)
 
 HighPassLayout = Literal["published", "map"]
 TextIds = Literal["published", "beit3"]
@@ -275,6 +284,11 @@ class EviSAM3(ReferringSegmenter):
         ids = F.pad(tokens.ids, (0, self.config.text_length - tokens.ids.shape[1]))  # pads of any id are wiped out
         return Tokens(ids, tokens.length).to(self.device)
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """§2 and §9."""
+        return self.config.sam.image_size, 4 * self.config.sam.grid
+
     def prepare(self, images: Sequence[Tensor]) -> Views:
         """§2: the native image stretched to two squares, ``image`` (M, 3, S, S) and ``small``, normalised."""
         check_images(images)
@@ -310,10 +324,10 @@ class EviSAM3(ReferringSegmenter):
         ``trunk`` (N, D, h, w), ``expert_weights`` (N, 3), ``expert_gate`` (N, 1), ``rectifications`` (N, depth, 2).
         """
         features = {name: rows(tensor, image_index) for name, tensor in state.features.items()}
-        hidden = torch.arange(tokens.ids.shape[1], device=tokens.ids.device) >= tokens.length[:, None]
-        prior: PriorAnswer = self.prior(self.union(features["small"], tokens.ids, hidden))
+        unread = unread_positions(tokens.length, tokens.ids.shape[1])
+        prior: PriorAnswer = self.prior(self.union(features["small"], tokens.ids, unread))
         R = [features[f"high_pass_{n}"] for n in range(len(self.prompt_generator.stages))]
-        x, e, rectifications = self._trunk(features["x"], prior.words, R, hidden)
+        x, e, rectifications = self._trunk(features["x"], prior.words, R, unread)
         experts: ExpertAnswer = self.experts(prior.base, e, prior.t_cls)
 
         correction = self.experts.gamma * experts.gate[:, :, None, None] * experts.delta
@@ -331,16 +345,16 @@ class EviSAM3(ReferringSegmenter):
         p = z.sigmoid()
         return Prompts(torch.cat([prior.t_cls.unsqueeze(1), extra], 1), dense=p, heatmap=p, aux=aux)
 
-    def _trunk(self, x: Tensor, words: Tensor, R: Sequence[Tensor], hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _trunk(self, x: Tensor, words: Tensor, R: Sequence[Tensor], unread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """§6: x (N, h, w, D) behind block 0 and T (N, L, P) -> x behind the last block, e (N, E, P), what is let in."""
         s, e = words, None
-        hidden_words = hidden if self.config.padding == "hidden" else None
+        unread_words = unread if self.config.padding == "hidden" else None
         opened = []
         for i, block in enumerate(self.sam.trunk.layers):
             if i:
                 stage = self.prompt_generator.stage_of(i)
                 x = block(self.prompt_generator(x, R[stage], block=i))
-            step: EvidenceStep = self.evidence_adapters[i](x, s, e, hidden_words)
+            step: EvidenceStep = self.evidence_adapters[i](x, s, e, unread_words)
             x, s, e = step.x, step.s, step.e
             norm = block.get_submodule("layer_norm2")  # the block's own, a second time
             x = x + self.config.mlp_step * self.mlp_adapters[i](norm(x))
@@ -375,24 +389,20 @@ class EviSAM3(ReferringSegmenter):
         """§2: nearest resize to S × S (the published filter is not known)."""
         return torch.stack([stretch_mask(mask, self.config.sam.image_size)[None] for mask in masks])
 
-    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """§11: cross entropy and dice at S × S; the other terms only where the configuration gives them a weight."""
-        if batch.masks is None:
-            raise ValueError("the batch has no masks to train on")
-        given, target, aux = self.config, self.target(batch.masks), prediction.prompts.aux
-        side = given.sam.image_size
+        config, aux = self.config, prediction.prompts.aux
+        side = config.sam.image_size
         logits = resize(prediction.mask_logits.float(), (side, side))
         terms = {
-            "loss_ce": given.ce_weight * binary_cross_entropy(logits, target),
-            "loss_dice": given.dice_weight * dice(logits, target),
+            "loss_ce": config.ce_weight * binary_cross_entropy(logits, target),
+            "loss_dice": config.dice_weight * dice(logits, target),
         }
-        if given.balance_weight:
-            terms["loss_balance"] = given.balance_weight * balance(aux["expert_weights"])
-        if given.heatmap_weight:
-            z = aux["z"].float()
-            share = F.adaptive_avg_pool2d((target == 1).float(), (z.shape[-2], z.shape[-1]))
-            terms["loss_heatmap"] = given.heatmap_weight * F.binary_cross_entropy_with_logits(z, share)
-        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+        if config.balance_weight:
+            terms["loss_balance"] = config.balance_weight * balance(aux["expert_weights"])
+        if config.heatmap_weight:
+            terms["loss_heatmap"] = config.heatmap_weight * heatmap_cross_entropy(aux["z"], target)
+        return terms
 
     # -- §12 what is trained -----------------------------------------------------------------------------------------
 
@@ -416,7 +426,7 @@ class EviSAM3(ReferringSegmenter):
             groups["trunk"] = [*self.sam.trunk.parameters(), *self.sam.neck.parameters()]
         return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
 
-    def inert_parameters(self) -> dict[str, str]:
+    def inert_prefixes(self) -> dict[str, str]:
         """§12, last paragraph but one."""
         last = f"evidence_adapters.{self.config.sam.depth - 1}."
         reasons = {
@@ -430,12 +440,7 @@ class EviSAM3(ReferringSegmenter):
         }
         if self.config.adapt == "full":
             reasons["sam.neck.fpn_layers.3."] = "the pyramid's coarsest level is not used"
-        return {
-            name: reason
-            for name, _ in self.named_parameters()
-            for prefix, reason in reasons.items()
-            if name.startswith(prefix)
-        }
+        return reasons
 
     def readings(self, prediction: Prediction) -> dict[str, Tensor]:
         """How far experts and rectifications act (Q6): they start at factors of 2.5e-6.
@@ -508,9 +513,9 @@ class Attention(nn.MultiheadAttention):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__(width, heads, batch_first=True)
 
-    def forward(self, q: Tensor, kv: Tensor, hidden: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """Let q attend to kv; ``hidden`` (N, keys) bool marks keys that nobody attends to."""
-        return super().forward(q, kv, kv, key_padding_mask=hidden, need_weights=False)[0]
+    def forward(self, q: Tensor, kv: Tensor, unread: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Let q attend to kv; ``unread`` (N, keys) bool marks keys that nobody attends to."""
+        return super().forward(q, kv, kv, key_padding_mask=unread, need_weights=False)[0]
 
 
 # -- §6 image encoder --------------------------------------------------------------------------------------------------
@@ -652,17 +657,17 @@ class EvidenceAdapter(nn.Module):
         self.momentum, self.pool, self.text_step = config.momentum, config.pool, config.text_step
         nn.init.normal_(self.evidence_queries, std=0.02)
 
-    def forward(self, x: Tensor, s: Tensor, e: Tensor | None, hidden: Tensor | None = None) -> EvidenceStep:
-        """Apply to x (N, h, w, D), s (N, L, P), e (N, E, P); ``hidden`` (N, L) marks words that are not read."""
+    def forward(self, x: Tensor, s: Tensor, e: Tensor | None, unread: Tensor | None = None) -> EvidenceStep:
+        """Apply to x (N, h, w, D), s (N, L, P), e (N, E, P); ``unread`` (N, L) marks words that are not read."""
         n, size = len(x), x.shape[1:3]
         a = F.gelu(self.down(x)).flatten(1, 2)
         u = self.text_in(s)
-        a = a + self.vision_from_text(a, u, hidden)
+        a = a + self.vision_from_text(a, u, unread)
         u = u + self.text_from_vision(u, a)
 
         pooled = F.adaptive_avg_pool2d(a.transpose(1, 2).unflatten(2, size), self.pool).flatten(2).transpose(1, 2)
         M = torch.cat([s, self.text_to_evidence(u), self.vision_to_evidence(pooled)], 1)
-        not_read = None if hidden is None else F.pad(torch.cat([hidden, hidden], 1), (0, pooled.shape[1]))
+        not_read = None if unread is None else F.pad(torch.cat([unread, unread], 1), (0, pooled.shape[1]))
         now = self.gather(self.evidence_queries.transpose(0, 1).expand(n, -1, -1), M, not_read)
         memory = now if e is None else self.momentum * e + (1 - self.momentum) * now
 

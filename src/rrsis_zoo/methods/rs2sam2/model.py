@@ -34,8 +34,9 @@ from rrsis_zoo.models.base import ReferringSegmenter, check_images
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch_mask_centred, stretch_smoothly
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
+from rrsis_zoo.models.losses import heatmap_cross_entropy
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
-from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Tokens, Views
+from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views, unread_positions
 
 CE_WEIGHTS = (0.9, 1.1)  # of background and foreground, from RMSIN's program; not in the paper
 HEADS = 8  # of the mask prompt generator and of the fusion behind the encoder
@@ -161,6 +162,11 @@ class RS2SAM2(ReferringSegmenter):
         """Rows of the token table; the published program sets no length and fails behind its position table."""
         return self.config.union.vocabulary, self.config.union.max_length
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """1024 and 256 as published."""
+        return self.config.sam.image_size, 4 * self.config.sam.grid
+
     def prepare(self, images: Sequence[Tensor]) -> Views:
         """Resize every native image twice, anti-aliased, aspect ratio not kept; both with ImageNet's statistics.
 
@@ -192,7 +198,7 @@ class RS2SAM2(ReferringSegmenter):
         Returns:
             One sparse token of the class token, the pseudo-mask resized to 4g × 4g as dense prompt – a probability,
             where SAM 2's own convention is a logit – and at the union encoder's grid as heat map; words T;
-            ``aux``: ``pseudo_mask_logits`` (N, 1, grid, grid), the boundary loss's weight ``w`` (N,), and ``pads``
+            ``aux``: ``pseudo_mask_logits`` (N, 1, grid, grid), the boundary loss's weight ``w`` (N,), and ``unread``
             (N, L) bool, words that the segmenter must not read.
         """
         hidden = tokens.ids == BEiT3Tokenizer.pad_id
@@ -204,7 +210,7 @@ class RS2SAM2(ReferringSegmenter):
         aux = {
             "pseudo_mask_logits": logits,
             "w": self.boundary_head(words[:, 0]).squeeze(-1),
-            "pads": torch.arange(tokens.ids.shape[1], device=hidden.device) >= tokens.length[:, None],
+            "unread": unread_positions(tokens.length, tokens.ids.shape[1]),
         }
         return Prompts(
             self.sparse_head(E.cls), cast(resize(pseudo_mask, (side, side)), pseudo_mask), pseudo_mask, words, aux
@@ -218,35 +224,35 @@ class RS2SAM2(ReferringSegmenter):
         The program's two channels are [1 − p, p], so that its probability is sigmoid(2p − 1) and its decision p > 0.5.
         """
         assert prompts.words is not None
-        pads = prompts.aux["pads"]
-        p = self.decode(rows(state.features["image"], image_index), prompts, pads if pads.any() else None)
+        unread = prompts.aux["unread"]
+        p = self.decode(rows(state.features["image"], image_index), prompts, unread if unread.any() else None)
         return 2 * p - 1
 
-    def decode(self, image: Tensor, prompts: Prompts, pads: Tensor | None) -> Tensor:
+    def decode(self, image: Tensor, prompts: Prompts, unread: Tensor | None) -> Tensor:
         """Return the foreground logit p (N, 1, 4g, 4g), always of the first mask token.
 
         Args:
             image: (N, 3, S, S), normalised.
             prompts: of N pairs.
-            pads: (N, L) bool, words that are not read; None for none.
+            unread: (N, L) bool, words that are not read; None for none.
         """
         assert prompts.words is not None
         assert prompts.dense is not None
         encoder = self.sam.image_encoder
-        pyramid = self.sam.pyramid(encoder.neck(encoder.trunk(image, prompts.words, pads)))
-        embedding = self.fuse_after(pyramid.embedding, prompts.words, pads)
+        pyramid = self.sam.pyramid(encoder.neck(encoder.trunk(image, prompts.words, unread)))
+        embedding = self.fuse_after(pyramid.embedding, prompts.words, unread)
         dense = self.sam.encode_mask(prompts.dense.to(embedding.dtype))
         return self.sam.decode(pyramid._replace(embedding=embedding), prompts.sparse, dense).masks[:, :1]
 
-    def fuse_after(self, embedding: Tensor, words: Tensor, pads: Tensor | None) -> Tensor:
+    def fuse_after(self, embedding: Tensor, words: Tensor, unread: Tensor | None) -> Tensor:
         """Multiply the image embedding (N, D, g, g) with what it reads of the words T; no residual."""
         cells = embedding.flatten(2).transpose(1, 2)
         code = self.sam.code().flatten(2).transpose(1, 2)
-        return self.multiply(cells, code, words, pads).transpose(1, 2).unflatten(2, embedding.shape[-2:])
+        return self.multiply(cells, code, words, unread).transpose(1, 2).unflatten(2, embedding.shape[-2:])
 
-    def multiply(self, cells: Tensor, code: Tensor, words: Tensor, pads: Tensor | None) -> Tensor:
+    def multiply(self, cells: Tensor, code: Tensor, words: Tensor, unread: Tensor | None) -> Tensor:
         """cells ⊙ attention(cells + code, T, T); cells and code (N, g², D)."""
-        read, _ = self.post_fusion(cells + code, words, words, key_padding_mask=pads, need_weights=False)
+        read, _ = self.post_fusion(cells + code, words, words, key_padding_mask=unread, need_weights=False)
         return cells * read
 
     def restore(self, prediction: Prediction) -> list[Tensor]:
@@ -260,20 +266,16 @@ class RS2SAM2(ReferringSegmenter):
         """Nearest resize to S × S, as Pillow does it, aspect ratio not kept."""
         return torch.stack([stretch_mask_centred(mask, self.config.sam.image_size)[None] for mask in masks])
 
-    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """Cross entropy, Dice and text-weighted boundary loss at S × S; ``loss_pseudo_mask`` only where asked for."""
-        if batch.masks is None:
-            raise ValueError("the batch has no masks to train on")
-        config, target = self.config, self.target(batch.masks)
+        config = self.config
         logits = resize(prediction.mask_logits.float(), (target.shape[-2], target.shape[-1]))
         aux = prediction.prompts.aux
         terms = self.mask_losses((logits + 1) / 2, aux["w"].float(), target[:, 0])
         if config.pseudo_mask_weight:
-            pseudo = aux["pseudo_mask_logits"].float()
-            share = F.adaptive_avg_pool2d(target.float(), (pseudo.shape[-2], pseudo.shape[-1]))
-            auxiliary = F.binary_cross_entropy_with_logits(pseudo, share)
+            auxiliary = heatmap_cross_entropy(aux["pseudo_mask_logits"], target)
             terms["loss_pseudo_mask"] = config.pseudo_mask_weight * auxiliary
-        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+        return terms
 
     def mask_losses(self, p: Tensor, w: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the three published losses, each times its weight.
@@ -310,13 +312,13 @@ class RS2SAM2(ReferringSegmenter):
         trained = {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
         return {name: group for name, group in trained.items() if group}
 
-    def inert_parameters(self) -> dict[str, str]:
+    def inert_prefixes(self) -> dict[str, str]:
         """Return what the published program flags as trainable and never reaches with a gradient.
 
         Its unused video parts, ``meo_linear`` and BEiT-3's ``mask_token`` do not exist here at all.
         """
         last = f"sam.image_encoder.trunk.blocks.{sum(self.config.sam.stages) - 1}.fusion."
-        reasons = {
+        return {
             f"{last}text_reads.": "the words are not used behind the last block",
             f"{last}text_up.": "the words are not used behind the last block",
             "sam.sam_prompt_encoder.point_embeddings.": "no points or boxes are given",
@@ -324,12 +326,6 @@ class RS2SAM2(ReferringSegmenter):
             "sam.sam_prompt_encoder.no_mask_embed.": "there always is a mask prompt",
             "sam.sam_mask_decoder.iou_prediction_head.": "the predicted IoU is not used",
             "sam.sam_mask_decoder.pred_obj_score_head.": "the object score is not used",
-        }
-        return {
-            name: reason
-            for name, _ in self.named_parameters()
-            for prefix, reason in reasons.items()
-            if name.startswith(prefix)
         }
 
 

@@ -29,9 +29,9 @@ from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, st
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
-from rrsis_zoo.models.losses import binary_cross_entropy, squared_dice
+from rrsis_zoo.models.losses import binary_cross_entropy, heatmap_cross_entropy, squared_dice
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
-from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Tokens, Views
+from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views, unread_positions
 
 # §6: which layers carry adapters. The suffix rule "proj" of the reference means SAM's attention only; in
 # segment-anything's names it would reach the patch embedding as well.
@@ -163,7 +163,7 @@ class RSRefSeg(ReferringSegmenter):
         self.config = config
         self.siglip = SigLIP(config.siglip)
         self.sam = SAM(config.sam)
-        self.prompter = Prompter(config.siglip.width, config.sam.prompt_width, config.down_spatial_times)
+        self.prompter = ActivationPrompter(config.siglip.width, config.sam.prompt_width, config.down_spatial_times)
         if config.adapt == "lora":
             inject_lora(self.sam.image_encoder, config.sam_lora)
             inject_lora(self.siglip.vision_model, config.vision_lora)
@@ -178,6 +178,11 @@ class RSRefSeg(ReferringSegmenter):
     def text_limits(self) -> tuple[int, int]:
         """§3.3; the reference allows 128 tokens and fails beyond the 64 rows of its position table (Q2)."""
         return self.config.siglip.vocabulary, self.config.siglip.max_length
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """§3.1 and §4.6."""
+        return self.config.sam.image_size, 4 * self.config.sam.grid
 
     def prepare(self, images: Sequence[Tensor]) -> Views:
         """§3.1: stretch every image to SAM's square; ``image``: (M, 3, S, S) in [0, 1]."""
@@ -242,19 +247,15 @@ class RSRefSeg(ReferringSegmenter):
         """§3.1: nearest resize to S × S, aspect ratio not kept."""
         return torch.stack([stretch_mask(mask, self.config.sam.image_size)[None] for mask in masks])
 
-    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """§5: weighted cross entropy at S × S; ``loss_dice``, ``loss_heatmap`` only where the configuration asks."""
-        if batch.masks is None:
-            raise ValueError("the batch has no masks to train on")
-        target = self.target(batch.masks)
         terms = {"loss_ce": self.config.bce_weight * binary_cross_entropy(prediction.mask_logits, target)}
         if self.config.dice_weight:
             terms["loss_dice"] = self.config.dice_weight * squared_dice(prediction.mask_logits, target)
         if self.config.heatmap_weight:
-            similarity = prediction.prompts.aux["similarity"].float()
-            share = F.adaptive_avg_pool2d((target == 1).float(), (similarity.shape[-2], similarity.shape[-1]))
-            terms["loss_heatmap"] = self.config.heatmap_weight * F.binary_cross_entropy_with_logits(similarity, share)
-        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+            similarity = prediction.prompts.aux["similarity"]
+            terms["loss_heatmap"] = self.config.heatmap_weight * heatmap_cross_entropy(similarity, target)
+        return terms
 
     # -- §6 what is trained ------------------------------------------------------------------------------------------
 
@@ -271,26 +272,23 @@ class RSRefSeg(ReferringSegmenter):
         }
         return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
 
-    def inert_parameters(self) -> dict[str, str]:
+    def inert_prefixes(self) -> dict[str, str]:
         """§6, last paragraph, and Q4."""
         dense = self.config.dense_prompt
         unused_prompt, why = (
             ("no_mask_embed", "the dense prompt is on") if dense else ("mask_downscaling", "the dense prompt is off")
         )
-        reasons = {
+        return {
             "siglip.vision_model.head.": "the vision tower's pooling head feeds nothing",
             "sam.prompt_encoder.point_embeddings.": "no points or boxes are given",
             "sam.prompt_encoder.not_a_point_embed.": "no points or boxes are given",
             f"sam.prompt_encoder.{unused_prompt}.": why,
             "sam.mask_decoder.iou_prediction_head.": "the predicted IoU is not used",
         }
-        lora = self.config.adapt == "lora"
-        return {
-            name: reason
-            for name, _ in self.named_parameters()
-            for prefix, reason in reasons.items()
-            if name.startswith(prefix) and not (lora and name.startswith("siglip.") and ".lora_" not in name)
-        }
+
+    def adapted_parts(self) -> tuple[str, ...]:
+        """§6: SigLIP, of whose parameters some are inert."""
+        return ("siglip.",) if self.config.adapt == "lora" else ()
 
 
 @dataclass
@@ -328,7 +326,7 @@ class SparsePrompts:
     sparse: Tensor
 
 
-class Prompter(nn.Module):
+class ActivationPrompter(nn.Module):
     """§4.2-4.3: text as a filter on the image, and the filtered image as prompt tokens."""
 
     def __init__(self, clip_width: int, prompt_width: int, down_spatial_times: int) -> None:
@@ -347,7 +345,7 @@ class Prompter(nn.Module):
         V_hat = V / V.norm(dim=1, keepdim=True)
         T_norm = text.tokens.norm(dim=-1, keepdim=True)
         L = text.tokens.shape[1]
-        read = torch.arange(L, device=V.device) < text.length[:, None]  # (N, L)
+        read = ~unread_positions(text.length, L)  # (N, L)
         T_hat = text.tokens / T_norm.masked_fill(~read[..., None], 1)  # positions that are not read hold zeros
         g_hat = text.pooled / text.pooled.norm(dim=-1, keepdim=True)
 

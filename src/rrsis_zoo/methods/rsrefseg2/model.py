@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.methods.rsrefseg2.card import CARD
-from rrsis_zoo.methods.rsrefseg2.prompter import Prompter, PrompterConfig
+from rrsis_zoo.methods.rsrefseg2.prompter import CascadedPrompter, PrompterConfig
 from rrsis_zoo.methods.rsrefseg2.weights import FOUNDATION_FILLERS, official_name
 from rrsis_zoo.models.backbones import sam2, siglip
 from rrsis_zoo.models.backbones.sam import SAM, SAMConfig
@@ -47,13 +47,13 @@ from rrsis_zoo.models.losses import (
     Gather,
     batch_contrastive,
     binary_cross_entropy,
+    heatmap_cross_entropy,
     multiple_instance,
     squared_cosine,
     squared_dice,
 )
 from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer
-from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Tokens, Views
-from rrsis_zoo.weights.wrappers import is_lora
+from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views
 
 # §8: which layers carry adapters; the attention alone, neither the MLPs nor the projection of blocks that change width
 SAM2_LORA = r"trunk\.blocks\.\d+\.attn\.(qkv|proj)|neck\.convs\.\d+\.conv"
@@ -257,7 +257,7 @@ class RSRefSeg2(ReferringSegmenter):
         self.config = config
         self.siglip = SigLIP(config.siglip)
         self.sam: SAM2 | SAM = SAM2(config.sam2) if config.backbone == "sam2" else SAM(config.sam1)
-        self.prompter = Prompter(config.prompter, config.siglip.width, config.mask_model.prompt_width)
+        self.prompter = CascadedPrompter(config.prompter, config.siglip.width, config.mask_model.prompt_width)
         # §6, head: scale and bias of the per-image (1) and of the contrastive loss (2)
         self.logit_scale1, self.logit_scale2 = (nn.Parameter(torch.tensor(1 / 0.07).log()) for _ in range(2))
         self.logit_bias1, self.logit_bias2 = (nn.Parameter(torch.tensor(0.5).log()) for _ in range(2))
@@ -274,6 +274,11 @@ class RSRefSeg2(ReferringSegmenter):
     def text_limits(self) -> tuple[int, int]:
         """§3; the reference allows 128 tokens and fails beyond the 64 rows of its position table (Q3)."""
         return self.config.siglip.vocabulary, self.config.siglip.max_length
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """§3 and §6."""
+        return self.side, 4 * self.config.mask_model.grid
 
     @property
     def side(self) -> int:
@@ -374,13 +379,10 @@ class RSRefSeg2(ReferringSegmenter):
         """§3: nearest resize with the image's aspect ratio, padded with 255."""
         return torch.stack([fit_mask(mask, self.side, padding=IGNORED)[None] for mask in masks])
 
-    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """§7: the terms whose weight is not 0, by name."""
-        if batch.masks is None:
-            raise ValueError("the batch has no masks to train on")
         V = rows(prediction.state.features["siglip"], prediction.image_index)
-        terms = self.losses(prediction.mask_logits, prediction.prompts, V, self.target(batch.masks))
-        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
+        return self.losses(prediction.mask_logits, prediction.prompts, V, target)
 
     def losses(self, Z: Tensor, prompts: Prompts, V: Tensor, Y: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms.
@@ -412,9 +414,7 @@ class RSRefSeg2(ReferringSegmenter):
             w = aux["sentence"] if weight.mil_text == "sentence" else aux["q2"]
             terms["loss_mil"] = weight.mil * multiple_instance(self.image_similarity(features, w), inside)
         if weight.heatmap:
-            belief = aux["belief"].float()
-            share = F.adaptive_avg_pool2d((Y == 1).float(), (belief.shape[-2], belief.shape[-1]))
-            terms["loss_heatmap"] = weight.heatmap * F.binary_cross_entropy_with_logits(belief, share)
+            terms["loss_heatmap"] = weight.heatmap * heatmap_cross_entropy(aux["belief"], Y)
         return terms
 
     def compared(self, features: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
@@ -465,7 +465,7 @@ class RSRefSeg2(ReferringSegmenter):
         }
         return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
 
-    def inert_parameters(self) -> dict[str, str]:
+    def inert_prefixes(self) -> dict[str, str]:
         """§8, last paragraph, and what the switches leave unused."""
         prompter, loss = self.config.prompter, self.config.loss
         has_dense = prompter.dense_from != "none"
@@ -491,14 +491,11 @@ class RSRefSeg2(ReferringSegmenter):
         if not prompter.decomposition_depth:
             own = ("prompter.p1", "prompter.p2", "prompter.q1", "prompter.q2")
             reasons |= dict.fromkeys(own, "the words themselves are the queries")
-        adapted = ("siglip.vision_model.", "siglip.text_model.") if self.config.adapt == "lora" else ()
-        return {
-            name: reason
-            for name, _ in self.named_parameters()
-            for start, reason in reasons.items()
-            if (name == start or (start.endswith(".") and name.startswith(start)))
-            and not (name.startswith(adapted) and not is_lora(name))
-        }
+        return reasons
+
+    def adapted_parts(self) -> tuple[str, ...]:
+        """§8: SigLIP's towers, of whose parameters some are inert."""
+        return ("siglip.vision_model.", "siglip.text_model.") if self.config.adapt == "lora" else ()
 
 
 def _mean(queries: Tensor, hidden: Tensor | None) -> Tensor:

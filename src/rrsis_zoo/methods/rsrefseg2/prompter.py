@@ -25,6 +25,7 @@ from rrsis_zoo.models.backbones.siglip import TextFeatures
 from rrsis_zoo.models.configuration import Count, Depth, check_choices
 from rrsis_zoo.models.layers.correlation import correlate, correlate_enlarged
 from rrsis_zoo.models.layers.precision import cast, fourier_code
+from rrsis_zoo.models.types import unread_positions
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Cascade:
     W: Tensor | None
 
 
-class Prompter(nn.Module):
+class CascadedPrompter(nn.Module):
     """§5, step by step."""
 
     def __init__(self, config: PrompterConfig, C: int, D: int) -> None:
@@ -148,7 +149,7 @@ class Prompter(nn.Module):
             text: of N expressions. Positions that are not read (text mode ``independent``) are hidden.
         """
         T, N, (h, w) = text.tokens, len(V), V.shape[-2:]
-        unread = torch.arange(T.shape[1], device=T.device) >= text.length[:, None]  # (N, L)
+        unread = unread_positions(text.length, T.shape[1])  # (N, L)
         no_words = unread if bool(unread.any()) else None
 
         # decomposition (steps 1 and 2): without it the words themselves are both sets, and have no code
@@ -263,7 +264,7 @@ class Read(nn.Module):
     def forward(
         self, x: Tensor, x_code: Tensor | None, y: Tensor, y_code: Tensor | None, hidden: Tensor | None = None
     ) -> Tensor:
-        """Return x (N, Q, width) after reading y (N, S, source_width); ``hidden`` (N, S) of y is not read."""
+        """Return x (N, Q, width) after reading y (N, S, source_width); ``unread`` (N, S) of y is not read."""
         x = self.norm(x + self.attention(_coded(x, x_code), _coded(y, y_code), y, hidden))
         if self.mlp is not None and self.mlp_norm is not None:
             x = self.mlp_norm(x + self.mlp(x))

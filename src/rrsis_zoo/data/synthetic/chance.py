@@ -32,7 +32,7 @@ UNIT = _table()
 """(cosine, sine) of 5 k degrees, rounded to multiples of 2^-14; y points down, so positive angles turn clockwise."""
 
 
-class Dice:
+class RandomStream:
     """A deterministic source of chance, ``PCG64(SeedSequence(key))``.
 
     Args:
