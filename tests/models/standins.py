@@ -14,7 +14,7 @@ from rrsis_zoo.models.base import ReferringSegmenter, check_images
 from rrsis_zoo.models.layers.geometry import normalise, resize, stretch, stretch_mask
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
-from rrsis_zoo.models.types import ImageState, Prompts
+from rrsis_zoo.models.types import ImageState, Prompts, unread_positions
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _WithTokenizer(ReferringSegmenter):
 
     @property
     def sides(self):
-        return self.config.side, self.config.side // self.stride
+        return self.config.side, self.config.side // 4
 
     def target(self, masks):
         return torch.stack([stretch_mask(m, self.config.side)[None] for m in masks])
@@ -78,7 +78,7 @@ class TextInTrunk(_WithTokenizer):
     def localise(self, state, tokens, image_index):
         patches = self.patch(state.features["union"][image_index])
         side, visual = patches.shape[-1], patches.flatten(2).transpose(1, 2)
-        hidden = torch.arange(tokens.ids.shape[1]) >= tokens.length[:, None]
+        hidden = unread_positions(tokens.length, tokens.ids.shape[1])
         text = self.words(tokens.ids)
         both = torch.cat([visual, text], 1)
         mask = torch.cat([torch.zeros(len(text), visual.shape[1], dtype=torch.bool), hidden], 1)

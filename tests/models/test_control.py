@@ -7,7 +7,7 @@ import timm
 import torch
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.methods.control.model import TINY, Control, FiLMBlock, SentenceEncoder
+from rrsis_zoo.methods.control.model import TINY, Control, FiLMBlock, SentenceEncoder, soft_dice
 from rrsis_zoo.models.base import count_parameters
 from rrsis_zoo.models.types import Batch, Tokens
 from rrsis_zoo.pretrained.foundations import fill_foundations

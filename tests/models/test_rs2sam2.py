@@ -98,7 +98,7 @@ def test_an_unknown_piece_is_hidden_like_a_pad():
     tokens = model.tokenize(["the ship 🚢"], "independent")
     assert (tokens.ids == 3).any()
     prompts = model.localise(state, tokens, index)
-    assert not prompts.aux["pads"].any()
+    assert not prompts.aux["unread"].any()
     with torch.no_grad():  # nothing attends to it, so its own embedding reaches no other row
         heatmap, row = prompts.heatmap, int((tokens.ids[0] == 3).nonzero()[0])
         model.union.text_embed.weight[3] += 5.0

@@ -74,7 +74,7 @@ def test_load_model_by_name(trained):
     with pytest.raises(ConfigError, match="its own preset"):
         rrsis_zoo.load_model(path, preset="tiny")
     with pytest.raises(ConfigError, match="local:PATH"):
-        find_whole("none", method)
+        find_whole("none", card(method))
     with pytest.raises(MissingWeightsError, match="hf download a/b"):
         rrsis_zoo.load_model(method, weights="hub:a/b")
     other = next(p for p in method_named(method).model().presets if p != "tiny")

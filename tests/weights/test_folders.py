@@ -178,7 +178,7 @@ def test_weights_of_another_configuration_are_named(folder, tmp_path):
 
 
 def test_wrong_classes_and_settings(folder, tmp_path):
-    with pytest.raises(ConfigError, match="holds RSRefSeg, not Control"):
+    with pytest.raises(ConfigError, match="holds rsrefseg, not Control"):
         Control.from_pretrained(folder)
     with pytest.raises(ConfigError, match="holds rsrefseg, not control"):
         load_model("control", weights=f"local:{folder}")
@@ -191,7 +191,7 @@ def test_wrong_classes_and_settings(folder, tmp_path):
     with pytest.raises(ConfigError, match="known: b, l, mini, tiny"):
         load_model("rsrefseg", preset="tyni")
     with pytest.raises(ConfigError, match="got 'none'"):
-        find_whole("none", "rsrefseg")
+        find_whole("none", card("rsrefseg"))
     with pytest.raises(MissingWeightsError, match="nowhere"):
         load_model("rsrefseg", weights=f"local:{tmp_path / 'nowhere'}")
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from rrsis_zoo.data.synthetic import HELD_OUT
-from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
 from rrsis_zoo.data.synthetic.language import CONFUSABLE_CATEGORIES, Link, Meaning, Phrase, Reader
 from rrsis_zoo.data.synthetic.scenes import make_scene
@@ -172,7 +172,7 @@ def test_a_sentence_fits_nothing_where_its_anchor_is_missing(made):
     modules, _, _ = made
     missing = several = 0
     for index in range(30):
-        objects = make_scene(128, Dice(7, 0, index)).objects
+        objects = make_scene(128, RandomStream(7, 0, index)).objects
         here = [thing.category for thing in objects]
         alike = {name for pair in CONFUSABLE_CATEGORIES if pair & set(here) for name in pair}
         for anchor in CATEGORIES:

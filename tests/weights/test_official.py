@@ -72,7 +72,7 @@ def test_real_key_lists_fit_in_every_wrapper(golden, method, tmp_path):
 def test_published_presets_are_the_real_configurations(golden, method):
     """A preset that the paper names has the names and shapes of a golden list, so that its file fits."""
     lists = [layouts.key_list(folder) for folder in full_cases(golden, method)]
-    model = skeleton(method)
+    model = skeleton(method_named(method).model())
 
     def fits(state):
         try:

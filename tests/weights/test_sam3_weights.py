@@ -28,7 +28,7 @@ def build(**changes):
 
 
 def load(model, path):
-    card("evisam3").foundations["sam"].load(model, [path])
+    EviSAM3.foundation_fillers["sam"](model, [path])
 
 
 @pytest.fixture(scope="module")

@@ -18,31 +18,37 @@ from rrsis_zoo.models.card import MethodCard
 GROUP = "rrsis_zoo.methods"
 """Entry points of installed packages."""
 
-_OURS = (rsrefseg.METHOD, rs2sam2.METHOD, rsrefseg2.METHOD, evisam3.METHOD, control.METHOD)
-_registered: dict[str, Method] = {method.name: method for method in _OURS}
+_OURS: dict[str, Method] = {
+    method.name: method
+    for method in (rsrefseg.METHOD, rs2sam2.METHOD, rsrefseg2.METHOD, evisam3.METHOD, control.METHOD)
+}
+_registered: dict[str, Method] = {}
 
 
 def register(method: Method) -> None:
     """Add a method for this process: commands, `rrsis_zoo.load_model` and tables know it from now on.
 
     Args:
-        method: to be added; registering the same one again changes nothing.
+        method: to be added. One that was registered under its name before is replaced, so that a notebook's cell can
+            be run again.
 
     Raises:
-        ConfigError: not a `Method`, or another method has its name.
+        ConfigError: not a `Method`, or the name is that of a method of the zoo or of an installed package.
     """
     if not isinstance(method, Method):
         raise ConfigError(f"register takes a rrsis_zoo.methods.method.Method, got a {type(method).__name__}")
-    _add(_installed(), method, "one is being registered")
+    if method.name in _OURS or method.name in _installed():
+        raise ConfigError(f"there is a method {method.name!r} already: give the new one another name")
+    _registered[method.name] = method
 
 
 def methods() -> dict[str, Method]:
-    """Return all methods by name: ours in the order of their publication, then the others.
+    """Return all methods by name: the zoo's in the order of their publication, installed packages', registered ones.
 
     Warns:
         UserWarning: an installed package's entry point cannot be loaded, or has the name of another method.
     """
-    return dict(_installed())
+    return _OURS | _installed() | _registered
 
 
 def list_models() -> list[str]:
@@ -79,8 +85,7 @@ def card(name: str) -> MethodCard:
 def method_at(class_path: str | None) -> Method | None:
     """Return the method whose LightningModule a config names; None where it is no method's.
 
-    Places of earlier versions (``rrsis_zoo.methods.rsrefseg.module.RSRefSegModule``) are known too. All methods' classes are
-    imported.
+    Places in earlier versions, ``rrsis_zoo.training.<name>``, are known too. Every method's classes are imported.
     """
     now = current_class_path(class_path)
     return next((known for known in methods().values() if known.class_path == now), None)
@@ -90,37 +95,33 @@ def current_class_path(class_path: str | None) -> str | None:
     """Return where a LightningModule is now that a config or checkpoint of an earlier version names."""
     package, _, name = (class_path or "").rpartition(".")
     earlier, _, module = package.rpartition(".")
-    if earlier != "rrsis_zoo.training" or module not in _registered:
+    if earlier != "rrsis_zoo.training" or module not in _OURS:
         return class_path
-    now = _registered[module].class_path
+    now = _OURS[module].class_path
     return now if now.rpartition(".")[2] == name else class_path
 
 
 @cache
 def _installed() -> dict[str, Method]:
-    """Return the registered methods, those of installed packages among them; asked for once."""
+    """Return the methods of installed packages; looked for once."""
+    found: dict[str, Method] = {}
     for point in entry_points(group=GROUP):
-        try:  # the others are not to suffer from a package that is broken
-            _add(_registered, _loaded(point), f"one is the entry point {point.value!r}")
+        try:  # the other methods are not to suffer from a package that is broken
+            method = _loaded(point)
+            if method.name in _OURS or method.name in found:
+                raise ConfigError(f"{point.value!r} brings a second method {method.name!r}")
         except ConfigError as error:
-            warnings.warn(f"left out: {error}", stacklevel=2)
-    return _registered
+            warnings.warn(f"an installed package's method is left out: {error}", stacklevel=2)
+            continue
+        found[method.name] = method
+    return found
 
 
 def _loaded(point: EntryPoint) -> Method:
     try:
         found = point.load()
     except Exception as error:  # a stranger's import may fail in any way
-        raise ConfigError(
-            f"the method {point.name!r} of an installed package cannot be imported ({point.value}): {error!r}; "
-            "update or uninstall that package"
-        ) from error
+        raise ConfigError(f"{point.value!r} cannot be imported ({error!r}); update or uninstall the package") from error
     if not isinstance(found, Method):
-        raise ConfigError(f"the entry point {point.value!r} must name a Method, it is a {type(found).__name__}")
+        raise ConfigError(f"{point.value!r} must be a rrsis_zoo.methods.method.Method, it is a {type(found).__name__}")
     return found
-
-
-def _add(known: dict[str, Method], new: Method, why: str) -> None:
-    if known.get(new.name, new) != new:
-        raise ConfigError(f"two methods are called {new.name!r}; {why}: give one of them another name")
-    known[new.name] = new

@@ -21,7 +21,7 @@ def model_card(card: MethodCard, config: Mapping[str, Any], provenance: Mapping[
     Args:
         card: of the method.
         config: its configuration as plain values.
-        provenance: what a conversion wrote down (`rrsis_zoo.pretrained.official.convert`); None for weights of one's own.
+        provenance: what a conversion wrote down (`rrsis_zoo.pretrained.official.convert`); None for your own.
     """
     data = ModelCardData(
         library_name="rrsis-zoo",

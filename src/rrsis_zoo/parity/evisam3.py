@@ -12,16 +12,12 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.methods.evisam3.card import ALIASES, UNUSED
-from rrsis_zoo.methods.evisam3.model import (
-    EvidenceStep,
-    EviSAM3,
-    EviSAM3Config,
-    ExpertAnswer,
-    ExpertPrompting,
-    PriorAnswer,
-    PromptGenerator,
-    balance,
-)
+from rrsis_zoo.methods.evisam3.config import EviSAM3Config
+from rrsis_zoo.methods.evisam3.evidence import EvidenceStep
+from rrsis_zoo.methods.evisam3.experts import ExpertAnswer, ExpertPrompting, balance
+from rrsis_zoo.methods.evisam3.model import EviSAM3
+from rrsis_zoo.methods.evisam3.prior import PriorAnswer
+from rrsis_zoo.methods.evisam3.prompt_generator import PromptGenerator
 from rrsis_zoo.methods.evisam3.weights import official_name as official
 from rrsis_zoo.models.backbones.beit3 import BEiT3Config, UnionFeatures
 from rrsis_zoo.models.backbones.sam3 import SAM3Config

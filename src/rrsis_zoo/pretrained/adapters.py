@@ -92,8 +92,8 @@ def load_adapters(model: ReferringSegmenter, path: str | Path) -> LoadReport:
     changed, base = _split(model)
     if (ours := state_hash(base)) != description.base_sha256:
         raise WeightsMismatchError(
-            f"{path} was trained on other foundation weights (sha256 {description.base_sha256[:12]}…) than this model's "
-            f"({ours[:12]}…): load those first"
+            f"{path} was trained on other foundation weights (sha256 {description.base_sha256[:12]}…) than this "
+            f"model's ({ours[:12]}…): load those first"
         )
     return fill_module(
         model, state, what=f"adapters from {path}", may_be_missing=lambda name: own_name(name) not in changed

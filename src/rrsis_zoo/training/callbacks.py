@@ -52,7 +52,7 @@ class TestRecord(Callback):
         by_id = {record.sample_id: record for record in data.records(data.test_split)}
         samples = Samples([subject(by_id[name]) for name in names], counts)
         record = {
-            "model": module.method,
+            "model": module.model.name,
             "preset": module.hparams["preset"],
             "untrained": not module.trained,
             **scored(samples, module.protocol, data),
@@ -154,7 +154,7 @@ class PredictionFigure(Callback):
             module = cast(RRSISModule, pl_module)
             path = folder / "predictions.png"
             of = f"{data.identity(data.test_split).name} {data.test_split}"
-            prediction_figure(self._rows, path, f"{module.method} ({module.hparams['preset']}), {of}")
+            prediction_figure(self._rows, path, f"{module.model.name} ({module.hparams['preset']}), {of}")
             print(f"wrote {path}")
         self._rows = []
 

@@ -4,8 +4,7 @@ A timm backbone reads the image, a small recurrent network reads the sentence, a
 sentence at every level through FiLM: scale and shift of every channel (Perez et al., AAAI 2018, arXiv 1709.07871). No
 foundation model, no prompts of SAM: a decoupled method that does not beat it has not earned its size.
 
-It is also the example of how to add a method: this file, and what `rrsis_zoo.methods.registry`, `rrsis_zoo.methods.control.module`
-and `rrsis_zoo.weights.pretrained` say of it.
+Its folder is also an example of how to add a method: docs/start/add_a_method.md.
 
 A coupled network has no prompts. The contract's seam is laid behind the deepest level, where the network knows *where*
 at the resolution of that level and not yet *where exactly*: its prompts are the sentence vector and the steered level
