@@ -2,11 +2,11 @@ import json
 
 import pytest
 import torch
+from golden_cases.case import Case
 
 from rrsis_zoo.models.backbones.sam import SAM, SAMConfig
 from rrsis_zoo.models.rsrefseg import RSRefSeg
 from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
-from rrsis_zoo.parity.case import Case
 from rrsis_zoo.weights.names import official_names, published_operations, sam_to_transformers
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from golden_cases.adapter import Adapter, Computed
+from golden_cases.case import Case
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.models.backbones import sam, siglip
 from rrsis_zoo.models.backbones.sam import SAMConfig
@@ -17,8 +19,6 @@ from rrsis_zoo.models.layers.geometry import restore_each
 from rrsis_zoo.models.layers.lora import LoRA
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.rsrefseg import SAM_LORA, TEXT_LORA, VISION_LORA, RSRefSeg, RSRefSegConfig
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.parity.run import Adapter, Computed
 
 # what the reference calls the adapted layers; ours are the regular expressions in models/rsrefseg.py
 _TARGETS: dict[str, tuple[LoRA, object]] = {

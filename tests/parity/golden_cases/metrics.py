@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from golden_cases.case import Case
+from golden_cases.report import Row, compare_number, compare_tensor
 from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.scores import THRESHOLDS, mean, sample_iou, score
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.parity.report import Row, compare_number, compare_tensor
 
 
 def check_metrics(case: Case) -> list[Row]:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from golden_cases.adapter import Adapter, Computed, Part, Runnable
+from golden_cases.case import Case
 from rrsis_zoo.cards.evisam3 import ALIASES, UNUSED
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.models.backbones.beit3 import BEiT3Config, UnionFeatures
@@ -28,8 +30,6 @@ from rrsis_zoo.models.evisam3 import (
 from rrsis_zoo.models.layers.geometry import resize
 from rrsis_zoo.models.layers.rotated import RotatedConv, rotation_matrices
 from rrsis_zoo.models.losses import binary_cross_entropy, dice
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.parity.run import Adapter, Computed, Part, Runnable
 from rrsis_zoo.weights.names import evisam3 as official
 from rrsis_zoo.weights.names import rename
 

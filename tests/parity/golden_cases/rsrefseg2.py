@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from golden_cases.adapter import Adapter, Computed
+from golden_cases.case import Case
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.models.backbones import sam2, siglip
 from rrsis_zoo.models.backbones.sam import SAMConfig
@@ -18,8 +20,6 @@ from rrsis_zoo.models.base import Prompts, ReferringSegmenter, Tokens
 from rrsis_zoo.models.layers.geometry import restore_each
 from rrsis_zoo.models.rsrefseg2 import Decoded, LossConfig, RSRefSeg2, RSRefSeg2Config
 from rrsis_zoo.models.rsrefseg2_prompter import Cascade, PrompterConfig
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.parity.run import Adapter, Computed
 from rrsis_zoo.weights.names import published_operations
 
 _SAM2_SIZES = {

@@ -11,6 +11,8 @@ import torch
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from torch import Tensor, nn
 
+from golden_cases.adapter import Adapter, Computed
+from golden_cases.case import Case
 from rrsis_zoo.cards.rs2sam2 import SKIPPED
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.models.backbones import sam2
@@ -20,8 +22,6 @@ from rrsis_zoo.models.base import ReferringSegmenter, Tokens
 from rrsis_zoo.models.layers.geometry import resize
 from rrsis_zoo.models.rs2sam2 import CE_WEIGHTS, HEADS, RS2SAM2, RS2SAM2Config, boundary_loss
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.parity.run import Adapter, Computed
 
 # What a part does not run is as small as it can be.
 _NO_UNION = BEiT3Config(width=64, depth=0, heads=1, mlp_width=1, vocabulary=4, text_positions=8)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rrsis_zoo.parity.case import Case, Tolerance
+from golden_cases.case import Case, Tolerance
 
 
 @dataclass(frozen=True)
