@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
 
         return run_score(rest)
     if command == "table":
-        from rrsis_zoo.bench.cli import run_table
+        from rrsis_zoo.tables.cli import run_table
 
         return run_table(rest)
     if command == "models":

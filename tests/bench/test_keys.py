@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import rrsis_zoo
-from rrsis_zoo.bench.keys import Keys, configuration_hash, protocol_hash, weight_files
-from rrsis_zoo.bench.parts import PARTS, changed, hash_of, key_of
+from bench.keys import Keys, configuration_hash, protocol_hash, weight_files
+from bench.parts import PARTS, changed, hash_of, key_of
 from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
 from rrsis_zoo.errors import MissingDataError, MissingWeightsError
 from rrsis_zoo.training.cli import resolve

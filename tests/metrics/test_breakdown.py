@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from golden_cases.case import Case
 
+from golden_cases.case import Case
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, size_classes, without_nan

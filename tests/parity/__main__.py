@@ -3,7 +3,6 @@
 import sys
 
 from golden_cases.cli import run_parity
-
 from rrsis_zoo.terminal import guarded
 
 if __name__ == "__main__":

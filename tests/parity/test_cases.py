@@ -10,11 +10,11 @@ from fnmatch import fnmatch
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from golden_cases.case import Case, fill
 from golden_cases.report import compare_tensor
 from golden_cases.run import check
-from safetensors.torch import load_file, save_file
-
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 
 CASES = ("prompter", "prompter_nodense", "tiny", "full_keys_b", "full_keys_l")

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from golden_cases.run import check
 
+from golden_cases.run import check
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.models import evisam3 as method
 from rrsis_zoo.models.layers import rotated

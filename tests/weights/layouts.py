@@ -4,10 +4,10 @@ import json
 import re
 
 import torch
-from golden_cases.case import Case
-from golden_cases.run import ADAPTERS
 from safetensors.torch import save_file
 
+from golden_cases.case import Case
+from golden_cases.run import ADAPTERS
 from rrsis_zoo.weights.skeleton import without_weights
 
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 import torch
-from golden_cases.case import Case
 
+from golden_cases.case import Case
 from rrsis_zoo.models.backbones.sam import SAM, SAMConfig
 from rrsis_zoo.models.rsrefseg import RSRefSeg
 from rrsis_zoo.models.rsrefseg2 import RSRefSeg2

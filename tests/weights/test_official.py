@@ -7,10 +7,10 @@ from dataclasses import replace
 import layouts
 import pytest
 import torch
+
 from golden_cases.case import Case
 from golden_cases.report import compare_tensor
 from golden_cases.run import ADAPTERS
-
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.registry import card, list_models
 from rrsis_zoo.weights.files import load_state_dict

@@ -1,4 +1,4 @@
-"""The parts of a job's key. No torch; `rrsis_zoo.bench.keys` makes them."""
+"""The parts of a job's key. No torch; `bench.keys` makes them."""
 
 from __future__ import annotations
 

@@ -4,12 +4,12 @@ import math
 import pytest
 from made_runs import Row, make, samples, write_job
 
-from rrsis_zoo.bench.published import METRICS, literature_tables, published_table, read_published
-from rrsis_zoo.bench.tables import read_runs, tables_of
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.metrics.breakdown import evaluate
 from rrsis_zoo.metrics.protocols import PROTOCOLS, get_protocol
 from rrsis_zoo.registry import MODELS
+from rrsis_zoo.tables.published import METRICS, literature_tables, published_table, read_published
+from rrsis_zoo.tables.suite_tables import read_runs, tables_of
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrsis_zoo.bench.estimates import MAIN, Board, Trial, estimate
-from rrsis_zoo.bench.formats import Cell, Column, Table, number
 from rrsis_zoo.cards.card import ModelCard, Score
 from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
 from rrsis_zoo.errors import DataFormatError, MissingDataError
@@ -23,6 +21,8 @@ from rrsis_zoo.escape import slug
 from rrsis_zoo.files import read_text
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.registry import MODELS
+from rrsis_zoo.tables.estimates import MAIN, Board, Trial, estimate
+from rrsis_zoo.tables.formats import Cell, Column, Table, number
 
 DATASETS = (REFSEGRS, RRSIS_D, RISBENCH)
 """The published data sets."""

@@ -1,4 +1,4 @@
-"""A process that ends with whoever started it: ``python -m rrsis_zoo.bench.child PROGRAM ARGUMENTS…``.
+"""A process that ends with whoever started it: ``python -m bench.child PROGRAM ARGUMENTS…``.
 
 A runner that is killed cannot end the trainings that it started, and a training that goes on unseen would write into a
 folder that the next runner uses. So every process of a job holds the reading end of a pipe whose other end the runner

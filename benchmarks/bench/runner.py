@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rrsis_zoo.bench.jobs import (
+from bench.jobs import (
     RECORD,
     Decision,
     JobRun,
@@ -24,14 +24,15 @@ from rrsis_zoo.bench.jobs import (
     failure,
     read_job,
 )
-from rrsis_zoo.bench.plan import Slot
-from rrsis_zoo.bench.processes import Process, Processes, Usage, last_lines
-from rrsis_zoo.bench.records import Owner, Profile, ProfileList, read_record
-from rrsis_zoo.bench.suites import Suite
+from bench.plan import Slot
+from bench.processes import Process, Processes, Usage, last_lines
+from bench.records import Owner, ProfileList
+from bench.suites import Suite
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError, RRSISError
 from rrsis_zoo.files import make_folder, reason, write_bytes, write_json
+from rrsis_zoo.tables.records import Profile, read_record
 
-PROFILER = "rrsis_zoo.bench.profiles"
+PROFILER = "bench.profiles"
 """Module that measures what models cost."""
 
 Say = Callable[[str], None]
@@ -279,7 +280,7 @@ class _Profile:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """What `rrsis_zoo.bench.profiles` has to know."""
+        """What `bench.profiles` has to know."""
         return {"arguments": ["--out", str(self.home / "profile.json"), *self.arguments], "log": str(self.log)}
 
     def take(self, usage: Usage) -> str:

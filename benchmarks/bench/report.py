@@ -1,7 +1,7 @@
 """The report of a suite: one HTML file that needs no other file and no network. No torch.
 
-Everything in it comes from the folder of the runs: the tables of ``rrsis_zoo.bench.tables``, curves and bars from the
-jobs' per-sample files and records, costs from their profiles, pictures from their galleries.
+Everything in it comes from the folder of the runs: the tables of ``rrsis_zoo.tables.suite_tables``, curves and bars
+from the jobs' per-sample files and records, costs from their profiles, pictures from their galleries.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rrsis_zoo.bench import pictures
-from rrsis_zoo.bench.charts import Axis, Point, Series, bars, curves, linear, logarithmic, scatter
-from rrsis_zoo.bench.formats import caption, html_prose
-from rrsis_zoo.bench.records import on_made_scenes
-from rrsis_zoo.bench.runs import JobRecord, Model, Runs, read_runs
-from rrsis_zoo.bench.tables import tables_of
+from bench import pictures
+from bench.charts import Axis, Point, Series, bars, curves, linear, logarithmic, scatter
 from rrsis_zoo.escape import slug
 from rrsis_zoo.files import write_text
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.scores import sample_iou, score
 from rrsis_zoo.registry import MODELS
+from rrsis_zoo.tables.formats import caption, html_prose
+from rrsis_zoo.tables.records import on_made_scenes
+from rrsis_zoo.tables.runs import JobRecord, Model, Runs, read_runs
+from rrsis_zoo.tables.suite_tables import tables_of
 
 THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(1, 50))
 """t of the curves of Pr@t."""
@@ -60,7 +60,7 @@ def write_report(runs_folder: str | Path, out: str | Path, tables: Mapping[str, 
     Args:
         runs_folder: of the suite, with ``suite.json``.
         out: the HTML file; its folder is made.
-        tables: name -> table; None for all of ``rrsis_zoo.bench.tables.tables_of``, without the literature.
+        tables: name -> table; None for all of ``rrsis_zoo.tables.suite_tables.tables_of``, without the literature.
 
     Returns:
         ``out``.
@@ -78,7 +78,7 @@ def write_report(runs_folder: str | Path, out: str | Path, tables: Mapping[str, 
 def render(runs: Runs, tables: Sequence[Fragment]) -> str:
     """Return the page."""
     environment = Environment(
-        loader=PackageLoader("rrsis_zoo.bench", "templates"),
+        loader=PackageLoader("bench", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

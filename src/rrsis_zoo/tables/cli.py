@@ -40,8 +40,8 @@ def run_table(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from rrsis_zoo.bench.published import read_published
-    from rrsis_zoo.bench.tables import FORMATS, read_runs, read_tests, tables_of, write_tables
+    from rrsis_zoo.tables.published import read_published
+    from rrsis_zoo.tables.suite_tables import FORMATS, read_runs, read_tests, tables_of, write_tables
 
     for form in options.format or ():
         if form not in FORMATS:

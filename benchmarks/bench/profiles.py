@@ -1,6 +1,6 @@
-"""Profiles of several models, one after another: ``python -m rrsis_zoo.bench.profiles LIST.json``. No torch.
+"""Profiles of several models, one after another: ``python -m bench.profiles LIST.json``. No torch.
 
-``LIST.json`` holds ``profiles``, a list with ``arguments`` (of ``python -m rrsis_zoo.bench.profile``) and ``log`` (a
+``LIST.json`` holds ``profiles``, a list with ``arguments`` (of ``python benchmarks/costs.py``) and ``log`` (a
 file; what is printed is added to it). Each entry gets a ``status`` when its profile is over: the exit status, minus the
 signal's number where a signal ended it. A profile that fails takes no other along.
 
@@ -18,11 +18,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rrsis_zoo.bench.records import ProfileList, read_record
+from bench.records import ProfileList
 from rrsis_zoo.errors import RRSISError
 from rrsis_zoo.files import write_json
+from rrsis_zoo.tables.records import read_record
 
-PROFILER = "rrsis_zoo.bench.profile"
+PROFILER = "bench.profile"
 """Module whose ``run`` takes a profile's arguments and returns an exit status."""
 
 _IMPORTED_ONCE = (PROFILER, "rrsis_zoo.training.cli")

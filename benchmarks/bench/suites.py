@@ -8,7 +8,7 @@ A suite file is YAML::
     seeds: [1, 2]
     limits: {minutes: 25}              # what the whole suite may take; it is compared with the plan
     against: [constant, control]       # whom every method is compared with, pair by pair
-    baselines: [constant]              # needs no training, see rrsis_zoo.bench.baselines
+    baselines: [constant]              # needs no training, see bench.baselines
     datasets:
       synthetic:
         title: synthetic scenes
@@ -44,8 +44,8 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from rrsis_zoo.bench.reserved import SUITE as RESERVED
-from rrsis_zoo.bench.reserved import file_fault, option_fault
+from bench.reserved import SUITE as RESERVED
+from bench.reserved import file_fault, option_fault
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.yaml_files import read_yaml

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rrsis_zoo.bench.child import PARENT
+from bench.child import PARENT
 from rrsis_zoo.files import cannot_write, make_folder
 
 INTERRUPTIONS = frozenset(
@@ -24,6 +24,9 @@ INTERRUPTIONS = frozenset(
 
 GRACE_S = 25.0
 """Seconds that processes have to end in order, with a point to resume from; SLURM grants 30 by default."""
+
+_HERE = str(Path(__file__).absolute().parents[1])
+"""Folder in which Python finds this package; that of the script which started the runner, and no child's own."""
 
 _LINES = 5
 _END = 64 * 2**10  # bytes of a log that are looked at
@@ -88,7 +91,7 @@ class Processes:
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self.grace_s = grace_s
-        self._read, self._write = os.pipe()  # see rrsis_zoo.bench.child
+        self._read, self._write = os.pipe()  # see bench.child
         self._running: list[Process] = []
 
     def __enter__(self) -> Self:
@@ -117,7 +120,7 @@ class Processes:
         Raises:
             OutputError: the log cannot be written.
         """
-        command = [sys.executable, "-m", "rrsis_zoo.bench.child", program, *arguments]
+        command = [sys.executable, "-m", "bench.child", program, *arguments]
         make_folder(log.parent)
         with cannot_write(log), log.open("ab") as out:
             popen = subprocess.Popen(
@@ -125,7 +128,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment, PARENT: str(self._read)},
+                env={**os.environ, **environment, "PYTHONPATH": _with_here(environment), PARENT: str(self._read)},
                 pass_fds=(self._read,),
                 start_new_session=True,
             )
@@ -181,6 +184,13 @@ class Processes:
         while (usage := self.poll(process)) is None:
             time.sleep(every)
         return usage
+
+
+def _with_here(environment: Mapping[str, str]) -> str:
+    """Return the ``PYTHONPATH`` of a process that gets this environment: its own, and after it this package's."""
+    given = environment.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    folders = given.split(os.pathsep) if given else []
+    return os.pathsep.join(folders if _HERE in folders else [*folders, _HERE])
 
 
 def last_lines(log: Path) -> list[str]:

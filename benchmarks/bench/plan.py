@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrsis_zoo.bench.jobs import Decision, Goal, Planned, ends_of
-from rrsis_zoo.bench.parts import key_of
-from rrsis_zoo.bench.reserved import settings_fault
-from rrsis_zoo.bench.suites import Job, Suite
+from bench.jobs import Decision, Goal, Planned, ends_of
+from bench.parts import key_of
+from bench.reserved import settings_fault
+from bench.suites import Job, Suite
 from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.metrics.protocols import get_protocol
 
 if TYPE_CHECKING:
-    from rrsis_zoo.bench.keys import Keys
+    from bench.keys import Keys
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rrsis_zoo.bench.records import GalleryFile, read_record
+from bench.records import GalleryFile
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.figures import PREDICTED, TRUE
 from rrsis_zoo.files import read_bytes, reason
+from rrsis_zoo.tables.records import read_record
 
 Colour = tuple[int, int, int]
 

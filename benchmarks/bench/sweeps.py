@@ -22,15 +22,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rrsis_zoo.bench.jobs import ends_of, short_of
-from rrsis_zoo.bench.processes import Process, Processes, Usage, last_lines
-from rrsis_zoo.bench.records import Point, SweepFile, read_record
-from rrsis_zoo.bench.reserved import SWEEP as RESERVED
-from rrsis_zoo.bench.reserved import file_fault, option_fault, options_of
+from bench.jobs import ends_of, short_of
+from bench.processes import Process, Processes, Usage, last_lines
+from bench.records import Point, SweepFile
+from bench.reserved import SWEEP as RESERVED
+from bench.reserved import file_fault, option_fault, options_of
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.escape import markdown as escaped
 from rrsis_zoo.escape import markdown_block
 from rrsis_zoo.files import cannot_write, make_folder, read_text, write_bytes, write_json, write_text
+from rrsis_zoo.tables.records import read_record
 from rrsis_zoo.yaml_files import read_yaml
 
 State = Literal["running", "finished", "stopped", "failed"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rrsis_zoo.bench.formats import Cell, Column, Table, millions, number
-from rrsis_zoo.bench.runs import Runs, code_versions
+from rrsis_zoo.tables.formats import Cell, Column, Table, millions, number
+from rrsis_zoo.tables.runs import Runs, code_versions
 
 
 def cost_tables(runs: Runs) -> Iterator[Table]:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rrsis_zoo.bench.parts import changed
-from rrsis_zoo.bench.processes import Usage
-from rrsis_zoo.bench.records import JobFile, Point, Result, State, read_record, unfit
-from rrsis_zoo.bench.suites import Job
+from bench.parts import changed
+from bench.processes import Usage
+from bench.records import Point, State
+from bench.suites import Job
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.files import cannot_write, make_folder, write_json
 from rrsis_zoo.schema import Strict
+from rrsis_zoo.tables.records import JobFile, Result, read_record, unfit
 
 SCHEMA = 1
 RECORD, STATE = "job.json", "state.json"

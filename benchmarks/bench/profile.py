@@ -1,6 +1,6 @@
 """What a model costs: parameters, operations, time and memory of a training step and of inference.
 
-    python -m rrsis_zoo.bench.profile --config configs/rsrefseg.yaml --config configs/overlays/rsrefseg_tiny.yaml \\
+    python benchmarks/costs.py --config configs/rsrefseg.yaml --config configs/overlays/rsrefseg_tiny.yaml \\
         --config configs/overlays/synthetic.yaml --out profile.json
 
 takes the arguments of ``rrsis fit``. Weights are random, since neither time nor memory depends on their values; images,
@@ -307,7 +307,7 @@ def main(given: Sequence[str] | None = None) -> int:
         given: arguments; None for those of the command line.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m rrsis_zoo.bench.profile",
+        prog="python benchmarks/costs.py",
         description="Measure parameters, FLOPs, latency and memory of a configured method.",
         epilog="All other arguments are those of `rrsis fit`: --config FILE …, --data.root FOLDER, …",
         allow_abbrev=False,
@@ -373,7 +373,3 @@ def run(given: Sequence[str] | None = None) -> int:
     except RRSISError as error:
         print(f"profile: {error}", file=sys.stderr)
         return 2
-
-
-if __name__ == "__main__":
-    sys.exit(run())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rrsis_zoo
-from rrsis_zoo.bench.parts import hash_of
+from bench.parts import hash_of
 from rrsis_zoo.data.cards import SPLITS
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.hashes import file_hashes
@@ -87,14 +87,15 @@ class Keys:
         """Return the hash of the package's code.
 
         Args:
-            further: modules of `rrsis_zoo.bench` that belong to it; the others only run jobs and show what they left,
-                which changes nothing that was measured.
+            further: modules beside this one that belong to it; the others only run jobs and show what they left, which
+                changes nothing that was measured, and no more do the tables.
         """
         if further not in self._code:
             package = Path(rrsis_zoo.__file__).parent
-            measured = (p for p in package.rglob("*.py") if package / "bench" not in p.parents)
-            files = sorted([*measured, *(package / "bench" / f"{name}.py" for name in further)])
-            self._code[further] = hash_of([[p.relative_to(package).as_posix(), p.read_text("utf-8")] for p in files])
+            measured = {p.relative_to(package).as_posix(): p for p in package.rglob("*.py")}
+            files = {name: p for name, p in measured.items() if not name.startswith("tables/")}
+            files |= {f"bench/{name}.py": Path(__file__).parent / f"{name}.py" for name in further}
+            self._code[further] = hash_of([[name, p.read_text("utf-8")] for name, p in sorted(files.items())])
         return self._code[further]
 
 

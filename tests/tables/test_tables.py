@@ -20,13 +20,13 @@ import pytest
 from made_runs import Row, make, write_job
 from scipy import stats
 
-from rrsis_zoo.bench.estimates import MIOU, estimate, rank, read_board, shown
-from rrsis_zoo.bench.published import read_published
-from rrsis_zoo.bench.runs import read_counts
-from rrsis_zoo.bench.tables import FORMATS, read_runs, read_tests, tables_of, write_tables
 from rrsis_zoo.cli import run
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError
 from rrsis_zoo.metrics.statistics import Comparison, Interval
+from rrsis_zoo.tables.estimates import MIOU, estimate, rank, read_board, shown
+from rrsis_zoo.tables.published import read_published
+from rrsis_zoo.tables.runs import read_counts
+from rrsis_zoo.tables.suite_tables import FORMATS, read_runs, read_tests, tables_of, write_tables
 
 ROWS = [
     Row("constant", 0.1, "baseline", title="best constant mask"),
@@ -323,7 +323,7 @@ def test_every_number_is_recomputed(folder, tables, name):
 
 
 def test_no_table_is_unchecked(tables):
-    assert set(tables) == {"published", *CHECKS}  # published: tests/bench/test_published.py
+    assert set(tables) == {"published", *CHECKS}  # published: tests/tables/test_published.py
 
 
 # -- every format ------------------------------------------------------------------------------------------------------

@@ -11,8 +11,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rrsis_zoo.bench.costs import cost_tables
-from rrsis_zoo.bench.estimates import (
+from rrsis_zoo.errors import unknown_name
+from rrsis_zoo.escape import one_line, slug
+from rrsis_zoo.files import make_folder, write_text
+from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
+from rrsis_zoo.metrics.statistics import holm, over_seeds
+from rrsis_zoo.tables.costs import cost_tables
+from rrsis_zoo.tables.estimates import (
     ALPHA,
     LOCALISATION,
     MAIN,
@@ -29,15 +34,10 @@ from rrsis_zoo.bench.estimates import (
     shown,
     trainings,
 )
-from rrsis_zoo.bench.formats import Cell, Column, Table, millions, number, prose
-from rrsis_zoo.bench.published import PublishedResult, has_ours, literature_tables, published_table
-from rrsis_zoo.bench.records import on_made_scenes
-from rrsis_zoo.bench.runs import Runs, code_versions, read_counts, read_runs, read_tests
-from rrsis_zoo.errors import unknown_name
-from rrsis_zoo.escape import one_line, slug
-from rrsis_zoo.files import make_folder, write_text
-from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
-from rrsis_zoo.metrics.statistics import holm, over_seeds
+from rrsis_zoo.tables.formats import Cell, Column, Table, millions, number, prose
+from rrsis_zoo.tables.published import PublishedResult, has_ours, literature_tables, published_table
+from rrsis_zoo.tables.records import on_made_scenes
+from rrsis_zoo.tables.runs import Runs, code_versions, read_counts, read_runs, read_tests
 
 __all__ = ["FORMATS", "Table", "read_counts", "read_runs", "read_tests", "tables_of", "write_tables"]
 
@@ -70,7 +70,7 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
 
     Args:
         runs: of a suite.
-        literature: published results to list beside ours, see ``rrsis_zoo.bench.published.read_published``.
+        literature: published results to list beside ours, see ``rrsis_zoo.tables.published.read_published``.
 
     Returns:
         name -> table, in this order: for every data set ``main``, ``differences``, ``localisation``, ``categories``,

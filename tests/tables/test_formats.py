@@ -7,8 +7,8 @@ from typing import ClassVar
 import pytest
 from markdown_it import MarkdownIt
 
-from rrsis_zoo.bench.formats import Cell, Column, Prose, Table, caption, exact, number, prose
-from rrsis_zoo.bench.tables import write_tables
+from rrsis_zoo.tables.formats import Cell, Column, Prose, Table, caption, exact, number, prose
+from rrsis_zoo.tables.suite_tables import write_tables
 
 
 def table(cell, rows=1, columns=2, **more):
