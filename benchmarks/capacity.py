@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from rrsis_zoo.bench.capacity import memorise
+from bench.capacity import memorise
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.dataset import RRSISDataset, collate
 from rrsis_zoo.data.synthetic import mask_ceiling

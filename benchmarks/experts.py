@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from rrsis_zoo.bench.capacity import mean_iou
+from bench.capacity import mean_iou
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.dataset import RRSISDataset, collate
 from rrsis_zoo.methods.evisam3.model import EviSAM3

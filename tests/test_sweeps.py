@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from rrsis_zoo.bench.sweeps import Study, Trial, command_of, is_hopeless, propose, read_sweep
+from bench.sweeps import Study, Trial, command_of, is_hopeless, propose, read_sweep
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.errors import ConfigError, DataFormatError, OutputError
 from rrsis_zoo.methods.registry import list_models

@@ -16,7 +16,6 @@ _LIGHTNING = {
 }
 _OTHER = {
     "data": "check, list and count a dataset; make the synthetic one",
-    "parity": "compare a method with a golden case of its authors' program",
     "score": "score saved masks of any program under one protocol, or under all",
     "table": "tables of a suite's runs: Markdown, CSV, LaTeX, HTML",
     "models": "list methods, sizes, licences and weight sources; fetch what one needs",
@@ -60,16 +59,12 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.data import run_data
 
         return run_data(rest)
-    if command == "parity":
-        from rrsis_zoo.parity.cli import run_parity
-
-        return run_parity(rest)
     if command == "score":
         from rrsis_zoo.commands.score import run_score
 
         return run_score(rest)
     if command == "table":
-        from rrsis_zoo.bench.cli import run_table
+        from rrsis_zoo.commands.table import run_table
 
         return run_table(rest)
     if command == "models":

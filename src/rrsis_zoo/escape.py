@@ -2,7 +2,7 @@ r"""Text of others in Markdown, LaTeX and CSV: shown as it is, and never obeyed.
 
 Titles, sentences, names and reasons come from files that anybody may have written. Each function here takes such a
 text and returns what shows it literally in one format; HTML has `html.escape`. What is ours to mark up is kept apart
-by type, see `rrsis_zoo.bench.formats.Prose`.
+by type, see `rrsis_zoo.tables.formats.Prose`.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from rrsis_zoo.bench.baselines import best_constant, measure_constant, run_constant
-from rrsis_zoo.bench.keys import Keys
-from rrsis_zoo.bench.suites import Change, Dataset, Suite
+from bench.baselines import best_constant, measure_constant, run_constant
+from bench.keys import Keys
+from bench.suites import Change, Dataset, Suite
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.data.masks import RunLengths, encode_mask

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rrsis_zoo.bench.capacity import memorise
+from bench.capacity import memorise
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.methods.registry import list_models, method_named
 from rrsis_zoo.models.types import Batch

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 import rrsis_zoo
-from rrsis_zoo.bench.keys import Keys, configuration_hash, protocol_hash, weight_files
-from rrsis_zoo.bench.parts import PARTS, changed, hash_of, key_of
+from bench import keys
+from bench.keys import Keys, configuration_hash, protocol_hash, weight_files
+from bench.parts import PARTS, changed, hash_of, key_of
 from rrsis_zoo.commands.fit import resolve
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.errors import MissingDataError, MissingWeightsError
@@ -129,16 +130,19 @@ def test_a_folder_and_shards_count_whole(tmp_path):
 
 def test_protocol_and_code(config, tree, tmp_path, monkeypatch):
     assert protocol_hash("canonical") != protocol_hash("lavt480")
-    package = tmp_path / "package"
-    for name in ("models/a.py", "bench/tables.py", "bench/baselines.py", "__init__.py"):
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text("x = 1")
+    package, bench = tmp_path / "package", tmp_path / "bench"
+    files = ("models/a.py", "tables/formats.py", "__init__.py")
+    for path in (*(package / name for name in files), bench / "runner.py", bench / "baselines.py"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1")
     monkeypatch.setattr(rrsis_zoo, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(keys, "__file__", str(bench / "keys.py"))
     first, constant = Keys().code(), Keys().code("baselines")
     assert first != constant
-    (package / "bench" / "tables.py").write_text("x = 2")
-    assert (Keys().code(), Keys().code("baselines")) == (first, constant)
-    (package / "bench" / "baselines.py").write_text("x = 2")
+    for path in (package / "tables" / "formats.py", bench / "runner.py"):
+        path.write_text("x = 2")
+        assert (Keys().code(), Keys().code("baselines")) == (first, constant)
+    (bench / "baselines.py").write_text("x = 2")
     assert Keys().code() == first
     assert Keys().code("baselines") != constant
     (package / "models" / "a.py").write_text("x = 2")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from rrsis_zoo.bench.profile import Effort, dtype_name, main, measure, profile, run
+from bench.profile import Effort, dtype_name, main, measure, profile, run
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.errors import ConfigError, MissingDataError
@@ -60,6 +60,7 @@ def test_calls_go_on_until_the_time_is_over():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
+@pytest.mark.usefixtures("bench_on_path")
 def test_peak_memory_of_a_known_call():
     """In turn small, large, small: neither hides the other, and the weights are in all of them.
 
@@ -68,7 +69,7 @@ def test_peak_memory_of_a_known_call():
     """
     code = """
         import torch
-        from rrsis_zoo.bench.profile import Effort, measure
+        from bench.profile import Effort, measure
 
         model = torch.nn.Linear(1024, 1024, bias=False)  # 4 MiB
         for megabytes in (20, 100, 20):

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from made_runs import Row, write_job
 
-from rrsis_zoo.bench.runner import write_suite
-from rrsis_zoo.bench.runs import read_runs
-from rrsis_zoo.bench.suites import read_suite
+from bench.runner import write_suite
+from bench.suites import read_suite
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.tables.runs import read_runs
 
 GOOD = """
 title: T
@@ -239,8 +239,8 @@ def test_a_configuration_file_sets_no_more_than_options(suite, tmp_path):
 
 def test_a_part_by_a_configuration_file_is_refused_by_the_plan(root, monkeypatch, tmp_path):
     """By what the configuration comes to: a later file may make it whole again."""
-    from rrsis_zoo.bench.keys import Keys
-    from rrsis_zoo.bench.plan import plan
+    from bench.keys import Keys
+    from bench.plan import plan
 
     monkeypatch.chdir(root)
     given = yaml.safe_load((root / "benchmarks" / "embedded.yaml").read_text())
@@ -330,8 +330,8 @@ def test_what_two_suites_train_they_train_alike(root):
 
 
 def test_a_refused_option_is_named(root, monkeypatch, tmp_path):
-    from rrsis_zoo.bench.keys import Keys
-    from rrsis_zoo.bench.plan import plan
+    from bench.keys import Keys
+    from bench.plan import plan
 
     monkeypatch.chdir(root)
     given = yaml.safe_load((root / "benchmarks" / "embedded.yaml").read_text())

@@ -79,7 +79,7 @@ def test_places_of_earlier_versions():
         earlier = f"rrsis_zoo.training.{name}.{known.module().__name__}"
         assert current_class_path(earlier) == known.class_path
         assert method_at(earlier) is known
-    for other in (None, "", "rrsis_zoo.training.rsrefseg.Other", "rrsis_zoo.training.module.RRSISModule", "x.Y"):
+    for other in (None, "", "rrsis_zoo.methods.rsrefseg.module.Other", "rrsis_zoo.training.module.RRSISModule", "x.Y"):
         assert current_class_path(other) == other
         assert method_at(other) is None
 

@@ -85,7 +85,7 @@ def test_golden_cases(golden, tmp_path, capsys, case, protocol):
 
 def test_a_label_to_ignore(golden, tmp_path, capsys):
     """255 beside 1 is left out, as in RSRefSeg 2's own metric."""
-    from rrsis_zoo.parity.case import Case
+    from golden_cases.case import Case
 
     case = Case(golden / "rsrefseg2" / "metrics")
     pred, label = case.input("in.pred").numpy(), case.input("in.label").numpy()

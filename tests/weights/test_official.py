@@ -8,12 +8,12 @@ import layouts
 import pytest
 import torch
 
+from golden_cases.case import Case
+from golden_cases.report import compare_tensor
+from golden_cases.run import ADAPTERS
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.loading import load_model
 from rrsis_zoo.methods.registry import card, list_models, method_named
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.parity.report import compare_tensor
-from rrsis_zoo.parity.run import _adapters
 from rrsis_zoo.pretrained.official import (
     convert,
     fill_official,
@@ -111,7 +111,7 @@ def test_golden_outputs_through_the_conversion(golden, method, tmp_path):
     convert(model, path, tmp_path / "ours")
     loaded = load_model(tmp_path / "ours")
     with torch.no_grad():
-        computed = _adapters()[method].parts[case.part](loaded, case)
+        computed = ADAPTERS[method].parts[case.part](loaded, case)
     rows = [compare_tensor(case, name, computed.tensors.get(name)) for name in case.names("output")]
     assert rows
     assert all(row.passed for row in rows), [row for row in rows if not row.passed]

@@ -38,6 +38,7 @@ from rrsis_zoo.training.module import RRSISModule, check_precision
 from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
 from rrsis_zoo.training.resume import ResumePoint
 from rrsis_zoo.training.runs import CONFIG, Run, find, note_job, of_this_job
+from rrsis_zoo.training.shipped_configs import with_shipped
 from rrsis_zoo.training.trainer import RRSISTrainer
 
 
@@ -51,6 +52,10 @@ class RRSISCLI(LightningCLI):
     """
 
     def __init__(self, words: Sequence[str] | None = None, run_to_resume: Run | None = None, **options: Any) -> None:
+        if words is not None:
+            words = _found(words)
+        elif options.get("args"):
+            options["args"] = _found(options["args"])
         self._words, self._run = words, run_to_resume
         guard_configs(words or options.get("args") or sys.argv[1:])
         for known in methods().values():
@@ -238,6 +243,14 @@ _UNTRAINED = "score a model that was never trained (test, validate, predict); it
 @rank_zero_only
 def _note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _found(arguments: Sequence[str]) -> list[str]:
+    """Return arguments whose configurations are files; say where one was taken that is not the one named."""
+    words, notes = with_shipped(arguments)
+    for line in notes:
+        _note(line)
+    return words
 
 
 def run_lightning(arguments: Sequence[str]) -> int:
