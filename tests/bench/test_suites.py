@@ -288,7 +288,7 @@ def test_a_suite_that_is_not_there(suite, tmp_path):
 def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     """Every job's configuration resolves, and says what the suite says."""
     from rrsis_zoo.commands.fit import resolve
-    from rrsis_zoo.methods.registry import methods
+    from rrsis_zoo.methods.registry import method_at, methods
 
     monkeypatch.chdir(root)
     suite = read_suite(root / "benchmarks" / f"{name}.yaml")
@@ -299,7 +299,7 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
         assert (config["seed_everything"], config["data"]["seed"]) == (job.seed, job.seed)
         assert config["data"]["dataset"] == job.dataset
         assert settings["protocol"] == "canonical"
-        seen.add(config["model"]["class_path"].split(".")[-2])
+        seen.add(method_at(config["model"]["class_path"]).name)
         if name != "real":
             assert config["trainer"]["accelerator"] == "cpu"
             assert config["trainer"]["check_val_every_n_epoch"] <= config["trainer"]["max_epochs"]
