@@ -34,6 +34,8 @@ def page_of(path, text, place):
     before = re.findall(r"docs/methods/(\w+)\.md", text[:place])
     if before:
         return before[-1]
+    if path.parent.name in PAGES:  # a method's folder
+        return path.parent.name
     return next((name for name in sorted(PAGES, key=len, reverse=True) if name in path.stem), None)
 
 

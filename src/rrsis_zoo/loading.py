@@ -67,10 +67,19 @@ def saved_model(saved: Saved) -> ReferringSegmenter:
         WeightsMismatchError: an unknown method, or weights that do not fit the configuration.
         ConfigError: its configuration describes no model.
     """
+    return kind_of(saved).from_saved(saved)
+
+
+def kind_of(saved: Saved) -> type[ReferringSegmenter]:
+    """Return the torch class of a saved model.
+
+    Raises:
+        WeightsMismatchError: an unknown method.
+    """
     known = methods()
     if (name := saved.meta["model"]) not in known:
         raise WeightsMismatchError(f"{saved.what}: {unknown_name('model', name, known)}")
-    return known[name].model().from_saved(saved)
+    return known[name].model()
 
 
 def _check_random(facts: MethodCard, preset: str) -> None:

@@ -264,14 +264,12 @@ def _model_folder(folder: Path) -> None:
 
 
 def _open_folder(folder: Path) -> Any:
-    from rrsis_zoo.weights.checkpoints import build
+    from rrsis_zoo.loading import kind_of
     from rrsis_zoo.weights.folders import open_folder
-    from rrsis_zoo.weights.skeleton import without_weights
 
     saved = open_folder(folder / "model")
     saved.open()
-    with without_weights():
-        return build(saved.meta)
+    return kind_of(saved).skeleton_of(saved)
 
 
 def _checkpoint(folder: Path) -> None:
@@ -292,8 +290,8 @@ def _open_checkpoint(folder: Path) -> Any:
     import torch
 
     from rrsis_zoo.files import read_json
-    from rrsis_zoo.weights.checkpoints import META, build, read_checkpoint
-    from rrsis_zoo.weights.skeleton import without_weights
+    from rrsis_zoo.loading import kind_of
+    from rrsis_zoo.weights.checkpoints import META, read_checkpoint
 
     said = read_json(folder / "meta.json")
     if isinstance(said, dict) and isinstance(said.get("tokenizer"), dict):
@@ -301,8 +299,7 @@ def _open_checkpoint(folder: Path) -> Any:
         said["tokenizer"]["model"] = torch.frombuffer(content, dtype=torch.uint8)
     torch.save({META: said, "state_dict": _state()}, folder / "y.ckpt")
     saved = read_checkpoint(folder / "y.ckpt")
-    with without_weights():
-        return build(saved.meta)
+    return kind_of(saved).skeleton_of(saved)
 
 
 def _read_checkpoint_bytes(folder: Path) -> Any:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.methods.registry import card
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.training import resume, runs
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.random_states import random_states, set_random_states
@@ -45,7 +45,7 @@ class Losses(Callback):
 def fit(tree, folder, *callbacks, every=2, ckpt_path=None, scores=None, rate=1e-3, batch_size=4, **options):
     """EviSAM3's experts have a dropout; three steps an epoch, a validation every other epoch."""
     lightning.seed_everything(0, verbose=False)
-    kind = card("evisam3")
+    kind = method_named("evisam3")
     rates = dict.fromkeys(kind.model().from_preset("tiny").parameter_groups(), rate)
     settings = {"router_dropout": 0.4}
     module = kind.module()("tiny", settings, learning_rates=rates, warmup_epochs=1, cosine_start=1, cosine_epochs=3)
