@@ -9,6 +9,7 @@ as far as was planned, and a test when its record is about the whole split.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -184,7 +185,7 @@ def decide(planned: Planned, folder: Path, retry: bool) -> Decision:
     if state is not None and state["key"] == planned.key and state["place"] == str(folder.resolve()):
         if state["fit"] is not None:
             return Decision("test", f"{again}it is trained")
-        if (folder / _RESUME).is_file():
+        if os.path.isfile(folder / _RESUME):
             point = _read_point(folder)
             done = "some epochs" if point is None else _counted(point["epoch"], "epoch")
             if point is not None and not point["epoch"]:
@@ -316,7 +317,7 @@ class JobRun:
         arguments = [self.stage, *self.planned.arguments, *places]
         if self.stage == "fit":
             arguments += ["--trainer.callbacks+", _CALLBACK]
-            if (folder / _RESUME).is_file():
+            if os.path.isfile(folder / _RESUME):
                 arguments += ["--ckpt_path", str(folder / _RESUME)]
             self._state |= {"started": time.time(), "point": _read_point(folder)}
             self._save()
@@ -438,9 +439,9 @@ def _is_own(point: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
 
 def _remove(folder: Path) -> None:
     with cannot_write(folder):
-        if folder.is_symlink() or folder.is_file():
+        if folder.is_symlink() or os.path.isfile(folder):
             folder.unlink()
-        elif folder.exists():
+        elif os.path.exists(folder):
             shutil.rmtree(folder)
 
 

@@ -7,6 +7,7 @@ is in no key.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -131,8 +132,8 @@ def weight_files(class_path: str, weights: Mapping[str, str] | str | None) -> li
         found = [path for paths in find_foundations(method.card, weights).values() for path in paths]
     files: list[Path] = []
     for path in found:
-        if path.is_dir():  # a model of ours: configuration, tokenizer, weights
-            files += sorted(p for p in path.iterdir() if p.is_file())
+        if os.path.isdir(path):  # a model of ours: configuration, tokenizer, weights
+            files += sorted(p for p in path.iterdir() if os.path.isfile(p))
         else:
             files.append(path)
             if path.name.endswith(INDEX_SUFFIX):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def read_gallery(folder: Path) -> list[dict[str, Any]]:
         DataFormatError: it is damaged, a picture is missing, or lies outside of the gallery, also by a link.
     """
     path = folder / "gallery" / "gallery.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return []
     home = folder.resolve() / "gallery"
     content = read_record(path, GalleryFile, _AGAIN)
@@ -59,7 +60,7 @@ def _inside(home: Path, name: str, said_by: Path) -> Path:
         raise DataFormatError(f"{said_by} names {name!r}, which is no file ({reason(error)}): {_AGAIN}") from error
     if not inside:
         raise DataFormatError(f"{said_by} names {name!r}, which is outside of its folder: remove that gallery")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataFormatError(f"{said_by} names {path}, which is not there: {_AGAIN}")
     return path
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import os
 import platform
 import sys
 import time
@@ -363,7 +364,7 @@ def _check(options: argparse.Namespace) -> None:
     if min(options.expressions) < 1:
         raise ConfigError(f"--expressions must be at least 1, got {options.expressions}")
     make_folder(options.out.parent)
-    if options.out.is_dir():
+    if os.path.isdir(options.out):
         raise OutputError(f"{options.out} cannot be written (it is a folder)")
 
 

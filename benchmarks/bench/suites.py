@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -261,8 +262,8 @@ def read_suite(path: Path) -> Suite:
         ConfigError: a file that is not there or no YAML, a name that is given twice, an unknown or missing field, a
             value of another kind, a configuration file that is not there, a comparison with nobody.
     """
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    if not os.path.isfile(path):
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if os.path.isdir(path.parent) else []
         raise ConfigError(f"there is no suite {path}" + (f"; there are {', '.join(near)}" if near else ""))
     try:
         given = read_yaml(path, loader=_Strict)
@@ -369,7 +370,7 @@ class _Reader:
     def _change(self, fields: Mapping[str, Any], where: str) -> Change:
         configs = self._texts(fields.get("configs", []), f"{where}.configs")
         for config in configs:
-            if not Path(config).is_file():
+            if not os.path.isfile(Path(config)):
                 here = Path.cwd()
                 raise self._wrong(f"{where}.configs", f"there is no file {config}; it is looked for from {here}")
             if fault := file_fault(Path(config), read_yaml(config)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import random
 import re
 import shlex
@@ -98,7 +99,7 @@ def read_sweep(path: Path) -> Sweep:
         ConfigError: no such file, W&B's search does not accept it, its command is not one of ``rrsis fit``, or it sets
             what is not a sweep's to set.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"there is no sweep file {path}; the shipped ones are in configs/sweeps/")
     given = read_yaml(path)
     with _search() as sweeps:
@@ -132,7 +133,7 @@ def _refuse_reserved(path: Path, words: Sequence[str], parameters: Mapping[str, 
     for name, value in given:
         # less training finds a promising region sooner, and scores of all runs are still those of the whole split
         fault = option_fault(name, value, RESERVED, allowed=("limit_train_batches",))
-        if name == "config" and isinstance(value, str) and Path(value).is_file():
+        if name == "config" and isinstance(value, str) and os.path.isfile(Path(value)):
             fault = fault or file_fault(Path(value), read_yaml(value))
         if fault:
             raise ConfigError(f"{path}: {fault}")
@@ -202,7 +203,7 @@ class Study:
         self.sweep, self.folder, self.seed = sweep, folder, seed
         self.trials: list[Trial] = []
         self._file = folder / "sweep.json"
-        if self._file.is_file():
+        if os.path.isfile(self._file):
             said = read_record(self._file, SweepFile, "remove it, or name another folder with --folder")
             if said["sweep"] != sweep.config:
                 raise ConfigError(
@@ -287,7 +288,7 @@ class Study:
         start = time.perf_counter()
         folder, log = self.folder / trial.name, self.folder / f"{trial.name}.log"
         with cannot_write(folder):
-            if folder.exists():
+            if os.path.exists(folder):
                 shutil.rmtree(folder)
         write_bytes(log, b"")
         more = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(self.folder)]
@@ -354,7 +355,7 @@ class Study:
 def read_history(folder: Path, metric: str) -> list[float]:
     """Return the values of a metric in a run's CSV log, oldest first; empty as long as there are none."""
     path = folder / "version_0" / "metrics.csv"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return []
     values = []
     for row in csv.DictReader(io.StringIO(read_text(path), newline="")):

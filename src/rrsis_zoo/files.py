@@ -200,7 +200,7 @@ def writing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(8)}.part{path.suffix}")
     try:
         with cannot_write(path):
-            if path.is_dir():
+            if os.path.isdir(path):
                 raise IsADirectoryError(None, "it is a folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,6 +105,6 @@ def _open_ours(name_or_path: str | Path) -> Saved:
         return saved
     no_url(text)
     path = expanded(name_or_path)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.exists(path):
         card(text)  # a misspelt name gets the answer for names
-    return open_folder(path) if path.is_dir() else read_checkpoint(path)
+    return open_folder(path) if os.path.isdir(path) else read_checkpoint(path)

@@ -133,7 +133,7 @@ def _token_counter(option: str) -> tuple[str, Counter]:
     if name not in published:
         raise unknown_name("method in --tokenizer METHOD=FILE", name, published)
     path, limit = expanded(file), published[name].card.text
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError(f"--tokenizer {option}: no file {file!r}; give the tokenizer's file as METHOD=FILE")
     tokenizer = published[name].model().tokenizer_kind.from_file(path, limit.tokens if limit else sys.maxsize)
     return name, lambda expression: tokenizer.lengths([expression])[0]

@@ -6,6 +6,7 @@ the configs say, and imports the class that they name. Here the options count; t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class GivenCheckpoint:
 
     Attributes:
         path: its file, absolute.
-        meta: what it says of its model, see `rrsis_zoo.weights.checkpoints.meta`.
+        meta: what it says of its model, see `rrsis_zoo.weights.description`.
         hyper_parameters: the LightningModule's arguments that it was trained with; empty where it has none.
     """
 
@@ -56,7 +57,7 @@ def open_checkpoint(given: str, training: bool) -> GivenCheckpoint:
     if not given.strip():
         raise ConfigError("--ckpt_path is empty: give the path of a file, or leave it out")
     path = local_path(given)
-    if given in _WORDS and not path.exists():
+    if given in _WORDS and not os.path.exists(path):
         raise ConfigError(
             f"--ckpt_path {given}: means a checkpoint of an earlier command in the same process, and there is none; "
             "give the path of a file, or rrsis fit --resume RUN_FOLDER"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def run_table(arguments: Sequence[str]) -> int:
         if form not in FORMATS:
             raise unknown_name("format", form, FORMATS)
     literature = read_published(options.published) if options.published else []
-    tests = len(options.runs) > 1 or (options.runs[0] / "test.json").is_file()
+    tests = len(options.runs) > 1 or os.path.isfile(options.runs[0] / "test.json")
     runs = read_tests(options.runs) if tests else read_runs(options.runs[0])
     tables = tables_of(runs, literature)
     for name in options.table or ():

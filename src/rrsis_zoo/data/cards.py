@@ -26,7 +26,7 @@ class DatasetCard:
             `rrsis_zoo.data.verify`); these are no damage of a download.
         image_names: regular expression that the names of each split's image files match.
         empty_masks: how many masks of each split are empty, where that is known.
-        annotations_sha256: hash of each split's samples (`rrsis_zoo.provenance.annotations_hash`), where that is known.
+        annotations_sha256: hash of each split's samples (`annotations_hash`), where that is known.
     """
 
     name: str

@@ -28,7 +28,7 @@ def existing_folder(root: str | Path, title: str, advice: str) -> Path:
     root = expanded(root)
     if is_folder(root):
         return root
-    what = "is a file, a folder was expected" if root.is_file() else f"there is no such folder{dangling(root)}"
+    what = "is a file, a folder was expected" if os.path.isfile(root) else f"there is no such folder{dangling(root)}"
     raise MissingDataError(f"{title}: no folder {str(root)!r} ({what}); {advice}")
 
 
@@ -39,7 +39,7 @@ def is_folder(path: Path) -> bool:
         DataFormatError: that cannot be found out.
     """
     try:
-        return path.is_dir()
+        return os.path.isdir(path)
     except (OSError, ValueError) as cause:
         raise DataFormatError(f"{path} cannot be looked at ({reason(cause)})") from cause
 
@@ -96,7 +96,7 @@ def _leads_to_file(entry: os.DirEntry[str]) -> bool:
 
 def _what_is(path: Path) -> str:
     try:
-        if path.is_dir():
+        if os.path.isdir(path):
             return " (a folder)"
         return dangling(path) or " (no regular file)"
     except OSError as cause:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -97,7 +98,7 @@ class LayoutWriter(ABC):
     def __init__(self, root: str | Path, *, categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES) -> None:
         self.root = expanded(root)
         self.categories = dict(categories)
-        if any((self.root / folder).exists() for folder in self.folders):
+        if any(os.path.exists(self.root / folder) for folder in self.folders):
             raise ConfigError(f"{root} holds {self.title} files already: give another folder, or remove them")
         for folder in self.folders:
             make_folder(self.root / folder)

@@ -6,6 +6,7 @@ The split is the phrase file that a line stands in, never a part of a file name:
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -229,6 +230,8 @@ def _only(root: Path, found: list[Path], what: str, card: DatasetCard) -> Path:
 def _links(root: Path) -> str:
     """Return which names directly in the root are links to nowhere, for an error: one may be what is looked for."""
     lost = [
-        f"{path.name}{dangling(path)}" for path in sorted(root.iterdir()) if path.is_symlink() and not path.exists()
+        f"{path.name}{dangling(path)}"
+        for path in sorted(root.iterdir())
+        if path.is_symlink() and not os.path.exists(path)
     ]
     return f", where {' and '.join(lost)}" if lost else ""

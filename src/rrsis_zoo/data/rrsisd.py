@@ -7,6 +7,7 @@ is the sum of grey values. Masks, order and splits are those of the reference lo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def find_rrsisd(root: str | Path) -> RRSISDFiles:
     """
     root = existing_folder(root, "RRSIS-D", RRSIS_D.how_to_get)
     published = RRSISDFiles(root / ANNOTATION_DIR / REFS_FILE, root / ANNOTATION_DIR / INSTANCES_FILE, root / IMAGE_DIR)
-    if published.refs.exists() and published.instances.exists() and is_folder(published.images):
+    if os.path.exists(published.refs) and os.path.exists(published.instances) and is_folder(published.images):
         return published
     found = _search(root, (REFS_FILE, INSTANCES_FILE), IMAGE_DIR.name)
     return RRSISDFiles(
@@ -215,7 +216,7 @@ def _search(root: Path, file_names: Iterable[str], folder_name: str) -> dict[str
 
 
 def _only(root: Path, published: Path, found: list[Path]) -> Path:
-    if published.exists():
+    if os.path.exists(published):
         return published
     if not found:
         link = dangling(published)

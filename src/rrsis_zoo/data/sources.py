@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -137,7 +138,7 @@ def locate(name: str, root: str | Path | None) -> Path:
     known = source(name)
     if root is not None:
         return expanded(root)
-    if not known.default_root.is_dir() and known.make is None:
+    if not os.path.isdir(known.default_root) and known.make is None:
         what: Any = known.card
         raise MissingDataError(
             f"{what.title}: no folder was given and there is none at {str(known.default_root)!r}: set data.root "

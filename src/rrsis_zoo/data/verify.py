@@ -284,7 +284,7 @@ def _files(found: object, records: Sequence[Record]) -> list[Path]:
     """Return all files that are used: those that list the samples, images, masks."""
     paths: list[Path] = []
     for part in vars(found).values():
-        paths += [path for path in (part.values() if isinstance(part, dict) else [part]) if path.is_file()]
+        paths += [path for path in (part.values() if isinstance(part, dict) else [part]) if os.path.isfile(path)]
     paths += [record.image_path for record in records]
     return paths + [record.mask.path for record in records if isinstance(record.mask, GreyFile)]
 

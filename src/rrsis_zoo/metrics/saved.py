@@ -7,6 +7,7 @@ places are only compared with places: that mask 3 of a list is the mask of image
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def open_saved(path: str | Path, role: MaskRole) -> SavedMasks:
     """
     path = expanded(path)
     try:
-        is_folder = path.is_dir()
+        is_folder = os.path.isdir(path)
     except (OSError, ValueError) as cause:
         raise DataFormatError(f"{path} cannot be read ({reason(cause)})") from cause
     if is_folder:
@@ -229,7 +230,7 @@ def _folder(path: Path) -> SavedMasks:
     for file in sorted(p for p in path.rglob("*") if not p.name.startswith(".")):  # macOS leaves ._x.png beside x.png
         key = file.relative_to(path).with_suffix("").as_posix()
         if file.suffix.lower() not in IMAGES:
-            others += [] if file.is_dir() else [file.relative_to(path).as_posix()]
+            others += [] if os.path.isdir(file) else [file.relative_to(path).as_posix()]
             continue
         if key in files:
             raise DataFormatError(f"{path} holds {files[key].name} and {file.name}: one mask of a name is needed")

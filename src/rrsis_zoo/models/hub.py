@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -129,7 +130,7 @@ class HubModel(
         """
         no_url(str(pretrained_model_name_or_path))
         folder, name = expanded(pretrained_model_name_or_path), str(pretrained_model_name_or_path)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             try:
                 folder = Path(
                     snapshot_download(
@@ -175,7 +176,7 @@ class HubModel(
             OutputError: a file cannot be written; what was there before is as it was.
         """
         folder = Path(save_directory)
-        card = None if (folder / CARD).exists() else str(self.generate_model_card())
+        card = None if os.path.exists(folder / CARD) else str(self.generate_model_card())
         state: dict[str, Tensor] = own_names(cast(nn.Module, self).state_dict(), self.name)
         write_folder(folder, {**self.description(), "provenance": self.provenance}, state, card=card)
         return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rrsis_zoo.errors import ConfigError, unknown_name
@@ -89,4 +90,4 @@ def to_official(kind: type[ReferringSegmenter], source: str, out: Path) -> int:
     if saved.meta["model"] != kind.name:
         raise ConfigError(f"{source} holds {saved.meta['model']}, not {kind.name}")
     model = kind.skeleton_of(saved)
-    return write_official(model, saved.open(), out, skipped_beside(path) if path.is_dir() else None)
+    return write_official(model, saved.open(), out, skipped_beside(path) if os.path.isdir(path) else None)

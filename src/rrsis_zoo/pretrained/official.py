@@ -8,6 +8,7 @@ which (`rrsis_zoo.models.card.Official`); nothing here knows a method.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -209,7 +210,7 @@ def skipped_beside(folder: Path) -> dict[str, Tensor]:
     path = folder / SKIPPED
     if outside(folder, path):
         raise WeightsMismatchError(f"{path} is a link that leads out of the folder: put the file itself there")
-    return read_state_dict(path) if path.exists() else {}
+    return read_state_dict(path) if os.path.exists(path) else {}
 
 
 def skeleton(kind: type[ReferringSegmenter], preset: str | None = None) -> ReferringSegmenter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ def ours_at(path: Path) -> Saved | None:
         MissingWeightsError: nothing is there.
         WeightsMismatchError: a damaged file, whosever it is.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return open_folder(path) if is_folder(path) else None
     if path.name == WEIGHTS and is_folder(path.parent):
         return open_folder(path.parent)

@@ -5,6 +5,7 @@ Runs of ``rrsis test`` outside of a suite are read as one: each a row, compared 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,7 +109,7 @@ class JobRecord:
     @property
     def place(self) -> Path:
         """Folder of the test: the job's own, where `rrsis test` itself left it and not a suite."""
-        alone = (self.folder / "test.json").is_file()
+        alone = os.path.isfile(self.folder / "test.json")
         return self.folder if alone else self.folder / "test" / "version_0"
 
 
@@ -155,7 +156,7 @@ def read_runs(folder: str | Path) -> Runs:
     """
     folder = Path(folder)
     path = folder / "suite.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingDataError(
             f"there is no {path}: `make benchmark` and `python benchmarks/run.py SUITE` write it; give the folder of "
             "a suite's runs, such as runs/embedded, or folders of `rrsis test` with their test.json"
@@ -200,7 +201,7 @@ def read_tests(folders: Sequence[str | Path]) -> Runs:
         raise ConfigError(f"{twice[0]} is given twice: a table compares different runs")
     results = []
     for path in paths:
-        if not (path / "test.json").is_file():
+        if not os.path.isfile(path / "test.json"):
             raise MissingDataError(f"there is no {path / 'test.json'}: `rrsis test` writes it; give its folder")
         results.append(read_record(path / "test.json", Result, "run `rrsis test` again"))
     jobs = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def carry_over(callback: ModelCheckpoint, state: dict[str, Any], resumed: Path) 
     for path in {*names, state["best_model_path"]} - {""}:
         moved[path] = str(folder / Path(path).name)
         # beside the checkpoint that is resumed, also if the run was moved or copied; or where it was
-        found = next((p for p in (resumed.parent / Path(path).name, Path(path)) if p.is_file()), None)
+        found = next((p for p in (resumed.parent / Path(path).name, Path(path)) if os.path.isfile(p)), None)
         if found is None:
             score = state["best_model_score"]
             rank_zero_warn(
@@ -46,7 +47,7 @@ def carry_over(callback: ModelCheckpoint, state: dict[str, Any], resumed: Path) 
             )
             continue
         there.add(moved[path])
-        if not (target := Path(moved[path])).exists() or not target.samefile(found):
+        if not os.path.exists(target := Path(moved[path])) or not target.samefile(found):
             link(found, target)
     last = state["last_model_path"]
     state = {

@@ -5,6 +5,7 @@ A configuration may name others for its sections; and its strings are read as YA
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def _checked(stream: str) -> Any:
 def _check_file(path: Path, seen: set[Path]) -> None:
     """Check a configuration file and those that it names; whether there is one is the parser's matter."""
     try:
-        if not path.is_file() or path in seen:
+        if not os.path.isfile(path) or path in seen:
             return
     except (OSError, ValueError):  # a text that no file can be called
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,7 +110,7 @@ def _new_folder(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: see there.
     """
-    there = folder.exists()
+    there = os.path.exists(folder)
     make_folder(folder)
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -132,16 +133,16 @@ def find(folder: str | Path) -> Run:
         WeightsMismatchError: its resume point is damaged.
     """
     folder = Path(folder).expanduser().absolute()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ConfigError(f"--resume {folder}: there is no such folder; it is the one with {CONFIG} and {CHECKPOINTS}")
-    if not (folder / CONFIG).is_file():
+    if not os.path.isfile(folder / CONFIG):
         inner = sorted(p.parent.name for p in folder.glob(f"*/{CONFIG}"))
         hint = f"; there are runs in it: {', '.join(inner)}" if inner else ""
         raise ConfigError(f"--resume {folder}: it is no run's folder, there is no {CONFIG} in it{hint}")
     found = [run for name in (RESUME, LAST) if (run := _read(folder, folder / CHECKPOINTS / name)) is not None]
     if not found:
         best = folder / CHECKPOINTS / "best.ckpt"
-        hint = f"; `--ckpt_path {best}` trains on from the best model" if best.is_file() else ""
+        hint = f"; `--ckpt_path {best}` trains on from the best model" if os.path.isfile(best) else ""
         raise ConfigError(f"--resume {folder}: there is no resume point, {CHECKPOINTS}/{RESUME}, in it{hint}")
     return max(found, key=lambda run: (run.step, run.finished))
 
@@ -156,7 +157,7 @@ def of_this_job(logs: Path, config: dict[str, Any]) -> Run | None:
     if not slurm.has_come_back():
         return None
     for path in sorted(logs.glob(f"*/{CONFIG}"), key=lambda p: -p.stat().st_mtime):
-        if _read_config(path) == config and (path.parent / _JOB).is_file():
+        if _read_config(path) == config and os.path.isfile(path.parent / _JOB):
             if read_text(path.parent / _JOB, 100).strip() != slurm.job():
                 continue
             try:
@@ -177,7 +178,7 @@ def note_job(folder: Path) -> None:
 
 def _read(folder: Path, path: Path) -> Run | None:
     """Read how far a checkpoint is; None where there is none, or none that one can go on from."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         content = read(path, map_location="cpu", mmap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ def shipped_folder() -> Path:
     """Return where the configurations lie: in an installed package, or beside its source in a clone."""
     package = Path(__file__).parents[1]
     inside = package / "configs"
-    return inside if inside.is_dir() else package.parents[1] / "configs"
+    return inside if os.path.isdir(inside) else package.parents[1] / "configs"
 
 
 def shipped_names() -> list[str]:
@@ -80,6 +81,6 @@ def _exists(given: str) -> bool:
     """Tell whether a value is a file, or another thing that can be read; a folder that is called so is none."""
     try:
         path = Path(given)
-        return path.exists() and not path.is_dir()
+        return os.path.exists(path) and not os.path.isdir(path)
     except (OSError, ValueError):  # a text that no file can be called
         return False

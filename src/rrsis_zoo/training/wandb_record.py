@@ -83,7 +83,7 @@ class RunRecord(Callback):
             return
         if stage == "fit" and self.checkpoint:
             self._send_checkpoint(logger, trainer, cast(RRSISModule, pl_module))
-        if stage == "test" and (folder / "test.json").is_file():
+        if stage == "test" and os.path.isfile(folder / "test.json"):
             record = json.loads((folder / "test.json").read_text(encoding="utf-8"))
             said = {name: record[name] for name in _EVALUATION}
             logger.experiment.config.update({"evaluation": said}, allow_val_change=True)
@@ -115,7 +115,7 @@ class RunRecord(Callback):
 
         artefact = wandb.Artifact(f"results-{logger.experiment.id}", type="results", metadata=about)
         for name in RESULTS:
-            if (folder / name).is_file():
+            if os.path.isfile(folder / name):
                 artefact.add_file(str(folder.absolute() / name), name=name, policy="immutable")
         logger.experiment.log_artifact(artefact)
 

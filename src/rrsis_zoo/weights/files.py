@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def weight_file(path: Path | str) -> Path:
     except MissingDataError as error:
         raise MissingWeightsError(f"there is no weight file {path} ({error})") from error
     except WeightsMismatchError as error:
-        if Path(path).is_dir():
+        if os.path.isdir(Path(path)):
             raise MissingWeightsError(f"there is no weight file {path}: it is a folder") from error
         raise
     if path.stat().st_size == 0:

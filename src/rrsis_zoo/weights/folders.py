@@ -89,7 +89,7 @@ def _staged(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written to. A folder that was made for it is removed again.
     """
-    new = not folder.exists()
+    new = not os.path.exists(folder)
     make_folder(folder)
     place = folder / f".{secrets.token_hex(8)}.part"
     try:
@@ -97,7 +97,7 @@ def _staged(folder: Path) -> Iterator[Path]:
         yield place
         for path in place.iterdir():
             with cannot_write(folder / path.name):
-                if (folder / path.name).is_dir():
+                if os.path.isdir(folder / path.name):
                     raise IsADirectoryError(None, "it is a folder")
         for path in sorted(place.iterdir(), key=lambda path: path.name == CONFIG):
             with cannot_write(folder / path.name):
@@ -129,7 +129,7 @@ def is_folder(path: Path) -> bool:
     Raises:
         WeightsMismatchError: its ``config.json`` cannot be read.
     """
-    if not (path / CONFIG).exists():
+    if not os.path.exists(path / CONFIG):
         return False
     try:
         config = read_json(path / CONFIG, _CONFIG_LIMIT, WeightsMismatchError)
@@ -166,7 +166,7 @@ def open_folder(folder: Path) -> Saved:
 
 def _present(folder: Path, name: str) -> Path:
     path = folder / name
-    if not path.exists():
+    if not os.path.exists(path):
         raise MissingWeightsError(f"{path} is missing: the folder was not written or fetched completely")
     if outside(folder, path):
         raise WeightsMismatchError(f"{path} is a link that leads out of the folder: put the file itself there")

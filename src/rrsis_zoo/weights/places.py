@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def outside(folder: Path, path: Path) -> bool:
 
     Links into the store that belongs to the folder, as the Hugging Face cache has them, are no such links.
     """
-    if not path.is_symlink():
+    if not os.path.islink(path):
         return False
     place, target = folder.resolve(), path.resolve()
     stores = [p.parent / "blobs" for p in place.parents if p.name == "snapshots"]

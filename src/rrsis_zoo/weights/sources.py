@@ -217,16 +217,16 @@ class _Index(Strict):
 
 def missing_shards(index: Path) -> list[str]:
     """Return the shards named by a ``*.index.json`` that do not lie beside it."""
-    return [shard for shard in sorted(set(read_index(index).values())) if not (index.parent / shard).is_file()]
+    return [shard for shard in sorted(set(read_index(index).values())) if not os.path.isfile(index.parent / shard)]
 
 
 def _resolve_local(source: LocalSource, wanted: Sequence[str], role: str) -> Path:
     path = expanded(source.path)
-    if path.is_dir():
-        _, found = _first(wanted, lambda name: path / name if (path / name).is_file() else None)
+    if os.path.isdir(path):
+        _, found = _first(wanted, lambda name: path / name if os.path.isfile(path / name) else None)
         if found is None:
             raise MissingWeightsError(f"{role}: the folder {path} holds no {_listed(wanted)}")
-    elif path.is_file():
+    elif os.path.isfile(path):
         found = path
     else:
         raise MissingWeightsError(

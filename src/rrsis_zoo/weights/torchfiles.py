@@ -66,7 +66,8 @@ def _check_archive(path: Path, size: int) -> None:
             packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1]
             if packed:
                 raise WeightsMismatchError(f"{path} holds packed members ({packed[0]}), which torch never writes")
-            if sum(m.file_size for m in members) > size:
+            # stored members are as long as they are packed; zipfile reads by the one number, and checks by the other
+            if sum(m.file_size for m in members) > size or any(m.file_size != m.compress_size for m in members):
                 raise WeightsMismatchError(f"{path} ({size} bytes) promises more bytes than it has: it is damaged")
             names = {m.filename.partition("/")[2] for m in members}
             if "constants.pkl" in names:

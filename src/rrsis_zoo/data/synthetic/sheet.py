@@ -1,5 +1,6 @@
 """Contact sheets: many synthetic expressions on one page, to look at."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def contact_sheet(
         raise ConfigError(f"n, columns and zoom must be positive, got {n}, {columns} and {zoom}")
     root, out_png = expanded(root), expanded(out_png)
     path = root / SIDECAR
-    if not path.exists():
+    if not os.path.exists(path):
         raise MissingDataError(f"no {SIDECAR} in {root}: contact sheets need a folder written by make_synthetic")
     sidecar = part(Drawn, read_sidecar(path), path)
     if sidecar.layout not in LAYOUTS:

@@ -206,7 +206,7 @@ def make_synthetic(
         writer.close()
         _write_sidecar(draft, encoded, layout, size, seed, expressions)
         with cannot_write(root):
-            if place.exists():
+            if os.path.exists(place):
                 shutil.rmtree(place)
             draft.rename(place)
     finally:
@@ -248,14 +248,14 @@ def _check_root(root: Path, overwrite: bool) -> Path:
     """Return the folder that the dataset goes to: the root itself, or what it is a link to."""
     with cannot_write(root):
         place = Path(os.path.realpath(root))  # a link stays a link
-        if not place.exists():
+        if not os.path.exists(place):
             if root.is_symlink():
                 raise ConfigError(f"{root} is missing{dangling(root)}; name another folder")
             return place
-        if not place.is_dir():
+        if not os.path.isdir(place):
             raise ConfigError(f"{root} is a file; name a folder for the synthetic dataset")
         holds = any(place.iterdir())
-    if holds and not (place / SIDECAR).is_file():
+    if holds and not os.path.isfile(place / SIDECAR):
         raise ConfigError(f"{root} holds files that are no synthetic dataset (no {SIDECAR}); name another folder")
     if holds and not overwrite:
         raise ConfigError(f"{root} holds a synthetic dataset already; name another folder or set overwrite=True")
