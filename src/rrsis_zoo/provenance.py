@@ -1,4 +1,4 @@
-"""What a number must carry to be worth anything later: which code, which data."""
+"""What a result must record to be meaningful later: which code, which data."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def code_version() -> dict[str, Any]:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
-        # without its lock, which `git status` takes to note what it saw: on a full disk it would stay
+        # without the lock that `git status` takes to refresh its index: on a full disk it would stay behind
         command = ["git", "--no-optional-locks", "-C", str(here), *arguments]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the version has to do
+        except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the version must suffice
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
@@ -39,6 +39,6 @@ def annotations_hash(records: Iterable[Record]) -> str:
     """Return the SHA-256 of a split's samples: ids, expressions, image names and encoded masks, in order."""
     digest = hashlib.sha256()
     for record in records:
-        said = (record.sample_id, record.split, record.image_file, record.expression)
-        digest.update(f"({', '.join(map(repr, said))}, {record.mask.identity})".encode())
+        facts = (record.sample_id, record.split, record.image_file, record.expression)
+        digest.update(f"({', '.join(map(repr, facts))}, {record.mask.identity})".encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""How many tokens of an expression the methods read. No torch here."""
+"""How many tokens of an expression each method reads. No torch here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TextLimit:
     """What a method reads of an expression.
 
     Attributes:
-        tokens: it reads at most.
+        tokens: the most it reads.
         marks: how many of them are start and end marks.
-        source: where this is known from.
+        source: of this information.
     """
 
     tokens: int
@@ -32,8 +32,8 @@ TEXT_LIMITS = {
     "rmsin": TextLimit(20, 2, "published loader: BERT tokens, cut at 20"),
     "fianet": TextLimit(22, 2, "published loader: BERT tokens, cut at 22 on RRSIS-D (20 on RefSegRS)"),
 }
-"""Method -> limit. A word is at least one token, so an expression with more words than there is room for is cut for
-certain; how many are cut in all depends on the method's tokenizer."""
+"""Method -> limit. A word is at least one token, so an expression with more words than that is certainly truncated;
+how many are truncated in total depends on the method's tokenizer."""
 
 
 def counters(tokenizers: Iterable[str]) -> dict[str, Callable[[str], int]]:
@@ -41,21 +41,21 @@ def counters(tokenizers: Iterable[str]) -> dict[str, Callable[[str], int]]:
 
     Args:
         tokenizers: ``METHOD=FILE``, sentencepiece models of ``rsrefseg`` (SigLIP's ``spiece.model``) or ``rs2sam2``
-            (``beit3.spm``). Without one, words are counted, which are at most as many.
+            (``beit3.spm``). Without one, words are counted, of which there are never more than tokens.
 
     Raises:
-        ConfigError: another method, or a file that is not there.
+        ConfigError: another method, or a missing file.
     """
     count: dict[str, Callable[[str], int]] = {
         name: lambda text, limit=limit: len(text.split()) + limit.marks for name, limit in TEXT_LIMITS.items()
     }
-    for given in tokenizers:
-        method, _, file = given.partition("=")
+    for option in tokenizers:
+        method, _, file = option.partition("=")
         if method not in ("rsrefseg", "rs2sam2"):
             raise unknown_name("method in --tokenizer METHOD=FILE", method, ("rsrefseg", "rs2sam2"))
         path = expanded(file)
         if not path.exists():
-            raise ConfigError(f"--tokenizer {given}: no file {file!r}; give the sentencepiece model as METHOD=FILE")
+            raise ConfigError(f"--tokenizer {option}: no file {file!r}; give the sentencepiece model as METHOD=FILE")
         count[method] = _pieces(method, path)
     return count
 
@@ -66,7 +66,7 @@ def _pieces(method: str, path: Path) -> Callable[[str], int]:
     content = read_bytes(path, error=ConfigError)
     try:
         model = sentencepiece.SentencePieceProcessor(model_proto=content)  # type: ignore[call-arg]
-        model.encode("a ship")  # type: ignore[attr-defined]  # an empty file fails here only
+        model.encode("a ship")  # type: ignore[attr-defined]  # an empty file fails only here
     except (RuntimeError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as a sentencepiece model ({error})") from error
     marks = TEXT_LIMITS[method].marks
