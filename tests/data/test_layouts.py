@@ -138,7 +138,7 @@ def test_every_layout_is_read_back_by_its_reader(tmp_path, layout):
     if layout == "risbench":
         names = [r.image_file for r in (*train, *val, *test)]
         assert names == [f"img_rgb/{n}.png" for n in ("train_0_0", "train_0_1", "train_1_0", "test_0_0")]
-    with pytest.raises(ConfigError, match="already contains .* files"):
+    with pytest.raises(ConfigError, match=r"already contains .* files"):
         LAYOUT_OF[layout](tmp_path / layout, scenes)
 
 
