@@ -44,6 +44,10 @@ setup: $(READY) ## make .venv with the exact versions of constraints.txt
 test: $(READY) ## run the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
+.PHONY: parity
+parity: $(READY) ## compare a method with a recorded run of its authors' program: CASE=tests/golden/rsrefseg/tiny, ARGS=--json
+	@$(BIN)/python tests/parity $(CASE) $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(READY) ## feed a million mutated inputs to all file readers (about an hour on 2 cores)
 	RRSIS_ZOO_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz -n $(JOBS) --timeout 0 -rA $(ARGS)
@@ -121,10 +125,11 @@ dashboards: $(READY) ## make a W&B workspace for the zoo's runs: ARGS="--entity 
 	$(BIN)/python benchmarks/dashboards.py $(ARGS)
 
 .PHONY: check
-check: $(READY) ## check formatting, lint and types
+check: $(READY) ## check formatting, lint, types and the layers of the package
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
 
 .PHONY: format
 format: $(READY) ## format and fix with ruff

@@ -9,11 +9,11 @@ import time
 
 import torch
 
-from rrsis_zoo.bench.capacity import memorise
+from bench.capacity import memorise
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.dataset import RRSISDataset, collate
 from rrsis_zoo.data.synthetic import mask_ceiling
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import list_models, method_named
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     ceiling = mask_ceiling([mask.numpy() for mask in batch.masks or []])
     for name in options.methods or list_models():
         torch.manual_seed(0)
-        model = card(name).model().from_preset("tiny")
+        model = method_named(name).model().from_preset("tiny")
         start, curve = time.process_time(), []
         for step, score in memorise(model, batch, options.steps, options.rate):
             curve.append(score)

@@ -17,10 +17,10 @@ from collections.abc import Callable
 
 import torch
 
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.metrics.suite import ReferringMetrics
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.registry import card
+from rrsis_zoo.models.types import Batch
 from rrsis_zoo.training.module import log_odds_at
 
 SIDE = 800
@@ -38,7 +38,7 @@ def main() -> None:
     if device.type == "cpu":
         torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = card(options.model).model().from_preset(options.preset).to(device).eval()
+    model = method_named(options.model).model().from_preset(options.preset).to(device).eval()
     if not model.tokenizer_ready:
         model.fit_tokenizer([EXPRESSION] * 8)
     image = torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8)

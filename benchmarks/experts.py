@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from rrsis_zoo.bench.capacity import mean_iou
+from bench.capacity import mean_iou
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.dataset import RRSISDataset, collate
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.models.evisam3 import EviSAM3
+from rrsis_zoo.methods.evisam3.model import EviSAM3
+from rrsis_zoo.models.types import Batch
 
 PARTS = {  # parameters of the expert module by what they do
     "heads": ("dense_heads.", "token_heads."),

@@ -32,7 +32,7 @@ from torchvision.transforms import v2
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.headers import FORMATS
-from rrsis_zoo.data.layouts import LAYOUTS, Layout, Referent, Scene
+from rrsis_zoo.data.layouts import LAYOUTS, Layout, Referent, ReferredScene
 from rrsis_zoo.data.records import Record
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -61,7 +61,7 @@ def write(layout: Layout, root: Path, scenes: int) -> None:
     for number in range(scenes + 2):
         split = ("train", "val")[number] if number < 2 else "test"
         said = [f"the ship number {n}" for n in range(expressions)]
-        writer.add(Scene(scene_image(side, number), [Referent(mask, said, "ship")], split))  # type: ignore[arg-type]
+        writer.add(ReferredScene(scene_image(side, number), [Referent(mask, said, "ship")], split))  # type: ignore[arg-type]
     writer.close()
 
 

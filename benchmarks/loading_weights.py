@@ -60,25 +60,24 @@ def prepare(folder: Path, method: str, preset: str, way: str) -> None:
     """Write the file that a way of loading starts from."""
     import torch
 
-    from rrsis_zoo.weights.checkpoints import meta
-    from rrsis_zoo.weights.files import load_state_dict
+    from rrsis_zoo.methods.registry import method_named
+    from rrsis_zoo.pretrained.official import official_names, skeleton
+    from rrsis_zoo.weights.files import read_state_dict
     from rrsis_zoo.weights.folders import write_folder
-    from rrsis_zoo.weights.names import official_names
-    from rrsis_zoo.weights.official import skeleton
 
-    model = skeleton(method, preset)
+    model = skeleton(method_named(method).model(), preset)
 
     def dtype(tensor: torch.Tensor) -> str:
         return "torch.bfloat16" if way.endswith("bf16") and tensor.is_floating_point() else str(tensor.dtype)
 
     shapes = {name: (dtype(t), tuple(t.shape)) for name, t in model.state_dict().items()}
     if way.startswith("folder"):
-        write_folder(folder, meta(model), {})
+        write_folder(folder, model.description(), {})
         write_noise(folder / "model.safetensors", shapes)
         return
     names = official_names(model)
     write_noise(folder / "noise.safetensors", {names[name]: what for name, what in shapes.items()})
-    state = load_state_dict(folder / "noise.safetensors")
+    state = read_state_dict(folder / "noise.safetensors")
     torch.save({"state_dict": {name: tensor.clone() for name, tensor in state.items()}}, folder / "official.pth")
     (folder / "noise.safetensors").unlink()
 
@@ -87,17 +86,18 @@ def measure(folder: Path, method: str, preset: str, way: str) -> dict[str, objec
     """Load, read everything once, and say what it took."""
     import torch
 
-    from rrsis_zoo.weights.loading import load_model
-    from rrsis_zoo.weights.official import convert, load_official, skeleton
+    from rrsis_zoo.loading import load_model
+    from rrsis_zoo.methods.registry import method_named
+    from rrsis_zoo.pretrained.official import convert, fill_official, skeleton
 
-    model = skeleton(method, preset)
+    model = skeleton(method_named(method).model(), preset)
     before = high_water()
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 1e9
     start = time.perf_counter()
     if way.startswith("convert"):
         convert(model, folder / "official.pth", folder / "ours")
     elif way.startswith("official"):
-        load_official(model, folder / "official.pth")
+        fill_official(model, folder / "official.pth")
     else:
         model = load_model(folder)
     loaded = time.perf_counter() - start

@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import torch
 
-from rrsis_zoo.models.base import Batch, ReferringSegmenter
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import list_models, method_named
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.types import Batch
 
 SENTENCES = [
     f"the {colour} {thing} {place}"
@@ -83,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in [options.model] if options.model else list_models():
         torch.manual_seed(0)
-        model = card(name).model().from_preset(options.preset).eval()
+        model = method_named(name).model().from_preset(options.preset).eval()
         model.fit_tokenizer(SENTENCES)
         # 128 px scenes for the miniatures, 800 px as in RRSIS-D for the real sizes
         side = 128 if options.preset.startswith("tiny") else 800

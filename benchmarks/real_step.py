@@ -24,13 +24,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.commands.fetch import model_section
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
+from rrsis_zoo.methods.registry import card, method_at, method_named
 from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.layers.lora import is_lora
-from rrsis_zoo.registry import MODELS, card
-from rrsis_zoo.weights.fetch import model_section
+from rrsis_zoo.pretrained.official import skeleton
 from rrsis_zoo.weights.names import sam_to_transformers
-from rrsis_zoo.weights.official import skeleton
+from rrsis_zoo.weights.wrappers import is_lora
 
 EXPRESSIONS = ["the ship left of the pier", "a large storage tank in the upper right corner of the image"]
 
@@ -80,15 +80,15 @@ WRITERS = {"sam": write_sam, "siglip": write_siglip, "beit3": write_beit3}
 
 def write_weights(folder: Path, method: str, preset: str) -> dict[str, str]:
     """Write the files of every role and return the sources."""
-    model = skeleton(method, preset)
-    for name, role in card(method).roles.items():
+    model = skeleton(method_named(method).model(), preset)
+    for name, role in card(method).foundations.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         WRITERS[name](model, folder / name / role.weights[0])
         if role.tokenizer:
             pieces = model.tokenizer_kind.from_expressions(EXPRESSIONS * 20, *model.text_limits)
             content = pieces.state()["model"].numpy().tobytes()
             (folder / name / role.tokenizer[0]).write_bytes(content)
-    return {name: f"local:{folder / name}" for name in card(method).roles}
+    return {name: f"local:{folder / name}" for name in card(method).foundations}
 
 
 def write_data(folder: Path) -> None:
@@ -98,7 +98,7 @@ def write_data(folder: Path) -> None:
         image = rng.integers(0, 256, (800, 800, 3), dtype=np.uint8)
         mask = np.zeros((800, 800), dtype=np.bool_)
         mask[100:300, 200:500] = True
-        scenes.append(Scene(image, [Referent(mask, [EXPRESSIONS[len(scenes) % 2]], "ship")], split))
+        scenes.append(ReferredScene(image, [Referent(mask, [EXPRESSIONS[len(scenes) % 2]], "ship")], split))
     write_rrsisd(folder, scenes)
 
 
@@ -142,7 +142,9 @@ def main() -> None:
     options, more = parser.parse_known_args()  # what is left is for `rrsis fit`
     configs = [options.config, *options.overlay]
     model = model_section(Path(options.config))
-    method = next(c.name for c in MODELS.values() if c.lightning_class.replace(":", ".") == model["class_path"])
+    known = method_at(model["class_path"])
+    assert known is not None, f"{options.config} names no method"
+    method = known.name
     presets = [model_section(Path(config))["init_args"].get("preset") for config in configs]
     preset = [name for name in presets if name][-1]
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:

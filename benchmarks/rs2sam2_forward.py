@@ -32,11 +32,11 @@ from sam2.modeling.backbones.hieradet import do_pool
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from torch import Tensor
 
+from rrsis_zoo.methods.rs2sam2.model import RS2SAM2, MaskPromptGenerator
 from rrsis_zoo.models.backbones.beit3 import JointAttention
 from rrsis_zoo.models.backbones.sam2 import ADAPTER_SCALE, TEXT_SHARE, FusionLayer, Neck, TextBlock
-from rrsis_zoo.models.base import Prompts, Tokens
 from rrsis_zoo.models.layers.geometry import resize
-from rrsis_zoo.models.rs2sam2 import RS2SAM2, MaskPromptGenerator
+from rrsis_zoo.models.types import Prompts, Tokens
 
 PARTS = ("union encoder", "prompts", "trunk", "neck", "fusion behind it", "decoder", "output")
 

@@ -15,8 +15,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from bench.suites import Job, Suite, read_suite
 from rrsis_zoo import signals
-from rrsis_zoo.bench.suites import Job, Suite, read_suite
 from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.files import make_folder, writing
 
@@ -59,10 +59,10 @@ def main() -> int:
 def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: Mapping[str, str], start: float) -> int:
     print(f"{suite.name}: looking at configuration, weights and data of {len(jobs)} jobs", flush=True)
     # late: torch and Lightning take some seconds, which a mistake in the suite need not wait for
-    from rrsis_zoo.bench import plan, runner
-    from rrsis_zoo.bench.jobs import decide
-    from rrsis_zoo.bench.keys import Keys
-    from rrsis_zoo.bench.processes import Processes
+    from bench import plan, runner
+    from bench.jobs import decide
+    from bench.keys import Keys
+    from bench.processes import Processes
 
     say, keys = runner.Clock(start), Keys()
     folder = options.runs or Path("runs") / suite.name
@@ -120,9 +120,9 @@ def chosen(jobs: Sequence[Job], patterns: Sequence[str] | None) -> list[Job]:
 
 def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, say: Any) -> list[str]:
     """Leave the baselines of every dataset as jobs; return what went wrong."""
-    from rrsis_zoo.bench import runner
-    from rrsis_zoo.bench.baselines import constant_name, run_constant
-    from rrsis_zoo.training.cli import resolve
+    from bench import runner
+    from bench.baselines import constant_name, run_constant
+    from rrsis_zoo.commands.fit import resolve
 
     faults = []
     for dataset in suite.datasets if suite.baselines else ():
@@ -142,10 +142,10 @@ def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, s
 
 def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Make tables, report and figures from what lies in the folder of the runs."""
-    from rrsis_zoo.bench.published import read_published
-    from rrsis_zoo.bench.report import write_report
-    from rrsis_zoo.bench.tables import read_runs, tables_of, write_tables
+    from bench.report import write_report
     from rrsis_zoo.data.pixels import open_image
+    from rrsis_zoo.tables.published import read_published
+    from rrsis_zoo.tables.suite_tables import read_runs, tables_of, write_tables
 
     make_folder(results)
     literature = read_published(Path(__file__).parent / "published_results.csv")

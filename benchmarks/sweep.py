@@ -8,8 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.sweeps import Study, read_sweep
 from rrsis_zoo import signals
-from rrsis_zoo.bench.sweeps import Study, read_sweep
 from rrsis_zoo.errors import ConfigError, RRSISError
 
 

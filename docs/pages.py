@@ -25,8 +25,8 @@ from pathlib import Path
 from unittest import mock
 
 from rrsis_zoo import cli
-from rrsis_zoo.cards.card import ModelCard, Score
-from rrsis_zoo.registry import MODELS, card
+from rrsis_zoo.methods.registry import card, method_named, methods
+from rrsis_zoo.models.card import MethodCard, Score
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
 from rrsis_zoo.weights.sources import HubSource, parse_source
 
@@ -54,16 +54,16 @@ _METRICS = {
 
 def card_text(name: str) -> str:
     """Return whose a method is and where it is."""
-    said = card(name)
+    said, known = card(name), method_named(name)
     code = f"{said.code_licence}, <{said.code}>" if said.code else said.code_licence
     facts = [
         ("name", f"`{name}`"),
         ("published in", said.paper),
         ("authors' code", code),
         ("weights", said.weights_licence),
-        ("torch class", _class(said.torch_class)),
-        ("Lightning class", _class(said.lightning_class)),
-        ("in this repository", f"[{said.torch_class.partition(':')[0].rpartition('.')[2]}.py]({_source(said)})"),
+        ("torch class", _class(known.model())),
+        ("Lightning class", _class(known.module())),
+        ("in this repository", f"[methods/{name}](/src/rrsis_zoo/methods/{name})"),
     ]
     return _table(("", ""), facts)
 
@@ -79,17 +79,12 @@ def sizes_text(name: str) -> str:
     return "\n\n".join(parts)
 
 
-def _class(place: str) -> str:
+def _class(kind: type) -> str:
     """Return a link to a class in the API reference."""
-    dotted = place.replace(":", ".")
-    return f"{{py:class}}`{dotted.rpartition('.')[2]} <{dotted}>`"
+    return f"{{py:class}}`{kind.__name__} <{kind.__module__}.{kind.__qualname__}>`"
 
 
-def _source(said: ModelCard) -> str:
-    return f"/src/{said.torch_class.partition(':')[0].replace('.', '/')}.py"
-
-
-def _presets(said: ModelCard) -> str:
+def _presets(said: MethodCard) -> str:
     rows = []
     for name, preset in said.presets.items():
         sources = [f"{role}: {_weights(text)}" for role, text in preset.weights.items()]
@@ -104,7 +99,7 @@ def _weights(text: str) -> str:
     return f"`{text}`" + (f" ({known.what}, {size_text(known.bytes)}, {known.licence})" if known else "")
 
 
-def _releases(said: ModelCard) -> str:
+def _releases(said: MethodCard) -> str:
     rows = [
         (f"`{said.name}/{r.name}`", r.dataset, f"`{r.preset}`", f"`{r.source}:{r.files[0]}`", r.licence)
         for r in said.releases
@@ -115,7 +110,7 @@ def _releases(said: ModelCard) -> str:
 
 def published_text(only: str = "") -> str:
     """Return what was published of all methods or of one, in percent, with notes of protocol and source."""
-    scores = [(MODELS[name], score) for name in ([only] if only else MODELS) for score in MODELS[name].published]
+    scores = [(card(name), score) for name in ([only] if only else methods()) for score in card(name).published]
     scores.sort(key=lambda pair: (pair[1].dataset, pair[1].split))  # what may be compared stands together
     notes = list(dict.fromkeys((said.name, *_note(score)) for said, score in scores))
     rows = []

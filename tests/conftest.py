@@ -37,6 +37,12 @@ def rrsis() -> list[str]:
     return [sys.executable, "-m", "rrsis_zoo.cli"]
 
 
+@pytest.fixture(scope="session")
+def parity() -> list[str]:
+    """``python tests/parity``, the comparison with golden cases, through the interpreter that runs the tests."""
+    return [sys.executable, str(TESTS / "parity")]
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     import torch

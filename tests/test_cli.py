@@ -16,11 +16,11 @@ import yaml
 from PIL import Image
 from pycocotools import mask as coco
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
+from rrsis_zoo.methods.registry import list_models
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
-from rrsis_zoo.registry import list_models
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TOP = sorted(p.name for p in CONFIGS.glob("*.yaml"))
@@ -35,7 +35,9 @@ def tree(tmp_path_factory):
         image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
         mask = np.zeros((96, 96), dtype=np.bool_)
         mask[20:60, 30:70] = True
-        scenes.append(Scene(image, [Referent(mask, ["the ship left of the pier", "the large ship"], "ship")], split))
+        scenes.append(
+            ReferredScene(image, [Referent(mask, ["the ship left of the pier", "the large ship"], "ship")], split)
+        )
     root = tmp_path_factory.mktemp("data") / "tree"
     write_rrsisd(root, scenes)
     return root
@@ -66,7 +68,7 @@ def test_help_is_quick():
     done = subprocess.run([sys.executable, "-m", "rrsis_zoo.cli", "--help"], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "fit" in done.stdout
-    assert "parity" in done.stdout
+    assert "convert" in done.stdout
     code = (
         "import sys; from rrsis_zoo import cli; cli.run(['--help']); "
         "print([m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
@@ -80,7 +82,7 @@ def test_version_and_unknown_command(rrsis):
     assert run(rrsis, "--version").stdout.startswith("rrsis-zoo ")
     wrong = run(rrsis, "fti")
     assert wrong.returncode == 2
-    known = "convert, data, fit, models, parity, predict, score, table, test, validate"
+    known = "convert, data, fit, models, predict, score, table, test, validate"
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 

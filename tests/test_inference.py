@@ -5,7 +5,7 @@ from PIL import Image
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError, DataFormatError
-from rrsis_zoo.registry import list_models
+from rrsis_zoo.methods.registry import list_models
 
 TEXTS = ["the red square", "the large storage tank in the upper right corner of the image"]
 

@@ -7,7 +7,7 @@ import pytest
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.registry import card
+from rrsis_zoo.methods.registry import card, method_named
 
 
 def test_lazy():
@@ -27,5 +27,5 @@ def test_unknown_attribute_and_model():
 @pytest.mark.parametrize("name", rrsis_zoo.list_models())
 def test_cards_are_complete(name):
     said = card(name)
-    assert said.module().method == name
+    assert method_named(name).module().model_class.card is said
     assert all((said.title, said.paper, said.code_licence, said.weights_licence))

@@ -3,14 +3,15 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
-from rrsis_zoo.registry import list_models
-from rrsis_zoo.weights.pretrained import find_pretrained
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
+from rrsis_zoo.methods.registry import card, list_models
+from rrsis_zoo.pretrained.foundations import find_foundations
 from test_cli import CPU, run, tiny
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +35,9 @@ def trained(rrsis, tmp_path_factory):
     write_rrsisd(
         folder / "data",
         [
-            Scene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
+            ReferredScene(
+                rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split
+            )
             for split in ("train", "train", "val", "test")
         ],
     )
@@ -58,11 +61,20 @@ def test_make_targets_exist(line):
     assert done.returncode == 0, done.stderr
 
 
+def test_parity_commands():
+    lines = [c for c in COMMANDS if c.startswith("make parity")]
+    assert len(lines) == 2
+    for line in lines:
+        (case,) = re.findall(r"CASE=(\S+)", line)
+        done = subprocess.run([sys.executable, "tests/parity", case], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_fetching_commands_are_those_of_the_error(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     weights = {"sam": "hub:facebook/sam-vit-large", "siglip": "hub:google/siglip-so400m-patch14-384"}
     with pytest.raises(Exception, match="hf download") as caught:
-        find_pretrained("rsrefseg", weights)
+        find_foundations(card("rsrefseg"), weights)
     lines = [c for c in COMMANDS if c.startswith("hf")]
     assert lines
     assert all(line in str(caught.value) for line in lines)
@@ -76,7 +88,7 @@ def test_rrsis_commands(rrsis, trained, line):
     if words[0] in ("models", "convert"):
         weights_command(rrsis, words, folder)
         return
-    if words[0] not in ("parity", "score"):  # these need neither model nor data
+    if words[0] != "score":  # that needs neither model nor data
         words = [str(folder / "data") if word == "/path/to/rrsis-d" else word for word in words]
         if not any("tiny" in word for word in words):
             words += ["--config", "configs/overlays/rsrefseg_tiny.yaml"]

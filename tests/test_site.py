@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from rrsis_zoo import cli
-from rrsis_zoo.registry import MODELS, list_models
+from rrsis_zoo.methods.registry import card, list_models
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
@@ -137,16 +137,16 @@ def test_every_method_has_its_page(site):
     index = (site / "methods" / "index.html").read_text(encoding="utf-8")
     for name in list_models():
         page = " ".join("".join(Page(site / "methods" / f"{name}.html").text).split())
-        card = MODELS[name]
+        facts = card(name)
         assert f'href="{name}.html"' in index, f"docs/methods/index.md does not name {name}"
         for said in (
-            card.paper,
-            card.code_licence,
-            *card.presets,
-            *(f"{release.source}:{release.files[0]}" for release in card.releases),
+            facts.paper,
+            facts.code_licence,
+            *facts.presets,
+            *(f"{release.source}:{release.files[0]}" for release in facts.releases),
         ):
             assert said in page, said
-        for score in card.published:
+        for score in facts.published:
             assert all(f"{value:.2f}" in page for value in score.values.values())
             assert score.protocol in page
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
-from rrsis_zoo.bench.sweeps import Study, Trial, command_of, is_hopeless, propose, read_sweep
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from bench.sweeps import Study, Trial, command_of, is_hopeless, propose, read_sweep
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.errors import ConfigError, DataFormatError, OutputError
-from rrsis_zoo.registry import list_models
+from rrsis_zoo.methods.registry import list_models
 from test_cli import CONFIGS
 
 SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))
@@ -36,7 +36,7 @@ def with_method(path, method, tmp_path):
 
 def parsed(arguments, monkeypatch):
     """The configuration that the real command makes of its arguments; nothing is built or run."""
-    from rrsis_zoo.training.cli import RRSISCLI
+    from rrsis_zoo.commands.fit import RRSISCLI
 
     class Parser(RRSISCLI):
         def before_instantiate_classes(self):
@@ -85,10 +85,9 @@ def test_the_real_command_accepts_what_is_proposed(path, method, root, tmp_path,
     assert "QuietWandbLogger" in json.dumps(config["trainer"]["logger"])
     preset = config["model"]["init_args"]["preset"]
     if preset == "tiny":  # the method takes the settings, too
-        from rrsis_zoo.registry import MODELS
+        from rrsis_zoo.methods.registry import method_at
 
-        model = next(c for c in MODELS.values() if c.module().__name__ == config["model"]["class_path"].split(".")[-1])
-        model.model().from_preset(preset, **config["model"]["init_args"]["settings"])
+        method_at(config["model"]["class_path"]).model().from_preset(preset, **config["model"]["init_args"]["settings"])
 
 
 def test_proposals_do_not_repeat_by_chance_and_are_reproducible(root):
@@ -375,7 +374,9 @@ def test_the_script_trains(root, tmp_path):
     write_rrsisd(
         tmp_path / "data",
         [
-            Scene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
+            ReferredScene(
+                rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split
+            )
             for split in ("train", "train", "val")
         ],
     )

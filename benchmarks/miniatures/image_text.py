@@ -24,9 +24,9 @@ from rrsis_zoo.data.synthetic import CATEGORIES
 from rrsis_zoo.models.backbones import siglip
 from rrsis_zoo.models.backbones.beit3 import BEIT3_MINI, BEiT3
 from rrsis_zoo.models.backbones.siglip import SIGLIP_MINI, SigLIP
-from rrsis_zoo.models.base import Tokenizer, Tokens
 from rrsis_zoo.models.layers.geometry import normalise
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, SigLIPTokenizer
+from rrsis_zoo.models.types import Tokenizer, Tokens
 
 ARTICLES = ("the ", "a ", "")
 CONTRAST_WEIGHT = 0.2  # its sum over a batch is the larger one, and phrases teach most of what captions do

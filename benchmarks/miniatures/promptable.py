@@ -17,12 +17,12 @@ from scenes import SIZE, PretrainingScene
 from segment_anything.modeling.prompt_encoder import PromptEncoder
 from torch import Tensor, nn
 
+from rrsis_zoo.methods.evisam3.weights import official_name as evisam3
 from rrsis_zoo.models.backbones import sam, sam2, sam3
 from rrsis_zoo.models.backbones.sam import SAM, SAM_MINI
 from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2_MINI
 from rrsis_zoo.models.backbones.sam3 import SAM3, SAM3_MINI
 from rrsis_zoo.models.layers.geometry import normalise
-from rrsis_zoo.weights.names import evisam3
 
 KINDS = ("box", "point", "points", "box and point", "mask", "mask and box")
 LOSS_SIDE = 64  # pixels; a quarter of the cost of the full size

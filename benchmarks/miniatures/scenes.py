@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from rrsis_zoo.data.synthetic import GENERATOR_VERSION
-from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
 from rrsis_zoo.data.synthetic.language import (
     CONFUSABLE_CATEGORIES,
@@ -128,17 +128,17 @@ def scenes(count: int, seed: int, folder: Path, processes: int = 1) -> list[Pret
 
 
 def _make(index: int, seed: int) -> _Made:
-    dice = Dice(seed, 0, index)
-    scene = make_scene(SIZE, dice)
+    stream = RandomStream(seed, 0, index)
+    scene = make_scene(SIZE, stream)
     labels = np.zeros((SIZE, SIZE), np.uint8)
     for k, thing in enumerate(scene.objects):
         labels[thing.mask] = k + 1
-    said = express(scene.objects, SENTENCES, False, dice)
+    said = express(scene.objects, SENTENCES, False, stream)
     return _Made(
         scene.image,
         labels,
         _phrases(scene.objects),
-        _places(scene.objects, Dice(seed, 2, index)),
+        _places(scene.objects, RandomStream(seed, 2, index)),
         tuple((one.text, one.referent) for one in said),
         tuple(one.meaning for one in said),
         scene.objects,
@@ -179,7 +179,7 @@ def _phrases(objects: Sequence[SceneObject]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _places(objects: Sequence[SceneObject], dice: Dice) -> dict[str, tuple[int, ...]]:
+def _places(objects: Sequence[SceneObject], stream: RandomStream) -> dict[str, tuple[int, ...]]:
     reader = Reader(objects)
     found: dict[str, tuple[int, ...]] = {}
     for category in sorted({thing.category for thing in objects}):
@@ -190,17 +190,17 @@ def _places(objects: Sequence[SceneObject], dice: Dice) -> dict[str, tuple[int, 
         for meaning in meanings:
             answers = reader.answers(meaning)
             if answers and UNCLEAR not in answers and YES in answers and not held_out(meaning):
-                found[say(meaning, peers, dice)] = tuple(k for k, answer in enumerate(answers) if answer == YES)
+                found[say(meaning, peers, stream)] = tuple(k for k, answer in enumerate(answers) if answer == YES)
     return found
 
 
 def _strangers(numbered: tuple[int, _Made], said: Sequence[tuple[str, Meaning]], seed: int) -> tuple[str, ...]:
     index, one = numbered
-    dice, reader = Dice(seed, 1, index), Reader(one.objects)
+    stream, reader = RandomStream(seed, 1, index), Reader(one.objects)
     here = {thing.category for thing in one.objects}
     found: list[str] = []
     for _ in range(100 * STRANGERS):
-        text, meaning = dice.choice(said)
+        text, meaning = stream.choice(said)
         if len(found) < STRANGERS // 2 and meaning.phrase.category not in here:
             continue
         if text not in found and _fits_nothing(meaning, reader):

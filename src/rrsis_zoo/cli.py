@@ -16,7 +16,6 @@ _LIGHTNING = {
 }
 _OTHER = {
     "data": "check, list and summarise a dataset; generate the synthetic one",
-    "parity": "compare a method with a recorded run of its authors' program",
     "score": "score saved masks from any program under one protocol, or under all",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
     "models": "list methods, sizes, licences and weight sources; download weights",
@@ -45,39 +44,35 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     command, rest = arguments[0], list(arguments[1:])
     if command == "--version":
-        import rrsis_zoo
+        from rrsis_zoo.version import __version__
 
-        print(f"rrsis-zoo {rrsis_zoo.__version__}")
+        print(f"rrsis-zoo {__version__}")
         return 0
     if command in _LIGHTNING:
         from rrsis_zoo import signals
 
         with signals.handled():  # this early, because a container's first process ignores signals without a handler
-            from rrsis_zoo.training.cli import run_lightning
+            from rrsis_zoo.commands.fit import run_lightning
 
             return run_lightning([command, *rest])
     if command == "data":
-        from rrsis_zoo.data.cli import run_data
+        from rrsis_zoo.commands.data import run_data
 
         return run_data(rest)
-    if command == "parity":
-        from rrsis_zoo.parity.cli import run_parity
-
-        return run_parity(rest)
     if command == "score":
-        from rrsis_zoo.metrics.cli import run_score
+        from rrsis_zoo.commands.score import run_score
 
         return run_score(rest)
     if command == "table":
-        from rrsis_zoo.bench.cli import run_table
+        from rrsis_zoo.commands.table import run_table
 
         return run_table(rest)
     if command == "models":
-        from rrsis_zoo.weights.cli import run_models
+        from rrsis_zoo.commands.models import run_models
 
         return run_models(rest)
     if command == "convert":
-        from rrsis_zoo.weights.cli import run_convert
+        from rrsis_zoo.commands.convert import run_convert
 
         return run_convert(rest)
     raise unknown_name("command", command, _LIGHTNING | _OTHER)

@@ -2,7 +2,7 @@ r"""Untrusted text in Markdown, LaTeX and CSV: shown literally, never interprete
 
 Titles, sentences, names and reasons come from files that anyone may have written. Each function here takes such a
 text and returns what shows it literally in one format; HTML has `html.escape`. Our own markup is a separate type, see
-`rrsis_zoo.bench.formats.Prose`.
+`rrsis_zoo.tables.formats.Prose`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from rrsis_zoo.data.dataset import as_tensor
 from rrsis_zoo.data.pixels import read_rgb, to_array
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.files import expanded
-from rrsis_zoo.models.base import Prediction, ReferringSegmenter
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.types import Prediction
 
 
 @dataclass(frozen=True)

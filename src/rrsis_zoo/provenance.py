@@ -1,16 +1,13 @@
-"""What a result must record to be meaningful later: which code, which data."""
+"""Which code a number was made with."""
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import rrsis_zoo
-from rrsis_zoo.data.records import Record
+from rrsis_zoo.version import __version__
 
 
 def code_version() -> dict[str, Any]:
@@ -28,17 +25,8 @@ def code_version() -> dict[str, Any]:
 
     tracked = git("ls-files", "--error-unmatch", __file__)
     return {
-        "version": rrsis_zoo.__version__,
+        "version": __version__,
         "commit": git("rev-parse", "HEAD") if tracked else None,
         "changed": bool(git("status", "--porcelain", "--untracked-files=no")) if tracked else None,
         "python": platform.python_version(),
     }
-
-
-def annotations_hash(records: Iterable[Record]) -> str:
-    """Return the SHA-256 of a split's samples: ids, expressions, image names and encoded masks, in order."""
-    digest = hashlib.sha256()
-    for record in records:
-        facts = (record.sample_id, record.split, record.image_file, record.expression)
-        digest.update(f"({', '.join(map(repr, facts))}, {record.mask.identity})".encode())
-    return digest.hexdigest()

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
-from rrsis_zoo.bench.baselines import best_constant, measure_constant, run_constant
-from rrsis_zoo.bench.keys import Keys
-from rrsis_zoo.bench.suites import Change, Dataset, Suite
+from bench.baselines import best_constant, measure_constant, run_constant
+from bench.keys import Keys
+from bench.suites import Change, Dataset, Suite
 from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.data.masks import RunLengths, encode_mask
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
@@ -56,7 +56,9 @@ def test_samples_of_other_sizes_are_measured_at_their_own(monkeypatch):
 def test_it_leaves_a_job(tmp_path):
     rng = np.random.default_rng(0)
     scenes = [
-        Scene(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8), [Referent(square(0, n), ["the ship"], "ship")], split)
+        ReferredScene(
+            rng.integers(0, 256, (20, 20, 3), dtype=np.uint8), [Referent(square(0, n), ["the ship"], "ship")], split
+        )
         for n, split in enumerate(("train", "train", "val", "test", "test"))
     ]
     write_rrsisd(tmp_path / "data", scenes)

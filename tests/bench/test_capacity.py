@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from rrsis_zoo.bench.capacity import memorise
+from bench.capacity import memorise
 from rrsis_zoo.data.synthetic import make_sample
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import list_models, method_named
+from rrsis_zoo.models.types import Batch
 
 
 def batch(scenes):
@@ -25,7 +25,7 @@ def batch(scenes):
 @pytest.mark.parametrize("method", list_models())
 def test_capacity(method):
     torch.manual_seed(0)
-    model = card(method).model().from_preset("tiny")
+    model = method_named(method).model().from_preset("tiny")
     scores = [score for _, score in memorise(model, batch(5), steps=150, rate=3e-3, every=150)]
     assert scores[-1] >= 0.5
 
@@ -35,7 +35,7 @@ def test_the_same_seed_is_the_same_run(method):
     runs = []
     for _ in range(2):
         torch.manual_seed(3)
-        model = card(method).model().from_preset("tiny")
+        model = method_named(method).model().from_preset("tiny")
         scores = list(memorise(model, batch(2), steps=4, rate=1e-3, every=2))
         runs.append((scores, [p.detach().clone() for p in model.parameters()]))
     assert runs[0][0] == runs[1][0]

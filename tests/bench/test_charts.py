@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rrsis_zoo.bench.charts import Axis, Point, Series, bars, curves, linear, logarithmic, scatter
+from bench.charts import Axis, Point, Series, bars, curves, linear, logarithmic, scatter
 
 A, B = Series("A & co", 0), Series("B", 1, plain=False)
 NUMBER = r"-?[\d.]+"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from made_runs import made_result
 
-from rrsis_zoo.bench.jobs import Decision, Goal, JobRun, Planned, cannot_start, decide
-from rrsis_zoo.bench.parts import key_of
-from rrsis_zoo.bench.processes import Usage
-from rrsis_zoo.bench.suites import Job
+from bench.jobs import Decision, Goal, JobRun, Planned, cannot_start, decide
+from bench.parts import key_of
+from bench.processes import Usage
+from bench.suites import Job
 from rrsis_zoo.errors import OutputError
 from rrsis_zoo.files import read_json, write_json
 

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 import rrsis_zoo
-from rrsis_zoo.bench.keys import Keys, configuration_hash, protocol_hash, weight_files
-from rrsis_zoo.bench.parts import PARTS, changed, hash_of, key_of
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from bench import keys
+from bench.keys import Keys, configuration_hash, protocol_hash, weight_files
+from bench.parts import PARTS, changed, hash_of, key_of
+from rrsis_zoo.commands.fit import resolve
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.errors import MissingDataError, MissingWeightsError
-from rrsis_zoo.training.cli import resolve
 
 
 def scenes(seed, shift=0):
@@ -20,7 +21,7 @@ def scenes(seed, shift=0):
     mask = np.zeros((64, 64), dtype=np.bool_)
     mask[20:40, 20 + shift : 50] = True
     return [
-        Scene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
+        ReferredScene(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), [Referent(mask, ["the ship"], "ship")], split)
         for split in ("train", "train", "val", "test")
     ]
 
@@ -121,7 +122,7 @@ def test_a_folder_and_shards_count_whole(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     for n in (1, 2):
         (tmp_path / f"model-{n}.safetensors").write_bytes(b"x")
-    files = weight_files("rrsis_zoo.training.control.ControlModule", {"backbone": f"local:{tmp_path}"})
+    files = weight_files("rrsis_zoo.methods.control.module.ControlModule", {"backbone": f"local:{tmp_path}"})
     assert [path.name for path in files] == [
         "model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors",
     ]  # fmt: skip
@@ -129,16 +130,19 @@ def test_a_folder_and_shards_count_whole(tmp_path):
 
 def test_protocol_and_code(config, tree, tmp_path, monkeypatch):
     assert protocol_hash("canonical") != protocol_hash("lavt480")
-    package = tmp_path / "package"
-    for name in ("models/a.py", "bench/tables.py", "bench/baselines.py", "__init__.py"):
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text("x = 1")
+    package, bench = tmp_path / "package", tmp_path / "bench"
+    files = ("models/a.py", "tables/formats.py", "__init__.py")
+    for path in (*(package / name for name in files), bench / "runner.py", bench / "baselines.py"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1")
     monkeypatch.setattr(rrsis_zoo, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(keys, "__file__", str(bench / "keys.py"))
     first, constant = Keys().code(), Keys().code("baselines")
     assert first != constant
-    (package / "bench" / "tables.py").write_text("x = 2")
-    assert (Keys().code(), Keys().code("baselines")) == (first, constant)
-    (package / "bench" / "baselines.py").write_text("x = 2")
+    for path in (package / "tables" / "formats.py", bench / "runner.py"):
+        path.write_text("x = 2")
+        assert (Keys().code(), Keys().code("baselines")) == (first, constant)
+    (bench / "baselines.py").write_text("x = 2")
     assert Keys().code() == first
     assert Keys().code("baselines") != constant
     (package / "models" / "a.py").write_text("x = 2")

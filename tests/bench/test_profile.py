@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from rrsis_zoo.bench.profile import Effort, dtype_name, main, measure, profile, run
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from bench.profile import Effort, dtype_name, main, measure, profile, run
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.errors import ConfigError, MissingDataError
-from rrsis_zoo.models.base import Batch, count_parameters
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import list_models, method_named
+from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.models.types import Batch
 
 SHORT = Effort(warm_up=1, least=2, most=2, seconds=0)
 
@@ -59,6 +60,7 @@ def test_calls_go_on_until_the_time_is_over():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
+@pytest.mark.usefixtures("bench_on_path")
 def test_peak_memory_of_a_known_call():
     """In turn small, large, small: neither hides the other, and the weights are in all of them.
 
@@ -67,7 +69,7 @@ def test_peak_memory_of_a_known_call():
     """
     code = """
         import torch
-        from rrsis_zoo.bench.profile import Effort, measure
+        from bench.profile import Effort, measure
 
         model = torch.nn.Linear(1024, 1024, bias=False)  # 4 MiB
         for megabytes in (20, 100, 20):
@@ -85,7 +87,7 @@ def test_peak_memory_of_a_known_call():
 
 @pytest.mark.parametrize("method", list_models())
 def test_every_method_has_a_profile(method):
-    model = card(method).model().from_preset("tiny")
+    model = method_named(method).model().from_preset("tiny")
     b = batch()
     model.fit_tokenizer(b.expressions)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -112,7 +114,7 @@ def test_every_method_has_a_profile(method):
 
 
 def test_a_profile_needs_something_to_measure():
-    model = card("control").model().from_preset("tiny")
+    model = method_named("control").model().from_preset("tiny")
     b = batch()
     with pytest.raises(ConfigError, match="masks"):
         profile(model, Batch(b.images, b.expressions, b.image_index))
@@ -130,7 +132,8 @@ def test_command(root, tmp_path_factory, tmp_path, monkeypatch, capsys):
     mask = np.zeros((64, 80), dtype=np.bool_)
     mask[20:40, 20:50] = True
     scenes = [
-        Scene(np.full((64, 80, 3), n, np.uint8), [Referent(mask, ["the ship"], "ship")], "train") for n in range(6)
+        ReferredScene(np.full((64, 80, 3), n, np.uint8), [Referent(mask, ["the ship"], "ship")], "train")
+        for n in range(6)
     ]
     tree = tmp_path_factory.mktemp("profile") / "data"
     write_rrsisd(tree, scenes)

@@ -6,17 +6,19 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 
 
+@pytest.mark.usefixtures("bench_on_path")
 def test_one_after_another(root, tmp_path_factory, tmp_path):
     """One that fails is named in its log and takes no other along."""
     mask = np.zeros((64, 80), dtype=np.bool_)
     mask[20:40, 20:50] = True
     image = np.zeros((64, 80, 3), np.uint8)
     tree = tmp_path_factory.mktemp("profiles") / "data"
-    write_rrsisd(tree, [Scene(image + n, [Referent(mask, ["the ship"], "ship")], "train") for n in range(4)])
+    write_rrsisd(tree, [ReferredScene(image + n, [Referent(mask, ["the ship"], "ship")], "train") for n in range(4)])
 
     def entry(name, method, data):
         configs = [root / "configs" / f"{method}.yaml", root / "configs" / "overlays" / f"{method}_tiny.yaml"]
@@ -30,7 +32,7 @@ def test_one_after_another(root, tmp_path_factory, tmp_path):
     entries = [entry("gone", "control", "nowhere"), entry("a", "control", tree), entry("b", "rsrefseg", tree)]
     listed = tmp_path / "list.json"
     listed.write_text(json.dumps({"profiles": entries}))
-    command = [sys.executable, "-m", "rrsis_zoo.bench.profiles", str(listed)]
+    command = [sys.executable, "-m", "bench.profiles", str(listed)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     statuses = [2, 0, 0]

@@ -7,21 +7,10 @@ import os
 import pytest
 from made_runs import Row, made_profile, made_result, make
 
+from bench.records import GalleryFile, Owner, Point, ProfileList, State, SweepFile
 from rrsis_zoo import cli
-from rrsis_zoo.bench.records import (
-    GalleryFile,
-    JobFile,
-    Owner,
-    Point,
-    Profile,
-    ProfileList,
-    Result,
-    State,
-    SuiteFile,
-    SweepFile,
-    read_record,
-)
 from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.tables.records import JobFile, Profile, Result, SuiteFile, read_record
 
 JOB = "a--synthetic--seed1"
 

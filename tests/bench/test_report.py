@@ -15,12 +15,12 @@ import pytest
 from made_runs import Row, made_profile, make
 from PIL import Image
 
-from rrsis_zoo.bench import pictures
-from rrsis_zoo.bench.report import THRESHOLDS, precision_chart, reading, rows_of, write_report
-from rrsis_zoo.bench.runs import read_runs
+from bench import pictures
+from bench.report import THRESHOLDS, precision_chart, reading, rows_of, write_report
 from rrsis_zoo.errors import DataFormatError, OutputError
 from rrsis_zoo.figures import PREDICTED, TRUE
 from rrsis_zoo.metrics.samples import read_samples
+from rrsis_zoo.tables.runs import read_runs
 
 ROWS = [
     Row("constant", 0.1, "baseline", title="Best constant mask"),
@@ -450,9 +450,10 @@ def test_parts_and_untrained_models_are_in_no_chart(tmp_path):
     assert not any("Part" in title for title in titles)
 
 
+@pytest.mark.usefixtures("bench_on_path")
 def test_no_torch_is_needed(runs, tmp_path):
     code = (
-        "import sys; from rrsis_zoo.bench.report import write_report; "
+        "import sys; from bench.report import write_report; "
         f"write_report({str(runs)!r}, {str(tmp_path / 'r.html')!r}); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

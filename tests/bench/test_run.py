@@ -16,20 +16,20 @@ import pytest
 import yaml
 from PIL import Image
 
-from rrsis_zoo.bench.keys import Keys
-from rrsis_zoo.bench.plan import Slot, plan
-from rrsis_zoo.bench.processes import Processes
-from rrsis_zoo.bench.runner import run_jobs, write_suite
-from rrsis_zoo.bench.suites import read_suite
+from bench.keys import Keys
+from bench.plan import Slot, plan
+from bench.processes import Processes
+from bench.runner import run_jobs, write_suite
+from bench.suites import read_suite
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.synthetic import make_synthetic
+from rrsis_zoo.loading import load_model
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.provenance import annotations_hash
 from rrsis_zoo.weights.checkpoints import weights_hash
-from rrsis_zoo.weights.loading import load_model
 
 NAME = "short--synthetic--seed3"
 SUITE = {
@@ -211,7 +211,9 @@ def test_mistakes_are_one_line(place, root):
 def test_tables_and_report_are_made_of_the_runs(script, tmp_path, monkeypatch):
     """What is handed to whom; the figures are those of the first seed of everything but ablations."""
     calls = []
-    tables, report, published = (ModuleType(f"rrsis_zoo.bench.{name}") for name in ("tables", "report", "published"))
+    tables, report, published = map(
+        ModuleType, ("rrsis_zoo.tables.suite_tables", "bench.report", "rrsis_zoo.tables.published")
+    )
     published.read_published = lambda path: [path.name]
     tables.read_runs = lambda folder: ("runs", folder)
     tables.tables_of = lambda runs, literature: {"main": (runs, literature), "literature--one": "theirs"}

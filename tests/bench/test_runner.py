@@ -15,14 +15,14 @@ import pytest
 import torch
 from made_runs import made_profile, made_result
 
-from rrsis_zoo.bench import jobs as jobs_module
-from rrsis_zoo.bench import runner
-from rrsis_zoo.bench.jobs import Decision, Goal, Planned
-from rrsis_zoo.bench.parts import key_of
-from rrsis_zoo.bench.plan import Slot, announce, expected_minutes, slots
-from rrsis_zoo.bench.processes import Processes
-from rrsis_zoo.bench.runner import only_runner, run_jobs, run_profiles, summary
-from rrsis_zoo.bench.suites import Job, Suite
+from bench import jobs as jobs_module
+from bench import runner
+from bench.jobs import Decision, Goal, Planned
+from bench.parts import key_of
+from bench.plan import Slot, announce, expected_minutes, slots
+from bench.processes import Processes
+from bench.runner import only_runner, run_jobs, run_profiles, summary
+from bench.suites import Job, Suite
 from rrsis_zoo.errors import ConfigError, OutputError
 from rrsis_zoo.files import read_json, write_json
 
@@ -247,10 +247,10 @@ def wait_until(condition, seconds=60.0):
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="tells processes apart by /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_nothing_is_left_behind(program, tmp_path, how):
+def test_nothing_is_left_behind(program, tmp_path, how, root):
     """Whatever ends the runner ends its jobs and what they have started; a job under way is no finished one."""
     (program / "a--one--seed1.spawn").touch()
-    started = runner_of(program, tmp_path)
+    started = runner_of(program, tmp_path, root)
     log = program / "a--one--seed1" / "fit.log"
     wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
     wait_until((program / "b--one--seed1" / "job.json").exists)
@@ -268,7 +268,7 @@ def test_nothing_is_left_behind(program, tmp_path, how):
     assert lines[1] == "b--one--seed1: finished earlier"
 
 
-def runner_of(program, tmp_path):
+def runner_of(program, tmp_path, root):
     """Start a runner of two jobs in a process of its own, with the signals as the script behind it has them."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -276,11 +276,11 @@ def runner_of(program, tmp_path):
         import sys
         from pathlib import Path
         from rrsis_zoo import signals
-        from rrsis_zoo.bench import jobs, runner
-        from rrsis_zoo.bench.parts import PARTS, key_of
-        from rrsis_zoo.bench.plan import Slot
-        from rrsis_zoo.bench.processes import Processes
-        from rrsis_zoo.bench.suites import Job
+        from bench import jobs, runner
+        from bench.parts import PARTS, key_of
+        from bench.plan import Slot
+        from bench.processes import Processes
+        from bench.suites import Job
 
         jobs.PROGRAM = "fake_rrsis"
         parts = {PARTS!r}
@@ -293,6 +293,7 @@ def runner_of(program, tmp_path):
     )
     return subprocess.Popen(
         [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(root / "benchmarks")])},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
@@ -300,10 +301,10 @@ def runner_of(program, tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_training_ends_in_order_with_its_runner(program, tmp_path, how):
+def test_a_training_ends_in_order_with_its_runner(program, tmp_path, how, root):
     """It is asked before it is killed, and the next runner goes on from the point that it has left."""
     (program / "a--one--seed1.patient").touch()
-    started = runner_of(program, tmp_path)
+    started = runner_of(program, tmp_path, root)
     log = program / "a--one--seed1" / "fit.log"
     wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
     started.send_signal(how)

@@ -64,7 +64,7 @@ def test_one_training_on_two_nodes(root, stand_in, tmp_path, monkeypatch):
     """The command is one that torchrun and `rrsis fit` take; requeued, it goes on from its resume point."""
     from torch.distributed.run import get_args_parser
 
-    from rrsis_zoo.training.cli import resolve
+    from rrsis_zoo.commands.fit import resolve
 
     folder = stand_in("srun").parent
     stand_in("scontrol", 'echo "node1"; echo "node2"')

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from made_runs import Row, write_job
 
-from rrsis_zoo.bench.runner import write_suite
-from rrsis_zoo.bench.runs import read_runs
-from rrsis_zoo.bench.suites import read_suite
+from bench.runner import write_suite
+from bench.suites import read_suite
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.tables.runs import read_runs
 
 GOOD = """
 title: T
@@ -239,8 +239,8 @@ def test_a_configuration_file_sets_no_more_than_options(suite, tmp_path):
 
 def test_a_part_by_a_configuration_file_is_refused_by_the_plan(root, monkeypatch, tmp_path):
     """By what the configuration comes to: a later file may make it whole again."""
-    from rrsis_zoo.bench.keys import Keys
-    from rrsis_zoo.bench.plan import plan
+    from bench.keys import Keys
+    from bench.plan import plan
 
     monkeypatch.chdir(root)
     given = yaml.safe_load((root / "benchmarks" / "embedded.yaml").read_text())
@@ -287,8 +287,8 @@ def test_a_suite_that_is_not_there(suite, tmp_path):
 @pytest.mark.parametrize("name", ["embedded", "pretrained", "real"])
 def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     """Every job's configuration resolves, and says what the suite says."""
-    from rrsis_zoo.registry import MODELS
-    from rrsis_zoo.training.cli import resolve
+    from rrsis_zoo.commands.fit import resolve
+    from rrsis_zoo.methods.registry import method_at, methods
 
     monkeypatch.chdir(root)
     suite = read_suite(root / "benchmarks" / f"{name}.yaml")
@@ -299,12 +299,12 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
         assert (config["seed_everything"], config["data"]["seed"]) == (job.seed, job.seed)
         assert config["data"]["dataset"] == job.dataset
         assert settings["protocol"] == "canonical"
-        seen.add(config["model"]["class_path"].split(".")[-2])
+        seen.add(method_at(config["model"]["class_path"]).name)
         if name != "real":
             assert config["trainer"]["accelerator"] == "cpu"
             assert config["trainer"]["check_val_every_n_epoch"] <= config["trainer"]["max_epochs"]
             assert settings["cosine_epochs"] == config["trainer"]["max_epochs"]
-    assert seen == set(MODELS) - ({"control"} if name == "pretrained" else set())
+    assert seen == set(methods()) - ({"control"} if name == "pretrained" else set())
     if name == "pretrained":
         assert all(len(m.seeds) == 3 for m in suite.models)
         assert all(m.against == (f"{m.name}-random",) for m in suite.models if not m.name.endswith("-random"))
@@ -330,8 +330,8 @@ def test_what_two_suites_train_they_train_alike(root):
 
 
 def test_a_refused_option_is_named(root, monkeypatch, tmp_path):
-    from rrsis_zoo.bench.keys import Keys
-    from rrsis_zoo.bench.plan import plan
+    from bench.keys import Keys
+    from bench.plan import plan
 
     monkeypatch.chdir(root)
     given = yaml.safe_load((root / "benchmarks" / "embedded.yaml").read_text())

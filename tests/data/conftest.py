@@ -9,7 +9,7 @@ import pytest
 from boxes import box
 from PIL import Image
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def tree(tmp_path: Path, edit) -> Path:
     write_rrsisd(
         root,
         [
-            Scene(
+            ReferredScene(
                 image(),
                 [
                     Referent(box(shape, 2, 3, 8, 9), ["The ship on the left ", "A gray ship"], "ship"),  # ref 1
@@ -52,10 +52,12 @@ def tree(tmp_path: Path, edit) -> Path:
                 ],
                 "train",
             ),
-            Scene(image(), [Referent(box(shape, 4, 4, 12, 16), ["The dam"], "dam")], "train"),  # ref 3, polygon
-            Scene(image(), [Referent(random.random(shape) < 0.5, ["Noise"], "golf field")], "train"),  # ref 4
-            Scene(image(), [Referent(box(shape, 0, 0, 10, 10), ["The airport"], "airport")], "val"),  # ref 5, layers
-            Scene(
+            ReferredScene(image(), [Referent(box(shape, 4, 4, 12, 16), ["The dam"], "dam")], "train"),  # ref 3, polygon
+            ReferredScene(image(), [Referent(random.random(shape) < 0.5, ["Noise"], "golf field")], "train"),  # ref 4
+            ReferredScene(
+                image(), [Referent(box(shape, 0, 0, 10, 10), ["The airport"], "airport")], "val"
+            ),  # ref 5, layers
+            ReferredScene(
                 image(),
                 [
                     Referent(np.zeros(shape, dtype=bool), ["The overpass"], "overpass"),  # ref 6, empty
@@ -63,7 +65,9 @@ def tree(tmp_path: Path, edit) -> Path:
                 ],
                 "test",
             ),
-            Scene(image(), [Referent(box(shape, 20, 0, 24, 32), ["The dam below"], "dam")], "test"),  # ref 8, taller
+            ReferredScene(
+                image(), [Referent(box(shape, 20, 0, 24, 32), ["The dam below"], "dam")], "test"
+            ),  # ref 8, taller
         ],
     )
 

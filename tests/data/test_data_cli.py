@@ -14,12 +14,18 @@ import torch
 from PIL import Image
 
 from rrsis_zoo.cli import run
+from rrsis_zoo.commands.data import _token_counter
 from rrsis_zoo.data.cards import RRSIS_D
-from rrsis_zoo.data.ceilings import GRIDS, OutputGrid, through_grid
+from rrsis_zoo.data.ceilings import through_grid
+from rrsis_zoo.data.limits import LITERATURE
 from rrsis_zoo.data.synthetic import stride_iou
 from rrsis_zoo.data.verify import verify
 from rrsis_zoo.errors import ConfigError, MissingDataError
+from rrsis_zoo.methods.registry import list_models, methods
+from rrsis_zoo.models.card import OutputGrid
 from rrsis_zoo.models.layers.geometry import restore_each, stretch_mask
+
+GRIDS = {name: known.card.grid for name, known in methods().items()}
 
 GOLDEN = Path(__file__).parents[1] / "golden/datasets"
 FOLDERS = {"refsegrs": "refsegrs", "rrsis-d": "rrsisd", "risbench": "risbench"}
@@ -236,11 +242,14 @@ def test_long_expressions_are_counted(made, tmp_path):
     first = phrases.read_text().splitlines()[0].split()[0]
     phrases.write_text(f"{first} {' '.join(['ship'] * 40)}\n")
 
-    def long(**settings):
-        report = verify("risbench", made, complete=False, **settings)
+    limits = LITERATURE | {name: known.card.text for name, known in methods().items()}
+
+    def long(*options):
+        counters = dict(map(_token_counter, options))
+        report = verify("risbench", made, complete=False, limits=limits, counters=counters)
         return {f.what.split(" of ")[1].split()[0]: len(f.where) for f in report.findings if "longer" in f.what}
 
-    assert long() == {"rsrefseg": 0, "rsrefseg2": 0, "rs2sam2": 0, "rmsin": 1, "fianet": 1}
+    assert long() == dict.fromkeys(list_models(), 0) | {"rmsin": 1, "fianet": 1}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["a b c d e f"] * 20),
         model_prefix=str(tmp_path / "tiny"),
@@ -248,12 +257,12 @@ def test_long_expressions_are_counted(made, tmp_path):
         hard_vocab_limit=False,
         minloglevel=2,
     )
-    counted = long(tokenizers=[f"rsrefseg={tmp_path / 'tiny.model'}"])
+    counted = long(f"rsrefseg={tmp_path / 'tiny.model'}")
     assert counted["rsrefseg"] == 1  # 40 unknown words are 80 pieces
     with pytest.raises(ConfigError, match=r"unknown method in --tokenizer METHOD=FILE 'bert'"):
-        long(tokenizers=["bert=x"])
+        long("bert=x")
     with pytest.raises(ConfigError, match="no file 'x'"):
-        long(tokenizers=["rsrefseg=x"])
+        long("rsrefseg=x")
 
 
 # -- stats -------------------------------------------------------------------------------------------------------------
@@ -275,10 +284,10 @@ def test_stats_in_words_and_as_a_figure(made, tmp_path, capsys):
 def test_grid_of_the_masks_own_resolution_is_known_elsewhere():
     """A square of the grid's input side: the same figure as the generator's own ceiling, written independently."""
     mask = (np.add(*np.ogrid[:64, :64]) % 37 < 20) & (np.arange(64) > 9)
-    grid = OutputGrid(64, 4, False, "")
+    grid = OutputGrid(64, 16, False, "")
     copy = through_grid(mask, grid)
     assert (mask & copy).sum() / (mask | copy).sum() == pytest.approx(stride_iou(mask, 4))
-    np.testing.assert_array_equal(through_grid(mask, OutputGrid(64, 1, False, "")), mask)
+    np.testing.assert_array_equal(through_grid(mask, OutputGrid(64, 64, False, "")), mask)
 
 
 def test_grid_of_rsrefseg_is_the_way_of_the_model_itself():

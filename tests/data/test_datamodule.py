@@ -14,7 +14,7 @@ import torch
 import rrsis_zoo
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.models.base import Batch
+from rrsis_zoo.models.types import Batch
 
 IDS = {
     "train": ["00001/0", "00001/1", "00002/0", "00003/0", "00004/0"],

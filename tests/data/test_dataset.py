@@ -8,7 +8,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from rrsis_zoo.data import dataset as module
-from rrsis_zoo.data.dataset import RRSISDataset, collate, fit_mask, read_image
+from rrsis_zoo.data.dataset import RRSISDataset, collate, read_image
+from rrsis_zoo.data.masks import at_image_size
 from rrsis_zoo.data.rrsisd import read_rrsisd
 from rrsis_zoo.errors import DataFormatError
 
@@ -73,8 +74,8 @@ def test_fit_mask_looks_up_pixel_centres():
     mask = np.random.default_rng(0).random((13, 17)) < 0.5
     rows, columns = (np.arange(29) + 0.5) * 13 / 29, (np.arange(8) + 0.5) * 17 / 8
     expected = mask[rows.astype(int)][:, columns.astype(int)]
-    np.testing.assert_array_equal(fit_mask(mask, (29, 8)), expected)
-    assert fit_mask(mask, (13, 17)) is mask
+    np.testing.assert_array_equal(at_image_size(mask, (29, 8)), expected)
+    assert at_image_size(mask, (13, 17)) is mask
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P"])

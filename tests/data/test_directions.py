@@ -5,7 +5,7 @@ import pytest
 
 from rrsis_zoo.data.directions import is_local, rewrite
 from rrsis_zoo.data.synthetic import make_sample
-from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.language import Link, Meaning, say
 
 GOLDEN = Path(__file__).parents[1] / "golden/datasets"
@@ -161,7 +161,7 @@ def test_synthetic_sentences_say_the_mirrored_meaning(symmetry, words):
             rewritten += 1
             changed += new != expression.text
             meaning = mirrored(expression.meaning, words)
-            ways = {say(meaning, expression.peers, Dice(i)) for i in range(60)}
+            ways = {say(meaning, expression.peers, RandomStream(i)) for i in range(60)}
             # it never says "lowermost", the partner of its "uppermost"
             assert new.replace("lowermost", "bottommost") in ways, (expression.text, new)
     assert rewritten > 200

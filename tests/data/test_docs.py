@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rrsis_zoo.data import cli
+from rrsis_zoo.commands import data as command
 from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.sources import SOURCES
@@ -46,7 +46,7 @@ def test_commands_are_understood(page):
             if words[1] != "data":
                 continue
             parser = argparse.ArgumentParser(exit_on_error=False)
-            cli._COMMANDS[words[2]][1](parser)
+            command._COMMANDS[words[2]][1](parser)
             parser.parse_args(words[3:])
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from rrsis_zoo.cli import run
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.foreground import check_foreground, explain
-from rrsis_zoo.data.layouts import Referent, Scene, write_refsegrs, write_risbench, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_refsegrs, write_risbench, write_rrsisd
 from rrsis_zoo.data.masks import GreyFile, Median3, RunLengths, encode_mask
 from rrsis_zoo.data.refsegrs import read_refsegrs
 from rrsis_zoo.data.verify import verify
@@ -58,7 +58,7 @@ def scenes():
     for split in ("train", "train", "train", "val", "test"):
         mask = np.zeros((32, 40), bool)
         mask[5:20, 8:30] = True
-        yield Scene(
+        yield ReferredScene(
             rng.integers(0, 256, (32, 40, 3), np.uint8), [Referent(mask, ["the ship", "a ship"], "ship")], split
         )
 
@@ -124,7 +124,9 @@ def test_risbench(tmp_path, kind):
 
 
 def test_run_lengths(tmp_path):
-    blank = [Scene(s.image, [Referent(np.zeros((32, 40), bool), ["a ship"], "ship")], s.split) for s in scenes()]
+    blank = [
+        ReferredScene(s.image, [Referent(np.zeros((32, 40), bool), ["a ship"], "ship")], s.split) for s in scenes()
+    ]
     write_rrsisd(tmp_path / "d", blank)
     with pytest.raises(DataFormatError, match=r"all 3 masks of split 'train' are empty.*they are blank"):
         RRSISDataModule("rrsis-d", str(tmp_path / "d")).setup("fit")

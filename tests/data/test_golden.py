@@ -9,7 +9,7 @@ import torch
 
 from rrsis_zoo.data.dataset import RRSISDataset
 from rrsis_zoo.data.describe import describe_mask, describe_record
-from rrsis_zoo.data.masks import fit_mask
+from rrsis_zoo.data.masks import at_image_size
 from rrsis_zoo.data.sources import SOURCES, ReadOptions
 from rrsis_zoo.models.layers.geometry import normalise, resize
 
@@ -62,7 +62,7 @@ def test_official_transform_to_480(dataset, split):
     data = RRSISDataset(read(dataset, split))
     for sample, (one, _) in zip((data[i] for i in range(len(data))), samples(dataset, split), strict=True):
         wanted = one["transform_480"]
-        mask = fit_mask(sample.record.mask.decode(), (480, 480))  # the official mask is resized from its own size
+        mask = at_image_size(sample.record.mask.decode(), (480, 480))  # the official mask is resized from its own size
         assert describe_mask(mask) == wanted["mask"]
         assert tuple(sample.image.shape[:0:-1]) == tuple(one["image_size_wh"])
         levels = resize(sample.image[None].float(), (480, 480)).round()  # enlarging: anti-aliasing is without effect

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.cards import RRSIS_D
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.identity import data_name, is_published
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.data.sources import SOURCES
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.provenance import annotations_hash
 
 SIDE = 64
 
@@ -26,7 +26,7 @@ def root(tmp_path_factory):
             mask = np.zeros((SIDE, SIDE), dtype=np.bool_)
             mask[10:30, 20:50] = split != "test" or i > 0
             image = np.full((SIDE, SIDE, 3), 90 + i, dtype=np.uint8)
-            scenes.append(Scene(image, [Referent(mask, [f"the {split} ship"], "ship")], split))
+            scenes.append(ReferredScene(image, [Referent(mask, [f"the {split} ship"], "ship")], split))
     root = tmp_path_factory.mktemp("data") / "harbours"
     write_rrsisd(root, scenes)
     return root

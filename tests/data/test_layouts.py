@@ -10,8 +10,8 @@ from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.layouts import (
     RRSIS_D_CATEGORIES,
     Referent,
+    ReferredScene,
     RRSISDWriter,
-    Scene,
     write_refsegrs,
     write_risbench,
     write_rrsisd,
@@ -29,7 +29,7 @@ def scene(**changes):
     referent = {"mask": MASK, "expressions": ["A ship"], "category": "ship"}
     referent |= {k: v for k, v in changes.items() if k in referent}
     rest = {"image": IMAGE, "split": "train"} | {k: v for k, v in changes.items() if k not in referent}
-    return Scene(referents=[Referent(**referent)], **rest)
+    return ReferredScene(referents=[Referent(**referent)], **rest)
 
 
 def test_files_have_the_published_fields(tmp_path, golden):
@@ -168,7 +168,7 @@ def test_synthetic_scenes_in_every_layout(tmp_path, layout):
 def test_referents_with_one_mask_are_one_annotation(tmp_path):
     other = box((20, 30), 10, 5, 15, 12)
     referents = [Referent(MASK, ["A"], "ship"), Referent(other, ["B"], "ship"), Referent(MASK, ["C"], "ship")]
-    write_rrsisd(tmp_path, [Scene(IMAGE, referents, "train")])
+    write_rrsisd(tmp_path, [ReferredScene(IMAGE, referents, "train")])
     refs = pickle.loads((tmp_path / "rrsisd/refs(unc).p").read_bytes())
     assert [(ref["ref_id"], ref["ann_id"]) for ref in refs] == [(1, 1), (2, 2), (3, 1)]
     assert len(json.loads((tmp_path / "rrsisd/instances.json").read_text())["annotations"]) == 2

@@ -12,7 +12,7 @@ from rrsis_zoo.cli import main
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.dataset import RRSISDataset
 from rrsis_zoo.data.hashes import cache_folder
-from rrsis_zoo.data.layouts import LAYOUTS, Referent, Scene
+from rrsis_zoo.data.layouts import LAYOUTS, Referent, ReferredScene
 from rrsis_zoo.data.sources import SOURCES, ReadOptions
 from rrsis_zoo.data.synthetic import contact_sheet, make_synthetic
 from rrsis_zoo.data.verify import verify
@@ -44,7 +44,7 @@ def write(root, layout):
         mask = np.zeros((32, 40), bool)
         mask[5:20, 8:30] = True
         image = rng.integers(0, 256, (32, 40, 3), np.uint8)
-        writer.add(Scene(image, [Referent(mask, ["the ship"], "ship")], split))
+        writer.add(ReferredScene(image, [Referent(mask, ["the ship"], "ship")], split))
     writer.close()
     return root
 

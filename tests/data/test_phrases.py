@@ -214,5 +214,5 @@ def test_longer_names_win_where_they_begin():
 
 
 def test_reading_needs_no_torch():
-    code = "import sys, rrsis_zoo.data.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, rrsis_zoo.commands.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,7 +11,7 @@ from test_pixels import SCENE, png, tiff
 
 from rrsis_zoo.cli import main, run
 from rrsis_zoo.data.dataset import RRSISDataset
-from rrsis_zoo.data.layouts import LAYOUTS, Referent, Scene
+from rrsis_zoo.data.layouts import LAYOUTS, Referent, ReferredScene
 from rrsis_zoo.data.sources import SOURCES, ReadOptions
 from rrsis_zoo.data.verify import verify
 from rrsis_zoo.errors import DataFormatError
@@ -36,7 +36,7 @@ def made(tmp_path):
             mask[4:16, 18:30] = True
             image = np.full((*SIZE, 3), number, np.uint8)
             image[mask] = (255, 0, 0)
-            writer.add(Scene(image, [Referent(mask, ["the red square"], "ship")], split))
+            writer.add(ReferredScene(image, [Referent(mask, ["the red square"], "ship")], split))
         writer.close()
         return tmp_path / layout
 

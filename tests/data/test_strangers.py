@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from rrsis_zoo.cli import run
-from rrsis_zoo.data.layouts import Referent, Scene, write_refsegrs
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_refsegrs
 from rrsis_zoo.data.masks import RunLengths, encode_mask, encode_polygon, encode_runs
 from rrsis_zoo.data.plain_pickle import read_plain_pickle
 from rrsis_zoo.data.refsegrs import read_refsegrs
@@ -127,7 +127,7 @@ def rs(tmp_path):
     mask = np.zeros((32, 40), bool)
     mask[4:20, 8:30] = True
     write_refsegrs(
-        tmp_path / "rs", [Scene(image, [Referent(mask, ["ship"], "ship")], s) for s in ("train", "val", "test")]
+        tmp_path / "rs", [ReferredScene(image, [Referent(mask, ["ship"], "ship")], s) for s in ("train", "val", "test")]
     )
     return tmp_path / "rs"
 

@@ -25,7 +25,7 @@ from rrsis_zoo.data.synthetic import (
     mask_ceiling,
     stride_iou,
 )
-from rrsis_zoo.data.synthetic.dice import UNIT, Dice
+from rrsis_zoo.data.synthetic.chance import UNIT, RandomStream
 from rrsis_zoo.errors import ConfigError, MissingDataError
 
 REFS = Path("rrsisd", "refs(unc).p")
@@ -118,14 +118,14 @@ def test_directions_are_rounded_before_use():
 
 
 def test_dice():
-    dice = Dice(1, 2, 3)
-    noise = dice.bell(200, 200)
+    stream = RandomStream(1, 2, 3)
+    noise = stream.bell(200, 200)
     assert noise.dtype == np.int16
     assert abs(noise.mean()) < 3
     assert abs(noise.std() - 147.8) < 2
-    assert {dice.integer(2, 4) for _ in range(100)} == {2, 3, 4}
-    assert sorted(dice.shuffled(range(9))) == list(range(9))
-    picks = [dice.weighted("abc", (1, 0, 3)) for _ in range(400)]
+    assert {stream.integer(2, 4) for _ in range(100)} == {2, 3, 4}
+    assert sorted(stream.shuffled(range(9))) == list(range(9))
+    picks = [stream.weighted("abc", (1, 0, 3)) for _ in range(400)]
     assert picks.count("b") == 0
     assert 60 < picks.count("a") < 140
 
@@ -156,7 +156,7 @@ def test_scenes(size):
 
 
 def test_objects_keep_their_place_when_the_image_grows():
-    # The same dice at another size draw the same scene wherever no choice hangs on a single pixel of the ground.
+    # The same stream at another size draw the same scene wherever no choice hangs on a single pixel of the ground.
     equal = 0
     for index in range(10):
         small, large = (make_sample("val", index, size=size, expressions=1).scene.objects for size in (128, 256))

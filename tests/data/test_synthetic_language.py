@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as rle
 
 from rrsis_zoo.data.synthetic import CATEGORIES, make_synthetic
-from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.language import (
     HELD_OUT,
     NO,
@@ -390,15 +390,15 @@ def test_held_out_patterns():
 
 def test_only_test_scenes_may_be_novel():
     scene = [box("vehicle", 20, 30, colour="red"), box("vehicle", 75, 60, colour="blue")]
-    plain = {e.text for i in range(40) for e in express(scene, 2, False, Dice(i))}
-    novel = {e.text for i in range(40) for e in express(scene, 2, True, Dice(i))}
+    plain = {e.text for i in range(40) for e in express(scene, 2, False, RandomStream(i))}
+    novel = {e.text for i in range(40) for e in express(scene, 2, True, RandomStream(i))}
     assert "the red vehicle" in novel
     assert "the red vehicle" not in plain
     assert "the blue vehicle" in plain
 
 
 def test_fewer_expressions_where_there_is_less_to_say():
-    said = express([box("bridge", 30, 30), box("harbor", 70, 70)], 5, False, Dice(0))
+    said = express([box("bridge", 30, 30), box("harbor", 70, 70)], 5, False, RandomStream(0))
     assert sorted(e.referent for e in said) == [0, 1]
     assert {e.meaning.kind for e in said} == {"category"}
 
@@ -433,4 +433,4 @@ def test_fewer_expressions_where_there_is_less_to_say():
     ],
 )
 def test_sentences(meaning, peers, expected):
-    assert {say(meaning, peers, Dice(i)) for i in range(40)} == expected
+    assert {say(meaning, peers, RandomStream(i)) for i in range(40)} == expected

@@ -245,9 +245,9 @@ def _shards(folder: Path) -> None:
 
 
 def _load(name: str, folder: Path) -> Any:
-    from rrsis_zoo.weights.files import load_state_dict
+    from rrsis_zoo.weights.files import read_state_dict
 
-    state = load_state_dict(folder / name)
+    state = read_state_dict(folder / name)
     return {key: tensor.clone() for key, tensor in state.items()}
 
 
@@ -277,10 +277,10 @@ def _open_folder(folder: Path) -> Any:
 def _checkpoint(folder: Path) -> None:
     import torch
 
-    from rrsis_zoo.weights.checkpoints import META, meta
+    from rrsis_zoo.weights.checkpoints import META
 
     model = _model()
-    said = meta(model)
+    said = model.description()
     tokenizer = {k: v for k, v in said["tokenizer"].items() if k != "model"}
     (folder / "tokenizer.bin").write_bytes(said["tokenizer"]["model"].numpy().tobytes())
     (folder / "meta.json").write_text(json.dumps({**said, "tokenizer": tokenizer}))
@@ -349,7 +349,7 @@ def _read_tokenizer_json(folder: Path) -> Any:
 def _runs(folder: Path) -> None:
     import sys
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tables"))
     import made_runs
 
     made_runs.make(folder / "runs", [made_runs.Row("a", 0.6), made_runs.Row("b", 0.5, against=["a"])], seeds=(1,), n=6)
@@ -361,15 +361,15 @@ def _runs(folder: Path) -> None:
 
 
 def _read_runs(folder: Path) -> Any:
-    from rrsis_zoo.bench.runs import read_runs
-    from rrsis_zoo.bench.tables import tables_of
+    from rrsis_zoo.tables.runs import read_runs
+    from rrsis_zoo.tables.suite_tables import tables_of
 
     return [(t.markdown(), t.csv(), t.latex(), t.html()) for t in tables_of(read_runs(folder / "runs")).values()]
 
 
 def _read_test(folder: Path) -> Any:
-    from rrsis_zoo.bench.runs import read_tests
-    from rrsis_zoo.bench.tables import tables_of
+    from rrsis_zoo.tables.runs import read_tests
+    from rrsis_zoo.tables.suite_tables import tables_of
 
     return [(t.markdown(), t.csv(), t.latex(), t.html()) for t in tables_of(read_tests([folder])).values()]
 
@@ -390,7 +390,7 @@ def _gallery(folder: Path) -> None:
 
 
 def _read_gallery(folder: Path) -> Any:
-    from rrsis_zoo.bench.pictures import heat, outline, photograph, predicted, read_gallery, true
+    from bench.pictures import heat, outline, photograph, predicted, read_gallery, true
 
     samples = read_gallery(folder)
     for sample in samples:
@@ -416,19 +416,19 @@ def _suite(folder: Path) -> None:
 
 
 def _read_suite(folder: Path) -> Any:
-    from rrsis_zoo.bench.suites import read_suite
+    from bench.suites import read_suite
 
     return read_suite(folder / "benchmarks/embedded.yaml")
 
 
 def _read_sweep(folder: Path) -> Any:
-    from rrsis_zoo.bench.sweeps import read_sweep
+    from bench.sweeps import read_sweep
 
     return read_sweep(folder / "configs/sweeps/rsrefseg_tiny.yaml")
 
 
 def _read_published(folder: Path) -> Any:
-    from rrsis_zoo.bench.published import read_published
+    from rrsis_zoo.tables.published import read_published
 
     return read_published(folder / "benchmarks/published_results.csv")
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from golden_cases.case import Case
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, size_classes, without_nan
@@ -13,7 +14,6 @@ from rrsis_zoo.metrics.measure import measure
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import Counts, Samples, Subject, read_samples, write_samples
 from rrsis_zoo.metrics.scores import score
-from rrsis_zoo.parity.case import Case
 
 CANONICAL = get_protocol("canonical")
 TEXTS = ("the large ship", "a car", "the red car left of the pier", "the dam in the upper left corner of the image")

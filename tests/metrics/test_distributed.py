@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from test_suite import two_processes
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 
 N = 3481  # 59 x 59: no number of processes divides it but 59
 
@@ -79,4 +79,6 @@ def scene(rng, expressions):
     mask = np.zeros((height, width), dtype=np.bool_)
     mask[rng.integers(0, 8) : rng.integers(9, 28), rng.integers(0, 8) : rng.integers(9, 28)] = True
     texts = [f"the {'large ' * int(rng.integers(0, 3))}ship near pier number {i}" for i in range(expressions)]
-    return Scene(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), [Referent(mask, texts, "ship")], "test")
+    return ReferredScene(
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8), [Referent(mask, texts, "ship")], "test"
+    )

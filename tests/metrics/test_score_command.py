@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from slow_reference import slow_metrics
 
+from rrsis_zoo.commands.score import run_score
 from rrsis_zoo.data.masks import encode_mask, run_lengths
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.metrics.cli import run_score
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.metrics.saved import open_saved
 from rrsis_zoo.metrics.values import as_prediction, as_target
@@ -85,7 +85,7 @@ def test_golden_cases(golden, tmp_path, capsys, case, protocol):
 
 def test_a_label_to_ignore(golden, tmp_path, capsys):
     """255 beside 1 is left out, as in RSRefSeg 2's own metric."""
-    from rrsis_zoo.parity.case import Case
+    from golden_cases.case import Case
 
     case = Case(golden / "rsrefseg2" / "metrics")
     pred, label = case.input("in.pred").numpy(), case.input("in.label").numpy()

@@ -10,7 +10,8 @@ from PIL import Image
 
 from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.inference import segment
-from rrsis_zoo.models.base import Batch, ReferringSegmenter, TextMode
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.types import Batch, TextMode
 
 EXPRESSIONS = [
     "the ship",
@@ -63,7 +64,8 @@ def shapes(factory: Factory) -> None:
         assert {f.shape[0] for f in state.features.values()} == {m}
         prediction = model.refer(state, model.tokenize(b.expressions, "published"), b.image_index)
     p = prediction.prompts
-    assert prediction.mask_logits.shape[:2] == (n, 1)
+    assert prediction.mask_logits.shape == (n, 1, model.sides[1], model.sides[1])
+    assert model.target(b.masks).shape == (n, 1, model.sides[0], model.sides[0])
     assert prediction.mask_logits.isfinite().all()
     assert p.sparse.ndim == 3
     assert p.heatmap.shape[:2] == (n, 1)

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rrsis_zoo.models.base import ImageState, Prompts, ReferringSegmenter, check_images
+from rrsis_zoo.models.base import ReferringSegmenter, check_images
 from rrsis_zoo.models.layers.geometry import normalise, resize, stretch, stretch_mask
 from rrsis_zoo.models.losses import binary_cross_entropy
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
+from rrsis_zoo.models.types import ImageState, Prompts, unread_positions
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class _WithTokenizer(ReferringSegmenter):
 
     tokenizer_kind = SigLIPTokenizer
     text_limits = (200, 64)
+
+    @property
+    def sides(self):
+        return self.config.side, self.config.side // 4
 
     def target(self, masks):
         return torch.stack([stretch_mask(m, self.config.side)[None] for m in masks])
@@ -73,7 +78,7 @@ class TextInTrunk(_WithTokenizer):
     def localise(self, state, tokens, image_index):
         patches = self.patch(state.features["union"][image_index])
         side, visual = patches.shape[-1], patches.flatten(2).transpose(1, 2)
-        hidden = torch.arange(tokens.ids.shape[1]) >= tokens.length[:, None]
+        hidden = unread_positions(tokens.length, tokens.ids.shape[1])
         text = self.words(tokens.ids)
         both = torch.cat([visual, text], 1)
         mask = torch.cat([torch.zeros(len(text), visual.shape[1], dtype=torch.bool), hidden], 1)
@@ -100,22 +105,20 @@ class TextInTrunk(_WithTokenizer):
             out.append(resize(resize(row, (self.config.side,) * 2), (h, w))[0, 0])
         return out
 
-    def loss(self, prediction, batch):
-        target = self.target(batch.masks)
+    def loss_terms(self, prediction, target):
         w = prediction.prompts.aux["w"]
-        terms = {
+        return {
             "loss_ce": binary_cross_entropy(prediction.mask_logits, target),
             "loss_tbl": 0.2 * (w[:, :, None, None] ** 2 * (target == 1)).mean(),
         }
-        return {**terms, "loss": sum(terms.values())}
 
     def parameter_groups(self):
         new = [*self.fusion.parameters(), *self.product.parameters()]
         rest = [p for p in self.parameters() if p.requires_grad and not any(p is q for q in new)]
         return {"new": new, "rest": rest}
 
-    def inert_parameters(self):
-        return dict.fromkeys(("dead.weight", "dead.bias"), "never used by the published program")
+    def inert_prefixes(self):
+        return {"dead.": "never used by the published program"}
 
 
 class TwoQuerySets(_WithTokenizer):
@@ -176,22 +179,18 @@ class TwoQuerySets(_WithTokenizer):
             out.append(resize(resize(row, (side, side))[..., :fh, :fw], (h, w))[0, 0])
         return out
 
-    def loss(self, prediction, batch):
-        target, aux = self.target(batch.masks), prediction.prompts.aux
+    def loss_terms(self, prediction, target):
+        aux = prediction.prompts.aux
         original = prediction.state.features["clip"][prediction.image_index]  # no copies were kept for it
         inside = F.adaptive_avg_pool2d((target == 1).float(), original.shape[-2:])
         v = F.normalize((original * inside).mean((2, 3)), dim=-1)
         t = F.normalize(aux["q2"].mean(1), dim=-1)
         cosine = F.cosine_similarity(aux["q1"].mean(1), aux["q2"].mean(1))
-        terms = {
+        return {
             "loss_ce": 5 * binary_cross_entropy(prediction.mask_logits, target),
             "loss_orthogonal": 0.5 * (cosine**2).mean(),
             "loss_contrastive": 0.5 * F.cross_entropy(v @ t.T, torch.arange(len(v))),
         }
-        return {**terms, "loss": sum(terms.values())}
 
     def parameter_groups(self):
         return {"all": list(self.parameters())}
-
-    def inert_parameters(self):
-        return {}

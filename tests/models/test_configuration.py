@@ -4,14 +4,14 @@ from typing import Literal
 import pytest
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.methods.registry import list_models, method_named
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg, RSRefSegConfig
 from rrsis_zoo.models.configuration import change, check_choices, from_plain, to_plain
-from rrsis_zoo.models.rsrefseg import RSRefSeg, RSRefSegConfig
-from rrsis_zoo.registry import card, list_models
 
 
 @pytest.mark.parametrize("method", list_models())
 def test_every_preset_goes_through_plain_values(method):
-    for config in card(method).model().presets.values():
+    for config in method_named(method).model().presets.values():
         assert from_plain(type(config), to_plain(config)) == config
 
 

@@ -4,18 +4,18 @@ import contract
 import pytest
 from standins import StandInConfig, TextInTrunk, TwoQuerySets
 
-from rrsis_zoo.registry import card, list_models
-from rrsis_zoo.weights.pretrained import load_pretrained
+from rrsis_zoo.methods.registry import card, list_models, method_named
+from rrsis_zoo.pretrained.foundations import fill_foundations
 
 
 def registered(name):
-    return lambda: card(name).model().from_preset("tiny")
+    return lambda: method_named(name).model().from_preset("tiny")
 
 
 def pretrained(name):
     def make():
-        model = card(name).model().from_preset("mini")
-        load_pretrained(model, card(name).presets["mini"].weights)
+        model = method_named(name).model().from_preset("mini")
+        fill_foundations(model, card(name).presets["mini"].weights)
         return model
 
     return make
@@ -37,6 +37,6 @@ def test_contract(method, promise):
 
 @pytest.mark.parametrize("method", list_models())
 def test_names_and_presets(method):
-    model = card(method).model()
+    model = method_named(method).model()
     assert model.name == method
     assert "tiny" in model.presets

@@ -7,9 +7,10 @@ import timm
 import torch
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.models.base import Batch, Tokens, count_parameters
-from rrsis_zoo.models.control import TINY, Control, FiLMBlock, SentenceEncoder, dice
-from rrsis_zoo.weights.pretrained import load_pretrained
+from rrsis_zoo.methods.control.model import TINY, Control, FiLMBlock, SentenceEncoder, soft_dice
+from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.models.types import Batch, Tokens
+from rrsis_zoo.pretrained.foundations import fill_foundations
 
 SAYS = ["the red square", "the blue square"]
 NARROW = {"channels": (24, 48, 96, 128), "stem_width": 8}
@@ -124,9 +125,9 @@ def test_dice_by_hand():
     logits = torch.tensor([[0.0, 20.0], [-20.0, -20.0]]).reshape(1, 1, 2, 2)
     target = torch.tensor([[0, 1], [1, 0]], dtype=torch.uint8).reshape(1, 1, 2, 2)
     # p = ½, 1, 0, 0; y = 0, 1, 1, 0: 1 - (2 · 1 + 1) / (1.5 + 2 + 1)
-    torch.testing.assert_close(dice(logits, target), torch.tensor(1 - 3 / 4.5))
+    torch.testing.assert_close(soft_dice(logits, target), torch.tensor(1 - 3 / 4.5))
     empty = torch.zeros_like(target)
-    assert dice(torch.full_like(logits, -20.0), empty) < 1e-6
+    assert soft_dice(torch.full_like(logits, -20.0), empty) < 1e-6
 
 
 def test_heatmap_head_is_inert_without_its_loss():
@@ -172,7 +173,7 @@ def test_backbone_weights_from_a_classifiers_file(name, tmp_path):
         flat = {n.replace(".", "_", 1): t for n, t in classifier.state_dict().items()}
         kept = {n: t for n, t in flat.items() if n in expected.state_dict()}
     expected.load_state_dict(kept)
-    load_pretrained(model, {"backbone": f"local:{tmp_path / 'model.bin'}"})
+    fill_foundations(model, {"backbone": f"local:{tmp_path / 'model.bin'}"})
     image = torch.rand(1, 3, 64, 64)
     for ours, theirs in zip(model.backbone.eval()(image), expected(image), strict=True):
         assert ours.equal(theirs)
@@ -181,8 +182,8 @@ def test_backbone_weights_from_a_classifiers_file(name, tmp_path):
 def test_backbone_weights_that_are_not_there_or_do_not_fit(tmp_path):
     model = Control(TINY)
     with pytest.raises(MissingWeightsError, match="hf download timm/resnet34"):
-        load_pretrained(model, {"backbone": "hub:timm/resnet34.of_nobody"})
+        fill_foundations(model, {"backbone": "hub:timm/resnet34.of_nobody"})
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "model.bin")
     with pytest.raises(WeightsMismatchError, match="wrongly shaped"):
-        load_pretrained(model, {"backbone": f"local:{tmp_path}/model.bin"})
-    load_pretrained(model, {"backbone": "none"})
+        fill_foundations(model, {"backbone": f"local:{tmp_path}/model.bin"})
+    fill_foundations(model, {"backbone": "none"})

@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.base import Batch, count_parameters
-from rrsis_zoo.models.evisam3 import EviSAM3, HighPass, balance
+from rrsis_zoo.methods.evisam3.experts import balance
+from rrsis_zoo.methods.evisam3.model import EviSAM3
+from rrsis_zoo.methods.evisam3.prompt_generator import HighPass
+from rrsis_zoo.models.base import count_parameters
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer
+from rrsis_zoo.models.types import Batch
 
 
 def tiny(**changes):

@@ -8,8 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rrsis_zoo
-from rrsis_zoo.models.base import Batch, Restored
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import list_models, method_named
+from rrsis_zoo.models.types import Batch, Restored
 
 EXPRESSIONS = [
     "the red ship left of the pier",
@@ -25,7 +25,7 @@ EXPRESSIONS = [
 @pytest.fixture(scope="module", params=list_models())
 def model(request):
     torch.manual_seed(0)
-    model = card(request.param).model().from_preset("tiny")
+    model = method_named(request.param).model().from_preset("tiny")
     model.fit_tokenizer(EXPRESSIONS * 3)
     return model.eval()
 

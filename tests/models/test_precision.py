@@ -6,20 +6,18 @@ import torch
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.registry import MODELS, list_models
+from rrsis_zoo.methods.registry import card, list_models
+from rrsis_zoo.models.types import Batch
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 3
 IMAGE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-KINDS = [
-    (method, preset) for method in list_models() for preset in ("tiny", "mini") if preset in MODELS[method].presets
-]
+KINDS = [(method, preset) for method in list_models() for preset in ("tiny", "mini") if preset in card(method).presets]
 CLOSE = {torch.bfloat16: 0.25, torch.float16: 0.03, torch.float64: 1e-4}
 
 
 def made(method, preset):
     torch.manual_seed(0)
-    model = rrsis_zoo.load_model(method, preset=preset, weights=MODELS[method].presets[preset].weights or "none")
+    model = rrsis_zoo.load_model(method, preset=preset, weights=card(method).presets[preset].weights or "none")
     if not model.tokenizer_ready:
         model.fit_tokenizer(EXPRESSIONS)
     return model

@@ -4,8 +4,8 @@ import contract
 import pytest
 import torch
 
+from rrsis_zoo.methods.registry import list_models, method_named
 from rrsis_zoo.models.layers.rows import rows
-from rrsis_zoo.registry import card, list_models
 
 
 def test_rows_are_those_of_an_index():
@@ -40,7 +40,7 @@ def test_the_gradient_is_the_same_every_time():
 @pytest.mark.parametrize("method", list_models())
 def test_no_loss_goes_through_an_index(method):
     """Its gradient is added up in whatever order the threads come."""
-    model, batch = contract.build(lambda: card(method).model().from_preset("tiny")).train(), contract.batch()
+    model, batch = contract.build(lambda: method_named(method).model().from_preset("tiny")).train(), contract.batch()
     ahead, seen = [model.loss(model(batch, "published"), batch)["loss"].grad_fn], set()
     while ahead:
         node = ahead.pop()

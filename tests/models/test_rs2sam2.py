@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.methods.rs2sam2.model import RS2SAM2, TINY, boundary_loss, dice_loss, gradient_map
 from rrsis_zoo.models.backbones import sam2
 from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.models.rs2sam2 import RS2SAM2, TINY, boundary_loss, dice_loss, gradient_map
 
 SMALL = replace(
     TINY,
@@ -98,7 +98,7 @@ def test_an_unknown_piece_is_hidden_like_a_pad():
     tokens = model.tokenize(["the ship 🚢"], "independent")
     assert (tokens.ids == 3).any()
     prompts = model.localise(state, tokens, index)
-    assert not prompts.aux["pads"].any()
+    assert not prompts.aux["unread"].any()
     with torch.no_grad():  # nothing attends to it, so its own embedding reaches no other row
         heatmap, row = prompts.heatmap, int((tokens.ids[0] == 3).nonzero()[0])
         model.union.text_embed.weight[3] += 5.0
@@ -192,7 +192,7 @@ def test_checkpointing_changes_nothing(adapt):
 
 
 def test_checkpointing_is_refused_where_there_is_none():
-    from rrsis_zoo.models.control import Control
+    from rrsis_zoo.methods.control.model import Control
 
     with pytest.raises(ConfigError, match="control has no gradient checkpointing"):
         Control.from_preset("tiny").use_checkpointing(True)

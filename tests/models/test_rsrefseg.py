@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
 from rrsis_zoo.models.base import count_parameters
-from rrsis_zoo.models.layers.lora import is_lora
-from rrsis_zoo.models.rsrefseg import RSRefSeg
+from rrsis_zoo.weights.wrappers import is_lora
 
 
 def tiny(**changes):
@@ -68,18 +68,18 @@ def test_patch_embedding_carries_no_adapter():
 
 def test_prompts_are_49_tokens_at_the_published_size():
     """27 × 27 -> 14 × 14 -> 7 × 7 (docs/methods/rsrefseg.md §4.3), not the 36 that a reading note gives."""
-    from rrsis_zoo.models.rsrefseg import Filtered, Prompter
+    from rrsis_zoo.methods.rsrefseg.model import ActivationPrompter, Filtered
 
-    prompter = Prompter(clip_width=6, prompt_width=8, down_spatial_times=2).eval()
+    prompter = ActivationPrompter(clip_width=6, prompt_width=8, down_spatial_times=2).eval()
     V = torch.randn(1, 6, 27, 27)
     assert prompter(Filtered(V, V, V[:, 0], V, V), torch.zeros(1, 8, 27, 27)).sparse.shape == (1, 49, 8)
 
 
 def test_local_weight_averages_over_the_words_that_are_read():
+    from rrsis_zoo.methods.rsrefseg.model import ActivationPrompter
     from rrsis_zoo.models.backbones.siglip import TextFeatures
-    from rrsis_zoo.models.rsrefseg import Prompter
 
-    prompter = Prompter(clip_width=6, prompt_width=8, down_spatial_times=1).eval()
+    prompter = ActivationPrompter(clip_width=6, prompt_width=8, down_spatial_times=1).eval()
     V, T, g = torch.randn(2, 6, 5, 5), torch.randn(2, 4, 6), torch.randn(2, 6)
     T[0, 3:] = 0
     scale, bias = torch.tensor([0.7]), torch.tensor([-0.2])

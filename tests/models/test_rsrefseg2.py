@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.base import Batch, Prediction, Prompts, count_parameters
-from rrsis_zoo.models.layers.lora import is_lora
-from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
+from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.models.types import Batch, Prediction, Prompts
+from rrsis_zoo.weights.wrappers import is_lora
 
 SMALL = {
     "sam2": {"image_size": 64, "width": 8, "windows": [4, 4, 4, 4], "prompt_width": 16, "decoder_mlp_width": 16},

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.methods.rsrefseg2.prompter import CascadedPrompter, PrompterConfig, adaptive_mean
 from rrsis_zoo.models.backbones.siglip import TextFeatures
-from rrsis_zoo.models.rsrefseg2_prompter import Prompter, PrompterConfig, adaptive_mean
 
 C, D = 16, 8
 
@@ -47,7 +47,7 @@ OPTIONS = [
 def test_words_that_are_not_read_change_nothing(changes):
     """An expression beside a longer one, its own length known, gives what it gives alone."""
     torch.manual_seed(1)
-    prompter = Prompter(config(**changes), C, D).eval()
+    prompter = CascadedPrompter(config(**changes), C, D).eval()
     V, said = torch.randn(2, C, 5, 5), text(4, 9)
     scale, bias = torch.tensor(1.0), torch.tensor(-0.5)
     together = prompter(V, said)
@@ -68,7 +68,7 @@ def test_words_that_are_not_read_change_nothing(changes):
 
 
 def test_the_dense_prompt_is_that_of_the_enlarged_map():
-    prompter = Prompter(config(), C, D).eval()
+    prompter = CascadedPrompter(config(), C, D).eval()
     with torch.no_grad():
         cascade = prompter(torch.randn(2, C, 5, 5), text(4, 9))
         scale, bias = torch.tensor(1.2), torch.tensor(-0.5)
@@ -79,7 +79,7 @@ def test_the_dense_prompt_is_that_of_the_enlarged_map():
 
 def test_both_sets_reach_the_prompts():
     """First order: set 1 changes the image; second order: set 2 does, and the prompt tokens."""
-    prompter = Prompter(config(), C, D)
+    prompter = CascadedPrompter(config(), C, D)
     cascade = prompter(torch.randn(1, C, 5, 5), text(6))
     for tensor in (cascade.sparse, cascade.I2):
         gradients = torch.autograd.grad(tensor.square().sum(), [prompter.p1, prompter.p2], retain_graph=True)
@@ -87,7 +87,7 @@ def test_both_sets_reach_the_prompts():
 
 
 def test_the_image_code_is_resized_to_the_grid():
-    prompter = Prompter(config(), C, D)
+    prompter = CascadedPrompter(config(), C, D)
     table = prompter.image_code.table
     code = prompter.image_code(7, 7)
     expected = F.interpolate(table, size=(7, 7), mode="bicubic", align_corners=True)
@@ -113,4 +113,4 @@ def test_what_cannot_run_is_refused(changes, said):
 
 def test_a_prompt_tokens_vector_must_have_the_maps_width():
     with pytest.raises(ConfigError, match="set dense_projection"):
-        Prompter(config(dense_from="prompt"), C, D)
+        CascadedPrompter(config(dense_from="prompt"), C, D)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from golden_cases.case import Case, fill
+from golden_cases.report import compare_tensor
+from golden_cases.run import check
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.parity.case import Case, fill
-from rrsis_zoo.parity.report import compare_tensor
-from rrsis_zoo.parity.run import check
 
 CASES = ("prompter", "prompter_nodense", "tiny", "full_keys_b", "full_keys_l")
 
@@ -113,9 +113,9 @@ def test_rs2sam2(golden, case, rows):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("large")
-def test_rs2sam2_at_full_size(golden, rrsis):
+def test_rs2sam2_at_full_size(golden, parity):
     """934,813,404 parameters at 1024 px, in a process of its own; measured: 5.5 GB, 56 s of processor time."""
-    command = [*rrsis, "parity", str(golden / "rs2sam2" / "full"), "--json"]
+    command = [*parity, str(golden / "rs2sam2" / "full"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     kinds = Counter(row["kind"] for row in json.loads(done.stdout)["rows"])
@@ -127,9 +127,9 @@ def test_rs2sam2_at_full_size(golden, rrsis):
 
 def test_rs2sam2_key_list_is_ours_and_what_is_skipped(golden):
     """2,853 official names: every one has its place here or is one of the 160 that the program never uses."""
-    from rrsis_zoo.cards.rs2sam2 import SKIPPED
-    from rrsis_zoo.models.rs2sam2 import RS2SAM2
-    from rrsis_zoo.weights.names import official_names
+    from rrsis_zoo.methods.rs2sam2.card import SKIPPED
+    from rrsis_zoo.methods.rs2sam2.model import RS2SAM2
+    from rrsis_zoo.pretrained.official import official_names
 
     case = Case(golden / "rs2sam2" / "full")
     with torch.device("meta"):
@@ -196,19 +196,19 @@ def test_losses(golden, tmp_path):
     assert report.passed, report.text()
 
 
-def test_command(golden, rrsis):
-    done = subprocess.run([*rrsis, "parity", str(golden / "rsrefseg" / "prompter")], capture_output=True, text=True)
+def test_command(golden, parity):
+    done = subprocess.run([*parity, str(golden / "rsrefseg" / "prompter")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "11 of 11 passed" in done.stdout
 
 
-def test_command_fails_with_status_1_and_json(golden, rrsis, tmp_path):
+def test_command_fails_with_status_1_and_json(golden, parity, tmp_path):
     case = copy(golden, tmp_path, "prompter")
     tensors = load_file(case / "tensors.safetensors")
     tensors["out.down_channel"] = tensors["out.down_channel"].clone()
     tensors["out.down_channel"][1, 2, 3, 4] += 1e-3
     save_file(tensors, case / "tensors.safetensors")
-    done = subprocess.run([*rrsis, "parity", str(case), "--json"], capture_output=True, text=True)
+    done = subprocess.run([*parity, str(case), "--json"], capture_output=True, text=True)
     assert done.returncode == 1
     rows = json.loads(done.stdout)["rows"]
     assert [row["name"] for row in rows if not row["passed"]] == ["out.down_channel"]

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
+from golden_cases.run import check
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.models import evisam3 as method
+from rrsis_zoo.methods.evisam3 import model as method
 from rrsis_zoo.models.layers import rotated
-from rrsis_zoo.parity.run import check
 
 CASES = ("rotated_conv", "prompt_generator", "evidence_adapter", "expert_prompting", "losses", "tiny", "full_keys")
 GRADIENTS = {"tiny": 722, "evidence_adapter": 139 + 2, "expert_prompting": 45 + 3, "rotated_conv": 14 + 1, "losses": 2}
@@ -40,13 +40,16 @@ def test_the_published_configuration(golden):
     """1.25 billion parameters at 1008 px, in a process of its own, whose memory is given back."""
     code = (
         "import json, resource, sys\n"
-        "from rrsis_zoo.parity.run import check\n"
+        "from golden_cases.run import check\n"
         "report = check(sys.argv[1]).as_dict()\n"
         "report['peak_gb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6\n"
         "json.dump(report, sys.stdout)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(golden / "evisam3" / "full")], capture_output=True, text=True
+        [sys.executable, "-c", code, str(golden / "evisam3" / "full")],
+        capture_output=True,
+        text=True,
+        cwd=golden.parent / "parity",
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

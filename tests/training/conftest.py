@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 
 COLOURS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
 
@@ -21,7 +21,7 @@ def tree(tmp_path_factory):
                 mask[30:62, column : column + 32] = True
                 image[mask] = colour
                 referents.append(Referent(mask, [f"the {name} square"], "ship"))
-            scenes.append(Scene(image, referents, split))
+            scenes.append(ReferredScene(image, referents, split))
     root = tmp_path_factory.mktemp("rrsisd")
     write_rrsisd(root / "tree", scenes)
     return root / "tree"

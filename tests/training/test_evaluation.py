@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.metrics.scores import score
-from rrsis_zoo.registry import card
 from rrsis_zoo.training.callbacks import TestRecord
 from rrsis_zoo.training.module import log_odds_at
 
@@ -19,7 +19,7 @@ from rrsis_zoo.training.module import log_odds_at
 @pytest.fixture
 def module():
     torch.manual_seed(0)
-    return lambda **options: card("control").module()(preset="tiny", **options)
+    return lambda **options: method_named("control").module()(preset="tiny", **options)
 
 
 @pytest.mark.parametrize("protocol", ["lavt480", "rs2sam2", "evisam3"])

@@ -12,15 +12,15 @@ from PIL import Image
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.figures import Shown
 from rrsis_zoo.inference import segment
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.metrics.samples import read_samples
-from rrsis_zoo.registry import card
 from rrsis_zoo.training.callbacks import TestRecord
 from rrsis_zoo.training.gallery import PICTURES, Gallery, chosen, pictures
 
 
 def run(tree, folder, method="control", batch=4, **options):
     torch.manual_seed(0)
-    module = card(method).module()(preset="tiny")
+    module = method_named(method).module()(preset="tiny")
     gallery = Gallery(samples=options.pop("samples", 24), side=options.pop("side", 192))
     trainer = lightning.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,

@@ -17,13 +17,13 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from rrsis_zoo import cli
+from rrsis_zoo.commands.fit import refused
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.masks import encode_runs
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.provenance import annotations_hash
+from rrsis_zoo.methods.control.module import ControlModule
 from rrsis_zoo.training.checkpoint_io import local_path
-from rrsis_zoo.training.cli import refused
-from rrsis_zoo.training.control import ControlModule
 from rrsis_zoo.training.trainer import RRSISTrainer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -184,7 +184,7 @@ def test_a_class_that_a_checkpoint_names_is_refused_and_not_imported(rrsis, chec
     torch.save(content, "trap.ckpt")
     for command in ("test", "fit"):
         one_line(rrsis(command, *words(), "--ckpt_path", "trap.ckpt"), "'trap.Model', which is no method's")
-    content["hyper_parameters"]["_class_path"] = "rrsis_zoo.training.control.ControlModule"
+    content["hyper_parameters"]["_class_path"] = "rrsis_zoo.methods.control.module.ControlModule"
     torch.save(content, "trap.ckpt")  # the name of a function that Lightning would call is never read
     assert rrsis("test", *words(), "--ckpt_path", "trap.ckpt")[0] == 0
     assert not Path("attacked").exists()

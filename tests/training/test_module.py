@@ -7,19 +7,19 @@ import torch
 import rrsis_zoo
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.registry import card, list_models
+from rrsis_zoo.methods.registry import card, list_models, method_named
+from rrsis_zoo.pretrained.whole import find_whole
 from rrsis_zoo.training.module import check_rates
 from rrsis_zoo.weights.checkpoints import weights_hash
-from rrsis_zoo.weights.loading import find_whole
 
 
 def rates(method, value=1e-3):
-    return dict.fromkeys(card(method).model().from_preset("tiny").parameter_groups(), value)
+    return dict.fromkeys(method_named(method).model().from_preset("tiny").parameter_groups(), value)
 
 
 def module(method, **options):
     torch.manual_seed(0)
-    return card(method).module()(preset="tiny", learning_rates=rates(method), **options)
+    return method_named(method).module()(preset="tiny", learning_rates=rates(method), **options)
 
 
 def data(tree, **options):
@@ -62,7 +62,7 @@ def test_a_checkpoint_is_a_model(trained, tree):
 
 def test_lightning_loads_it_too(trained):
     method, path, _, model = trained
-    again = card(method).module().load_from_checkpoint(path, weights_only=True)
+    again = method_named(method).module().load_from_checkpoint(path, weights_only=True)
     assert weights_hash(again.model) == weights_hash(model.model)
 
 
@@ -74,10 +74,10 @@ def test_load_model_by_name(trained):
     with pytest.raises(ConfigError, match="its own preset"):
         rrsis_zoo.load_model(path, preset="tiny")
     with pytest.raises(ConfigError, match="local:PATH"):
-        find_whole("none", method)
+        find_whole("none", card(method))
     with pytest.raises(MissingWeightsError, match="hf download a/b"):
         rrsis_zoo.load_model(method, weights="hub:a/b")
-    other = next(p for p in card(method).model().presets if p != "tiny")
+    other = next(p for p in method_named(method).model().presets if p != "tiny")
     with pytest.raises(ConfigError, match="is not of preset"):
         rrsis_zoo.load_model(method, weights=f"local:{path}", preset=other)
 
@@ -97,8 +97,8 @@ def test_resuming_is_going_on(trained, tree, tmp_path):
 
 def test_a_checkpoint_of_another_configuration_is_refused(trained, tree):
     method, path, _, _ = trained
-    other = next(p for p in card(method).model().presets if p.startswith("tiny") and p != "tiny")
-    wrong = card(method).module()(preset=other, learning_rates=rates(method))
+    other = next(p for p in method_named(method).model().presets if p.startswith("tiny") and p != "tiny")
+    wrong = method_named(method).module()(preset=other, learning_rates=rates(method))
     with pytest.raises(ConfigError, match="config is"):
         trainer(path.parent).test(wrong, datamodule=data(tree), ckpt_path=path)
 
@@ -107,7 +107,7 @@ def test_an_evaluation_setting_is_free(trained, tree):
     """RSRefSeg 2's fallback: one checkpoint is tested with and without it; what is trained must still be the same."""
     method, path, numbers, model = trained
     if method != "rsrefseg2":
-        assert not card(method).model().evaluation_settings
+        assert not method_named(method).model().evaluation_settings
         return
     other = module(method, settings={"stability_fallback": True})
     tested = trainer(path.parent).test(other, datamodule=data(tree), ckpt_path=path, verbose=False)[0]
@@ -134,7 +134,7 @@ def test_files_that_are_no_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("method", list_models())
 def test_every_group_has_its_rate(method):
-    model = card(method).model().from_preset("tiny")
+    model = method_named(method).model().from_preset("tiny")
     given = {name: i + 1.0 for i, name in enumerate(model.parameter_groups())}
     groups = check_rates(model, given)
     assert {g["name"]: g["lr"] for g in groups} == given
@@ -159,7 +159,7 @@ def test_rates_follow_the_schedule(tree, tmp_path):
     method = "rsrefseg"
     given = {**rates(method, 2e-3), "prompter": 1e-3}
     schedule = {"warmup_epochs": 1, "cosine_start": 1, "cosine_epochs": 2}
-    model = card(method).module()(preset="tiny", learning_rates=given, rate_factor=0.5, **schedule)
+    model = method_named(method).module()(preset="tiny", learning_rates=given, rate_factor=0.5, **schedule)
     trainer(tmp_path, max_epochs=3, callbacks=[Watch()], limit_val_batches=0).fit(model, datamodule=data(tree))
     assert len(seen) == 9  # 14 expressions, 4 a step
     assert [s["prompter"] for s in seen[:3]] == pytest.approx([5e-4 * f for f in (0.01, 0.34, 0.67)])
@@ -179,7 +179,7 @@ def test_accumulation_clipping_and_bf16(tree, tmp_path):
 def test_base_weights_are_read_only_without_a_checkpoint(trained, tree, tmp_path):
     """Missing base files stop a fresh run, not the test of a checkpoint."""
     method, path, numbers, _ = trained
-    weights = dict.fromkeys(card(method).roles, f"local:{tmp_path / 'gone'}")
+    weights = dict.fromkeys(card(method).foundations, f"local:{tmp_path / 'gone'}")
     fresh = module(method, weights=weights)
     with pytest.raises(MissingWeightsError, match="gone"):
         trainer(tmp_path).fit(fresh, datamodule=data(tree))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.training.evisam3 import EviSAM3Module
+from rrsis_zoo.methods.evisam3.module import EviSAM3Module
+from rrsis_zoo.models.types import Batch
 from rrsis_zoo.training.module import spare_vectors
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.registry import card
+from rrsis_zoo.methods.registry import card
 from rrsis_zoo.training import resume, runs
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.random_states import random_states, set_random_states

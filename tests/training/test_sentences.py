@@ -12,9 +12,9 @@ import torch
 import rrsis_zoo
 from rrsis_zoo.cli import run
 from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
+from rrsis_zoo.methods.registry import list_models, method_named
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer, SigLIP2Tokenizer, SigLIPTokenizer
-from rrsis_zoo.registry import card, list_models
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LONG = "the ship " * 60
@@ -28,7 +28,7 @@ def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("long") / "tree"
     long = {"train": 2, "val": 1, "test": 0}
     scenes = [
-        Scene(
+        ReferredScene(
             rng.integers(0, 256, (64, 64, 3), np.uint8),
             [Referent(mask, [LONG if n < long[split] else "the ship"], "ship")],
             split,
@@ -95,7 +95,7 @@ def trainer(tmp_path, **options):
 
 def test_every_stage_says_it_once_for_its_splits(tree, tmp_path):
     torch.manual_seed(0)
-    module = card("control").module()(
+    module = method_named("control").module()(
         preset="tiny", learning_rates=dict.fromkeys(("backbone", "text", "decoder"), 1e-3)
     )
     data = RRSISDataModule(root=str(tree), batch_size=2, num_workers=0)
@@ -108,7 +108,7 @@ def test_every_stage_says_it_once_for_its_splits(tree, tmp_path):
     ]
     assert said_by(lambda: trainer(tmp_path).test(module, datamodule=data, verbose=False)) == []
     for stage, split in (("validate", "val"), ("predict", "train")):
-        again = card("control").module()(preset="tiny")
+        again = method_named("control").module()(preset="tiny")
         again.model.tokenizer = module.model.tokenizer
         data = RRSISDataModule(root=str(tree), num_workers=0, predict_split="train")
         use = getattr(trainer(tmp_path), stage)

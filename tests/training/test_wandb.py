@@ -17,7 +17,7 @@ from wandb.proto import wandb_internal_pb2
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.figures import Shown
-from rrsis_zoo.registry import card
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.training import wandb_gradients
 from rrsis_zoo.training.callbacks import spread
 from rrsis_zoo.training.loggers import QuietWandbLogger, wandb_logger
@@ -118,7 +118,7 @@ def runs(rrsis, root, tree, tmp_path_factory):
 
 
 def groups():
-    return list(card("rsrefseg").model().from_preset("tiny").parameter_groups())
+    return list(method_named("rsrefseg").model().from_preset("tiny").parameter_groups())
 
 
 def test_metrics_rates_and_gradients(runs):
@@ -156,7 +156,7 @@ def test_configuration_and_code(runs, root, tree):
         assert run.group == "together"
         config = run.config
         assert (config["method"], config["stage"]) == ("rsrefseg", stage)
-        assert config["model"]["class_path"] == "rrsis_zoo.training.rsrefseg.RSRefSegModule"
+        assert config["model"]["class_path"] == "rrsis_zoo.methods.rsrefseg.module.RSRefSegModule"
         assert config["model"]["init_args"]["learning_rates"]["prompter"] == 4.0e-3
         assert config["data"]["root"] == str(tree)
         assert config["dataset"] == "tree"
@@ -237,14 +237,14 @@ def test_without_wandb_nothing_is_done(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(wandb_gradients, "group_norms", called)
     monkeypatch.setattr("rrsis_zoo.training.wandb_panels.shown", called)
     monkeypatch.setattr("rrsis_zoo.training.wandb_record.resolved", called)
-    rates = dict.fromkeys(card("control").model().from_preset("tiny").parameter_groups(), 1e-3)
+    rates = dict.fromkeys(method_named("control").model().from_preset("tiny").parameter_groups(), 1e-3)
     trainer = lightning.Trainer(
         accelerator="cpu", logger=CSVLogger(tmp_path), max_epochs=1, limit_train_batches=1, log_every_n_steps=1,
         num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
         use_distributed_sampler=False, callbacks=[GradientNorms(), PredictionPanels(), RunRecord()],
     )  # fmt: skip
     data = RRSISDataModule(root=str(tree), batch_size=2, eval_batch_size=4, num_workers=0)
-    trainer.fit(card("control").module()(preset="tiny", learning_rates=rates), datamodule=data)
+    trainer.fit(method_named("control").module()(preset="tiny", learning_rates=rates), datamodule=data)
     said = (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()[0]
     assert "val/miou" in said
     assert "gradients" not in said

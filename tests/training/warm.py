@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from rrsis_zoo.registry import list_models
+from rrsis_zoo.methods.registry import list_models
 
 _context = multiprocessing.get_context("forkserver")
 _heavy = [f"rrsis_zoo.{part}.{name}" for part in ("training", "models") for name in list_models()]
-_context.set_forkserver_preload(["rrsis_zoo.training.cli", *_heavy])
+_context.set_forkserver_preload(["rrsis_zoo.commands.fit", *_heavy])
 
 
 class Signal(NamedTuple):
@@ -91,7 +91,8 @@ def _command(words, folder, log, at, largest, environment) -> None:
 def _arm(at: Signal) -> None:
     """Let this process signal itself."""
     from rrsis_zoo import files
-    from rrsis_zoo.training import cli, loggers, module
+    from rrsis_zoo.commands import fit as cli
+    from rrsis_zoo.training import loggers, module
     from rrsis_zoo.weights import saving
 
     left = [at.count]

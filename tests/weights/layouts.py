@@ -6,8 +6,8 @@ import re
 import torch
 from safetensors.torch import save_file
 
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.parity.run import _adapters
+from golden_cases.case import Case
+from golden_cases.run import ADAPTERS
 from rrsis_zoo.weights.skeleton import without_weights
 
 
@@ -22,7 +22,7 @@ def key_list(folder):
 
 def empty_model(case):
     with without_weights():
-        return _adapters()[case.model].build(case).eval()
+        return ADAPTERS[case.model].build(case).eval()
 
 
 def golden_model(golden, method, name="tiny"):

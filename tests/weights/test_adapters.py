@@ -6,14 +6,15 @@ from safetensors import safe_open
 from torch import nn
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
-from rrsis_zoo.models.base import Batch
-from rrsis_zoo.models.control import Control
-from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora, merged_state
-from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
-from rrsis_zoo.weights.adapters import load_adapters, merged, save_adapters
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.control.model import Control
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
+from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
+from rrsis_zoo.models.layers.lora import LoRA, inject_lora, merged_state
+from rrsis_zoo.models.types import Batch
+from rrsis_zoo.pretrained.adapters import load_adapters, merged, save_adapters
 from rrsis_zoo.weights.checkpoints import weights_hash
-from rrsis_zoo.weights.loading import load_model
+from rrsis_zoo.weights.wrappers import is_lora
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 

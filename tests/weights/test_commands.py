@@ -9,27 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from rrsis_zoo.data.layouts import Referent, Scene, write_rrsisd
+from rrsis_zoo.commands.convert import run_convert
+from rrsis_zoo.commands.models import run_models
+from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.registry import card, list_models
-from rrsis_zoo.weights import cli
-from rrsis_zoo.weights.checkpoints import META, meta, weights_hash
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.loading import load_model
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.registry import card, list_models
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
+from rrsis_zoo.weights.checkpoints import META, weights_hash
+from rrsis_zoo.weights.files import read_state_dict
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
 
 def test_models(capsys):
-    assert cli.run_models([]) == 0
+    assert run_models([]) == 0
     said = capsys.readouterr().out
     for name in list_models():
         assert f"{name}\n  {card(name).title}" in said
         assert all(f"preset {preset}: " in said for preset in card(name).presets)
     assert "preset l: 1,206.8 M parameters (20.4 M trained)" in said
     assert "sam: hub:facebook/sam-vit-large (SAM ViT-L, 1.2 GB, Apache-2.0)" in said
-    assert cli.run_models(["--json"]) == 0
+    assert run_models(["--json"]) == 0
     cards = json.loads(capsys.readouterr().out)
     assert cards["rsrefseg"]["presets"]["b"]["weights"]["sam"] == "hub:facebook/sam-vit-base"
 
@@ -58,7 +59,7 @@ def authors(golden, tmp_path, monkeypatch):
 def test_convert_there_and_back(authors, tmp_path, capsys):
     path, pieces, weights = authors
     to = ["--model", "rsrefseg", "--preset", "golden"]
-    assert cli.run_convert([f"local:{path}", str(tmp_path / "ours"), *to, "--tokenizer", f"local:{pieces.parent}"]) == 0
+    assert run_convert([f"local:{path}", str(tmp_path / "ours"), *to, "--tokenizer", f"local:{pieces.parent}"]) == 0
     said = capsys.readouterr().out
     assert f"mapped: {len(weights)} entries" in said
     assert "left over: 0" in said
@@ -68,10 +69,10 @@ def test_convert_there_and_back(authors, tmp_path, capsys):
 
     out = tmp_path / "back.pth"
     back = ["--model", "rsrefseg", "--to-official"]
-    assert cli.run_convert([f"local:{tmp_path / 'ours'}", str(out), *back]) == 0
+    assert run_convert([f"local:{tmp_path / 'ours'}", str(out), *back]) == 0
     assert f"{len(weights)} entries" in capsys.readouterr().out
     assert list(torch.load(out, weights_only=True)) == ["state_dict"]
-    state = load_state_dict(out)
+    state = read_state_dict(out)
     assert state.keys() == weights.keys()
     assert all(state[k].dtype == v.dtype and state[k].equal(v) for k, v in weights.items())
 
@@ -79,28 +80,28 @@ def test_convert_there_and_back(authors, tmp_path, capsys):
 def test_convert_without_tokenizer_and_merged(authors, tmp_path):
     path, _, _ = authors
     to = ["--model", "rsrefseg", "--preset", "golden", "--tokenizer", "none"]
-    cli.run_convert([f"local:{path}", str(tmp_path / "ours"), *to])
+    run_convert([f"local:{path}", str(tmp_path / "ours"), *to])
     assert not load_model(tmp_path / "ours").tokenizer_ready
-    cli.run_convert([f"local:{path}", str(tmp_path / "merged"), *to, "--merge"])
+    run_convert([f"local:{path}", str(tmp_path / "merged"), *to, "--merge"])
     assert load_model(tmp_path / "merged").config.adapt == "full"
-    assert not any("lora" in name for name in load_state_dict(tmp_path / "merged" / "model.safetensors"))
+    assert not any("lora" in name for name in read_state_dict(tmp_path / "merged" / "model.safetensors"))
 
 
 def test_convert_a_checkpoint_of_fit(tmp_path):
     model = RSRefSeg.from_preset("tiny")
     model.fit_tokenizer(EXPRESSIONS)
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    torch.save({"state_dict": state, META: meta(model)}, tmp_path / "a.ckpt")
+    torch.save({"state_dict": state, META: model.description()}, tmp_path / "a.ckpt")
     to = ["--model", "rsrefseg"]
-    cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "ours"), *to])
+    run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "ours"), *to])
     assert weights_hash(load_model(tmp_path / "ours")) == weights_hash(model)
-    cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "official.safetensors"), *to, "--to-official"])
-    names = load_state_dict(tmp_path / "official.safetensors")
+    run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "official.safetensors"), *to, "--to-official"])
+    names = read_state_dict(tmp_path / "official.safetensors")
     assert "prompter_down_channel.conv.weight" in names
     with pytest.raises(ConfigError, match="says its own preset"):
-        cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), *to, "--preset", "tiny"])
+        run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), *to, "--preset", "tiny"])
     with pytest.raises(ConfigError, match="holds rsrefseg, not control"):
-        cli.run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), "--model", "control"])
+        run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), "--model", "control"])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_convert_a_checkpoint_of_fit(tmp_path):
 )
 def test_convert_refuses(authors, tmp_path, more, words):
     with pytest.raises(ConfigError, match=words):
-        cli.run_convert([f"local:{authors[0]}", str(tmp_path / "out"), "--model", "rsrefseg", *more])
+        run_convert([f"local:{authors[0]}", str(tmp_path / "out"), "--model", "rsrefseg", *more])
     assert not (tmp_path / "out").exists()
 
 
@@ -125,7 +126,7 @@ def test_a_whole_model_in_a_config(rrsis, root, tmp_path):
     mask = np.zeros((64, 64), dtype=np.bool_)
     mask[20:40, 20:50] = True
     image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    scenes = [Scene(image, [Referent(mask, ["the ship"], "ship")], split) for split in ("train", "val", "test")]
+    scenes = [ReferredScene(image, [Referent(mask, ["the ship"], "ship")], split) for split in ("train", "val", "test")]
     write_rrsisd(tmp_path / "data", scenes)
     model = RSRefSeg.from_preset("tiny")
     model.fit_tokenizer(EXPRESSIONS)

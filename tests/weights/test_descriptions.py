@@ -10,18 +10,19 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from rrsis_zoo.errors import ConfigError, RRSISError, WeightsMismatchError
-from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.registry import method_named
+from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, PieceTokenizer, SigLIP2Tokenizer, SigLIPTokenizer
-from rrsis_zoo.registry import card
-from rrsis_zoo.weights.adapters import load_adapters, save_adapters
-from rrsis_zoo.weights.checkpoints import META, meta
-from rrsis_zoo.weights.loading import load_model, load_weights
+from rrsis_zoo.pretrained.adapters import load_adapters, save_adapters
+from rrsis_zoo.pretrained.whole import fill_model
+from rrsis_zoo.weights.checkpoints import META
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank"] * 5
 
 
 def tiny(method="control", **settings):
-    model = card(method).model().from_preset("tiny", **settings)
+    model = method_named(method).model().from_preset("tiny", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     return model.eval()
 
@@ -36,7 +37,10 @@ def saved(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint():
     model = tiny()
-    return {META: meta(model), "state_dict": {f"model.{name}": tensor for name, tensor in model.state_dict().items()}}
+    return {
+        META: model.description(),
+        "state_dict": {f"model.{name}": tensor for name, tensor in model.state_dict().items()},
+    }
 
 
 def put(holder, where, value):
@@ -163,10 +167,10 @@ def test_settings_that_were_added_later_keep_their_defaults(tmp_path):
     del said["config"]["loss"]["side"]
     (tmp_path / "m" / "config.json").write_text(json.dumps(said))
     assert load_model(tmp_path / "m").config == model.config
-    load_weights(tiny("rsrefseg2"), f"local:{tmp_path / 'm'}")
+    fill_model(tiny("rsrefseg2"), f"local:{tmp_path / 'm'}")
     assert load_model("rsrefseg2", weights=f"local:{tmp_path / 'm'}", preset="tiny").config == model.config
     with pytest.raises(ConfigError, match=r"loss\.side"):
-        load_weights(tiny("rsrefseg2", loss={"side": 32}), f"local:{tmp_path / 'm'}")
+        fill_model(tiny("rsrefseg2", loss={"side": 32}), f"local:{tmp_path / 'm'}")
 
 
 @pytest.mark.parametrize(
@@ -255,17 +259,17 @@ def test_a_panic_of_the_tokenizers_library_is_our_error(monkeypatch):
 @pytest.mark.parametrize("targets", ["(a+)+$", "(", "a*b*c*d*e*f*g*h*", "x" * 501])
 def test_patterns_of_adapters_are_quick(targets):
     with pytest.raises(ConfigError, match=r"vision_lora\.targets"):
-        card("rsrefseg").model().from_preset("tiny", vision_lora={"targets": targets})
+        method_named("rsrefseg").model().from_preset("tiny", vision_lora={"targets": targets})
 
 
 def test_models_too_large_are_not_built():
     began = time.process_time()
     with pytest.raises(ConfigError, match="more than any file has"):
-        card("rsrefseg").model().from_preset("tiny", sam={"width": 2**18, "mlp_width": 2**18, "depth": 12})
+        method_named("rsrefseg").model().from_preset("tiny", sam={"width": 2**18, "mlp_width": 2**18, "depth": 12})
     assert time.process_time() - began < 5
 
 
 def test_settings_that_do_not_go_together_are_one_line():
     with pytest.raises(ConfigError, match="rsrefseg cannot be built with these settings") as refused:
-        card("rsrefseg").model().from_preset("tiny", siglip={"vision_heads": 7})
+        method_named("rsrefseg").model().from_preset("tiny", siglip={"vision_heads": 7})
     assert "\n" not in str(refused.value)

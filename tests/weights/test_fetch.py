@@ -6,10 +6,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from rrsis_zoo.commands.fetch import Absent, fetch, hub_download, wanted
+from rrsis_zoo.commands.models import run_models
 from rrsis_zoo.errors import ConfigError, MissingWeightsError
-from rrsis_zoo.registry import card, list_models
-from rrsis_zoo.weights.cli import run_models
-from rrsis_zoo.weights.fetch import Absent, fetch, hub_download, wanted
+from rrsis_zoo.methods.registry import card, list_models
 from rrsis_zoo.weights.sources import HubSource
 
 
@@ -56,7 +56,7 @@ def test_releases_need_their_tokenizer():
         for release in card(name).releases:
             needs = wanted(f"{name}/{release.name}")
             assert str(needs[0].source) == release.source
-            assert needs[1].files == (card(name).roles[card(name).official.tokenizer].tokenizer,)
+            assert needs[1].files == (card(name).foundations[card(name).official.tokenizer].tokenizer,)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_configs_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
 
     def config(**arguments):
-        model = {"class_path": "rrsis_zoo.training.rsrefseg.RSRefSegModule", "init_args": arguments}
+        model = {"class_path": "rrsis_zoo.methods.rsrefseg.module.RSRefSegModule", "init_args": arguments}
         path.write_text(json.dumps({"model": model}))
         return wanted(str(path))
 

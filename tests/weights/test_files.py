@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from rrsis_zoo.errors import MissingWeightsError, RRSISError, WeightsMismatchError
-from rrsis_zoo.weights.files import load_state_dict
+from rrsis_zoo.weights.files import read_state_dict
 
 
 def tensors():
@@ -45,7 +45,7 @@ WRITERS = {
 )
 def test_formats_are_told_from_the_content(tmp_path, writer, name):
     WRITERS[writer](tensors(), tmp_path / name)
-    assert same(load_state_dict(tmp_path / name), tensors())
+    assert same(read_state_dict(tmp_path / name), tensors())
 
 
 @pytest.mark.parametrize("length", [0x80, 0x4B50])
@@ -56,7 +56,7 @@ def test_safetensors_whose_header_length_looks_like_another_format(tmp_path, len
     raw = path.read_bytes()
     header = raw[8 : 8 + int.from_bytes(raw[:8], "little")]
     path.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + raw[8 + len(header) :])
-    assert same(load_state_dict(path), {"a": torch.ones(2)})
+    assert same(read_state_dict(path), {"a": torch.ones(2)})
 
 
 @pytest.mark.parametrize("writer", ["zip", "legacy"])
@@ -74,13 +74,13 @@ def test_safetensors_whose_header_length_looks_like_another_format(tmp_path, len
 )
 def test_wrappers_and_prefix(tmp_path, writer, wrap):
     WRITERS[writer](wrap(tensors()), tmp_path / "w.pt")
-    assert same(load_state_dict(tmp_path / "w.pt"), tensors())
+    assert same(read_state_dict(tmp_path / "w.pt"), tensors())
 
 
 def test_a_prefix_that_not_all_names_share_stays(tmp_path):
     state = {"module.a": torch.ones(1), "b": torch.ones(1)}
     torch.save(state, tmp_path / "w.pt")
-    assert same(load_state_dict(tmp_path / "w.pt"), state)
+    assert same(read_state_dict(tmp_path / "w.pt"), state)
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mapped files")
@@ -88,7 +88,7 @@ def test_a_prefix_that_not_all_names_share_stays(tmp_path):
 def test_tensors_are_mapped_and_not_read(tmp_path, writer):
     path = tmp_path / "w"
     WRITERS[writer]({"a": torch.ones(1 << 20)}, path)
-    state = load_state_dict(path)
+    state = read_state_dict(path)
     with open("/proc/self/maps") as maps:
         assert any(str(path) in line for line in maps)
     before = path.read_bytes()
@@ -103,19 +103,19 @@ def test_shards(tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     places = {"a.weight": "s-1.safetensors", "a.half": "s-2.safetensors", "n": "s-2.safetensors"}
     index.write_text(json.dumps({"weight_map": places}))
-    assert same(load_state_dict(index), whole)
+    assert same(read_state_dict(index), whole)
 
     index.write_text(json.dumps({"weight_map": places | {"n": "s-1.safetensors"}}))
     with pytest.raises(WeightsMismatchError, match=r"s-1\.safetensors does not hold what model\..* the first is n"):
-        load_state_dict(index)
+        read_state_dict(index)
     index.write_text(json.dumps({"weight_map": places | {"n": "s-3.safetensors"}}))
     with pytest.raises(MissingWeightsError, match=r"s-3\.safetensors must lie beside"):
-        load_state_dict(index)
+        read_state_dict(index)
 
 
 def fault(path, words, kind=WeightsMismatchError):
     with pytest.raises(kind, match=words) as error:
-        load_state_dict(path)
+        read_state_dict(path)
     assert isinstance(error.value, RRSISError)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)

@@ -13,19 +13,20 @@ from test_sources import add_to_cache
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.control.model import Control
+from rrsis_zoo.methods.registry import card, list_models, method_named
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
 from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.control import Control
-from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.registry import card, list_models
-from rrsis_zoo.weights.checkpoints import META, meta, weights_hash
+from rrsis_zoo.pretrained.whole import fill_model, find_weights, find_whole
+from rrsis_zoo.weights.checkpoints import META, weights_hash
 from rrsis_zoo.weights.folders import is_folder
-from rrsis_zoo.weights.loading import find_weights, find_whole, load_model, load_weights
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
 
 def tiny(method, **settings):
-    model = card(method).model().from_preset("tiny", **settings)
+    model = method_named(method).model().from_preset("tiny", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     return model.eval()
 
@@ -177,7 +178,7 @@ def test_weights_of_another_configuration_are_named(folder, tmp_path):
 
 
 def test_wrong_classes_and_settings(folder, tmp_path):
-    with pytest.raises(ConfigError, match="holds RSRefSeg, not Control"):
+    with pytest.raises(ConfigError, match="holds rsrefseg, not Control"):
         Control.from_pretrained(folder)
     with pytest.raises(ConfigError, match="holds rsrefseg, not control"):
         load_model("control", weights=f"local:{folder}")
@@ -190,7 +191,7 @@ def test_wrong_classes_and_settings(folder, tmp_path):
     with pytest.raises(ConfigError, match="known: b, l, mini, tiny"):
         load_model("rsrefseg", preset="tyni")
     with pytest.raises(ConfigError, match="got 'none'"):
-        find_whole("none", "rsrefseg")
+        find_whole("none", card("rsrefseg"))
     with pytest.raises(MissingWeightsError, match="nowhere"):
         load_model("rsrefseg", weights=f"local:{tmp_path / 'nowhere'}")
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
@@ -203,24 +204,26 @@ def test_wrong_classes_and_settings(folder, tmp_path):
 
 def test_into_a_built_model(folder, tmp_path):
     """What a config with one source for the whole model does."""
-    find_weights("rsrefseg", f"local:{folder}")
+    find_weights(card("rsrefseg"), f"local:{folder}")
     model = RSRefSeg.from_preset("tiny")
-    load_weights(model, f"local:{folder}")
+    fill_model(model, f"local:{folder}")
     assert weights_hash(model) == weights_hash(load_model(folder))
     assert model.tokenizer_ready
     other = RSRefSeg.from_preset("tiny", dense_prompt=False)
     with pytest.raises(ConfigError, match="dense_prompt is True, here False"):
-        load_weights(other, f"local:{folder}")
+        fill_model(other, f"local:{folder}")
     with pytest.raises(ConfigError, match="holds rsrefseg, not control"):
-        load_weights(Control.from_preset("tiny"), f"local:{folder}")
+        fill_model(Control.from_preset("tiny"), f"local:{folder}")
     with pytest.raises(MissingWeightsError):
-        find_weights("rsrefseg", f"local:{tmp_path / 'gone.ckpt'}")
+        find_weights(card("rsrefseg"), f"local:{tmp_path / 'gone.ckpt'}")
 
 
 def test_a_checkpoint_of_fit(tmp_path):
     model = tiny("rsrefseg")
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    torch.save({"state_dict": state | {"metrics.x": torch.ones(1)}, META: meta(model), "epoch": 1}, tmp_path / "a.ckpt")
+    torch.save(
+        {"state_dict": state | {"metrics.x": torch.ones(1)}, META: model.description(), "epoch": 1}, tmp_path / "a.ckpt"
+    )
     for again in (load_model(tmp_path / "a.ckpt"), load_model("rsrefseg", weights=f"local:{tmp_path / 'a.ckpt'}")):
         assert weights_hash(again) == weights_hash(model)
         assert again.tokenizer_ready

@@ -19,23 +19,24 @@ from safetensors.torch import save_file
 from test_sources import add_to_cache
 
 import rrsis_zoo
+from rrsis_zoo.commands.convert import run_convert
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, RRSISError, WeightsMismatchError
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.control.model import Control
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.control import Control
-from rrsis_zoo.registry import card
-from rrsis_zoo.weights.adapters import load_adapters
-from rrsis_zoo.weights.checkpoints import META, meta
-from rrsis_zoo.weights.cli import run_convert
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.loading import load_model, load_weights
-from rrsis_zoo.weights.official import file_hashes, skipped_beside
-from rrsis_zoo.weights.pretrained import load_pretrained, load_tokenizer
+from rrsis_zoo.pretrained.adapters import load_adapters
+from rrsis_zoo.pretrained.foundations import fill_foundations, fill_tokenizer
+from rrsis_zoo.pretrained.official import file_hashes, skipped_beside
+from rrsis_zoo.pretrained.whole import fill_model
+from rrsis_zoo.weights.checkpoints import META
+from rrsis_zoo.weights.files import read_state_dict
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank"] * 5
 
 
 def tiny(method="control", **settings):
-    model = card(method).model().from_preset("tiny", **settings)
+    model = method_named(method).model().from_preset("tiny", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     return model.eval()
 
@@ -135,7 +136,7 @@ def _as_folder(path, monkeypatch, saved):
 def _shard(path, monkeypatch):
     index = path.parent / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": path.name}}))
-    load_state_dict(index)
+    read_state_dict(index)
 
 
 PATHS = {
@@ -143,15 +144,15 @@ PATHS = {
     "load_model(local:)": lambda path, m: load_model(f"local:{path}"),
     "load_model(NAME, local:)": lambda path, m: load_model("rsrefseg", weights=f"local:{path}", preset="tiny"),
     "load_model(NAME, hub:)": _cached,
-    "load_weights": lambda path, m: load_weights(tiny("rsrefseg"), f"local:{path}"),
-    "foundation weights": lambda path, m: load_pretrained(tiny("rs2sam2"), {"sam2": f"local:{path}", "beit3": "none"}),
+    "fill_model": lambda path, m: fill_model(tiny("rsrefseg"), f"local:{path}"),
+    "foundation weights": lambda path, m: fill_foundations(tiny("rs2sam2"), {"sam2": f"local:{path}", "beit3": "none"}),
     "convert": lambda path, m: run_convert([f"local:{path}", str(path.parent / "out"), "--model", "rsrefseg"]),
     "convert --to-official": lambda path, m: run_convert(
         [f"local:{path}", str(path.parent / "out.pt"), "--model", "rsrefseg", "--to-official"]
     ),
     "adapters": _adapters,
     "shards": _shard,
-    "tokenizer": lambda path, m: load_tokenizer(tiny("rsrefseg"), f"local:{path}"),
+    "tokenizer": lambda path, m: fill_tokenizer(tiny("rsrefseg"), f"local:{path}"),
 }
 
 
@@ -192,9 +193,9 @@ def test_urls_are_refused(url, tmp_path):
         lambda: load_model(f"local:{url}"),
         lambda: load_model("rsrefseg", weights=url),
         lambda: load_model("rsrefseg", weights=f"local:{url}"),
-        lambda: load_weights(model, url),
-        lambda: load_pretrained(model, {"sam": url, "siglip": "none"}),
-        lambda: load_state_dict(url),
+        lambda: fill_model(model, url),
+        lambda: fill_foundations(model, {"sam": url, "siglip": "none"}),
+        lambda: read_state_dict(url),
         lambda: load_adapters(tiny("rsrefseg", adapt="lora"), url),
         lambda: Control.from_pretrained(url),
         lambda: run_convert([url, str(tmp_path / "out"), "--model", "rsrefseg"]),
@@ -210,7 +211,8 @@ def test_no_name_in_a_file_is_imported(saved, tmp_path):
     checkpoint = tmp_path / "x.ckpt"
     content = {"class_path": "evil.Model", "_class_path": "evil.Model"}
     torch.save(
-        {META: meta(tiny()) | {"model": "evil.Model"}, "hyper_parameters": content, "state_dict": {}}, checkpoint
+        {META: tiny().description() | {"model": "evil.Model"}, "hyper_parameters": content, "state_dict": {}},
+        checkpoint,
     )
     sys.path.insert(0, str(tmp_path))
     try:
@@ -238,7 +240,7 @@ def test_shards_lie_beside_their_index(tmp_path, name):
     save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors")
     index = tmp_path / "m" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": name}}))
-    for read in (load_state_dict, file_hashes):
+    for read in (read_state_dict, file_hashes):
         with pytest.raises(WeightsMismatchError, match="which is no file beside it"):
             read(index)
 
@@ -264,7 +266,7 @@ def test_shards_are_no_links_out_of_their_folder(tmp_path):
     index = tmp_path / "m" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
     with pytest.raises(WeightsMismatchError, match="leads out of its folder"):
-        load_state_dict(index)
+        read_state_dict(index)
 
 
 def test_the_hub_cache_links_into_its_store(saved, tmp_path, monkeypatch):
@@ -297,15 +299,15 @@ def test_packed_members_are_not_unpacked(tmp_path):
             new.writestr(name, old.read(name) + bytes(50_000_000 if name.endswith("/data/0") else 0))
     assert path.stat().st_size < 100_000
     with pytest.raises(WeightsMismatchError, match="packed members"):
-        load_state_dict(path)
+        read_state_dict(path)
 
 
 def test_tensors_are_not_larger_than_their_file(tmp_path):
     torch.save({"a": torch.zeros(1).expand(10**5, 10**6)}, tmp_path / "w.pt")
     with pytest.raises(WeightsMismatchError, match="more than the file has values"):
-        load_state_dict(tmp_path / "w.pt")
+        read_state_dict(tmp_path / "w.pt")
     torch.save({"ids": torch.arange(64).expand(4, 64)}, tmp_path / "w.pt")  # as some programs save positions
-    assert load_state_dict(tmp_path / "w.pt")["ids"].shape == (4, 64)
+    assert read_state_dict(tmp_path / "w.pt")["ids"].shape == (4, 64)
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -313,13 +315,13 @@ def test_memory_is_not_taken_for_the_asking(tmp_path, new):
     path = tmp_path / "w.pt"
     torch.save({"a": bytearray(b"x")}, path, _use_new_zipfile_serialization=new)
     with pytest.raises(WeightsMismatchError):
-        load_state_dict(path)
+        read_state_dict(path)
     code = f"""
 from pathlib import Path
-from rrsis_zoo.weights.files import load_state_dict
+from rrsis_zoo.weights.files import read_state_dict
 from rrsis_zoo.errors import WeightsMismatchError
 try:
-    load_state_dict({str(path)!r})
+    read_state_dict({str(path)!r})
 except WeightsMismatchError as error:
     lines = Path("/proc/self/status").read_text().splitlines()
     print(next(int(line.split()[1]) // 1000 for line in lines if line.startswith("VmHWM:")), error)
@@ -341,7 +343,7 @@ except WeightsMismatchError as error:
 def test_tensors_of_other_kinds_are_named(tmp_path, content):
     torch.save({"a": content}, tmp_path / "w.pt")
     with pytest.raises(WeightsMismatchError, match=r"a is no plain tensor|not only tensors|damaged"):
-        load_state_dict(tmp_path / "w.pt")
+        read_state_dict(tmp_path / "w.pt")
 
 
 def test_state_dicts_in_state_dicts_end(tmp_path):
@@ -349,7 +351,7 @@ def test_state_dicts_in_state_dicts_end(tmp_path):
     content["state_dict"] = content
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(WeightsMismatchError, match="without end"):
-        load_state_dict(tmp_path / "w.pt")
+        read_state_dict(tmp_path / "w.pt")
 
 
 def test_strange_headers_of_safetensors(tmp_path):
@@ -364,16 +366,16 @@ def test_strange_headers_of_safetensors(tmp_path):
     ):
         path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
         with pytest.raises(WeightsMismatchError):
-            load_state_dict(path)
+            read_state_dict(path)
     path.write_bytes((2**63).to_bytes(8, "little") + b"{")
     with pytest.raises(WeightsMismatchError):
-        load_state_dict(path)
+        read_state_dict(path)
 
 
 def test_pipes_are_not_waited_for(saved, tmp_path):
     os.mkfifo(tmp_path / "w.pt")
     with pytest.raises(WeightsMismatchError, match="pipe"):
-        load_state_dict(tmp_path / "w.pt")
+        read_state_dict(tmp_path / "w.pt")
     with pytest.raises(WeightsMismatchError, match="pipe"):
         load_model(tmp_path / "w.pt")
     for name in ("config.json", "tokenizer.model", "model.safetensors"):
@@ -391,7 +393,9 @@ def test_pipes_are_not_waited_for(saved, tmp_path):
 def test_our_own_checkpoint_cut_short_is_said_to_be_so(tmp_path, share):
     model = tiny()
     path = tmp_path / "cut.ckpt"
-    torch.save({META: meta(model), "state_dict": {f"model.{n}": t for n, t in model.state_dict().items()}}, path)
+    torch.save(
+        {META: model.description(), "state_dict": {f"model.{n}": t for n, t in model.state_dict().items()}}, path
+    )
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     for read in (
@@ -406,7 +410,7 @@ def test_our_own_checkpoint_cut_short_is_said_to_be_so(tmp_path, share):
 
 
 def test_a_checkpoint_without_weights(tmp_path):
-    torch.save({META: meta(tiny())}, tmp_path / "x.ckpt")
+    torch.save({META: tiny().description()}, tmp_path / "x.ckpt")
     with pytest.raises(WeightsMismatchError, match="no state_dict"):
         load_model(tmp_path / "x.ckpt")
 

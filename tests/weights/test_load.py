@@ -7,7 +7,7 @@ from torch import nn
 
 from rrsis_zoo.errors import WeightsMismatchError
 from rrsis_zoo.weights import load
-from rrsis_zoo.weights.load import load_into
+from rrsis_zoo.weights.load import fill_module
 from rrsis_zoo.weights.skeleton import without_weights
 
 
@@ -41,7 +41,7 @@ def refuse(module, state, *words, error=WeightsMismatchError, **kwargs):
     """The load must fail with all these words in one sentence and write nothing."""
     before = snapshot(module)
     with pytest.raises(error) as caught:
-        load_into(module, state, what="net from x.pt", **kwargs)
+        fill_module(module, state, what="net from x.pt", **kwargs)
     for word in words:
         assert word in str(caught.value), str(caught.value)
     assert "\n" not in str(caught.value)
@@ -53,7 +53,7 @@ def test_everything_is_copied_in_place():
     state = values(net)
     places = {name: (tensor, tensor.data_ptr()) for name, tensor in net.state_dict(keep_vars=True).items()}
     net.head.weight.requires_grad_(False)
-    report = load_into(net, state, what="net")
+    report = fill_module(net, state, what="net")
     assert set(report.loaded) == set(state)
     assert (report.missing, report.skipped) == ((), {})
     for name, tensor in net.state_dict(keep_vars=True).items():
@@ -68,7 +68,7 @@ def test_everything_is_copied_in_place():
 def test_the_module_keeps_its_dtypes():
     net = Net().to(torch.bfloat16)
     state = {name: t.double() if t.is_floating_point() else t.int() for name, t in values(Net()).items()}
-    load_into(net, state, what="net")
+    fill_module(net, state, what="net")
     assert net.conv.weight.dtype == torch.bfloat16
     assert torch.equal(net.conv.weight, state["conv.weight"].bfloat16())
     assert net.norm.num_batches_tracked.dtype == torch.int64
@@ -120,7 +120,7 @@ def test_rename_and_skip():
     net = nn.Linear(2, 2)
     state = {"old.w": torch.ones(2, 2), "old.b": torch.ones(2), "other.x": torch.ones(9)}
     names = {"old.w": "weight", "old.b": "bias"}
-    report = load_into(net, state, what="net", rename=names.get)
+    report = fill_module(net, state, what="net", rename=names.get)
     assert torch.equal(net.weight, torch.ones(2, 2))
     assert report.skipped == {"not ours": 1}
     refuse(net, state, "1 unexpected: other.x (as y)", rename=(names | {"other.x": "y"}).get)
@@ -132,7 +132,7 @@ def test_what_may_be_missing(allowed):
     net = Net()
     state = {name: tensor for name, tensor in values(net).items() if name not in NORM}
     before = snapshot(net)
-    assert set(load_into(net, state, what="net", may_be_missing=allowed).missing) == NORM
+    assert set(fill_module(net, state, what="net", may_be_missing=allowed).missing) == NORM
     assert all(torch.equal(net.state_dict()[name], before[name]) for name in NORM)
     del state["head.bias"]
     refuse(net, state, "1 missing: head.bias", may_be_missing=allowed)
@@ -144,7 +144,7 @@ NORM = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
 def test_what_may_be_missing_is_still_loaded_and_checked():
     net = Net()
     state = values(net)
-    load_into(net, state, what="net", may_be_missing=("norm.*",))
+    fill_module(net, state, what="net", may_be_missing=("norm.*",))
     assert torch.equal(net.norm.running_mean, state["norm.running_mean"])
     refuse(net, values(net, 1) | {"norm.running_mean": torch.ones(3)}, "wrongly shaped", may_be_missing=("norm.*",))
 
@@ -157,7 +157,7 @@ def test_ignored_entries_are_counted_by_reason():
     net = nn.Linear(1, 1)
     state = values(net) | {"a.position_ids": torch.ones(1), "b.position_ids": torch.ones(1), "old": torch.ones(1)}
     ignore = {"*.position_ids": "computed", "old": "not used by the method"}
-    report = load_into(net, state, what="net", ignore=ignore)
+    report = fill_module(net, state, what="net", ignore=ignore)
     assert report.skipped == {"computed": 2, "not used by the method": 1}
     refuse(net, state, "1 unexpected: old", ignore={"*.position_ids": "computed"})
 
@@ -176,7 +176,7 @@ def test_tied_weights():
     one, two = torch.ones(3, 2), torch.zeros(3, 2)
     for state in ({"0.weight": one}, {"1.weight": one}, {"0.weight": one, "1.weight": one.clone()}):
         net = tied()
-        load_into(net, state, what="net")
+        fill_module(net, state, what="net")
         assert torch.equal(net[1].weight, one)
     refuse(
         tied(), {"0.weight": one, "1.weight": two}, "1 in conflict: 1.weight (tied to 0.weight, whose entry differs)"
@@ -192,7 +192,7 @@ def test_modules_without_weights_get_memory_of_their_own():
         net.head.weight.requires_grad_(False)
     assert net.conv.weight.is_meta
     state = values(Net())
-    load_into(net, state, what="net")
+    fill_module(net, state, what="net")
     for name, tensor in net.state_dict(keep_vars=True).items():
         assert torch.equal(tensor, state[name])
         assert tensor.data_ptr() != state[name].data_ptr()
@@ -206,7 +206,7 @@ def test_modules_without_weights_may_share_the_states_memory():
         net = Net()
     state = values(Net())
     state["head.weight"] = state["head.weight"].to(torch.bfloat16)  # of another dtype: a copy
-    load_into(net, state, what="net", share=True)
+    fill_module(net, state, what="net", share=True)
     assert net.conv.weight.data_ptr() == state["conv.weight"].data_ptr()
     assert net.head.weight.dtype == torch.float32
     assert torch.equal(net.head.weight, state["head.weight"].float())
@@ -216,7 +216,7 @@ def test_tied_weights_stay_tied_without_weights():
     for share in (True, False):
         with without_weights():
             net = tied()
-        load_into(net, {"1.weight": torch.ones(3, 2)}, what="net", share=share)
+        fill_module(net, {"1.weight": torch.ones(3, 2)}, what="net", share=share)
         assert net[0].weight is net[1].weight
         assert net[0].weight.sum() == 6
 
@@ -225,7 +225,7 @@ def test_a_place_without_values_is_refused():
     with without_weights():
         net = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="bias is on the meta device and has no entry"):
-        load_into(net, {"weight": torch.ones(2, 2)}, what="net", may_be_missing=["bias"])
+        fill_module(net, {"weight": torch.ones(2, 2)}, what="net", may_be_missing=["bias"])
 
 
 @pytest.mark.parametrize("limit", [1, 30, 10**9])
@@ -241,7 +241,7 @@ def test_a_state_that_is_opened_is_read_in_parts(monkeypatch, limit, empty):
 
     with without_weights() if empty else nullcontext():
         net = Net()
-    load_into(net, reopen, what="net")
+    fill_module(net, reopen, what="net")
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
     assert len(opened) > 5 if limit < 100 else len(opened) == 2
 
@@ -272,7 +272,7 @@ def test_weights_of_before_the_adaptation_go_to_the_wrapped_layers():
     net = adapted()
     plain = values(nn.ModuleDict({"q": nn.Linear(3, 3), "conv": nn.Conv2d(2, 2, 1), "v": nn.Linear(3, 3)}))
     before = snapshot(net)
-    report = load_into(net, plain, what="net")
+    report = fill_module(net, plain, what="net")
     after = net.state_dict()
     for name in ("q", "conv"):
         for leaf in ("weight", "bias"):
@@ -286,7 +286,7 @@ def test_weights_of_before_the_adaptation_go_to_the_wrapped_layers():
 def test_weights_of_after_the_adaptation_must_be_complete():
     net = adapted()
     state = values(net)
-    load_into(net, state, what="net")
+    fill_module(net, state, what="net")
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
     del state["q.lora_B.default.weight"]
     refuse(net, state, "1 missing: q.lora_B.default.weight")
@@ -313,7 +313,7 @@ def test_a_name_of_its_own_comes_before_the_wrapped_one():
             self.base_layer = nn.Linear(2, 2, bias=False)
 
     net = Both()
-    load_into(net, {"weight": torch.ones(2), "base_layer.weight": torch.full((2, 2), 3.0)}, what="net")
+    fill_module(net, {"weight": torch.ones(2), "base_layer.weight": torch.full((2, 2), 3.0)}, what="net")
     assert net.weight.tolist() == [1, 1]
     assert net.base_layer.weight[0].tolist() == [3, 3]
 
@@ -332,11 +332,11 @@ def test_weights_that_are_not_finite_are_named(value, dtype, empty, share):
         net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     before = {name: None if tensor.is_meta else tensor.clone() for name, tensor in net.state_dict().items()}
     with pytest.raises(WeightsMismatchError, match=r"net: 1 of 7 entries are not finite: 0\.weight; "):
-        load_into(net, state, what="net", share=share)
+        fill_module(net, state, what="net", share=share)
     for name, tensor in net.state_dict().items():
         assert tensor.is_meta if before[name] is None else tensor.equal(before[name])
 
 
 def test_large_finite_weights_are_fine():
     state = {"weight": torch.full((3, 4), torch.finfo(torch.float32).max), "bias": torch.zeros(3)}
-    load_into(nn.Linear(4, 3), state, what="net")
+    fill_module(nn.Linear(4, 3), state, what="net")

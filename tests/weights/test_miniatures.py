@@ -14,15 +14,16 @@ import torch
 import torch.nn.functional as F
 
 from rrsis_zoo.data.synthetic import HELD_OUT
-from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS
 from rrsis_zoo.data.synthetic.language import CONFUSABLE_CATEGORIES, Link, Meaning, Phrase, Reader
 from rrsis_zoo.data.synthetic.scenes import make_scene
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.methods.registry import card, list_models, method_named
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, SigLIPTokenizer
-from rrsis_zoo.registry import card, list_models
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.pretrained import fill_sam, fill_sam2, load_pretrained
+from rrsis_zoo.pretrained.foundations import fill_foundations
+from rrsis_zoo.weights.files import read_state_dict
+from rrsis_zoo.weights.foundations import fill_sam, fill_sam2
 from rrsis_zoo.weights.sources import MINIATURES, MiniSource, parse_source
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def test_they_are_small_and_half_precision():
     files = [MiniSource(name).folder / "model.safetensors" for name in MINIATURES]
     assert sum(path.stat().st_size for path in files) < 16e6
     for path in files:
-        assert {t.dtype for t in load_state_dict(path).values() if t.is_floating_point()} == {torch.float16}
+        assert {t.dtype for t in read_state_dict(path).values() if t.is_floating_point()} == {torch.float16}
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -54,7 +55,7 @@ def test_a_card_is_about_its_file(name):
     folder = MiniSource(name).folder
     entries = said(name)
     assert entries["sha256"] == sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert entries["parameters"] == sum(t.numel() for t in load_state_dict(folder / "model.safetensors").values())
+    assert entries["parameters"] == sum(t.numel() for t in read_state_dict(folder / "model.safetensors").values())
     assert {"made_by", "seed", "steps", "scenes", "scores", "licence"} <= entries.keys()
     assert entries["scenes"]["seed"] != 0  # the benchmark's
     assert entries["scenes"]["seed"] != entries["scenes"]["unseen_seed"]
@@ -101,14 +102,14 @@ def test_the_table_says_what_the_card_says(name):
 def test_a_method_takes_them_whole(method):
     """Every tensor of the files is in the model afterwards; nothing of them is left at its initial value."""
     sources = card(method).presets["mini"].weights
-    model = card(method).model().from_preset("mini")
-    load_pretrained(model, sources)
+    model = method_named(method).model().from_preset("mini")
+    fill_foundations(model, sources)
     assert model.tokenizer_ready
     held = {sha256(t.float().numpy().tobytes()).digest() for t in model.state_dict().values() if t.is_floating_point()}
     for source in sources.values():
         if source == "none":
             continue
-        state = load_state_dict(parse_source(source).folder / "model.safetensors")
+        state = read_state_dict(parse_source(source).folder / "model.safetensors")
         lost = [n for n, t in state.items() if sha256(t.float().numpy().tobytes()).digest() not in held]
         assert [n for n in lost if not n.startswith(UNREAD)] == []
 
@@ -171,7 +172,7 @@ def test_a_sentence_fits_nothing_where_its_anchor_is_missing(made):
     modules, _, _ = made
     missing = several = 0
     for index in range(30):
-        objects = make_scene(128, Dice(7, 0, index)).objects
+        objects = make_scene(128, RandomStream(7, 0, index)).objects
         here = [thing.category for thing in objects]
         alike = {name for pair in CONFUSABLE_CATEGORIES if pair & set(here) for name in pair}
         for anchor in CATEGORIES:
@@ -394,7 +395,7 @@ def test_what_is_shipped_scores_what_its_card_says(made, tmp_path):
     for name in ("sam", "sam2", "sam3"):
         model, path = modules.promptable.Promptable(name), MiniSource(name).folder / "model.safetensors"
         if name == "sam3":  # the prompt encoder is in the file; what reads it all is the script alone
-            state, names = load_state_dict(path), modules.promptable.sam3_names(model)
+            state, names = read_state_dict(path), modules.promptable.sam3_names(model)
             assert set(names.values()) == set(state)
             model.load_state_dict({ours: state[theirs] for ours, theirs in names.items()}, strict=False)
         else:
@@ -413,7 +414,7 @@ def test_the_shipped_siglip_reads_as_its_card_says(made, unseen):
     modules, _, _ = made
     folder, module = MiniSource("siglip").folder, modules.image_text
     model = module.Contrastive(SigLIPTokenizer.from_file(folder / "spiece.model", 64))
-    missing, unknown = model.model.load_state_dict(load_state_dict(folder / "model.safetensors"), strict=False)
+    missing, unknown = model.model.load_state_dict(read_state_dict(folder / "model.safetensors"), strict=False)
     assert not unknown
     assert all("position_ids" in name for name in missing)
     scores = module.retrieval(model, unseen) | module.grounding(model, unseen)
@@ -424,7 +425,7 @@ def test_the_shipped_beit3_reads_as_its_card_says(made, unseen):
     modules, _, _ = made
     folder, module = MiniSource("beit3").folder, modules.image_text
     model = module.Matching(BEiT3Tokenizer.from_file(folder / "beit3.spm", 64))
-    state = load_state_dict(folder / "model.safetensors")
+    state = read_state_dict(folder / "model.safetensors")
     model.load_state_dict({name.replace("beit3.", "model.", 1): tensor for name, tensor in state.items()})
     scores = module.retrieval(model, unseen) | module.grounding(model, unseen)
     assert scores == pytest.approx(said("beit3")["scores"], abs=1)

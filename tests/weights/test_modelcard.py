@@ -5,7 +5,8 @@ import json
 import huggingface_hub
 from markdown_it import MarkdownIt
 
-from rrsis_zoo.weights.modelcard import model_card
+from rrsis_zoo.methods.registry import card
+from rrsis_zoo.models.modelcard import model_card
 
 EVIL = "x`y```\n\n# owned\n\n[click](javascript:alert(1)) <img src=x onerror=alert(1)> ![](http://evil.example/a.png)\n\n```"
 PROVENANCE = {
@@ -27,18 +28,18 @@ def headings_and_tags(card):
 
 def test_nothing_leaves_its_block():
     config = {"name": EVIL, "a": {"b": "```"}}
-    headings, kinds = headings_and_tags(model_card("control", config, PROVENANCE))
+    headings, kinds = headings_and_tags(model_card(card("control"), config, PROVENANCE))
     assert headings[1:] == ["Licences", "Weights", "Configuration"]
     assert not kinds & {"html_block", "html_inline", "image"}
     plain = {**dict.fromkeys(("converted_by", "source", "report"), "x"), "sha256": {"a": "b"}, "dtypes": ["c"]}
-    clean, allowed = headings_and_tags(model_card("control", {}, {**PROVENANCE, **plain}))
+    clean, allowed = headings_and_tags(model_card(card("control"), {}, {**PROVENANCE, **plain}))
     assert (headings, kinds) == (clean, allowed)
 
 
 def test_the_settings_can_be_read_from_it():
-    card = model_card("control", {"name": "```", "tick": "`"}, None)
-    tokens = MarkdownIt("commonmark").parse(card)
+    text = model_card(card("control"), {"name": "```", "tick": "`"}, None)
+    tokens = MarkdownIt("commonmark").parse(text)
     (block,) = [token.content for token in tokens if token.type == "fence" and token.info == "json"]
     assert json.loads(block) == {"name": "```", "tick": "`"}
-    data = huggingface_hub.ModelCard(card).data
+    data = huggingface_hub.ModelCard(text).data
     assert (data.library_name, data.tags[-1]) == ("rrsis-zoo", "control")

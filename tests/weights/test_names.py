@@ -3,11 +3,13 @@ import json
 import pytest
 import torch
 
+from golden_cases.case import Case
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
+from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
+from rrsis_zoo.methods.rsrefseg2.weights import published_operations
 from rrsis_zoo.models.backbones.sam import SAM, SAMConfig
-from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.weights.names import official_names, published_operations, sam_to_transformers
+from rrsis_zoo.pretrained.official import official_names
+from rrsis_zoo.weights.names import sam_to_transformers
 
 
 def test_sam_names_are_transformers_own():

@@ -8,22 +8,23 @@ import layouts
 import pytest
 import torch
 
+from golden_cases.case import Case
+from golden_cases.report import compare_tensor
+from golden_cases.run import ADAPTERS
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
-from rrsis_zoo.parity.case import Case
-from rrsis_zoo.parity.report import compare_tensor
-from rrsis_zoo.parity.run import _adapters
-from rrsis_zoo.registry import card, list_models
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.loading import load_model, load_weights
-from rrsis_zoo.weights.official import (
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.registry import card, list_models, method_named
+from rrsis_zoo.pretrained.official import (
     convert,
-    load_official,
+    fill_official,
     match_official,
     read_official,
     skeleton,
     skipped_beside,
     write_official,
 )
+from rrsis_zoo.pretrained.whole import fill_model
+from rrsis_zoo.weights.files import read_state_dict
 
 METHODS = [name for name in list_models() if card(name).official]
 WRAPPED = [(method, wrapper) for method in METHODS for wrapper in layouts.wrappers(method)]
@@ -71,7 +72,7 @@ def test_real_key_lists_fit_in_every_wrapper(golden, method, tmp_path):
 def test_published_presets_are_the_real_configurations(golden, method):
     """A preset that the paper names has the names and shapes of a golden list, so that its file fits."""
     lists = [layouts.key_list(folder) for folder in full_cases(golden, method)]
-    model = skeleton(method)
+    model = skeleton(method_named(method).model())
 
     def fits(state):
         try:
@@ -94,10 +95,10 @@ def test_there_and_back(golden, method, wrapper, tmp_path):
     report = convert(model, path, tmp_path / "ours")
     assert len(report.mapped) + len(report.skipped) == len(state)
     for out in (tmp_path / "back.pth", tmp_path / "back.safetensors"):
-        ours = load_state_dict(tmp_path / "ours" / "model.safetensors")
+        ours = read_state_dict(tmp_path / "ours" / "model.safetensors")
         entries = write_official(model, ours, out, skipped_beside(tmp_path / "ours"))
         assert entries == len(state)
-        assert equal(load_state_dict(out), state)
+        assert equal(read_state_dict(out), state)
     if wrapper == "bf16 in mmengine":
         loaded = load_model(tmp_path / "ours")
         assert {t.dtype for t in loaded.state_dict().values() if t.is_floating_point()} == {torch.float32}
@@ -110,20 +111,20 @@ def test_golden_outputs_through_the_conversion(golden, method, tmp_path):
     convert(model, path, tmp_path / "ours")
     loaded = load_model(tmp_path / "ours")
     with torch.no_grad():
-        computed = _adapters()[method].parts[case.part](loaded, case)
+        computed = ADAPTERS[method].parts[case.part](loaded, case)
     rows = [compare_tensor(case, name, computed.tensors.get(name)) for name in case.names("output")]
     assert rows
     assert all(row.passed for row in rows), [row for row in rows if not row.passed]
 
     direct = layouts.empty_model(case)
-    load_official(direct, path)
+    fill_official(direct, path)
     assert equal(direct.state_dict(), loaded.state_dict())
 
 
 def test_settings_of_the_published_numbers(golden, tmp_path):
     """RSRefSeg 2 was evaluated with SAM 2's fallback, which is off for one's own training."""
-    assert skeleton("rsrefseg2", "tiny").config.stability_fallback
-    kind = card("rsrefseg2").model()
+    assert skeleton(method_named("rsrefseg2").model(), "tiny").config.stability_fallback
+    kind = method_named("rsrefseg2").model()
     _, model, weights = layouts.golden_model(golden, "rsrefseg2")
     own = kind(replace(model.config, stability_fallback=False))
     own.fit_tokenizer(["a ship", "a plane"] * 5)
@@ -133,11 +134,11 @@ def test_settings_of_the_published_numbers(golden, tmp_path):
     convert(published, path, tmp_path / "ours")
     for source in (path, tmp_path / "ours"):
         with pytest.warns(UserWarning, match="comes with stability_fallback=True, this rsrefseg2 has False"):
-            load_weights(own, f"local:{source}")
+            fill_model(own, f"local:{source}")
         assert not own.config.stability_fallback
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_weights(published, f"local:{tmp_path / 'ours'}")
+        fill_model(published, f"local:{tmp_path / 'ours'}")
     assert load_model(tmp_path / "ours").config.stability_fallback
 
 
@@ -147,7 +148,7 @@ def test_names_of_adapters_of_other_versions(golden, tmp_path):
     for name, rename in layouts.PEFT.items():
         path = layouts.write({rename(k): v for k, v in weights.items()}, tmp_path / "b.pth")
         convert(model, path, tmp_path / "b")
-        files = [load_state_dict(tmp_path / f / "model.safetensors") for f in "ab"]
+        files = [read_state_dict(tmp_path / f / "model.safetensors") for f in "ab"]
         assert equal(*files), name
 
 
@@ -250,4 +251,4 @@ def test_truncated_files(golden, tmp_path):
 
 def test_a_method_of_our_own_has_no_authors():
     with pytest.raises(ConfigError, match="this project's own"):
-        match_official(skeleton("control", "tiny"), {}, "nothing")
+        match_official(skeleton(method_named("control").model(), "tiny"), {}, "nothing")

@@ -5,13 +5,15 @@ import torch
 from safetensors.torch import save_file
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
+from rrsis_zoo.methods.registry import card
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
+from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
 from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2Config
-from rrsis_zoo.models.layers.lora import is_lora
-from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.models.rsrefseg2 import RSRefSeg2
 from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer, SigLIPTokenizer
+from rrsis_zoo.pretrained.foundations import fill_foundations, find_foundations
+from rrsis_zoo.weights.foundations import fill_sam2
 from rrsis_zoo.weights.names import sam_to_transformers
-from rrsis_zoo.weights.pretrained import fill_sam2, find_pretrained, load_pretrained
+from rrsis_zoo.weights.wrappers import is_lora
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
@@ -54,7 +56,7 @@ def check_loaded(model, siglip, sam):
 def test_sams_own_release(files, adapt):
     folder, siglip, sam = files
     model = build(adapt)
-    load_pretrained(model, sources(folder))
+    fill_foundations(model, sources(folder))
     check_loaded(model, siglip, sam)
 
 
@@ -69,7 +71,7 @@ def test_transformers_form(files):
     (folder / "sam" / "sam_vit_b_01ec64.pth").unlink()
     save_file(theirs, folder / "sam" / "model.safetensors")
     model = build()
-    load_pretrained(model, sources(folder))
+    fill_foundations(model, sources(folder))
     check_loaded(model, siglip, sam)
 
 
@@ -77,7 +79,7 @@ def test_the_wrong_size_of_sam_is_named(files):
     folder, _, _ = files
     model = RSRefSeg.from_preset("tiny", sam={"width": 64})
     with pytest.raises(WeightsMismatchError, match="in the file"):
-        load_pretrained(model, sources(folder))
+        fill_foundations(model, sources(folder))
 
 
 def test_an_extra_and_a_missing_entry_are_named(files):
@@ -85,14 +87,14 @@ def test_an_extra_and_a_missing_entry_are_named(files):
     siglip["text_model.heed.weight"] = siglip.pop("text_model.head.weight")
     save_file(siglip, folder / "siglip" / "model.safetensors")
     with pytest.raises(WeightsMismatchError, match=r"missing: text_model.head.*unexpected: text_model.heed"):
-        load_pretrained(build(), sources(folder))
+        fill_foundations(build(), sources(folder))
 
 
 def test_all_that_is_missing_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     weights = {"sam": "hub:facebook/sam-vit-base", "siglip": "hub:google/siglip-so400m-patch14-384"}
     with pytest.raises(MissingWeightsError) as caught:
-        find_pretrained("rsrefseg", weights)
+        find_foundations(card("rsrefseg"), weights)
     message = str(caught.value)
     assert "hf download facebook/sam-vit-base model.safetensors" in message
     assert "hf download google/siglip-so400m-patch14-384 model.safetensors spiece.model" in message
@@ -101,12 +103,12 @@ def test_all_that_is_missing_is_said_at_once(tmp_path, monkeypatch):
 
 def test_roles_are_checked(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'siglip'"):
-        find_pretrained("rsrefseg", {"sam": "none", "siglib": "none"})
+        find_foundations(card("rsrefseg"), {"sam": "none", "siglib": "none"})
     with pytest.raises(ConfigError, match="no source for siglip"):
-        find_pretrained("rsrefseg", {"sam": "none"})
-    assert find_pretrained("rsrefseg", {"sam": "none", "siglip": "none"}) == {}
+        find_foundations(card("rsrefseg"), {"sam": "none"})
+    assert find_foundations(card("rsrefseg"), {"sam": "none", "siglip": "none"}) == {}
     with pytest.raises(MissingWeightsError, match="nowhere"):
-        find_pretrained("rsrefseg", {"sam": f"local:{tmp_path / 'nowhere'}", "siglip": "none"})
+        find_foundations(card("rsrefseg"), {"sam": f"local:{tmp_path / 'nowhere'}", "siglip": "none"})
 
 
 @pytest.mark.parametrize("adapt", ["lora", "full"])
@@ -124,7 +126,7 @@ def test_rsrefseg2(tmp_path, adapt):
     video = {"memory_encoder.out_proj.weight": torch.zeros(2, 2), "maskmem_tpos_enc": torch.zeros(7, 1, 1, 64)}
     torch.save({"model": {**sam, **video}}, tmp_path / "sam" / "sam2.1_hiera_large.pt")
     own = {name: tensor.clone() for name, tensor in model.prompter.state_dict().items()}
-    load_pretrained(model, sources(tmp_path))
+    fill_foundations(model, sources(tmp_path))
     state = {k.replace(".base_layer.", "."): v for k, v in model.state_dict().items() if not is_lora(k)}
     assert all(state[f"siglip.{name}"].equal(tensor) for name, tensor in siglip.items())
     assert all(state[f"sam.{name}"].equal(tensor) for name, tensor in sam.items())
@@ -139,7 +141,7 @@ def test_rsrefseg2_commands(tmp_path, monkeypatch):
         "siglip": "hub:google/siglip2-so400m-patch16-512",
     }
     with pytest.raises(MissingWeightsError) as caught:
-        find_pretrained("rsrefseg2", weights)
+        find_foundations(card("rsrefseg2"), weights)
     assert "hf download facebook/sam2.1-hiera-tiny sam2.1_hiera_tiny.pt" in str(caught.value)
     assert "hf download google/siglip2-so400m-patch16-512 model.safetensors tokenizer.json" in str(caught.value)
 
@@ -150,7 +152,7 @@ def test_rsrefseg2_commands(tmp_path, monkeypatch):
 @pytest.fixture
 def rs2sam2_files(tmp_path):
     """Files in the released layouts with random content of small sizes, SAM 2's video parts and BEiT-3's heads too."""
-    from rrsis_zoo.models.rs2sam2 import RS2SAM2
+    from rrsis_zoo.methods.rs2sam2.model import RS2SAM2
     from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
 
     torch.manual_seed(7)
@@ -176,7 +178,7 @@ def test_rs2sam2_from_its_base_weights(rs2sam2_files):
     torch.manual_seed(8)
     model = type(source).from_preset("tiny", adapt="adapters")
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    load_pretrained(model, {"sam": f"local:{folder}", "beit3": f"local:{folder}"})
+    fill_foundations(model, {"sam": f"local:{folder}", "beit3": f"local:{folder}"})
     for name, tensor in model.state_dict().items():
         is_base = name.startswith(("sam.", "union.")) and ".fusion." not in name and ".adapter." not in name
         assert tensor.equal(source.state_dict()[name] if is_base else before[name]), name
@@ -190,16 +192,16 @@ def test_rs2sam2_files_that_do_not_fit_are_named(rs2sam2_files):
     content["something.else"] = torch.ones(1)
     torch.save({"model": content}, folder / "sam2_hiera_large.pt")
     with pytest.raises(WeightsMismatchError, match=r"1 missing: no_mem_embed; 1 unexpected: something.else"):
-        load_pretrained(source, {"sam": f"local:{folder}", "beit3": "none"})
+        fill_foundations(source, {"sam": f"local:{folder}", "beit3": "none"})
     torch.save({"model": {"text_embed.weight": torch.ones(2)}}, folder / "beit3_large_patch16_224.pth")
     with pytest.raises(WeightsMismatchError, match="missing"):
-        load_pretrained(source, {"sam": "none", "beit3": f"local:{folder}"})
+        fill_foundations(source, {"sam": "none", "beit3": f"local:{folder}"})
 
 
 def test_rs2sam2_says_where_its_weights_are_to_be_had(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingWeightsError) as caught:
-        find_pretrained("rs2sam2", {"sam": "hub:facebook/sam2-hiera-large", "beit3": f"local:{tmp_path}"})
+        find_foundations(card("rs2sam2"), {"sam": "hub:facebook/sam2-hiera-large", "beit3": f"local:{tmp_path}"})
     assert "hf download facebook/sam2-hiera-large sam2_hiera_large.pt" in str(caught.value)
     assert "https://github.com/microsoft/unilm/tree/master/beit3" in str(caught.value)
     assert "beit3.spm" in str(caught.value)

@@ -6,12 +6,12 @@ import pytest
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.registry import MODELS, list_models
+from rrsis_zoo.methods.registry import card, list_models
 
 
 @pytest.mark.parametrize("method", list_models())
 def test_nothing_is_random_without_a_word(method):
-    for name, preset in MODELS[method].presets.items():
+    for name, preset in card(method).presets.items():
         if preset.weights:
             with pytest.raises(ConfigError, match=r'would be random numbers: give weights=.*weights="none"'):
                 rrsis_zoo.load_model(method, preset=name)
@@ -29,7 +29,7 @@ def test_they_can_be_meant(method):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = rrsis_zoo.load_model(method, preset="tiny", weights="none")
-        roles = dict.fromkeys(MODELS[method].roles, "none")
+        roles = dict.fromkeys(card(method).foundations, "none")
         again = rrsis_zoo.load_model(method, preset="tiny", weights=roles)
     assert model.config == again.config
     assert not model.training

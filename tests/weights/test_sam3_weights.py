@@ -11,12 +11,13 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import (
 )
 
 from rrsis_zoo.errors import MissingWeightsError, WeightsMismatchError
+from rrsis_zoo.methods.evisam3.model import EviSAM3
+from rrsis_zoo.methods.evisam3.weights import official_name as evisam3
+from rrsis_zoo.methods.registry import card
 from rrsis_zoo.models.backbones.sam3 import _vit_config
-from rrsis_zoo.models.evisam3 import EviSAM3
-from rrsis_zoo.registry import card
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.names import evisam3, official_names
-from rrsis_zoo.weights.pretrained import find_pretrained
+from rrsis_zoo.pretrained.foundations import find_foundations
+from rrsis_zoo.pretrained.official import official_names
+from rrsis_zoo.weights.files import read_state_dict
 from rrsis_zoo.weights.sources import MiniSource
 
 KEPT = ("iou_prediction_head", "pred_obj_score_head", "mask_tokens")  # as published
@@ -27,7 +28,7 @@ def build(**changes):
 
 
 def load(model, path):
-    card("evisam3").roles["sam"].load(model, [path])
+    EviSAM3.foundation_fillers["sam"](model, [path])
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_the_miniature_has_the_trackers_neck_and_what_evisam3_reads():
     model = EviSAM3.from_preset("mini")
     path = MiniSource("sam3").folder / "model.safetensors"
     load(model, path)
-    state = load_state_dict(path)
+    state = read_state_dict(path)
     for ours, theirs in (
         ("sam.neck.fpn_layers.0.proj2.weight", "detector.backbone.vision_backbone.sam2_convs.0.conv_3x3.weight"),
         ("sam.trunk.layers.3.attention.qkv.weight", "detector.backbone.vision_backbone.trunk.blocks.3.attn.qkv.weight"),
@@ -159,7 +160,7 @@ def test_another_size_is_named(metas_form):
 def test_what_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingWeightsError) as caught:
-        find_pretrained("evisam3", card("evisam3").presets["large"].weights)
+        find_foundations(card("evisam3"), card("evisam3").presets["large"].weights)
     message = str(caught.value)
     assert "gated, SAM License" in message
     assert "hf download facebook/sam3 model.safetensors" in message

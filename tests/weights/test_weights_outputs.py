@@ -12,19 +12,19 @@ import torch
 
 from rrsis_zoo import cli, files
 from rrsis_zoo.errors import OutputError
-from rrsis_zoo.models.rsrefseg import RSRefSeg
-from rrsis_zoo.registry import card
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.registry import method_named
+from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
+from rrsis_zoo.pretrained.adapters import save_adapters
 from rrsis_zoo.weights import folders
-from rrsis_zoo.weights.adapters import save_adapters
 from rrsis_zoo.weights.checkpoints import weights_hash
 from rrsis_zoo.weights.files import save_tensors
-from rrsis_zoo.weights.loading import load_model
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank"] * 5
 
 
 def tiny(method="control", **settings):
-    model = card(method).model().from_preset("tiny", **settings)
+    model = method_named(method).model().from_preset("tiny", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     return model.eval()
 

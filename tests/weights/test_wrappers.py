@@ -7,19 +7,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rrsis_zoo.errors import WeightsMismatchError
-from rrsis_zoo.registry import card
-from rrsis_zoo.weights.adapters import load_adapters, save_adapters
-from rrsis_zoo.weights.checkpoints import META, meta, weights_hash
-from rrsis_zoo.weights.files import load_state_dict
-from rrsis_zoo.weights.load import load_into
-from rrsis_zoo.weights.loading import load_model, load_weights
+from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.registry import method_named
+from rrsis_zoo.pretrained.adapters import load_adapters, save_adapters
+from rrsis_zoo.pretrained.whole import fill_model
+from rrsis_zoo.weights.checkpoints import META, weights_hash
+from rrsis_zoo.weights.files import read_state_dict
+from rrsis_zoo.weights.load import fill_module
 from rrsis_zoo.weights.wrappers import own_names
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank"] * 5
 
 
 def tiny(method="control", **settings):
-    model = card(method).model().from_preset("tiny", **settings)
+    model = method_named(method).model().from_preset("tiny", **settings)
     model.fit_tokenizer(EXPRESSIONS)
     return model.eval()
 
@@ -53,10 +54,10 @@ SPELLINGS = {
 def test_checkpoints(model, tmp_path, spelling):
     path = tmp_path / "x.ckpt"
     state = {SPELLINGS[spelling](name): tensor for name, tensor in model.state_dict().items()}
-    torch.save({META: meta(model), "state_dict": state}, path)
+    torch.save({META: model.description(), "state_dict": state}, path)
     assert weights_hash(load_model(path)) == weights_hash(model)
     other = tiny()
-    load_weights(other, f"local:{path}")
+    fill_model(other, f"local:{path}")
     assert weights_hash(other) == weights_hash(model)
 
 
@@ -67,7 +68,7 @@ def test_state_dicts_and_folders(model, tmp_path, spelling):
     model.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     save_file({spelling.format(name): tensor for name, tensor in load_file(path).items()}, path)
-    assert load_state_dict(path).keys() == model.state_dict().keys()
+    assert read_state_dict(path).keys() == model.state_dict().keys()
     assert weights_hash(load_model(tmp_path)) == weights_hash(model)
 
 
@@ -91,10 +92,10 @@ def test_compiled_models_are_saved_under_clean_names(model, tmp_path, whole):
 def test_compiled_models_are_filled(model, tmp_path):
     model.save_pretrained(tmp_path)
     other = compiled(tiny())
-    load_weights(other, f"local:{tmp_path}")
+    fill_model(other, f"local:{tmp_path}")
     assert weights_hash(other) == weights_hash(model)
     third = compiled(tiny())
-    load_into(third, other.state_dict(), what="a compiled model's state")
+    fill_module(third, other.state_dict(), what="a compiled model's state")
     assert weights_hash(third) == weights_hash(model)
 
 

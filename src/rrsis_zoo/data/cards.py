@@ -26,7 +26,7 @@ class DatasetCard:
             `rrsis_zoo.data.verify`); these do not mean that a download is damaged.
         image_names: regular expression that the names of each split's image files match.
         empty_masks: how many masks of each split are empty, if known.
-        annotations_sha256: hash of each split's samples (`rrsis_zoo.provenance.annotations_hash`), if known.
+        annotations_sha256: hash of each split's samples (`rrsis_zoo.data.annotations.annotations_hash`), if known.
     """
 
     name: str

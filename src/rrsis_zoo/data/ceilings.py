@@ -7,8 +7,7 @@ scores are out of reach for a method that outputs shares; sharper outputs can ga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,35 +18,11 @@ from torch import Tensor
 
 from rrsis_zoo.data.masks import median3
 from rrsis_zoo.data.records import Record
+from rrsis_zoo.models.card import OutputGrid
 
 Mask = NDArray[np.bool_]
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-@dataclass(frozen=True)
-class OutputGrid:
-    """The grid of a method's mask logits.
-
-    Attributes:
-        side: of its square input in pixels.
-        stride: input pixels per output cell.
-        keeps_aspect: whether the image is fitted into the upper left of the square, rather than stretched over it.
-        source: of this information.
-    """
-
-    side: int
-    stride: int
-    keeps_aspect: bool
-    source: str
-
-
-GRIDS = {
-    "rsrefseg": OutputGrid(1024, 4, False, "SAM's mask decoder: 256 x 256 of a stretched 1024 x 1024 input"),
-    "rsrefseg2": OutputGrid(1024, 4, True, "SAM 2's mask decoder: 256 x 256 of a padded 1024 x 1024 input"),
-    "rs2sam2": OutputGrid(1024, 4, False, "SAM 2's mask decoder: 256 x 256 of a stretched 1024 x 1024 input"),
-}
-"""The published configuration of each method."""
 
 
 def through_grid(mask: Mask, grid: OutputGrid) -> Mask:
@@ -59,7 +34,7 @@ def through_grid(mask: Mask, grid: OutputGrid) -> Mask:
         fitted = (int(height * scale + 0.5), int(width * scale + 0.5))
     target = F.interpolate(torch.from_numpy(mask)[None, None].to(torch.uint8), size=fitted, mode="nearest").float()
     square = F.pad(target, (0, grid.side - fitted[1], 0, grid.side - fitted[0]))
-    cells = F.avg_pool2d(square, grid.stride)
+    cells = F.adaptive_avg_pool2d(square, grid.cells)
     answer = _resize(cells, (grid.side, grid.side))[..., : fitted[0], : fitted[1]]
     return (_resize(answer, (height, width)) > 0.5)[0, 0].numpy()
 
@@ -68,20 +43,23 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
-def ceilings(records: Sequence[Record], with_median: bool) -> dict[str, dict[str, float]]:
+def ceilings(
+    records: Sequence[Record], grids: Mapping[str, OutputGrid], with_median: bool
+) -> dict[str, dict[str, float]]:
     """Return the scores of the true masks on every grid, and of their medians.
 
     Args:
         records: samples; empty masks count as a miss, as in the canonical protocol.
+        grids: method -> where its masks live.
         with_median: also score the official mask against its own 3 x 3 median.
 
     Returns:
         Method, and ``official mask vs its 3 x 3 median`` -> ``miou``, ``oiou``, ``pr@0.5`` ... ``pr@0.9`` in percent.
     """
     # methods with the same geometry have the same ceiling: it is computed once
-    geometry = {name: (grid.side, grid.stride, grid.keeps_aspect) for name, grid in GRIDS.items()}
+    geometry = {name: (grid.side, grid.cells, grid.keeps_aspect) for name, grid in grids.items()}
     answers: dict[Any, Callable[[Mask], Mask]] = {
-        geometry[name]: lambda mask, grid=grid: through_grid(mask, grid) for name, grid in GRIDS.items()
+        geometry[name]: lambda mask, grid=grid: through_grid(mask, grid) for name, grid in grids.items()
     }
     if with_median:
         answers["median"] = median3

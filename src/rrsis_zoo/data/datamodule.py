@@ -24,7 +24,7 @@ from rrsis_zoo.data.scenes import share_scenes
 from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate
 from rrsis_zoo.data.transforms import Augmentation, check_shares
 from rrsis_zoo.errors import ConfigError, unknown_name
-from rrsis_zoo.models.base import Batch
+from rrsis_zoo.models.types import Batch
 from rrsis_zoo.signals import leave_to_parent
 
 _LONGEST_NAME = 100

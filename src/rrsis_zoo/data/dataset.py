@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rrsis_zoo.data.masks import fit_mask
+from rrsis_zoo.data.masks import at_image_size
 from rrsis_zoo.data.pixels import image_size, read_rgb
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.samplers import Draw
 from rrsis_zoo.data.transforms import Augmentation
 from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.models.base import Batch
+from rrsis_zoo.models.types import Batch
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class RRSISDataset(Dataset[Sample]):
             if image is None:
                 image = images[record.scene_id] = read_image(record.image_path)
             with _part_of_a_dataset():
-                mask = fit_mask(record.mask.decode(), (image.shape[1], image.shape[2]))
+                mask = at_image_size(record.mask.decode(), (image.shape[1], image.shape[2]))
             if self.augmentation is None or not isinstance(item, Draw):
                 samples.append(Sample(record, image, torch.from_numpy(mask), record.expression))
             else:

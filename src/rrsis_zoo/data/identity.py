@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.cards import DatasetCard
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.provenance import annotations_hash
 
 _SAME_SIZE = 0.99  # published copies have known exceptions: 14 of RRSIS-D's 17,402 masks
 

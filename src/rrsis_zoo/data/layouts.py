@@ -47,7 +47,7 @@ class Referent:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ReferredScene:
     """One image with its referents.
 
     Attributes:
@@ -103,7 +103,7 @@ class LayoutWriter(ABC):
             make_folder(self.root / folder)
         self.scenes = self.references = self.annotations = 0
 
-    def add(self, scene: Scene) -> list[Written]:
+    def add(self, scene: ReferredScene) -> list[Written]:
         """Write a scene; return where each sentence went, referent by referent.
 
         Raises:
@@ -123,7 +123,7 @@ class LayoutWriter(ABC):
         return written
 
     @abstractmethod
-    def _referent(self, scene: Scene, referent: Referent, ann_id: int) -> list[Written]:
+    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
         """Write one referent of the scene; count its references."""
 
     @abstractmethod
@@ -168,7 +168,7 @@ class RRSISDWriter(LayoutWriter):
         self._refs: list[dict[str, Any]] = []
         self._sentences = 0
 
-    def _referent(self, scene: Scene, referent: Referent, ann_id: int) -> list[Written]:
+    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
         height, width = scene.image.shape[:2]
         file_name = f"{self.scenes:05d}.jpg"
         if len(self._images) < self.scenes:
@@ -227,10 +227,10 @@ class _PhraseWriter(LayoutWriter):
         self._lines: dict[Split, list[str]] = {split: [] for split in SPLITS}
 
     @abstractmethod
-    def _name(self, scene: Scene) -> tuple[str, str]:
+    def _name(self, scene: ReferredScene) -> tuple[str, str]:
         """Return the next sentence's id in the phrase file and its file name."""
 
-    def _referent(self, scene: Scene, referent: Referent, ann_id: int) -> list[Written]:
+    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
         written = []
         for expression in referent.expressions:
             self.references += 1
@@ -253,7 +253,7 @@ class RefSegRSWriter(_PhraseWriter):
 
     title, folders = "RefSegRS", (Path("images"), Path("masks"))
 
-    def _name(self, scene: Scene) -> tuple[str, str]:
+    def _name(self, scene: ReferredScene) -> tuple[str, str]:
         return str(self.references), f"{self.references}.tif"
 
 
@@ -267,7 +267,7 @@ class RISBenchWriter(_PhraseWriter):
         self._scene_numbers: dict[str, dict[int, int]] = {"train": {}, "test": {}}
         self._sentence_numbers: Counter[int] = Counter()
 
-    def _name(self, scene: Scene) -> tuple[str, str]:
+    def _name(self, scene: ReferredScene) -> tuple[str, str]:
         pool = "test" if scene.split == "test" else "train"
         numbers = self._scene_numbers[pool]
         number = numbers.setdefault(self.scenes, len(numbers))
@@ -284,22 +284,22 @@ LAYOUTS: dict[Layout, type[LayoutWriter]] = {
 """The layouts by the name of the dataset published in them."""
 
 
-def write_rrsisd(root: str | Path, scenes: Iterable[Scene], *, quality: int = 95) -> None:
+def write_rrsisd(root: str | Path, scenes: Iterable[ReferredScene], *, quality: int = 95) -> None:
     """Write scenes in the published layout of RRSIS-D; arguments and errors as `RRSISDWriter`."""
     _write(RRSISDWriter(root, quality=quality), scenes)
 
 
-def write_refsegrs(root: str | Path, scenes: Iterable[Scene]) -> None:
+def write_refsegrs(root: str | Path, scenes: Iterable[ReferredScene]) -> None:
     """Write scenes in the published layout of RefSegRS; errors as `LayoutWriter`."""
     _write(RefSegRSWriter(root), scenes)
 
 
-def write_risbench(root: str | Path, scenes: Iterable[Scene]) -> None:
+def write_risbench(root: str | Path, scenes: Iterable[ReferredScene]) -> None:
     """Write scenes in the published layout of RISBench; errors as `LayoutWriter`."""
     _write(RISBenchWriter(root), scenes)
 
 
-def _write(writer: LayoutWriter, scenes: Iterable[Scene]) -> None:
+def _write(writer: LayoutWriter, scenes: Iterable[ReferredScene]) -> None:
     for scene in scenes:
         writer.add(scene)
     writer.close()
@@ -318,7 +318,7 @@ def _check_ids(categories: Mapping[str, tuple[int, str]]) -> None:
         owners[number] = display
 
 
-def _check(scene: Scene, number: int, categories: Mapping[str, Any]) -> None:
+def _check(scene: ReferredScene, number: int, categories: Mapping[str, Any]) -> None:
     image = scene.image
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ConfigError(f"scene {number}: the image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")

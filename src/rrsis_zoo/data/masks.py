@@ -205,7 +205,7 @@ def median3(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return rows[:, :width] + rows[:, 1 : width + 1] + rows[:, 2:] >= 5
 
 
-def fit_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def at_image_size(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Return the mask at the image's size (height, width): itself, or resized by PIL's nearest (pixel centres)."""
     if mask.shape == size:
         return mask

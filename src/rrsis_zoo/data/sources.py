@@ -38,7 +38,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """How to find and read one dataset.
 
     Attributes:
@@ -100,22 +100,22 @@ def _make_synthetic(root: Path) -> None:
 
 _ALL = frozenset(("mask_cleanup", "drop_empty"))
 
-SOURCES: Mapping[str, Source] = {
-    "refsegrs": Source(
+SOURCES: Mapping[str, DataSource] = {
+    "refsegrs": DataSource(
         find_refsegrs, read_refsegrs, _ALL | {"threshold"}, Path("datasets/refsegrs"), card=REFSEGRS, copies=True
     ),
-    "rrsis-d": Source(find_rrsisd, read_rrsisd, _ALL | {"layers", "text"}, Path("datasets/rrsis-d"), card=RRSIS_D),
-    "risbench": Source(
+    "rrsis-d": DataSource(find_rrsisd, read_rrsisd, _ALL | {"layers", "text"}, Path("datasets/rrsis-d"), card=RRSIS_D),
+    "risbench": DataSource(
         find_risbench, read_risbench, _ALL | {"threshold"}, Path("datasets/risbench"), card=RISBENCH, copies=True
     ),
-    "synthetic": Source(
+    "synthetic": DataSource(
         find_synthetic, read_synthetic, _ALL | {"layers"}, Path("datasets/synthetic"), make=_make_synthetic
     ),
 }
 """Public name -> source."""
 
 
-def source(name: str) -> Source:
+def source(name: str) -> DataSource:
     """Return a dataset's source.
 
     Raises:

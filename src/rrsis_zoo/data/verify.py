@@ -6,17 +6,19 @@ import hashlib
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard
 from rrsis_zoo.data.foreground import explain
 from rrsis_zoo.data.hashes import file_hashes
-from rrsis_zoo.data.limits import TEXT_LIMITS, counters
+from rrsis_zoo.data.limits import Counter as TokenCounter
+from rrsis_zoo.data.limits import Limits, too_long
 from rrsis_zoo.data.masks import GreyFile, MaskSource, Median3
 from rrsis_zoo.data.pixels import image_bands, image_orientation, read_grey, read_rgb
 from rrsis_zoo.data.records import Record
@@ -104,7 +106,8 @@ def verify(
     complete: bool = True,
     reading: ReadOptions | None = None,
     manifest: Path | None = None,
-    tokenizers: Sequence[str] = (),
+    limits: Limits = MappingProxyType({}),
+    counters: Mapping[str, TokenCounter] = MappingProxyType({}),
     threads: int | None = None,
 ) -> Report:
     """Check a copy of a dataset.
@@ -115,12 +118,13 @@ def verify(
         complete: compare counts and known defects with the published ones; False for a part of the dataset.
         reading: choices on which published programs differ; None for those behind the published numbers.
         manifest: file of hashes: written if missing, otherwise compared with.
-        tokenizers: ``METHOD=FILE``, see `rrsis_zoo.data.limits.counters`.
+        limits: method -> what it reads of an expression; longer ones are listed.
+        counters: method -> its own token counter; words are counted for the others.
         threads: to read files; None for one per processor.
 
     Raises:
         MissingDataError: the dataset, or a part of its layout, is missing.
-        ConfigError: a manifest or tokenizer that cannot be used.
+        ConfigError: a manifest that cannot be used.
         OutputError: the manifest cannot be written.
     """
     known, root = source(dataset), expanded(root)
@@ -150,14 +154,12 @@ def verify(
     again = [record.sample_id for record in records if known.copies and not record.sample_id.endswith("/0")]
     add(Finding("lines that repeat an earlier id", again, repair="read as samples of their own", harmless=True))
     add(Finding("sentences that an image has twice, word for word", _twice(records), harmless=True))
-    counted = {option.partition("=")[0] for option in tokenizers}
     odd = [f"{r.sample_id} {r.expression!r}" for r in records if has_control(r.expression)]
     add(Finding("sentences with tabs, line breaks or control characters", odd, repair="kept", harmless=True))
-    for method, count in counters(tokenizers).items():
-        limit = TEXT_LIMITS[method].tokens
-        unit = "its tokenizer" if method in counted else "words, so at least these"
-        long = [record.sample_id for record in records if count(record.expression) > limit]
-        add(Finding(f"expressions longer than the {limit} tokens of {method} (by {unit})", long, harmless=True))
+    for method, limit in limits.items():
+        unit = "its tokenizer" if method in counters else "words, so at least these"
+        long = [record.sample_id for record in records if too_long(record.expression, limit, counters.get(method))]
+        add(Finding(f"expressions longer than the {limit.tokens} tokens of {method} (by {unit})", long, harmless=True))
     if manifest is not None:
         differing = compare_manifest(root, _files(known.find(root), records), manifest)
         add(Finding(f"files that differ from {manifest}", differing))

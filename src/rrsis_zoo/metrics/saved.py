@@ -26,7 +26,7 @@ from rrsis_zoo.metrics.mask_images import IMAGES, read_mask_image
 from rrsis_zoo.metrics.values import Array
 from rrsis_zoo.schema import Strict, Text, checked
 
-Role = Literal["pred", "target"]
+MaskRole = Literal["pred", "target"]
 
 _FORMS = "an npz file with pred_0, pred_1, … / target_0, …, a folder of PNG files, or a .jsonl file of run lengths"
 _SHOWN = 5
@@ -61,7 +61,7 @@ class SavedMasks:
         return self.naming.endswith("numbers")
 
 
-def open_saved(path: str | Path, role: Role) -> SavedMasks:
+def open_saved(path: str | Path, role: MaskRole) -> SavedMasks:
     """Open saved masks.
 
     * npz: arrays ``pred_<i>`` or ``target_<i>``, by role, for numbers i; the name may have a path in front
@@ -149,7 +149,7 @@ def _few(names: list[str]) -> str:
 # -- arrays ------------------------------------------------------------------------------------------------------------
 
 
-def _npz(path: Path, role: Role) -> SavedMasks:
+def _npz(path: Path, role: MaskRole) -> SavedMasks:
     try:
         file = np.load(path, allow_pickle=False)
     except Exception as error:  # parsers raise almost anything on damaged zip files

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -308,10 +307,10 @@ def _interval(score: float, draws: NDArray[np.float64], level: float, n: int) ->
     """
     if n == 1:  # nothing is known about other scenes
         return Interval(score, math.nan, math.nan, level)
-    z, v = NormalDist().inv_cdf((1 + level) / 2), n - 1
-    # Student's quantile with v degrees of freedom, by its expansion around the normal one
-    t = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-    tail = NormalDist().cdf(-t * math.sqrt(n / v))
+    from scipy.special import ndtr, stdtrit  # 0.2 s, which a command without intervals need not wait for
+
+    t = stdtrit(n - 1, (1 + level) / 2)  # Student's quantile
+    tail = ndtr(-t * math.sqrt(n / (n - 1)))
     low, high = np.nanquantile(draws, [tail, 1 - tail])
     return Interval(score, float(low), float(high), level)
 

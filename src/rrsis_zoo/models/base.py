@@ -13,262 +13,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, overload
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.models.configuration import change, from_plain
 from rrsis_zoo.models.hub import HubModel
 from rrsis_zoo.models.layers.precision import check_floats
-
-TextMode = Literal["published", "independent"]
-"""How expressions of one batch share a tensor.
-
-``published``: padded to the longest of the batch and read without a mask, as all three published programs do, so that
-an expression's result depends on its batch mates. ``independent``: each is read as if it were alone.
-"""
-
-Views = dict[str, Tensor]
-"""A method's own inputs made from the native images; the first axis of every tensor is M."""
-
+from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Restored, TextMode, Tokenizer, Tokens, Views
+from rrsis_zoo.weights.wrappers import is_lora
 
 _ENTRIES, _COMPUTED = 10**10, 10**8
 """Entries of all tensors and of buffers that a configuration may ask for; the largest preset has 1.4e9 and 8e4."""
-
-
-@dataclass
-class Batch:
-    """N expressions over M images, as the data module delivers them.
-
-    Attributes:
-        images: M native images, uint8 RGB (3, H_i, W_i), values 0-255.
-        expressions: N sentences.
-        image_index: (N,) int64; expression n speaks of ``images[image_index[n]]``.
-        masks: N native masks, bool (H, W) of their image; None where there is no truth.
-        sample_ids: N names, unique in their split; they key per-sample results.
-    """
-
-    images: list[Tensor]
-    expressions: list[str]
-    image_index: Tensor
-    masks: list[Tensor] | None = None
-    sample_ids: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.expressions)
-
-    @property
-    def sizes(self) -> Tensor:
-        """(M, 2) int64 native sizes."""
-        return torch.tensor([image.shape[-2:] for image in self.images], dtype=torch.int64).reshape(-1, 2)
-
-    def samples_of(self, image: int) -> list[str]:
-        """Return the names of the samples that speak of an image."""
-        used = zip(self.sample_ids, self.image_index.tolist(), strict=False)  # names are optional
-        return [name for name, i in used if i == image]
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Return a copy with every tensor on the device."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
-
-        masks = None if self.masks is None else [move(mask) for mask in self.masks]
-        return replace(self, images=[move(i) for i in self.images], image_index=move(self.image_index), masks=masks)
-
-    def pin_memory(self) -> Batch:
-        """Return a copy in page-locked memory (called by torch's DataLoader)."""
-        masks = None if self.masks is None else [mask.pin_memory() for mask in self.masks]
-        return replace(
-            self,
-            images=[i.pin_memory() for i in self.images],
-            image_index=self.image_index.pin_memory(),
-            masks=masks,
-        )
-
-
-@dataclass
-class Tokens:
-    """Token ids of N expressions.
-
-    Attributes:
-        ids: (N, L) int64, padded on the right.
-        length: (N,) int64, how many positions of each row the model *reads*. In text mode ``published`` that is L for
-            every row (the pads are read too); in ``independent`` it is the row's own number of tokens.
-    """
-
-    ids: Tensor
-    length: Tensor
-
-    def __getitem__(self, rows: slice) -> Tokens:
-        """Return the tokens of some of the N expressions, padded as they are."""
-        return Tokens(self.ids[rows], self.length[rows])
-
-    def to(self, device: torch.device | str) -> Tokens:
-        """Return a copy on the device."""
-        return Tokens(self.ids.to(device), self.length.to(device))
-
-
-@dataclass
-class ImageState:
-    """What is known of M images before any sentence is read; reusable for any number of expressions.
-
-    Attributes:
-        features: named tensors whose first axis is M.
-        sizes: (M, 2) int64 native sizes.
-        fitted: (M, 2) int64 size of the image's content inside the method's square input; the square itself for
-            methods that do not keep the aspect ratio.
-    """
-
-    features: dict[str, Tensor]
-    sizes: Tensor
-    fitted: Tensor
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-
-@dataclass
-class Prompts:
-    """The localiser's answer in SAM's form. The first axis of every tensor is N.
-
-    The tokens are a private code, learned together with one decoder: tokens of one method mean nothing to another.
-
-    Attributes:
-        sparse: (N, K, D) prompt tokens.
-        dense: (N, 1, h, w) mask prompt in the method's own convention (logits or probabilities), or None.
-        heatmap: (N, 1, g, g) in [0, 1], the localiser's belief about where the referent is.
-        words: (N, L, D) word features, only where the segmenter reads them.
-        aux: further tensors for the losses and for the method's own ``segment``.
-    """
-
-    sparse: Tensor
-    dense: Tensor | None
-    heatmap: Tensor
-    words: Tensor | None = None
-    aux: dict[str, Tensor] = field(default_factory=dict)
-
-    def __getitem__(self, rows: slice) -> Prompts:
-        """Return the prompts of some of the N expressions."""
-
-        def take(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {name: tensor[rows] for name, tensor in value.items()}
-            return None if value is None else value[rows]
-
-        return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
-
-    @staticmethod
-    def joined(parts: Sequence[Prompts], without: frozenset[str] = frozenset()) -> Prompts:
-        """Return the prompts of several groups of expressions, one behind the other.
-
-        Args:
-            parts: at least one.
-            without: names in ``aux`` that are left out.
-        """
-
-        def join(values: Sequence[Any]) -> Any:
-            if isinstance(values[0], dict):
-                return {name: join([v[name] for v in values]) for name in values[0] if name not in without}
-            return None if values[0] is None else torch.cat(list(values))
-
-        return Prompts(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prompts)})
-
-
-@dataclass
-class Prediction:
-    """A method's answer for N expressions.
-
-    Attributes:
-        mask_logits: (N, 1, h, w) log-odds: their sigmoid is the model's probability, > 0 its decision.
-        prompts: what the localiser said.
-        state: the image state that it was said about.
-        image_index: (N,) int64 into the M images of the state.
-    """
-
-    mask_logits: Tensor
-    prompts: Prompts
-    state: ImageState
-    image_index: Tensor
-
-    def __len__(self) -> int:
-        return len(self.image_index)
-
-    def __getitem__(self, rows: slice) -> Prediction:
-        """Return the answer for some of the N expressions; what is known of the images is shared."""
-        return Prediction(self.mask_logits[rows], self.prompts[rows], self.state, self.image_index[rows])
-
-
-class Restored(Sequence[Tensor]):
-    """N maps, each made when it is asked for and not kept: all of them at once fill the memory for large images.
-
-    Args:
-        maps: makes the n-th of ``count`` maps, or the maps themselves (Lightning builds sequences anew from a list).
-        count: N.
-    """
-
-    def __init__(self, maps: Callable[[int], Tensor] | Sequence[Tensor], count: int | None = None) -> None:
-        self._make = maps if callable(maps) else maps.__getitem__
-        self._count = len(maps) if count is None and not callable(maps) else int(count or 0)
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Tensor]: ...
-
-    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
-        places = range(self._count)[index]
-        return [self._make(n) for n in places] if isinstance(places, range) else self._make(places)
-
-
-class Tokenizer(Protocol):
-    """Sentences to ids.
-
-    Attributes:
-        max_length: ids that are read of a sentence at most; the rest is cut off.
-    """
-
-    max_length: int
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of pieces."""
-        ...
-
-    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Tokenise N sentences."""
-        ...
-
-    def lengths(self, expressions: Sequence[str]) -> list[int]:
-        """Return how many ids each sentence would have if nothing were cut."""
-        ...
-
-    @classmethod
-    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
-        """Learn a vocabulary."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Return plain values and tensors."""
-        ...
-
-    @classmethod
-    def from_file(cls, path: Path, max_length: int) -> Self:
-        """Read a published tokenizer's file."""
-        ...
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``."""
-        ...
 
 
 class ReferringSegmenter(nn.Module, HubModel, ABC):
@@ -278,8 +39,12 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     ones and ``tiny``. It sets ``requires_grad`` itself: what trains is exactly what ``parameter_groups`` returns.
 
     Attributes:
-        name: public name, as in configs and tables.
-        presets: preset name -> configuration.
+        card: the facts about the method.
+        name: its public name, as in configs and tables: the card's.
+        presets: preset name -> configuration; the card has the same names.
+        foundation_fillers: role -> function that fills a model from the files of that foundation model, which come in
+            the order of the card's `FoundationModel.files`.
+        official_name: from a tensor's name here to its name in the authors' checkpoints; None where there are none.
         tokenizer_kind: class of its tokenizer.
         evaluation_settings: fields of the configuration that change nothing but the evaluation; a checkpoint may be
             tested with others than it was trained with.
@@ -289,14 +54,22 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         max_expressions: how many expressions are localised, segmented and restored at once in evaluation; None for all.
     """
 
+    card: ClassVar[MethodCard]
     name: ClassVar[str]
     presets: ClassVar[dict[str, Any]]
+    foundation_fillers: ClassVar[Mapping[str, Callable[[Any, list[Path]], None]]] = {}
+    official_name: ClassVar[Callable[[str], str] | None] = None
     tokenizer_kind: ClassVar[type[Tokenizer]]
     evaluation_settings: ClassVar[frozenset[str]] = frozenset()
     segment_only: ClassVar[frozenset[str]] = frozenset()
     config: Any
     _tokenizer: Tokenizer | None = None
     max_expressions: int | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if card := cls.__dict__.get("card"):
+            cls.name = card.name
 
     # -- construction ------------------------------------------------------------------------------------------------
 
@@ -324,7 +97,12 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
             ConfigError: unknown settings, values that cannot be, or that do not go together, or a model that is larger
                 than any file could fill.
         """
-        return cls._built(from_plain(type(next(iter(cls.presets.values()))), plain))
+        return cls._built(from_plain(cls.configuration_kind(), plain))
+
+    @classmethod
+    def configuration_kind(cls) -> type[Any]:
+        """Return the dataclass of the method's configurations."""
+        return type(next(iter(cls.presets.values())))  # they are all of one
 
     @classmethod
     def _built(cls, config: Any) -> Self:
@@ -351,6 +129,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     @abstractmethod
     def text_limits(self) -> tuple[int, int]:
         """Rows of the token table, and tokens that are read of a sentence at most."""
+
+    @property
+    @abstractmethod
+    def sides(self) -> tuple[int, int]:
+        """Side of the square input, S, and of the mask logits, in pixels."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -385,6 +168,14 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
             ConfigError: there is nothing to learn from.
         """
         self.tokenizer = self.tokenizer_kind.from_expressions(expressions, *self.text_limits)
+
+    def read_tokenizer(self, path: Path) -> None:
+        """Set the tokenizer from a published tokenizer's file.
+
+        Raises:
+            ConfigError: a file of another kind, or one that does not fit the model.
+        """
+        self.tokenizer = self.tokenizer_kind.from_file(path, self.text_limits[1])
 
     def tokenizer_state(self) -> dict[str, Any]:
         """Return the tokenizer as plain values and tensors, for a checkpoint."""
@@ -431,11 +222,29 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
-        """Find where each of N expressions points."""
+        """Find where each of N expressions points.
+
+        Args:
+            state: of M images.
+            tokens: of N expressions, ids (N, L).
+            image_index: (N,) int64; expression n speaks of image ``image_index[n]``.
+
+        Returns:
+            N prompts: sparse (N, K, D), dense (N, 1, h, w) or None, heat map (N, 1, g, g) in [0, 1].
+        """
 
     @abstractmethod
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
-        """Turn the prompts into (N, 1, h, w) log-odds."""
+        """Find the exact border of each of N referents.
+
+        Args:
+            state: of M images.
+            prompts: of N expressions, from ``localise``.
+            image_index: (N,) int64 into the M images.
+
+        Returns:
+            (N, 1, h, w) log-odds, h = w = ``sides[1]``: their sigmoid is the probability, above 0 is foreground.
+        """
 
     def encode_image(self, images: Sequence[Tensor]) -> ImageState:
         """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i).
@@ -490,7 +299,14 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def restore(self, prediction: Prediction) -> list[Tensor]:
-        """Bring the log-odds back to native size by the method's own steps: N tensors (H_i, W_i)."""
+        """Bring the log-odds back to native size by the method's own steps.
+
+        Args:
+            prediction: of N expressions.
+
+        Returns:
+            N tensors (H_i, W_i) of log-odds, each of the size of its expression's image.
+        """
 
     def restore_each(self, prediction: Prediction) -> Restored:
         """Return what ``restore`` does, one map at a time: N maps of native size may be gigabytes."""
@@ -500,11 +316,38 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def target(self, masks: Sequence[Tensor]) -> Tensor:
-        """Turn N native bool masks (H_i, W_i) into the method's training target, uint8 (N, 1, S, S) of 0, 1, 255."""
+        """Turn native masks into the method's training target.
+
+        Args:
+            masks: N masks, bool (H_i, W_i).
+
+        Returns:
+            uint8 (N, 1, S, S), S = ``sides[0]``: 0 background, 1 referent, 255 ignored (padding).
+        """
+
+    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        """Return the named loss terms and ``"loss"``, their sum, which is minimised: scalars, in float32.
+
+        Args:
+            prediction: of the batch.
+            batch: N expressions with their native masks, bool (H_i, W_i).
+
+        Raises:
+            ValueError: the batch has no masks.
+        """
+        if batch.masks is None:
+            raise ValueError("the batch has no masks to train on")
+        terms = self.loss_terms(prediction, self.target(batch.masks))
+        return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     @abstractmethod
-    def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        """Return the named loss terms, each times its weight, and ``"loss"``, their sum, which is minimised."""
+    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
+        """Return the named terms of the loss, scalars, each times its weight.
+
+        Args:
+            prediction: of N expressions.
+            target: what ``target`` returns, uint8 (N, 1, S, S) of 0, 1, 255.
+        """
 
     def readings(self, prediction: Prediction) -> dict[str, Tensor]:
         """Return named scalars that are worth watching in training and are no losses; none by default."""
@@ -514,12 +357,33 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return a named partition of everything that trains; learning rates for the names live in the config."""
 
-    @abstractmethod
     def inert_parameters(self) -> dict[str, str]:
         """Return the published trainable parameters that cannot get a gradient, by name, with the reason.
 
-        They are kept for the checkpoint's sake and frozen.
+        They are kept for the checkpoint's sake and frozen. Where adapters are trained, the weights under them are
+        frozen anyway, and not listed.
         """
+        prefixes = self.inert_prefixes()
+        adapted = self.adapted_parts()
+        return {
+            name: reason
+            for name, _ in self.named_parameters()
+            for prefix, reason in prefixes.items()
+            if (name == prefix or (prefix.endswith(".") and name.startswith(prefix)))
+            and not (name.startswith(adapted) and not is_lora(name))
+        }
+
+    def inert_prefixes(self) -> dict[str, str]:
+        """Return the names of inert parameters, and of modules (with a dot at their end) that hold nothing else.
+
+        Returns:
+            Name or ``module.`` -> the reason; nothing by default.
+        """
+        return {}
+
+    def adapted_parts(self) -> tuple[str, ...]:
+        """Return the prefixes of encoders of which adapters alone are trained; none by default."""
+        return ()
 
     def freeze_inert_parameters(self) -> None:
         """Freeze exactly the inert parameters (called at the end of a subclass's constructor)."""

@@ -41,7 +41,7 @@ def change(config: C, changes: Mapping[str, Any], where: str) -> C:
         ConfigError: unknown field, or a value of another kind than the present one or out of range.
 
     Example:
-        >>> from rrsis_zoo.models.control import TINY
+        >>> from rrsis_zoo.methods.control.model import TINY
         >>> change(TINY, {"image_size": 64, "widths": [16, 32, 64]}, "control").widths
         (16, 32, 64)
     """

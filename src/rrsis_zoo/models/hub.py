@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError, MissingWeightsError
 from rrsis_zoo.files import expanded
+from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.models.configuration import to_plain
-
-# `rrsis_zoo.weights` builds models, so it is imported where it is used: a model that is not saved needs nothing of it.
+from rrsis_zoo.models.modelcard import model_card
+from rrsis_zoo.version import __version__
+from rrsis_zoo.weights.checkpoints import Saved
+from rrsis_zoo.weights.description import FORMAT
+from rrsis_zoo.weights.folders import CARD, FILES, open_folder, write_folder
+from rrsis_zoo.weights.load import fill_module
+from rrsis_zoo.weights.places import no_url
+from rrsis_zoo.weights.skeleton import without_weights
+from rrsis_zoo.weights.wrappers import own_names
 
 
 class HubModel(
@@ -30,7 +40,69 @@ class HubModel(
         provenance: where the weights come from, for the card: plain values, or None.
     """
 
+    card: ClassVar[MethodCard]
+    name: ClassVar[str]
+    config: Any
     provenance: dict[str, Any] | None = None
+
+    if TYPE_CHECKING:  # what `ReferringSegmenter` has
+
+        @property
+        def tokenizer_ready(self) -> bool: ...  # noqa: D102
+
+        def tokenizer_state(self) -> dict[str, Any]: ...  # noqa: D102
+
+        def load_tokenizer_state(self, state: dict[str, Any]) -> None: ...  # noqa: D102
+
+        @classmethod
+        def from_description(cls, plain: Mapping[str, Any]) -> Self: ...  # noqa: D102
+
+    # -- a model as a file ---------------------------------------------------------------------------------------------
+
+    def description(self) -> dict[str, Any]:
+        """Return what a file must say of the model besides its tensors, see `rrsis_zoo.weights.description`."""
+        return {
+            "format": FORMAT,
+            "version": __version__,
+            "model": self.name,
+            "config": to_plain(self.config),
+            "tokenizer": self.tokenizer_state() if self.tokenizer_ready else None,
+        }
+
+    @classmethod
+    def from_saved(cls, saved: Saved) -> Self:
+        """Return a saved model in evaluation mode; its memory is taken once, or is the file's where that is steady.
+
+        Raises:
+            ConfigError: another method than this class, or a configuration of which no model can be built.
+            WeightsMismatchError: weights that do not fit the configuration.
+        """
+        model = cls.skeleton_of(saved)
+        fill_module(cast(nn.Module, model), saved.open, what=saved.what, share=saved.steady)
+        if provenance := saved.meta.get("provenance"):
+            model.provenance = {**provenance, "saved_again": True}  # whatever happens to it from here on
+        return cast(Any, model).eval()
+
+    @classmethod
+    def skeleton_of(cls, saved: Saved) -> Self:
+        """Build the model that a file describes, tokenizer included, without memory for its parameters.
+
+        Raises:
+            ConfigError: another method than this class, or no model can be built.
+        """
+        kind = _imported(cls, saved.meta["model"])
+        if kind is None:
+            raise ConfigError(
+                f"{saved.what} holds {saved.meta['model']}, not {cls.__name__}: rrsis_zoo.load_model reads any method"
+            )
+        try:
+            with without_weights():
+                model = kind.from_description(saved.meta["config"])
+            if saved.meta["tokenizer"] is not None:
+                model.load_tokenizer_state(saved.meta["tokenizer"])
+        except ConfigError as error:
+            raise ConfigError(f"{saved.what} cannot be built: {error}") from error
+        return cast(Self, model)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -55,9 +127,6 @@ class HubModel(
             WeightsMismatchError: a folder of another kind, or one that is damaged.
             ConfigError: the folder holds another method than this class.
         """
-        from rrsis_zoo.weights.folders import FILES, read_folder
-        from rrsis_zoo.weights.sources import no_url
-
         no_url(str(pretrained_model_name_or_path))
         folder, name = expanded(pretrained_model_name_or_path), str(pretrained_model_name_or_path)
         if not folder.is_dir():
@@ -78,10 +147,7 @@ class HubModel(
                     f"{name} is no folder, and not in the local cache: https://huggingface.co/{name}; "
                     f"fetch it with: hf download {name}, or give local_files_only=False"
                 ) from error
-        model = read_folder(folder)
-        if not isinstance(model, cls):
-            raise ConfigError(f"{name} holds {type(model).__name__}, not {cls.__name__}")
-        return model
+        return cls.from_saved(open_folder(folder))
 
     def save_pretrained(  # type: ignore[override]
         self,
@@ -108,18 +174,19 @@ class HubModel(
         Raises:
             OutputError: a file cannot be written; what was there before is as it was.
         """
-        from rrsis_zoo.models.base import ReferringSegmenter
-        from rrsis_zoo.weights.folders import CARD, write_model
-
-        assert isinstance(self, ReferringSegmenter)
         folder = Path(save_directory)
-        write_model(self, folder, None if (folder / CARD).exists() else str(self.generate_model_card()))
+        card = None if (folder / CARD).exists() else str(self.generate_model_card())
+        state: dict[str, Tensor] = own_names(cast(nn.Module, self).state_dict(), self.name)
+        write_folder(folder, {**self.description(), "provenance": self.provenance}, state, card=card)
         return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return the card of this model: method, licences, provenance, published results, how to use it."""
-        from rrsis_zoo.models.base import ReferringSegmenter
-        from rrsis_zoo.weights.modelcard import model_card
+        return ModelCard(model_card(self.card, to_plain(self.config), self.provenance))
 
-        assert isinstance(self, ReferringSegmenter)
-        return ModelCard(model_card(self.name, to_plain(self.config), self.provenance))
+
+def _imported(kind: type[HubModel], name: str) -> type[HubModel] | None:
+    """Return the method of a name, if it is the class itself or a subclass that has been imported."""
+    if getattr(kind, "name", None) == name:
+        return kind
+    return next((found for sub in kind.__subclasses__() if (found := _imported(sub, name))), None)

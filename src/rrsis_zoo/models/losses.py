@@ -30,6 +30,19 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return (each * (target != IGNORED)).mean()
 
 
+def heatmap_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross entropy of a heat map with the referent's share of each of its cells.
+
+    None of the papers has it: it teaches randomly initialised encoders about words and places.
+
+    Args:
+        logits: (N, 1, g, g) log-odds.
+        target: uint8 (N, 1, S, S) of 0, 1, 255; an ignored pixel counts as background.
+    """
+    share = F.adaptive_avg_pool2d((target == 1).float(), (logits.shape[-2], logits.shape[-1]))
+    return F.binary_cross_entropy_with_logits(logits.float(), share)
+
+
 def dice(logits: Tensor, target: Tensor) -> Tensor:
     """1 - (2 Σ p y + ε) / (Σ p + Σ y + ε) of each row with sums in thousands and ε = 1e-6, mean over rows.
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import read_bytes
-from rrsis_zoo.models.base import TextMode, Tokens
+from rrsis_zoo.models.types import TextMode, Tokens
 
 _PART = 256  # sentences that are padded to one length, to be counted
 FILE_LIMIT = 256 * 2**20

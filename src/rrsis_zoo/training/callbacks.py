@@ -13,6 +13,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pycocotools import mask as coco
 
+from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import OutputError
@@ -21,8 +22,9 @@ from rrsis_zoo.files import cannot_write, make_folder, writing
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.metrics.samples import Samples, Subject, write_samples
-from rrsis_zoo.models.base import Batch, count_parameters
-from rrsis_zoo.provenance import annotations_hash, code_version
+from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.models.types import Batch
+from rrsis_zoo.provenance import code_version
 from rrsis_zoo.training.module import Answer, RRSISModule
 from rrsis_zoo.weights.checkpoints import weights_hash
 
@@ -50,7 +52,7 @@ class TestRecord(Callback):
         by_id = {record.sample_id: record for record in data.records(data.test_split)}
         samples = Samples([subject(by_id[name]) for name in names], counts)
         record = {
-            "model": module.method,
+            "model": module.model.name,
             "preset": module.hparams["preset"],
             "untrained": not module.trained,
             **scored(samples, module.protocol, data),
@@ -152,7 +154,7 @@ class PredictionFigure(Callback):
             module = cast(RRSISModule, pl_module)
             path = folder / "predictions.png"
             of = f"{data.identity(data.test_split).name} {data.test_split}"
-            prediction_figure(self._rows, path, f"{module.method} ({module.hparams['preset']}), {of}")
+            prediction_figure(self._rows, path, f"{module.model.name} ({module.hparams['preset']}), {of}")
             print(f"wrote {path}")
         self._rows = []
 

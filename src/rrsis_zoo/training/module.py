@@ -19,16 +19,16 @@ from torch import Tensor
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
 from rrsis_zoo.metrics.suite import ReferringMetrics
-from rrsis_zoo.models.base import Batch, Prediction, ReferringSegmenter, TextMode
+from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
-from rrsis_zoo.registry import card
+from rrsis_zoo.models.types import Batch, Prediction, TextMode
+from rrsis_zoo.pretrained.whole import fill_model, is_whole
 from rrsis_zoo.training.checkpoint_io import local_path
 from rrsis_zoo.training.finite import FiniteWatch
 from rrsis_zoo.training.progress import steps_as_now, steps_per_epoch
 from rrsis_zoo.training.schedules import FollowingLR, WarmupCosine
 from rrsis_zoo.training.sentences import CutSentences
-from rrsis_zoo.weights.checkpoints import META, meta
-from rrsis_zoo.weights.loading import is_whole, load_weights
+from rrsis_zoo.weights.checkpoints import META
 
 Decay = Literal["all", "matrices"]
 """What AdamW's weight decay acts on."""
@@ -71,11 +71,12 @@ class RRSISModule(lightning.LightningModule):
         ConfigError: unknown preset, setting or protocol.
 
     Attributes:
+        model_class: the method's torch class.
         trained: whether it has been trained, or its weights are those of a trained model; to be set where they were put
             into it by hand. A test's record says so where it is not.
     """
 
-    method: ClassVar[str]
+    model_class: ClassVar[type[ReferringSegmenter]]
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class RRSISModule(lightning.LightningModule):
         if decay not in get_args(Decay):
             raise unknown_name("decay", decay, get_args(Decay))
         self.save_hyperparameters()
-        self.model: ReferringSegmenter = card(self.method).model().from_preset(preset, **(settings or {}))
+        self.model: ReferringSegmenter = self.model_class.from_preset(preset, **(settings or {}))
         if gradient_checkpointing:
             self.model.use_checkpointing(True)
         self.protocol = get_protocol(protocol)
@@ -123,7 +124,7 @@ class RRSISModule(lightning.LightningModule):
         if self._ready:
             return
         if self.hparams["weights"]:
-            load_weights(self.model, self.hparams["weights"])
+            fill_model(self.model, self.hparams["weights"])
             self.trained |= is_whole(self.hparams["weights"])
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
@@ -137,7 +138,7 @@ class RRSISModule(lightning.LightningModule):
         """
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._watch.settle(self.trainer, self.model)
-        checkpoint[META] = meta(self.model)
+        checkpoint[META] = self.model.description()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the tokenizer; refuse the checkpoint of another method or configuration.
@@ -146,12 +147,12 @@ class RRSISModule(lightning.LightningModule):
             ConfigError: see there, or settings that this version does not know.
             WeightsMismatchError: it was not written by rrsis-zoo, or what it says of its model is damaged.
         """
-        said = checkpoint.get(META)
-        if said is None:
+        description = checkpoint.get(META)
+        if description is None:
             raise WeightsMismatchError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
-        ours = meta(self.model)
+        ours = self.model.description()
         try:
-            name, config, tokenizer = said["model"], dict(said["config"]), said["tokenizer"]
+            name, config, tokenizer = description["model"], dict(description["config"]), description["tokenizer"]
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsMismatchError(f"this checkpoint's {META!r} is damaged ({error!r})") from error
         if name != ours["model"]:
@@ -231,8 +232,8 @@ class RRSISModule(lightning.LightningModule):
         Raises:
             ConfigError: a group without a rate, or a rate without a group.
         """
-        given = check_rates(self.model, self.hparams["learning_rates"] or {})
-        groups = [{**group, "lr": group["lr"] * self.hparams["rate_factor"]} for group in given]
+        groups = check_rates(self.model, self.hparams["learning_rates"] or {})
+        groups = [{**group, "lr": group["lr"] * self.hparams["rate_factor"]} for group in groups]
         if self.hparams["decay"] == "matrices":
             groups = [part for group in groups for part in spare_vectors(group)]
         optimiser = torch.optim.AdamW(

@@ -66,7 +66,11 @@ class RunRecord(Callback):
         logger = wandb_logger(trainer)
         if logger is None:
             return
-        said = {"stage": TrainerFn(stage).value, "method": cast(RRSISModule, pl_module).method, "code": code_version()}
+        said = {
+            "stage": TrainerFn(stage).value,
+            "method": cast(RRSISModule, pl_module).model.name,
+            "code": code_version(),
+        }
         if isinstance(data := cast(Any, trainer).datamodule, RRSISDataModule):
             said["dataset"] = data.identity(_split(data, stage)).name
         logger.experiment.config.update({**said, **resolved(trainer)}, allow_val_change=True)
@@ -95,7 +99,12 @@ class RunRecord(Callback):
         if kept is None or not kept.best_model_path:
             return
         score = None if kept.best_model_score is None else float(kept.best_model_score)
-        about = {"method": module.method, "preset": module.hparams["preset"], "monitor": kept.monitor, "score": score}
+        about = {
+            "method": module.model.name,
+            "preset": module.hparams["preset"],
+            "monitor": kept.monitor,
+            "score": score,
+        }
         artefact = wandb.Artifact(f"checkpoint-{logger.experiment.id}", type="model", metadata=about)
         # not copied first: gigabytes, and nothing writes it any more
         artefact.add_file(os.path.abspath(kept.best_model_path), name="best.ckpt", policy="immutable")

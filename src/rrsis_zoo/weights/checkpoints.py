@@ -9,33 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-import rrsis_zoo
-from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.configuration import to_plain
-from rrsis_zoo.registry import card
+from rrsis_zoo.errors import MissingWeightsError, WeightsMismatchError
 from rrsis_zoo.weights.description import checked_meta
 from rrsis_zoo.weights.files import is_torch_file, weight_file
-from rrsis_zoo.weights.load import load_into
-from rrsis_zoo.weights.skeleton import without_weights
 from rrsis_zoo.weights.torchfiles import read_torch
 from rrsis_zoo.weights.wrappers import own_names
 
 META = "rrsis_meta"
 _PREFIX = "model."  # of the LightningModule's attribute
-
-
-def meta(model: ReferringSegmenter) -> dict[str, Any]:
-    """Return what a checkpoint must say of a model besides its tensors."""
-    return {
-        "format": 1,
-        "version": rrsis_zoo.__version__,
-        "model": model.name,
-        "config": to_plain(model.config),
-        "tokenizer": model.tokenizer_state() if model.tokenizer_ready else None,
-    }
 
 
 @dataclass(frozen=True)
@@ -44,7 +27,7 @@ class Saved:
 
     Attributes:
         what: what and where it is, as an error says it.
-        meta: see `meta`; ``provenance`` too where it is known.
+        meta: what it says of its model besides the tensors, see `rrsis_zoo.weights.description`.
         open: opens the torch model's state dict.
         steady: whether the file is never written in place, so that a model may stay mapped to it.
     """
@@ -81,50 +64,20 @@ def _saved_at(path: Path) -> Saved | None:
     content = read_torch(weight_file(path))
     if not isinstance(content, dict) or META not in content:
         return None
-    said = checked_meta(content[META], f"{META} of {path}")
+    description = checked_meta(content[META], f"{META} of {path}")
     if not isinstance(content.get("state_dict"), dict):
         raise WeightsMismatchError(f"{path} is cut short: it has no state_dict")
-    what = f"{said['model']} from {path}"
+    what = f"{description['model']} from {path}"
 
     def state() -> dict[str, Tensor]:
         entries = own_names(read_torch(path)["state_dict"], str(path))
         ours = {n.removeprefix(_PREFIX): t for n, t in entries.items() if n.startswith(_PREFIX)}
         return own_names(ours, str(path))
 
-    return Saved(what, said, state, steady=False)
+    return Saved(what, description, state, steady=False)
 
 
-def build(said: Mapping[str, Any], what: str = "the description") -> ReferringSegmenter:
-    """Build the model that a checkpoint's `meta` describes, tokenizer included, with random weights.
-
-    Args:
-        said: the description.
-        what: where it is from, as an error says it.
-
-    Raises:
-        ConfigError: there is no such model.
-    """
-    kind = card(said["model"]).model()
-    try:
-        model = kind.from_description(said["config"])
-        if said["tokenizer"] is not None:
-            model.load_tokenizer_state(said["tokenizer"])
-    except ConfigError as error:
-        raise ConfigError(f"{what} cannot be built: {error}") from error
-    return model
-
-
-def load_saved(saved: Saved) -> ReferringSegmenter:
-    """Return the saved model in evaluation mode; its memory is taken once, or is the file's where that is steady."""
-    with without_weights():
-        model = build(saved.meta, saved.what)
-    load_into(model, saved.open, what=saved.what, share=saved.steady)
-    if saved.meta.get("provenance"):
-        model.provenance = {**saved.meta["provenance"], "saved_again": True}  # whatever happens to it from here on
-    return model.eval()
-
-
-def weights_hash(model: ReferringSegmenter) -> str:
+def weights_hash(model: nn.Module) -> str:
     """Return the SHA-256 of all names and values of a model, for the records that its numbers go into."""
     return state_hash(own_names(model.state_dict()))
 

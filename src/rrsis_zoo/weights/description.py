@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from rrsis_zoo.errors import WeightsMismatchError, unknown_name
-from rrsis_zoo.registry import MODELS
+from rrsis_zoo.errors import WeightsMismatchError
 from rrsis_zoo.schema import Strict, checked
 
 FORMAT = 1
@@ -54,28 +53,26 @@ class TokenizerFiles(Strict):
 
 
 def check_format(content: Any, what: str) -> None:
-    """Refuse a description of another version.
+    """Refuse a description of another version's format.
 
     Raises:
-        WeightsMismatchError: see there.
+        WeightsMismatchError: it has no format, or another one.
     """
-    said = checked(_Format, content, what, WeightsMismatchError)
-    if said.format != FORMAT:
-        raise WeightsMismatchError(f"{what} has format {said.format!r}; this version reads format {FORMAT}")
+    written = checked(_Format, content, what, WeightsMismatchError).format
+    if written != FORMAT:
+        raise WeightsMismatchError(f"{what} has format {written!r}; this version reads format {FORMAT}")
 
 
 def checked_meta(content: Any, what: str) -> dict[str, Any]:
-    """Return the description of a model (`rrsis_zoo.weights.checkpoints.meta`), its structure looked at.
+    """Return the description of a model (`rrsis_zoo.models.hub.HubModel.description`) after checking its structure.
 
     Args:
         content: plain values; the tokenizer's files as uint8 tensors of their bytes.
         what: where it is from, as an error says it.
 
     Raises:
-        WeightsMismatchError: a missing or wrong field, another version's format, or an unknown method.
+        WeightsMismatchError: a missing or wrong field, or another version's format.
     """
     check_format(content, what)
-    said = checked(_Meta, content, what, WeightsMismatchError)
-    if said.model not in MODELS:
-        raise WeightsMismatchError(f"{what}: {unknown_name('model', said.model, MODELS)}")
+    checked(_Meta, content, what, WeightsMismatchError)
     return dict(content) if isinstance(content, Mapping) else {}

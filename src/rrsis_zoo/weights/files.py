@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rrsis_zoo.errors import MissingDataError, MissingWeightsError, OutputError, WeightsMismatchError
 from rrsis_zoo.files import parse_json, regular_file, writing
-from rrsis_zoo.weights.sources import INDEX_SUFFIX, missing_shards, no_url, outside, read_index
+from rrsis_zoo.weights.places import no_url, outside
+from rrsis_zoo.weights.sources import INDEX_SUFFIX, missing_shards, read_index
 from rrsis_zoo.weights.torchfiles import read_torch
 from rrsis_zoo.weights.wrappers import own_names
 
@@ -50,7 +51,7 @@ def weight_file(path: Path | str) -> Path:
     return path
 
 
-def load_state_dict(path: Path | str) -> dict[str, Tensor]:
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of a weight file by name.
 
     The format is told from the content, not from the file's name. Tensors are mapped from the file, not read, wherever

@@ -23,13 +23,11 @@ from torch import Tensor
 
 from rrsis_zoo.errors import MissingWeightsError, OutputError, RRSISError, WeightsMismatchError
 from rrsis_zoo.files import cannot_write, make_folder, read_bytes, read_json, write_bytes, write_json, write_text
-from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.schema import checked
-from rrsis_zoo.weights.checkpoints import Saved, load_saved, meta
+from rrsis_zoo.weights.checkpoints import Saved
 from rrsis_zoo.weights.description import TokenizerFiles, check_format, checked_meta
-from rrsis_zoo.weights.files import load_state_dict, save_tensors
-from rrsis_zoo.weights.sources import outside
-from rrsis_zoo.weights.wrappers import own_names
+from rrsis_zoo.weights.files import read_state_dict, save_tensors
+from rrsis_zoo.weights.places import outside
 
 CONFIG, WEIGHTS, SKIPPED, CARD = "config.json", "model.safetensors", "skipped.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, "tokenizer.*", SKIPPED, CARD)
@@ -41,20 +39,14 @@ _TOKENIZER_LIMIT = 256 * 2**20
 _PLAIN = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
-def write_model(model: ReferringSegmenter, folder: Path, card: str | None = None) -> None:
-    """Write a model's configuration, tokenizer and weights; arguments and errors as in `write_folder`."""
-    said = {**meta(model), "provenance": model.provenance}
-    write_folder(folder, said, own_names(model.state_dict(), model.name), card=card)
-
-
 def write_folder(
     folder: Path,
-    said: Mapping[str, Any],
+    description: Mapping[str, Any],
     state: Mapping[str, Tensor],
     skipped: Mapping[str, Tensor] | None = None,
     card: str | None = None,
 ) -> None:
-    """Write the files of a model from its `meta` and state dict; see the module's docstring.
+    """Write the files of a model from its description and state dict; see the module's docstring.
 
     All of them are on the disk before the first one takes its place, and ``config.json``, without which a folder is no
     model, does so last. Files are replaced as a whole, so that models that are mapped to earlier ones stay what they
@@ -62,7 +54,7 @@ def write_folder(
 
     Args:
         folder: to write to; it is made.
-        said: the description.
+        description: method, configuration, tokenizer, provenance (`rrsis_zoo.weights.description`).
         state: our names to tensors.
         skipped: entries of an authors' file without a place in ours.
         card: text of ``README.md``; None leaves the one that is there.
@@ -70,10 +62,10 @@ def write_folder(
     Raises:
         OutputError: a file cannot be written; what was there before is as it was.
     """
-    config = {"library_name": _LIBRARY, **said}
+    config = {"library_name": _LIBRARY, **description}
     with _staged(folder) as place:
-        if said["tokenizer"] is not None:
-            plain = dict(said["tokenizer"])
+        if description["tokenizer"] is not None:
+            plain = dict(description["tokenizer"])
             files = {key: value for key, value in plain.items() if isinstance(value, Tensor)}
             for key, content in files.items():
                 write_bytes(place / f"tokenizer.{key}", content.cpu().numpy().tobytes())
@@ -156,9 +148,9 @@ def open_folder(folder: Path) -> Saved:
     if not is_folder(folder):
         raise WeightsMismatchError(f"{folder} is no model of rrsis-zoo: its {CONFIG} is missing or of another library")
     what = str(folder / CONFIG)
-    said = read_json(_present(folder, CONFIG), _CONFIG_LIMIT, WeightsMismatchError)
-    check_format(said, what)
-    if isinstance(tokenizer := said.get("tokenizer"), dict):
+    description = read_json(_present(folder, CONFIG), _CONFIG_LIMIT, WeightsMismatchError)
+    check_format(description, what)
+    if isinstance(tokenizer := description.get("tokenizer"), dict):
         state = {key: value for key, value in tokenizer.items() if key != "files"}
         for key in checked(TokenizerFiles, tokenizer, f"{what}: tokenizer", WeightsMismatchError).files:
             if not _PLAIN.fullmatch(key):
@@ -166,10 +158,10 @@ def open_folder(folder: Path) -> Saved:
             path = _present(folder, f"tokenizer.{key}")
             content = bytearray(read_bytes(path, _TOKENIZER_LIMIT, WeightsMismatchError))
             state[key] = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
-        said["tokenizer"] = state
-    said = checked_meta(said, what)
+        description["tokenizer"] = state
+    description = checked_meta(description, what)
     weights = _present(folder, WEIGHTS)
-    return Saved(f"{said['model']} from {folder}", said, lambda: load_state_dict(weights), steady=True)
+    return Saved(f"{description['model']} from {folder}", description, lambda: read_state_dict(weights), steady=True)
 
 
 def _present(folder: Path, name: str) -> Path:
@@ -179,12 +171,3 @@ def _present(folder: Path, name: str) -> Path:
     if outside(folder, path):
         raise WeightsMismatchError(f"{path} is a link that leads out of the folder: put the file itself there")
     return path
-
-
-def read_folder(folder: Path) -> ReferringSegmenter:
-    """Return the model of a folder in evaluation mode.
-
-    Raises:
-        MissingWeightsError, WeightsMismatchError: as `open_folder`, or weights that do not fit the configuration.
-    """
-    return load_saved(open_folder(folder))

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import WeightsMismatchError
-from rrsis_zoo.models.layers.finite import not_finite
-from rrsis_zoo.weights.wrappers import own_name
+from rrsis_zoo.weights.finite import not_finite
+from rrsis_zoo.weights.wrappers import is_lora, own_name
 
 _NAMED = 8  # how many names of each kind an error lists
 _PART = 100_000_000  # bytes that are read before a mapped file is opened anew
 
 State = Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]
-"""A state dict, or a function that opens it; see `load_into` for what that is good for."""
+"""A state dict, or a function that opens it; see `fill_module` for what that is good for."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Match:
     skipped: dict[str, str]
 
 
-def load_into(
+def fill_module(
     module: nn.Module,
     state: State,
     *,
@@ -119,10 +119,10 @@ def match(
     bare: bool = True,
     called: Callable[[str], str] = str,
 ) -> Match:
-    """Find which entry of a state dict goes where, and write nothing; arguments and errors as in `load_into`.
+    """Find which entry of a state dict goes where, and write nothing; arguments and errors as in `fill_module`.
 
     Args:
-        module, state, what, rename, may_be_missing, ignore: see `load_into`.
+        module, state, what, rename, may_be_missing, ignore: see `fill_module`.
         bare: whether weights of before an adaptation by LoRA will do.
         called: how an error calls a place of the module.
     """
@@ -168,9 +168,9 @@ def match(
 
     filled = {id(places[name]) for name in entries}
     unfilled = [name for name in places if name not in entries and id(places[name]) not in filled]
-    before_lora = bare and not any(_is_lora(name) for name in entries)
+    before_lora = bare and not any(is_lora(name) for name in entries)
     allowed = _as_function(may_be_missing)
-    left = [name for name in unfilled if allowed(name) or (before_lora and _is_lora(name))]
+    left = [name for name in unfilled if allowed(name) or (before_lora and is_lora(name))]
     missing = [called(name) for name in unfilled if name not in set(left)]
 
     faults = [
@@ -274,10 +274,6 @@ def _replace(module: nn.Module, names: Sequence[str], tensor: Tensor) -> None:
 def _unwrapped(name: str) -> str:
     """Return the name that an entry had before LoRA, or a compiler, wrapped its layer."""
     return ".".join(part for part in own_name(name).split(".") if part != "base_layer")
-
-
-def _is_lora(name: str) -> bool:
-    return any(part.startswith("lora_") for part in name.split("."))
 
 
 def _kind(tensor: Tensor) -> str:

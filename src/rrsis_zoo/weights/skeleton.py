@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 def without_weights() -> Iterator[None]:
     """Inside, every new module has its parameters on the meta device: no memory, no random numbers.
 
-    Buffers stay real, also those that no file holds. `rrsis_zoo.weights.load.load_into` fills the rest. The hook is
+    Buffers stay real, also those that no file holds. `rrsis_zoo.weights.load.fill_module` fills the rest. The hook is
     torch's own and global: models that other threads build meanwhile are concerned too.
     """
 

@@ -18,6 +18,7 @@ from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError,
 from rrsis_zoo.files import expanded, read_json
 from rrsis_zoo.schema import Strict, checked
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
+from rrsis_zoo.weights.places import no_url
 
 INDEX_SUFFIX = ".index.json"
 """``model.safetensors.index.json`` says in which shards the tensors of ``model.safetensors`` are."""
@@ -104,13 +105,13 @@ class NoSource:
         return "none"
 
 
-Source = LocalSource | HubSource | MiniSource | NoSource
+WeightSource = LocalSource | HubSource | MiniSource | NoSource
 
 MINIATURES = ("sam", "sam2", "sam3", "siglip", "beit3")
 """Names of the miniatures; benchmarks/miniatures makes them."""
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> WeightSource:
     """Read a source string; see the module's docstring for the forms.
 
     Nothing is looked up: the source may be absent from this machine.
@@ -146,33 +147,6 @@ def parse_source(text: str) -> Source:
     raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "mini", "none"))
 
 
-def no_url(text: str) -> None:
-    """Refuse an address of the web where a file is meant.
-
-    Raises:
-        ConfigError: see there.
-    """
-    # as a path it has lost one of its slashes
-    scheme = re.match(r"(?:local:)?([A-Za-z][A-Za-z0-9+.-]+):/", text)
-    if scheme and scheme[1] not in ("local", "hub", "mini", "none"):
-        raise ConfigError(
-            f"{text!r} is a URL, and nothing is downloaded here: fetch the file, look where it is from, and give "
-            "local:PATH; or hub:ORG/REPO for a repository of the Hugging Face hub"
-        )
-
-
-def outside(folder: Path, path: Path) -> bool:
-    """Whether a file of a folder is a link that leads elsewhere.
-
-    Links into the store that belongs to the folder, as the Hugging Face cache has them, are no such links.
-    """
-    if not path.is_symlink():
-        return False
-    place, target = folder.resolve(), path.resolve()
-    stores = [p.parent / "blobs" for p in place.parents if p.name == "snapshots"]
-    return not any(target.is_relative_to(allowed) for allowed in (place, *stores))
-
-
 def _parse_hub(text: str, rest: str) -> HubSource:
     form = "write hub:ORG/REPO[@REVISION][:FILE]"
     repo_revision, colon, file = rest.partition(":")
@@ -188,7 +162,7 @@ def _parse_hub(text: str, rest: str) -> HubSource:
     return HubSource(repo, revision or None, file or None)
 
 
-def resolve(source: Source, wanted: Sequence[str], role: str) -> Path:
+def resolve(source: WeightSource, wanted: Sequence[str], role: str) -> Path:
     """Find the file to read on this machine.
 
     For every wanted name its sharded form is accepted too: then the path is that of the index

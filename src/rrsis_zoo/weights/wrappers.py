@@ -44,3 +44,8 @@ def own_names(state: Mapping[str, T], what: str = "the state dict") -> dict[str,
     while clean and all(name.startswith(_PARALLEL) for name in clean):
         clean = {name.removeprefix(_PARALLEL): value for name, value in clean.items()}
     return clean
+
+
+def is_lora(name: str) -> bool:
+    """Whether a parameter's name is that of a low-rank adapter, of any version of peft."""
+    return any(part.startswith("lora_") for part in name.split("."))

@@ -1,7 +1,7 @@
 import torch
 
 from rrsis_zoo.models.backbones.siglip import SigLIP, SigLIPConfig
-from rrsis_zoo.models.base import Tokens
+from rrsis_zoo.models.types import Tokens
 
 TINY = SigLIPConfig(
     image_size=32, patch_size=8, width=16, vision_depth=2, vision_heads=2, vision_mlp_width=24, text_depth=2,

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from rrsis_zoo.models.layers.lora import LoRA, inject_lora, is_lora
+from rrsis_zoo.models.layers.lora import LoRA, inject_lora
+from rrsis_zoo.weights.wrappers import is_lora
 
 
 def net():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rrsis_zoo.data.synthetic.dice import UNIT, Dice
+from rrsis_zoo.data.synthetic.chance import UNIT, RandomStream
 
 OVERSAMPLING = 4
 NOMINAL = 128
@@ -158,7 +158,7 @@ PITCH: Colour = (74, 142, 62)
 PITCH_LIGHT: Colour = (92, 160, 74)
 
 
-def _vehicle(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _vehicle(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     glass = (44, 52, 62) if sum(body) > 200 else (104, 120, 138)
     if not large:
         p.paint(p.rounded(10, 5.2, 2.6), body)
@@ -170,14 +170,14 @@ def _vehicle(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
         return
     p.paint(p.box(-16, 7.6, -6.2, 6.2), body)
     p.paint(p.box(7.2, 9.4, -2.6, 2.6), (58, 58, 60))
-    p.paint(p.box(8.8, 16, -5.4, 5.4), shade(body, 0.8) if dice.chance(0.6) else (222, 222, 220))
+    p.paint(p.box(8.8, 16, -5.4, 5.4), shade(body, 0.8) if stream.chance(0.6) else (222, 222, 220))
     p.paint(p.box(12.8, 15.2, -4.4, 4.4), glass)
     p.paint_on(p.frame(-16, 7.6, -6.2, 6.2, 1.0), shade(body, 0.7))
     for u in (-10.2, -4.4, 1.4):
         p.paint_on(p.box(u, u + 0.8, -5.2, 5.2), shade(body, 0.82))
 
 
-def _ship(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _ship(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     bow = np.maximum(p.u - np.float32(5), np.float32(0)) / np.float32(15)
     stern = np.maximum(np.float32(-16) - p.u, np.float32(0)) / np.float32(8)
     half = np.float32(6.8) * (1 - bow * bow - stern * stern)
@@ -193,7 +193,7 @@ def _ship(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint_on(p.box(12, 16, -0.5, 0.5), (230, 230, 226))
 
 
-def _airplane(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _airplane(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     side = np.abs(p.v)
     # Swept wings: the leading and the trailing edge both run back with the distance from the fuselage.
     wing = (p.u <= 6.5 - 0.62 * side) & (p.u >= -3.5 - 0.28 * side) & (side <= 20)
@@ -211,7 +211,7 @@ def _airplane(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint(p.box(15.4, 17.2, -1.9, 1.9), (40, 46, 56))
 
 
-def _storage_tank(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _storage_tank(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     su, sv = p.sun
     p.paint(p.disc(11.5), shade(body, 0.7))
     p.paint(p.disc(10.2), body)
@@ -222,7 +222,7 @@ def _storage_tank(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint(p.box(1, 11, -0.6, 0.6), shade(body, 0.64))
 
 
-def _tennis_court(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _tennis_court(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     p.paint(p.box(-18, 18, -10.5, 10.5), shade(body, 0.72))
     p.paint(p.box(-13, 13, -6.8, 6.8), mix(body, (255, 255, 255), 0.1))
     p.paint(p.frame(-13, 13, -6.8, 6.8, 0.9), LINE)
@@ -234,7 +234,7 @@ def _tennis_court(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint(p.box(-0.6, 0.6, -8.2, 8.2), (40, 44, 46))
 
 
-def _basketball_court(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _basketball_court(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     wood = (206, 160, 104)
     p.paint(p.box(-17, 17, -10, 10), shade(body, 0.8))
     p.paint(p.box(-14.6, 14.6, -8, 8), wood)
@@ -251,7 +251,7 @@ def _basketball_court(p: Painter, body: Colour, dice: Dice, large: bool) -> None
         p.paint(p.disc(1.1, end * 12.8), (214, 70, 30))
 
 
-def _soccer_field(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _soccer_field(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     p.paint(p.box(-24, 24, -15.5, 15.5), PITCH)
     stripe = np.floor((p.u + np.float32(24)) / np.float32(4)).astype(np.int8) % 2 == 0
     p.paint_on(stripe, PITCH_LIGHT)
@@ -265,7 +265,7 @@ def _soccer_field(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
         p.paint(p.frame(u0, u1, -3.6, 3.6, 0.8), LINE)
 
 
-def _ground_track_field(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _ground_track_field(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     p.paint(p.capsule(28, 17.5), body)
     for lane in (1.6, 3.6):
         p.paint(p.capsule(28 - lane, 17.5 - lane) & ~p.capsule(27.4 - lane, 16.9 - lane), (232, 214, 206))
@@ -277,7 +277,7 @@ def _ground_track_field(p: Painter, body: Colour, dice: Dice, large: bool) -> No
     p.paint(p.ring(3, 0.7), LINE)
 
 
-def _baseball_field(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _baseball_field(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     # A quarter disc whose corner, the home plate, lies at u = -17; the foul lines run at 45 degrees to both sides.
     du = p.u + np.float32(17)
     wedge = np.abs(p.v) <= du + np.float32(2.5)
@@ -298,7 +298,7 @@ def _baseball_field(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
         p.paint_on(p.disc(1.2, u, v), (250, 250, 246))
 
 
-def _bridge(p: Painter, body: Colour, dice: Dice, large: bool, length: float, width: float) -> None:
+def _bridge(p: Painter, body: Colour, stream: RandomStream, large: bool, length: float, width: float) -> None:
     a, b = length / 2, width / 2
     p.paint(p.box(-a, a, -b, b), (206, 202, 192))
     p.paint(p.box(-a, a, -b + 1.6, b - 1.6), (132, 132, 134))
@@ -311,9 +311,9 @@ def _bridge(p: Painter, body: Colour, dice: Dice, large: bool, length: float, wi
         p.paint_on(p.box(u0, u1, -b, b), (172, 168, 160))
 
 
-def _building(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _building(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     su, sv = p.sun
-    if dice.chance(0.55):  # gable roof: the side away from the sun is darker
+    if stream.chance(0.55):  # gable roof: the side away from the sun is darker
         dark_up = sv < 0
         p.paint(p.box(-14, 14, -9.5, 0), shade(body, 0.78 if dark_up else 1.06))
         p.paint(p.box(-14, 14, 0, 9.5), shade(body, 1.06 if dark_up else 0.78))
@@ -331,9 +331,9 @@ def _building(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
         p.paint(p.box(u, u + 4.4, v, v + 3.4), (206, 208, 210))
 
 
-def _swimming_pool(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _swimming_pool(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     deck, water, deep = (226, 218, 200), (58, 178, 214), (34, 144, 196)
-    if dice.chance(0.5):
+    if stream.chance(0.5):
         p.paint(p.rounded(13, 8, 2.5), deck)
         p.paint(p.rounded(11, 6, 1.6), water)
         p.paint_on(p.box(0, 10.6, -5.6, 5.6), deep)
@@ -346,7 +346,7 @@ def _swimming_pool(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint(p.box(-10.6, -8.6, -2.2, 2.2), (240, 246, 246))
 
 
-def _harbor(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _harbor(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     stone = (190, 184, 172)
     p.paint(p.box(-23, 23, -14, -4.5), stone)
     for u in (-23, -4.2, 14.6):
@@ -356,13 +356,13 @@ def _harbor(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint_on(p.box(-23, 23, -14, -13), shade(stone, 0.74))
     boxes = ((178, 64, 50), (54, 96, 152), (206, 156, 60), (84, 132, 84))
     for u in (-19, -12.4, -1.6, 5, 12.6):
-        p.paint(p.box(u, u + 5, -11.6, -9.2), dice.choice(boxes))
-        p.paint(p.box(u, u + 5, -8.8, -6.4), dice.choice(boxes))
+        p.paint(p.box(u, u + 5, -11.6, -9.2), stream.choice(boxes))
+        p.paint(p.box(u, u + 5, -8.8, -6.4), stream.choice(boxes))
 
 
-def _windmill(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _windmill(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     white, grey = (246, 246, 246), (206, 208, 212)
-    first = dice.integer(0, 23)
+    first = stream.integer(0, 23)
     for k in range(3):
         cos, sin = UNIT[(first + 24 * k) % 72]
         p.paint(p.blade((cos, sin), 20, 7.4, 4.2), white)
@@ -373,7 +373,7 @@ def _windmill(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint(p.disc(1.6), (120, 124, 130))
 
 
-def _roundabout(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _roundabout(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     p.paint(p.disc(20), ASPHALT)
     p.paint(p.ring(20, 1.0), (206, 206, 200))
     p.paint_on(p.box(-20, 20, -5, 5) & ~p.disc(18), ASPHALT)
@@ -385,7 +385,7 @@ def _roundabout(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint(p.disc(2, -0.8, -0.8), (70, 122, 62))
 
 
-def _stadium(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _stadium(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     p.paint(p.ellipse(27, 22), (222, 222, 222))
     p.paint(p.ellipse(24.4, 19.4), shade(body, 0.9))
     # Aisles: thin strips in sixteen directions from the centre.
@@ -401,7 +401,7 @@ def _stadium(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
     p.paint(p.ring(2.6, 0.7), LINE)
 
 
-def _helipad(p: Painter, body: Colour, dice: Dice, large: bool) -> None:
+def _helipad(p: Painter, body: Colour, stream: RandomStream, large: bool) -> None:
     p.paint(p.disc(13), shade(body, 0.82))
     p.paint(p.disc(11.8), LINE)
     p.paint(p.disc(10.2), body)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rrsis_zoo.data.synthetic.dice import ANGLE_STEPS, UNIT, Dice
+from rrsis_zoo.data.synthetic.chance import ANGLE_STEPS, UNIT, RandomStream
 from rrsis_zoo.data.synthetic.draw import ASPHALT, NOMINAL, Colour
 
 LAND, PAVED, ROAD, WATER = 0, 1, 2, 3
@@ -80,9 +80,9 @@ def point_on(k: int, d: float, t: float) -> tuple[float, float]:
 class _Canvas:
     """Texture painting at image resolution."""
 
-    def __init__(self, size: int, dice: Dice) -> None:
-        self.size, self.dice = size, dice
-        self.sun = dice.angle()
+    def __init__(self, size: int, stream: RandomStream) -> None:
+        self.size, self.stream = size, stream
+        self.sun = stream.angle()
         axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(NOMINAL / size)
         self.x, self.y = np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
         self.image = np.zeros((size, size, 3), np.float32)
@@ -93,7 +93,7 @@ class _Canvas:
     def noise(self, cells: int, along: int | None = None, stretch: float = 1.0) -> np.ndarray:
         """Smooth noise in [-1, 1] with ``cells`` cells per side, drawn out along a direction by ``stretch``."""
         n = cells + 4
-        lattice = self.dice.grid(n, n)
+        lattice = self.stream.grid(n, n)
         if along is None:  # on the image's own axes one interpolation per axis will do
             low, high, part = self._cell(self.x[0], cells, n)
             rows = lattice[low] * (1 - part)[:, None] + lattice[high] * part[:, None]
@@ -129,13 +129,13 @@ class _Canvas:
     def texture(self, name: str) -> np.ndarray:
         """Return a texture, float32 (size, size, 3)."""
         base, amplitude = _TEXTURES[name]
-        jitter = self.dice.uniform(0.93, 1.07)
+        jitter = self.stream.uniform(0.93, 1.07)
         tone = self.noise(4) * np.float32(0.6) + self.noise(14) * np.float32(0.4)
         if name == "water":
-            tone = self.noise(5) * np.float32(0.6) + self.noise(26, self.dice.angle(), 2.5) * np.float32(0.6)
+            tone = self.noise(5) * np.float32(0.6) + self.noise(26, self.stream.angle(), 2.5) * np.float32(0.6)
         elif name == "field":
-            k = self.dice.angle(3)
-            period = self.dice.choice((5.0, 6.0, 8.0))
+            k = self.stream.angle(3)
+            period = self.stream.choice((5.0, 6.0, 8.0))
             phase = self.distance(k, 300.0) * np.float32(-1 / period)
             phase = phase - np.floor(phase)
             tone = tone * np.float32(0.5) + (np.abs(phase * 2 - 1) * 2 - 1) * np.float32(0.8)
@@ -153,8 +153,8 @@ class _Canvas:
         cells = 17
         step = np.float32(NOMINAL / (cells - 1))
         px, py = (
-            self.dice.grid(cells + 2, cells + 2) * np.float32(0.42),
-            self.dice.grid(cells + 2, cells + 2) * np.float32(0.42),
+            self.stream.grid(cells + 2, cells + 2) * np.float32(0.42),
+            self.stream.grid(cells + 2, cells + 2) * np.float32(0.42),
         )
         gx, gy = self.x / step, self.y / step
         ix, iy = np.floor(gx).astype(np.int32), np.floor(gy).astype(np.int32)
@@ -169,7 +169,7 @@ class _Canvas:
 
     def _joints(self) -> np.ndarray:
         """Joints of concrete slabs: 0 on the slab, negative in the joint."""
-        k = self.dice.angle(3)
+        k = self.stream.angle(3)
         out = np.zeros(self.x.shape, np.float32)
         for angle in (k, k + QUARTER):
             s = self.distance(angle % ANGLE_STEPS, 0.0) + 400
@@ -204,11 +204,11 @@ class _Canvas:
     def trees(self, count: int) -> None:
         """Scatter single trees with their shadows over the land."""
         for _ in range(count):
-            x, y, r = self.dice.uniform(3, 125), self.dice.uniform(3, 125), self.dice.uniform(1.8, 3.4)
+            x, y, r = self.stream.uniform(3, 125), self.stream.uniform(3, 125), self.stream.uniform(1.8, 3.4)
             scale = self.size / NOMINAL
             if self.labels[int(y * scale), int(x * scale)] != LAND:
                 continue
-            tone = self.dice.uniform(0.8, 1.2)
+            tone = self.stream.uniform(0.8, 1.2)
             # Only the window around the tree is touched.
             x0, x1 = int(max(0, (x - 6) * scale)), int(min(self.size, (x + 7) * scale))
             y0, y1 = int(max(0, (y - 6) * scale)), int(min(self.size, (y + 7) * scale))
@@ -237,14 +237,14 @@ _TEXTURES: dict[str, tuple[Colour, tuple[float, float, float]]] = {
 
 
 def _base(canvas: _Canvas, *names: str) -> None:
-    canvas.image = canvas.texture(canvas.dice.choice(names))
+    canvas.image = canvas.texture(canvas.stream.choice(names))
 
 
 def _patches(canvas: _Canvas, names: tuple[str, ...], count: int) -> None:
     """Divide the land by straight lines into parcels of different textures."""
     for _ in range(count):
-        k, d = canvas.dice.angle(6), canvas.dice.uniform(-40, 40)
-        canvas.lay(canvas.edge(canvas.distance(k, d)), canvas.texture(canvas.dice.choice(names)), None)
+        k, d = canvas.stream.angle(6), canvas.stream.uniform(-40, 40)
+        canvas.lay(canvas.edge(canvas.distance(k, d)), canvas.texture(canvas.stream.choice(names)), None)
 
 
 def _lay_water(canvas: _Canvas, inside: np.ndarray) -> None:
@@ -259,30 +259,30 @@ def _lay_water(canvas: _Canvas, inside: np.ndarray) -> None:
 def _sea(canvas: _Canvas) -> Ground:
     canvas.image = canvas.texture("water")
     canvas.labels[:] = WATER
-    flow = canvas.dice.angle(2)
+    flow = canvas.stream.angle(2)
     return Ground("sea", canvas.image, canvas.labels, flow, canvas.sun)
 
 
 def _coast(canvas: _Canvas) -> Ground:
-    dice = canvas.dice
+    stream = canvas.stream
     _base(canvas, "grass", "dry", "soil")
-    k, d = dice.angle(3), dice.uniform(-14, 8)
+    k, d = stream.angle(3), stream.uniform(-14, 8)
     _lay_water(canvas, canvas.distance(k, d))
-    canvas.trees(dice.integer(6, 18))
+    canvas.trees(stream.integer(6, 18))
     spots = []
-    for t in dice.shuffled((-32.0, -16.0, 0.0, 16.0, 32.0)):
-        x, y = point_on(k, d + 5.0, t + dice.uniform(-6, 6))
+    for t in stream.shuffled((-32.0, -16.0, 0.0, 16.0, 32.0)):
+        x, y = point_on(k, d + 5.0, t + stream.uniform(-6, 6))
         spots.append(Spot("harbor", x, y, (k - QUARTER) % ANGLE_STEPS))
     return Ground("coast", canvas.image, canvas.labels, k, canvas.sun, (k + QUARTER) % ANGLE_STEPS, spots)
 
 
 def _river(canvas: _Canvas) -> Ground:
-    dice = canvas.dice
+    stream = canvas.stream
     _base(canvas, "grass", "dry", "forest", "field")
-    k, d, half = dice.angle(3), dice.uniform(-16, 16), dice.uniform(16, 20)
-    width = dice.uniform(15, 19)
-    first, apart = dice.uniform(-34, 2), dice.uniform(34, 44)
-    places = [first, first + apart] if dice.chance(0.6) else [dice.uniform(-30, 30)]
+    k, d, half = stream.angle(3), stream.uniform(-16, 16), stream.uniform(16, 20)
+    width = stream.uniform(15, 19)
+    first, apart = stream.uniform(-34, 2), stream.uniform(34, 44)
+    places = [first, first + apart] if stream.chance(0.6) else [stream.uniform(-30, 30)]
     across = (k + QUARTER) % ANGLE_STEPS
     spots = []
     for t in places:
@@ -291,78 +291,78 @@ def _river(canvas: _Canvas) -> Ground:
         x, y = point_on(k, d, t)
         spots.append(Spot("bridge", x, y, k, 2 * half + 9, width))
     _lay_water(canvas, np.float32(half) - np.abs(canvas.distance(k, d)))
-    canvas.trees(dice.integer(6, 16))
+    canvas.trees(stream.integer(6, 16))
     return Ground("river", canvas.image, canvas.labels, k, canvas.sun, across, spots)
 
 
 def _apron(canvas: _Canvas) -> Ground:
-    dice = canvas.dice
+    stream = canvas.stream
     canvas.image = canvas.texture("concrete")
     canvas.labels[:] = PAVED
-    k = dice.angle(3)
-    d = dice.uniform(30, 46)
-    canvas.lay(canvas.edge(canvas.distance(k, d)), canvas.texture(dice.choice(("grass", "dry"))), LAND)
-    s = np.abs(canvas.distance(k, dice.uniform(-30, 20)))
+    k = stream.angle(3)
+    d = stream.uniform(30, 46)
+    canvas.lay(canvas.edge(canvas.distance(k, d)), canvas.texture(stream.choice(("grass", "dry"))), LAND)
+    s = np.abs(canvas.distance(k, stream.uniform(-30, 20)))
     canvas.lay(canvas.edge(1.0 - s), canvas.plain((214, 182, 66), 0), None)
     return Ground("apron", canvas.image, canvas.labels, k, canvas.sun)
 
 
 def _industry(canvas: _Canvas) -> Ground:
-    dice = canvas.dice
+    stream = canvas.stream
     _base(canvas, "soil", "dry")
-    k = dice.angle(3)
-    canvas.lay(canvas.edge(canvas.distance(k, dice.uniform(-50, 10))), canvas.texture("concrete"), PAVED)
+    k = stream.angle(3)
+    canvas.lay(canvas.edge(canvas.distance(k, stream.uniform(-50, 10))), canvas.texture("concrete"), PAVED)
     lanes = []
-    if dice.chance(0.6):
-        lanes = [Lane((k + QUARTER) % ANGLE_STEPS, dice.uniform(-36, 36), 13)]
+    if stream.chance(0.6):
+        lanes = [Lane((k + QUARTER) % ANGLE_STEPS, stream.uniform(-36, 36), 13)]
         canvas.road(lanes[0])
-    canvas.trees(dice.integer(0, 8))
+    canvas.trees(stream.integer(0, 8))
     return Ground("industry", canvas.image, canvas.labels, k, canvas.sun, lanes=lanes)
 
 
 def _suburb(canvas: _Canvas) -> Ground:
-    dice = canvas.dice
+    stream = canvas.stream
     _base(canvas, "grass", "dry")
-    k = dice.angle(3)
-    lanes = [Lane(k, dice.uniform(-30, 30), 13)]
-    if dice.chance(0.35):
-        lanes.append(Lane((k + QUARTER) % ANGLE_STEPS, dice.uniform(-34, 34), 13))
+    k = stream.angle(3)
+    lanes = [Lane(k, stream.uniform(-30, 30), 13)]
+    if stream.chance(0.35):
+        lanes.append(Lane((k + QUARTER) % ANGLE_STEPS, stream.uniform(-34, 34), 13))
     for lane in lanes:
         canvas.road(lane)
     if len(lanes) == 2:  # the crossing itself has no markings
         a, b = (np.abs(canvas.distance(lane.k, lane.d)) for lane in lanes)
         canvas.lay(canvas.edge(12.9 - np.maximum(a, b)), canvas.plain(ASPHALT, 4), ROAD)
-    canvas.trees(dice.integer(10, 26))
+    canvas.trees(stream.integer(10, 26))
     return Ground("suburb", canvas.image, canvas.labels, k, canvas.sun, lanes=lanes)
 
 
 def _sports(canvas: _Canvas) -> Ground:
     _base(canvas, "grass", "dry", "soil")
-    k = canvas.dice.angle(3)
-    canvas.trees(canvas.dice.integer(8, 22))
+    k = canvas.stream.angle(3)
+    canvas.trees(canvas.stream.integer(8, 22))
     return Ground("sports", canvas.image, canvas.labels, k, canvas.sun)
 
 
 def _farmland(canvas: _Canvas) -> Ground:
-    dice = canvas.dice
+    stream = canvas.stream
     _base(canvas, "field", "grass", "dry")
-    _patches(canvas, ("field", "soil", "dry", "grass", "forest"), dice.integer(1, 3))
+    _patches(canvas, ("field", "soil", "dry", "grass", "forest"), stream.integer(1, 3))
     lanes = []
-    k = dice.angle(3)
-    if dice.chance(0.5):
-        lanes = [Lane(k, dice.uniform(-36, 36), 12)]
+    k = stream.angle(3)
+    if stream.chance(0.5):
+        lanes = [Lane(k, stream.uniform(-36, 36), 12)]
         canvas.road(lanes[0])
-    canvas.trees(dice.integer(0, 10))
+    canvas.trees(stream.integer(0, 10))
     return Ground("farmland", canvas.image, canvas.labels, k, canvas.sun, lanes=lanes)
 
 
 def _junction(canvas: _Canvas) -> Ground:
-    dice = canvas.dice
+    stream = canvas.stream
     _base(canvas, "grass", "dry")
-    k, d = dice.angle(3), dice.uniform(-24, 24)
+    k, d = stream.angle(3), stream.uniform(-24, 24)
     across = (k + QUARTER) % ANGLE_STEPS
-    first, apart = dice.uniform(-38, -20), dice.uniform(50, 62)
-    places = [first, first + apart] if dice.chance(0.6) else [dice.uniform(-30, 30)]
+    first, apart = stream.uniform(-38, -20), stream.uniform(50, 62)
+    places = [first, first + apart] if stream.chance(0.6) else [stream.uniform(-30, 30)]
     spots = []
     for t in places:
         canvas.road(Lane(across, t, 6.5))
@@ -371,7 +371,7 @@ def _junction(canvas: _Canvas) -> Ground:
     for t in places:
         x, y = point_on(k, d, t)
         spots.append(Spot("roundabout", x, y, k))
-    canvas.trees(dice.integer(6, 20))
+    canvas.trees(stream.integer(6, 20))
     return Ground("junction", canvas.image, canvas.labels, k, canvas.sun, spots=spots, lanes=[main])
 
 
@@ -419,12 +419,12 @@ THEMES: dict[str, Theme] = {
 """Kinds of scenes by name."""
 
 
-def make_ground(size: int, dice: Dice) -> Ground:
+def make_ground(size: int, stream: RandomStream) -> Ground:
     """Return a random ground.
 
     Args:
         size: side of the image in pixels.
-        dice: source of chance.
+        stream: source of chance.
     """
-    theme = dice.weighted(list(THEMES.values()), [theme.weight for theme in THEMES.values()])
-    return theme.build(_Canvas(size, dice))
+    theme = stream.weighted(list(THEMES.values()), [theme.weight for theme in THEMES.values()])
+    return theme.build(_Canvas(size, stream))

@@ -51,7 +51,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.draw import COLOURS
 from rrsis_zoo.data.synthetic.scenes import SceneObject
 
@@ -514,30 +514,32 @@ def _noun(phrase: Phrase) -> str:
     return f"{phrase.attribute} {phrase.category}" if phrase.attribute else phrase.category
 
 
-def say(meaning: Meaning, peers: int, dice: Dice) -> str:
+def say(meaning: Meaning, peers: int, stream: RandomStream) -> str:
     """Return the meaning as an English phrase, lower case, without a full stop.
 
     Args:
         meaning: an accepted meaning.
         peers: how many other objects of the referent's category the scene holds ("larger" of two, "largest" of more).
-        dice: chooses among the wordings.
+        stream: chooses among the wordings.
     """
     noun = _noun(meaning.phrase)
     if meaning.kind == "category":
-        return dice.choice((f"the {noun}", f"the {noun} in the image", f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"))
+        return stream.choice(
+            (f"the {noun}", f"the {noun} in the image", f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}")
+        )
     if meaning.kind == "attribute":
         compared = _COMPARED.get(meaning.phrase.attribute or "")
-        if compared and dice.chance(0.5):
+        if compared and stream.chance(0.5):
             return f"the {compared[0 if peers == 1 else 1]} {meaning.phrase.category}"
         return f"the {noun}"
     if meaning.position in _BEYOND:
-        return f"the {dice.choice(_BEYOND[meaning.position])} {noun}"
+        return f"the {stream.choice(_BEYOND[meaning.position])} {noun}"
     if meaning.position:
-        return f"the {noun} {dice.choice(_PLACES[meaning.position])}"
+        return f"the {noun} {stream.choice(_PLACES[meaning.position])}"
     links = []
     for link in meaning.links:
         anchors = " and ".join(f"the {_noun(anchor)}" for anchor in link.anchors)
-        links.append(f"{dice.choice(_LINKS[link.relation])} {anchors}")
+        links.append(f"{stream.choice(_LINKS[link.relation])} {anchors}")
     return f"the {noun} {' and '.join(links)}"
 
 
@@ -568,14 +570,14 @@ KIND_WEIGHTS = {"category": 5, "attribute": 10, "position": 4, "relation": 20, "
 """How often a kind is drawn where a scene allows it; chosen so that the five come out about equally often."""
 
 
-def express(objects: Sequence[SceneObject], count: int, novel: bool, dice: Dice) -> list[Expression]:
+def express(objects: Sequence[SceneObject], count: int, novel: bool, stream: RandomStream) -> list[Expression]:
     """Return ``count`` expressions for a scene, for different referents as far as possible; fewer where it has fewer.
 
     Args:
         objects: the scene's objects.
         count: how many expressions to make.
         novel: whether held-out combinations may occur; then half of the draws prefer them.
-        dice: source of chance.
+        stream: source of chance.
     """
     reader = Reader(objects)
     pool = [(meaning, referent, tuple(held_out(meaning))) for meaning, referent in sayable(reader)]
@@ -586,20 +588,20 @@ def express(objects: Sequence[SceneObject], count: int, novel: bool, dice: Dice)
         used = {expression.referent for expression in out}
         options = [entry for entry in pool if entry[1] not in used] or pool
         unseen = [entry for entry in options if entry[2]]
-        if unseen and dice.chance(0.5):
+        if unseen and stream.chance(0.5):
             options = unseen
         kinds = [kind for kind in KINDS if any(entry[0].kind == kind for entry in options)]
-        kind = dice.weighted(kinds, [KIND_WEIGHTS[kind] for kind in kinds])
+        kind = stream.weighted(kinds, [KIND_WEIGHTS[kind] for kind in kinds])
         options = [entry for entry in options if entry[0].kind == kind]
-        if kind == "multi" and dice.chance(0.9):
+        if kind == "multi" and stream.chance(0.9):
             options = [entry for entry in options if is_minimal(reader, entry[0])] or options
         forms = sorted({_form(entry[0]) for entry in options})
-        form = dice.choice(forms)
-        entry = dice.choice([entry for entry in options if _form(entry[0]) == form])
+        form = stream.choice(forms)
+        entry = stream.choice([entry for entry in options if _form(entry[0]) == form])
         pool.remove(entry)
         meaning, referent, combinations = entry
         peers = len(reader.peers[referent])
-        text = say(meaning, peers, dice)
+        text = say(meaning, peers, stream)
         anchors = reader.anchors(meaning) or ()
         out.append(Expression(text, meaning, referent, anchors, peers, is_minimal(reader, meaning), combinations))
     return out

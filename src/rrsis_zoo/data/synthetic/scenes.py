@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rrsis_zoo.data.synthetic.dice import ANGLE_STEPS, UNIT, Dice
+from rrsis_zoo.data.synthetic.chance import ANGLE_STEPS, UNIT, RandomStream
 from rrsis_zoo.data.synthetic.draw import CATEGORIES, COLOURS, NOMINAL, OVERSAMPLING, Category, Painter
 from rrsis_zoo.data.synthetic.ground import (
     LAND,
@@ -123,22 +123,22 @@ class Scene:
     objects: tuple[SceneObject, ...]
 
 
-def make_scene(size: int, dice: Dice) -> Scene:
+def make_scene(size: int, stream: RandomStream) -> Scene:
     """Return a random scene.
 
     Args:
         size: side of the image in pixels.
-        dice: source of chance; equal dice give equal scenes.
+        stream: source of chance; equal stream give equal scenes.
     """
     while True:
-        ground = make_ground(size, dice)
+        ground = make_ground(size, stream)
         placements: list[Placement] = []
         for _ in range(3):  # a full scene says more; large wishes do not always fit
             if len(placements) < 4:
-                placements = max(placements, _place_objects(ground, dice), key=len)
+                placements = max(placements, _place_objects(ground, stream), key=len)
         if len(placements) < 2:
             continue
-        image, masks = _render(ground, placements, dice)
+        image, masks = _render(ground, placements, stream)
         if min(int(mask.sum()) for mask in masks) * NOMINAL * NOMINAL < MIN_AREA * size * size:
             continue
         objects = tuple(
@@ -151,57 +151,57 @@ def make_scene(size: int, dice: Dice) -> Scene:
 # -- placing -----------------------------------------------------------------------------------------------------------
 
 
-def _wishes(ground: Ground, dice: Dice) -> list[Placement]:
+def _wishes(ground: Ground, stream: RandomStream) -> list[Placement]:
     """Choose kinds, sizes and colours: mostly several of one kind, so that a sentence has distractors to rule out."""
     weights = THEMES[ground.theme].objects
     names = list(weights)
-    count = dice.weighted((2, 3, 4, 5), (2, 5, 6, 5))
-    main = dice.weighted(names, list(weights.values()))
-    repeats = min(count, dice.weighted((1, 2, 3), (2, 6, 3)))
+    count = stream.weighted((2, 3, 4, 5), (2, 5, 6, 5))
+    main = stream.weighted(names, list(weights.values()))
+    repeats = min(count, stream.weighted((1, 2, 3), (2, 6, 3)))
     chosen = [main] * repeats
     while len(chosen) < count:
         # A second kind also comes in pairs at times, so that anchors need attributes too.
-        extra = dice.weighted(names, list(weights.values()))
-        chosen += [extra] * dice.weighted((1, 2), (3, 1))
-    shared = {name: dice.choice(CATEGORIES[name].colours) for name in names if CATEGORIES[name].colours}
-    wishes = [_wish(CATEGORIES[name], shared.get(name), dice) for name in chosen[:count]]
+        extra = stream.weighted(names, list(weights.values()))
+        chosen += [extra] * stream.weighted((1, 2), (3, 1))
+    shared = {name: stream.choice(CATEGORIES[name].colours) for name in names if CATEGORIES[name].colours}
+    wishes = [_wish(CATEGORIES[name], shared.get(name), stream) for name in chosen[:count]]
     # Fixed places before free ones, large boxes first: small objects still find room between.
     fixed = {spot.category for spot in ground.spots}
     return sorted(wishes, key=lambda wish: (wish.category.name not in fixed, -wish.half[0] * wish.half[1]))
 
 
-def _wish(category: Category, shared: str | None, dice: Dice) -> Placement:
+def _wish(category: Category, shared: str | None, stream: RandomStream) -> Placement:
     """Choose size and colour of one object; ``shared`` is its kind's colour in this scene."""
     colour, rgb = None, _UNPAINTED
     if shared is not None:
         # Some share their kind's colour: then only place and neighbours tell them apart.
-        colour = shared if dice.chance(0.3) else dice.choice(category.colours)
-        tone = dice.integer(-9, 9)
-        r, g, b = (max(0, min(255, channel + tone + dice.integer(-2, 2))) for channel in COLOURS[colour])
+        colour = shared if stream.chance(0.3) else stream.choice(category.colours)
+        tone = stream.integer(-9, 9)
+        r, g, b = (max(0, min(255, channel + tone + stream.integer(-2, 2))) for channel in COLOURS[colour])
         rgb = (r, g, b)
-    large = dice.chance(0.5) if category.sized else None
+    large = stream.chance(0.5) if category.sized else None
     half, factor = category.box, 1.0
     if category.name == "vehicle":
         half = _LORRY_BOX if large else category.box
-        factor = dice.uniform(*_VEHICLE[bool(large)])
+        factor = stream.uniform(*_VEHICLE[bool(large)])
     elif large is not None:
-        factor = dice.uniform(*(LARGE if large else SMALL))
+        factor = stream.uniform(*(LARGE if large else SMALL))
     factor = round(factor * category.scale * 64) / 64
     half = (half[0] * factor, half[1] * factor)
     return Placement(category, 0.0, 0.0, 0, half, factor, large, colour, rgb)
 
 
-def _place_objects(ground: Ground, dice: Dice) -> list[Placement]:
+def _place_objects(ground: Ground, stream: RandomStream) -> list[Placement]:
     """Choose objects and find places for them; what finds none is left out. Empty where a crossing stays bare."""
     placed: list[Placement] = []
     spots = list(ground.spots)
-    for wish in _wishes(ground, dice):
+    for wish in _wishes(ground, stream):
         name = wish.category.name
         candidates: Iterable[Placement]
         if name in ("bridge", "roundabout", "harbor"):
             candidates = [_at(wish, spot) for spot in spots if spot.category == name]
         else:
-            candidates = (_somewhere(wish, ground, dice) for _ in range(40))
+            candidates = (_somewhere(wish, ground, stream) for _ in range(40))
         for candidate in candidates:
             if _fits(candidate, ground, placed):
                 placed.append(candidate)
@@ -224,25 +224,25 @@ def _at(wish: Placement, spot: Spot) -> Placement:
     return replace(wish, x=spot.x, y=spot.y, angle=spot.angle, half=half)
 
 
-def _somewhere(wish: Placement, ground: Ground, dice: Dice) -> Placement:
+def _somewhere(wish: Placement, ground: Ground, stream: RandomStream) -> Placement:
     """Return the object at a random place and in a sensible direction."""
     name = wish.category.name
     if name == "vehicle" and ground.lanes:
-        lane = dice.choice(ground.lanes)
-        side = dice.choice((-1, 1))
-        x, y = point_on(lane.k, lane.d + side * lane.half * 0.5, dice.uniform(-64, 64))
+        lane = stream.choice(ground.lanes)
+        side = stream.choice((-1, 1))
+        x, y = point_on(lane.k, lane.d + side * lane.half * 0.5, stream.uniform(-64, 64))
         # Traffic keeps to the right: seen along the line's direction, the two sides drive opposite ways.
         angle = (lane.k + (QUARTER if side < 0 else 3 * QUARTER)) % ANGLE_STEPS
         return replace(wish, x=x, y=y, angle=angle)
-    x, y = dice.uniform(8, 120), dice.uniform(8, 120)
+    x, y = stream.uniform(8, 120), stream.uniform(8, 120)
     if name == "ship" and ground.flow is not None:
-        angle = ground.flow + dice.integer(-2, 2) + dice.choice((0, 2 * QUARTER))
+        angle = ground.flow + stream.integer(-2, 2) + stream.choice((0, 2 * QUARTER))
     elif name in ("airplane", "windmill", "ship", "storage tank"):
-        angle = dice.angle()
+        angle = stream.angle()
     elif name == "helipad":
-        angle = dice.integer(-3, 3)
+        angle = stream.integer(-3, 3)
     else:
-        angle = ground.grid + QUARTER * dice.integer(0, 3) + (dice.integer(-3, 3) if dice.chance(0.3) else 0)
+        angle = ground.grid + QUARTER * stream.integer(0, 3) + (stream.integer(-3, 3) if stream.chance(0.3) else 0)
     return replace(wish, x=x, y=y, angle=angle % ANGLE_STEPS)
 
 
@@ -298,7 +298,7 @@ def _boxes_meet(first: Placement, second: Placement) -> bool:
 # -- rendering ---------------------------------------------------------------------------------------------------------
 
 
-def _render(ground: Ground, placements: list[Placement], dice: Dice) -> tuple[np.ndarray, list[np.ndarray]]:
+def _render(ground: Ground, placements: list[Placement], stream: RandomStream) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the finished image, uint8 (size, size, 3), and one bool mask per placement."""
     size = len(ground.labels)
     unit = size / NOMINAL
@@ -311,9 +311,9 @@ def _render(ground: Ground, placements: list[Placement], dice: Dice) -> tuple[np
         reach = max(p.half[0] * cos + p.half[1] * sin, p.half[0] * sin + p.half[1] * cos) + 0.5
         painter = Painter(p.x * unit, p.y * unit, p.angle, unit * p.factor, reach / p.factor, sun)
         if p.category.name == "bridge":
-            p.category.draw(painter, p.rgb, dice, False, 2 * p.half[0], 2 * p.half[1])
+            p.category.draw(painter, p.rgb, stream, False, 2 * p.half[0], 2 * p.half[1])
         else:
-            p.category.draw(painter, p.rgb, dice, bool(p.large))
+            p.category.draw(painter, p.rgb, stream, bool(p.large))
         colour, cover = painter.result()
         patches.append((colour, cover, painter.left, painter.top))
         if p.category.height:
@@ -335,7 +335,7 @@ def _render(ground: Ground, placements: list[Placement], dice: Dice) -> tuple[np
         mask = np.zeros((size, size), bool)
         mask[rows, columns] = part * 2 >= FULL
         masks.append(mask)
-    return _expose(image, dice), masks
+    return _expose(image, stream), masks
 
 
 def _window(size: int, left: int, top: int, patch: np.ndarray) -> tuple[slice, slice, np.ndarray]:
@@ -346,16 +346,16 @@ def _window(size: int, left: int, top: int, patch: np.ndarray) -> tuple[slice, s
     return slice(y0, y1), slice(x0, x1), patch[y0 - top : y1 - top, x0 - left : x1 - left]
 
 
-def _expose(image: np.ndarray, dice: Dice) -> np.ndarray:
+def _expose(image: np.ndarray, stream: RandomStream) -> np.ndarray:
     """Light, haze, sensor noise and rounding to uint8."""
-    gain = dice.uniform(0.86, 1.08)
-    haze = dice.uniform(0, 14)
-    grain = dice.uniform(1.5, 5.0) / 148
+    gain = stream.uniform(0.86, 1.08)
+    haze = stream.uniform(0, 14)
+    grain = stream.uniform(1.5, 5.0) / 148
     size = len(image)
-    common = dice.bell(size, size).astype(np.float32) * np.float32(grain)
+    common = stream.bell(size, size).astype(np.float32) * np.float32(grain)
     out = np.empty(image.shape, np.uint8)
-    for c, tint in enumerate((dice.uniform(0.96, 1.04), 1.0, dice.uniform(0.95, 1.05))):
-        own = dice.bell(size, size).astype(np.float32) * np.float32(grain * 0.6)
+    for c, tint in enumerate((stream.uniform(0.96, 1.04), 1.0, stream.uniform(0.95, 1.05))):
+        own = stream.bell(size, size).astype(np.float32) * np.float32(grain * 0.6)
         value = image[..., c] * np.float32(gain * tint) + np.float32(haze) + common + own
         out[..., c] = np.floor(np.clip(value, 0, 255) + np.float32(0.5)).astype(np.uint8)
     return out

@@ -10,7 +10,7 @@ from rrsis_zoo.data.folders import plain_name
 from rrsis_zoo.data.layouts import LAYOUTS
 from rrsis_zoo.data.masks import RunLengths
 from rrsis_zoo.data.pixels import open_image
-from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.language import KINDS
 from rrsis_zoo.data.synthetic.sidecar import Drawn, Picture, Said, part, read_sidecar
 from rrsis_zoo.data.synthetic.write import SIDECAR, SPLITS
@@ -79,7 +79,7 @@ def contact_sheet(
     ]
     if not entries:
         raise ConfigError(f"{root} has no expression of kind {kind} in split {split}; leave one of the two out")
-    entries = Dice(seed).shuffled(entries)[:n]
+    entries = RandomStream(seed).shuffled(entries)[:n]
     side = sidecar.size * zoom
     rows = -(-len(entries) // columns)
     sheet = Image.new("RGB", (columns * (side + 6), rows * (side + _CAPTION + 6)), (255, 255, 255))

@@ -36,10 +36,9 @@ import numpy as np
 from pycocotools import mask as rle
 
 from rrsis_zoo.data.cards import Split
-from rrsis_zoo.data.layouts import LAYOUTS, Layout, LayoutWriter, Referent, RRSISDWriter
-from rrsis_zoo.data.layouts import Scene as LayoutScene
+from rrsis_zoo.data.layouts import LAYOUTS, Layout, LayoutWriter, Referent, ReferredScene, RRSISDWriter
 from rrsis_zoo.data.synthetic.ceiling import stride_iou
-from rrsis_zoo.data.synthetic.dice import Dice
+from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.draw import CATEGORIES
 from rrsis_zoo.data.synthetic.language import HELD_OUT, KINDS, Expression, express
 from rrsis_zoo.data.synthetic.scenes import Scene, SceneObject, make_scene
@@ -145,9 +144,9 @@ def make_sample(split: str, index: int, *, size: int = 128, seed: int = 0, expre
     _check_values(size, seed, expressions)
     attempt = 0
     while True:  # a scene of unlike objects may give too few expressions; the next attempt is another scene
-        dice = Dice(seed, SPLITS.index(split), index, attempt)
-        scene = make_scene(size, dice)
-        sentences = express(scene.objects, expressions, split == "test", dice)
+        stream = RandomStream(seed, SPLITS.index(split), index, attempt)
+        scene = make_scene(size, stream)
+        sentences = express(scene.objects, expressions, split == "test", stream)
         if len(sentences) == expressions:
             return Sample(split, index, scene, tuple(sentences))
         attempt += 1
@@ -270,7 +269,7 @@ class _Encoded:
     """A sample as pixels, until they are written, and plain values; ``image`` and ``expressions`` go to the sidecar."""
 
     split: str
-    scene: LayoutScene | None
+    scene: ReferredScene | None
     image: dict[str, Any]
     expressions: list[dict[str, Any]]
     ceilings: list[float]
@@ -292,7 +291,7 @@ def _encode(task: tuple[str, int], *, size: int, seed: int, expressions: int) ->
     things = sample.scene.objects
     # one reference per sentence, as in the real files; sentences about one object share its mask and so its annotation
     referents = [Referent(things[e.referent].mask, [e.text], things[e.referent].category) for e in sample.expressions]
-    scene = LayoutScene(sample.scene.image, referents, cast(Split, sample.split))
+    scene = ReferredScene(sample.scene.image, referents, cast(Split, sample.split))
     objects = [_describe(thing) for thing in things]
     image = {"split": sample.split, "index": sample.index, "theme": sample.scene.theme, "objects": objects}
     ceilings = [stride_iou(things[e.referent].mask) for e in sample.expressions]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from transformers import SiglipConfig, SiglipModel
 
-from rrsis_zoo.models.base import Tokens
 from rrsis_zoo.models.configuration import Count, Depth, Side
+from rrsis_zoo.models.types import Tokens
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)

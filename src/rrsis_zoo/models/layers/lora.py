@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from rrsis_zoo.models.configuration import Count, Share
+from rrsis_zoo.weights.wrappers import is_lora
 
 
 def _quick(pattern: str) -> str:
@@ -62,11 +63,6 @@ def inject_lora(module: nn.Module, lora: LoRA) -> None:
     inject_adapter_in_model(config, module)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(is_lora(name))
-
-
-def is_lora(name: str) -> bool:
-    """Whether a parameter's name is that of a low-rank adapter."""
-    return ".lora_A." in name or ".lora_B." in name
 
 
 def merged_state(module: nn.Module) -> dict[str, Tensor]:

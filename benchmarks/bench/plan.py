@@ -1,0 +1,144 @@
+"""What a suite comes to on this machine: jobs with their keys, places to run them, and how long that takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.jobs import Decision, Goal, Planned, ends_of
+from bench.parts import key_of
+from bench.reserved import settings_fault
+from bench.suites import Job, Suite
+from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.metrics.protocols import get_protocol
+
+if TYPE_CHECKING:
+    from bench.keys import Keys
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one job runs at a time.
+
+    Attributes:
+        environment: what a process there gets.
+        name: of its device, where there are several.
+    """
+
+    environment: Mapping[str, str]
+    name: str = ""
+
+
+def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Planned]:
+    """Resolve the configuration of every job and make its key.
+
+    Args:
+        jobs: of a suite.
+        roots: dataset of the suite -> its folder, where that is not the configuration's.
+        keys: makes the keys.
+
+    Raises:
+        ConfigError: a job with an option or value that ``rrsis fit`` refuses, or that would train or test a part only:
+            the suite is wrong, nothing is run.
+    """
+    from rrsis_zoo.commands.fit import resolve  # torch and Lightning
+
+    resolved = []
+    for job in jobs:  # all of them first: nothing is read or made for a suite that is wrong
+        arguments = tuple(job.arguments(roots.get(job.dataset)))
+        try:
+            config = resolve(arguments)
+        except ConfigError as error:
+            raise ConfigError(f"{job.name}: {error}") from error
+        if fault := settings_fault(config["trainer"]):
+            raise ConfigError(f"{job.name}: {fault}")
+        resolved.append((job, arguments, config))
+    planned = []
+    for job, arguments, config in resolved:
+        on_gpu = config["trainer"]["accelerator"] != "cpu"
+        try:
+            parts, goal = keys.parts(config), goal_of(config, keys)
+        except RRSISError as error:  # data or weights are not here: the other jobs do not mind
+            planned.append(Planned(job, arguments, {}, "", None, str(error), on_gpu))
+        else:
+            planned.append(Planned(job, arguments, parts, key_of(parts), goal, "", on_gpu))
+    return planned
+
+
+def goal_of(config: Mapping[str, Any], keys: Keys) -> Goal:
+    """Return what a job has to come to, by its resolved configuration and its data.
+
+    Raises:
+        MissingDataError, DataFormatError: as the dataset's reader.
+    """
+    data = config["data"]
+    protocol = get_protocol(config["model"]["init_args"]["protocol"])
+    ids, annotations = keys.split(data, data["test_split"])
+    samples = sum(protocol.counted(ids))
+    return Goal(*ends_of(config["trainer"]), protocol.name, data["test_split"], samples, annotations)
+
+
+def slots(planned: Sequence[Planned], at_once: int) -> list[Slot]:
+    """Return where jobs run: one on each GPU, or ``at_once`` with one thread each where there is none to use."""
+    gpus = visible_gpus() if any(p.on_gpu for p in planned) else []
+    if gpus:
+        return [Slot({"CUDA_VISIBLE_DEVICES": name}, f"GPU {name}") for name in gpus]
+    return [Slot({"OMP_NUM_THREADS": "1"})] * at_once  # two trainings of one thread are quicker than one of two
+
+
+def visible_gpus() -> list[str]:
+    """Return the CUDA devices of this process as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return [str(i) for i in range(torch.cuda.device_count())]
+    return [name.strip() for name in given.split(",")][: torch.cuda.device_count()]
+
+
+def expected_minutes(jobs: Sequence[Job], at_once: int) -> float | None:
+    """Return how long jobs take, each beginning where one ends first; None where a job's time is not known."""
+    ends = [0.0] * at_once
+    for job in jobs:
+        if job.cpu_minutes is None:
+            return None
+        first = ends.index(min(ends))
+        ends[first] += job.cpu_minutes
+    return max(ends)
+
+
+def announce(
+    suite: Suite, planned: Sequence[Planned], decisions: Sequence[Decision], places: Sequence[Slot], folder: Path
+) -> list[str]:
+    """Return the plan in words: how many jobs, of which seeds, what is left to do, how long that takes."""
+    left = [p.job for p, d in zip(planned, decisions, strict=True) if d.runs]
+    count = {action: sum(d.action == action for d in decisions) for action in ("skip", "leave", "blocked")}
+    words = {"skip": "finished earlier", "leave": "failed earlier", "blocked": "cannot start"}
+    states = [f"{n} {words[action]}" for action, n in count.items() if n] + [f"{len(left)} to run"]
+    models, datasets, seeds = ({getattr(p.job, name) for p in planned} for name in ("model", "dataset", "seed"))
+    lines = [
+        f"{suite.name}: {_counted(len(planned), 'job')} ({_counted(len(models), 'model')}, "
+        f"{_counted(len(datasets), 'dataset')}, {_counted(len(seeds), 'seed')}): {', '.join(states)}"
+    ]
+    if suite.seeds_left_out:
+        ours = ", ".join(str(seed) for seed in sorted(seeds))
+        left_out = ", ".join(str(seed) for seed in suite.seeds_left_out)
+        lines.append(f"of its seeds only {ours}, without {left_out}: so are tables and report")
+    where = ", ".join(place.name for place in places if place.name) or "one thread each"
+    lines.append(f"{len(places)} at once, {where}; logs: {folder}/JOB/*.log")
+    if left:
+        needed, limit = expected_minutes(left, len(places)), suite.minutes
+        if needed is None:
+            lines.append("how long it takes is not known: the suite has no cpu_minutes for some of its models")
+        else:
+            of = f" of at most {limit:g}" if limit else ""
+            over = ": too long, take fewer epochs" if limit and needed > limit else ""
+            lines.append(f"expected: {needed:.0f} minutes{of}, from the suite's cpu_minutes{over}")
+    return lines
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n != 1 else ''}"

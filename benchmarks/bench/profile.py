@@ -1,0 +1,376 @@
+"""What a model costs: parameters, operations, time and memory of a training step and of inference.
+
+    python benchmarks/costs.py --config configs/rsrefseg.yaml --config configs/overlays/rsrefseg_tiny.yaml \\
+        --config configs/overlays/synthetic.yaml --out profile.json
+
+takes the arguments of ``rrsis fit``. Weights are random, since neither time nor memory depends on their values; images,
+sentences, batch size, device and precision are those of the configuration. Run it alone on its machine.
+
+* A **training step** is forward pass, loss, backward pass, clipping where the configuration clips, and AdamW's update,
+  on the first batch of training; **inference** goes from one native image and its sentences to masks of native size,
+  reading included. Loading of files and transfers to the device are left out.
+* **FLOPs**: what ``torch.utils.flop_counter`` counts, a multiplication and an addition being two: matrix products,
+  convolutions and fused attention. Left out are additions, norms, activations, softmax, resizing, gathering and the
+  update of the weights. In a training step the backward pass is counted, and twice computed what checkpointing
+  computes twice.
+* **Latency** is time on the clock after calls to warm up, the device waited for; throughput is expressions a second at
+  the median.
+* **Peak memory**: on a GPU the most that torch had allocated (``max_memory_allocated``), weights and optimiser
+  included. On a CPU the peak resident memory above that before the first of these calls, plus the weights; pages of
+  libraries do not count, gaps that the allocator leaves do. Linux tells it; elsewhere it is None.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
+
+from rrsis_zoo.errors import ConfigError, OutputError, RRSISError
+from rrsis_zoo.files import make_folder, write_json
+from rrsis_zoo.models.base import ReferringSegmenter, count_parameters
+from rrsis_zoo.models.types import Batch, TextMode
+from rrsis_zoo.version import __version__
+
+Context = Callable[[], AbstractContextManager[Any]]
+
+_SAME_FLOPS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: torch.ops.aten._scaled_dot_product_flash_attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        torch.ops.aten._scaled_dot_product_flash_attention_backward
+    ),
+}
+"""Fused attention on a CPU, for which torch 2.11 has no formula -> the GPU's, whose arguments begin alike."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long each of the three cases is timed.
+
+    Attributes:
+        warm_up: calls before the clock starts.
+        least, most: calls that are timed.
+        seconds: between the two, calls go on until so much time has passed.
+    """
+
+    warm_up: int = 2
+    least: int = 5
+    most: int = 50
+    seconds: float = 1.0
+
+
+def profile(
+    model: ReferringSegmenter,
+    batch: Batch,
+    *,
+    expressions: Sequence[int] = (1, 16),
+    text_mode: TextMode = "published",
+    clip: float | None = None,
+    precision: str = "32-true",
+    context: Context = nullcontext,
+    effort: Effort | None = None,
+) -> dict[str, Any]:
+    """Measure a model where it lies.
+
+    Args:
+        model: with a tokenizer, on its device. Its weights are changed by a few updates of negligible size.
+        batch: of training, with masks, on the same device. Inference takes its first image, and its sentences over and
+            over.
+        expressions: numbers of sentences an image, one inference each.
+        text_mode: of the training step; inference reads every sentence as if alone.
+        clip: largest norm of the gradients, None for no clipping.
+        precision: Lightning's name of it, for the record.
+        context: makes the context of forward passes, autocast for instance.
+        effort: how long to measure.
+
+    Returns:
+        ``schema``, ``model``, ``device``, ``dtype``, ``threads``, ``versions``, ``image`` (height and width of the
+        image of inference), ``parameters`` (``total``, ``trained``), ``step`` (``batch`` expressions on ``images``
+        images) and ``inference``, a list with ``expressions`` on one image. These have ``flops``, ``latency_s``
+        (``median``; ``low`` and ``high``, the 10th and 90th percentile; ``n`` calls), ``per_second`` (expressions) and
+        ``peak_bytes``.
+
+    Raises:
+        ConfigError: the batch has no masks or no expression, or a number of expressions below 1.
+    """
+    if batch.masks is None or not len(batch):
+        raise ConfigError("a training step is measured on a batch of expressions with masks, and this one has none")
+    if min(expressions) < 1:
+        raise ConfigError(f"inference is measured with 1 expression or more, got {list(expressions)}")
+    effort = effort or Effort()
+    counts = count_parameters(model)
+    inference = [
+        {"expressions": n, **measure(_inference(model, batch, n, context), n, model, effort)} for n in expressions
+    ]
+    step = measure(_step(model, batch, text_mode, clip, context), len(batch), model, effort)
+    return {
+        "schema": 1,
+        "model": model.name,
+        "device": device_name(model.device),
+        "dtype": dtype_name(precision),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "image": list(batch.images[0].shape[-2:]),
+        "parameters": {"total": counts.total, "trained": counts.trained},
+        "step": {"batch": len(batch), "images": len(batch.images), **step},
+        "inference": inference,
+    }
+
+
+def measure(
+    call: Callable[[], object], expressions: int, model: torch.nn.Module, effort: Effort
+) -> dict[str, int | float | dict[str, float] | None]:
+    """Measure one call.
+
+    Args:
+        call: what is measured; it answers ``expressions`` expressions.
+        expressions: of a call, for the throughput.
+        model: whose weights count as memory of the call, and whose device is waited for.
+        effort: how long to measure.
+
+    Returns:
+        ``flops``, ``latency_s``, ``per_second``, ``peak_bytes``, as `profile` says.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    memory = _Memory(model, device)
+    for _ in range(effort.warm_up):
+        call()
+    _wait(device)
+    times: list[float] = []
+    while len(times) < effort.least or (len(times) < effort.most and sum(times) < effort.seconds):
+        start = time.perf_counter()
+        call()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    peak = memory.peak()
+    counter = FlopCounterMode(display=False)  # after the clock and the memory: it slows down and keeps what it sees
+    for operation, same in _SAME_FLOPS.items():
+        counter.flop_registry.setdefault(operation, counter.flop_registry[same])
+    counter.mod_tracker = _NoModules()
+    with counter:
+        call()
+    median, low, high = (float(value) for value in np.quantile(times, (0.5, 0.1, 0.9)))
+    return {
+        "flops": counter.get_total_flops(),
+        "latency_s": {"median": median, "low": low, "high": high, "n": len(times)},
+        "per_second": expressions / median,
+        "peak_bytes": peak,
+    }
+
+
+class _NoModules(ModuleTracker):
+    """Tells no module from another: one total is wanted, and torch's hooks fail on parameters as inputs of modules."""
+
+    def __enter__(self) -> _NoModules:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
+# -- what is measured --------------------------------------------------------------------------------------------------
+
+
+def _inference(model: ReferringSegmenter, batch: Batch, expressions: int, context: Context) -> Callable[[], object]:
+    sentences = list(islice(cycle(batch.expressions), expressions))
+    index = torch.zeros(expressions, dtype=torch.int64, device=model.device)
+    asked = Batch(batch.images[:1], sentences, index)
+
+    @torch.no_grad()
+    def call() -> list[Tensor]:
+        model.eval()
+        with context():
+            return model.restore(model(asked, "independent"))
+
+    return call
+
+
+def _step(
+    model: ReferringSegmenter, batch: Batch, text_mode: TextMode, clip: float | None, context: Context
+) -> Callable[[], object]:
+    parameters = [p for group in model.parameter_groups().values() for p in group]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-9)  # the same work as at any other rate, and the weights stay
+
+    def call() -> None:
+        model.train()
+        optimiser.zero_grad()
+        with context():
+            loss = model.loss(model(batch, text_mode), batch)["loss"]
+        loss.backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimiser.step()
+
+    return call
+
+
+# -- memory and time ---------------------------------------------------------------------------------------------------
+
+
+class _Memory:
+    """Peak memory from now on."""
+
+    def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
+        self.device = device
+        self.weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+        self.start: dict[str, int] | None = None
+        model.zero_grad()  # gradients of an earlier case are none of this one's
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        elif sys.platform == "linux":
+            self.start = _reset_resident()
+
+    def peak(self) -> int | None:
+        """Return the most since the start in bytes, with the weights; None where it cannot be told."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        if self.start is None:
+            return None
+        now = _resident()
+        libraries = now["RssFile"] - self.start["RssFile"]  # code that the first calls touched
+        return max(0, now["VmHWM"] - self.start["VmRSS"] - libraries) + self.weights
+
+
+def _reset_resident() -> dict[str, int] | None:
+    """Give back memory that was freed, forget the peak, and return what is resident; None where that is forbidden."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's; else new arrays would lie in old memory
+        trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # some containers
+        return None
+    return _resident()
+
+
+def _resident() -> dict[str, int]:
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        line[0].rstrip(":"): 1024 * int(line[1])
+        for line in lines
+        if line and line[0].startswith(("VmHWM", "VmRSS", "RssFile"))
+    }
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+# -- the record --------------------------------------------------------------------------------------------------------
+
+
+def device_name(device: torch.device) -> str:
+    """Return ``cpu (x86_64)`` or a GPU's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.machine()})"
+
+
+def dtype_name(precision: str) -> str:
+    """Return ``float32`` for ``32-true``, ``bfloat16, mixed`` for ``bf16-mixed``."""
+    bits, _, how = precision.partition("-")
+    names = {"64": "float64", "32": "float32", "16": "float16", "bf16": "bfloat16"}
+    if bits not in names:
+        return precision
+    return names[bits] + (", mixed" if how == "mixed" else "")
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that times depend on."""
+    return {
+        "rrsis_zoo": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+    }
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Profile what a configuration describes, in this process.
+
+    Args:
+        given: arguments; None for those of the command line.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/costs.py",
+        description="Measure parameters, FLOPs, latency and memory of a configured method.",
+        epilog="All other arguments are those of `rrsis fit`: --config FILE …, --data.root FOLDER, …",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--expressions", type=int, nargs="+", default=[1, 16], help="sentences an image in inference")
+    parser.add_argument("--seconds", type=float, default=Effort.seconds, help="about how long a case is timed")
+    parser.add_argument("--threads", type=int, help="of torch on a CPU; its own default if not given")
+    options, arguments = parser.parse_known_args(given)
+    _check(options)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+
+    from rrsis_zoo.commands.fit import instantiate
+
+    module, data, trainer = instantiate(arguments)
+    data.num_workers = 0
+    data.prepare_data()
+    model = module.model
+    if not model.tokenizer_ready:
+        model.fit_tokenizer(data.train_expressions())
+    device = trainer.strategy.root_device
+    model.to(device)
+    result = profile(
+        model,
+        next(iter(data.train_dataloader())).to(device),
+        expressions=options.expressions,
+        text_mode=module.hparams["train_text_mode"],
+        clip=trainer.gradient_clip_val,
+        precision=str(trainer.precision),
+        context=trainer.strategy.precision_plugin.forward_context,
+        effort=Effort(seconds=options.seconds),
+    )
+    result["preset"] = module.hparams["preset"]
+    write_json(options.out, result)
+    one = result["inference"][0]["latency_s"]["median"]
+    print(f"wrote {options.out}: {result['parameters']['total'] / 1e6:.2f} M parameters, {1000 * one:.1f} ms an image")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what would fail after the measurement, or mean nothing.
+
+    Raises:
+        ConfigError: a number out of range.
+        OutputError: the file cannot be written.
+    """
+    if options.threads is not None and options.threads < 1:
+        raise ConfigError(f"--threads must be at least 1, got {options.threads}")
+    if not 0 <= options.seconds <= 3600:
+        raise ConfigError(f"--seconds must be from 0 to 3600, got {options.seconds}")
+    if min(options.expressions) < 1:
+        raise ConfigError(f"--expressions must be at least 1, got {options.expressions}")
+    make_folder(options.out.parent)
+    if options.out.is_dir():
+        raise OutputError(f"{options.out} cannot be written (it is a folder)")
+
+
+def run(given: Sequence[str] | None = None) -> int:
+    """Do what ``main`` does, and say in a line what the user can mend; return the exit status."""
+    try:
+        return main(given)
+    except RRSISError as error:
+        print(f"profile: {error}", file=sys.stderr)
+        return 2

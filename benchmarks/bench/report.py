@@ -1,0 +1,454 @@
+"""The report of a suite: one HTML file that needs no other file and no network. No torch.
+
+Everything in it comes from the folder of the runs: the tables of ``rrsis_zoo.tables.suite_tables``, curves and bars
+from the jobs' per-sample files and records, costs from their profiles, pictures from their galleries.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench import pictures
+from bench.charts import Axis, Point, Series, bars, curves, linear, logarithmic, scatter
+from rrsis_zoo.escape import slug
+from rrsis_zoo.files import write_text
+from rrsis_zoo.methods.registry import methods
+from rrsis_zoo.metrics.breakdown import NO_CATEGORY
+from rrsis_zoo.metrics.protocols import get_protocol
+from rrsis_zoo.metrics.scores import sample_iou, score
+from rrsis_zoo.tables.formats import caption, html_prose
+from rrsis_zoo.tables.records import on_made_scenes
+from rrsis_zoo.tables.runs import JobRecord, Model, Runs, read_runs
+from rrsis_zoo.tables.suite_tables import tables_of
+
+THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(1, 50))
+"""t of the curves of Pr@t."""
+
+
+class Fragment(Protocol):
+    """A table, as far as the report is concerned."""
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """A line."""
+        ...
+
+    def html(self) -> str:
+        """Return a section with its heading."""
+        ...
+
+
+def write_report(runs_folder: str | Path, out: str | Path, tables: Mapping[str, Fragment] | None = None) -> Path:
+    """Write the report of a suite's runs.
+
+    Args:
+        runs_folder: of the suite, with ``suite.json``.
+        out: the HTML file; its folder is made.
+        tables: name -> table; None for all of ``rrsis_zoo.tables.suite_tables.tables_of``, without the literature.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        MissingDataError, DataFormatError: the runs are not there, or damaged.
+        OutputError: the file cannot be written.
+    """
+    runs, out = read_runs(runs_folder), Path(out)
+    page = render(runs, list((tables_of(runs) if tables is None else tables).values()))
+    write_text(out, page)
+    return out
+
+
+def render(runs: Runs, tables: Sequence[Fragment]) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=PackageLoader("bench", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "prose": lambda text: Markup(html_prose(caption(text))),
+        "percent": lambda x: "–" if x is None else f"{x:.1f}",
+    }
+    script, _, _ = environment.loader.get_source(environment, "report.js")  # type: ignore[union-attr]
+    return environment.get_template("report.html.j2").render(
+        runs=runs,
+        statement=statement(runs),
+        reading=[reading(name) for name in _said(runs, "protocol")],
+        facts=_facts(runs),
+        tables=[_table(table, runs) for table in tables],
+        short=_short(runs),
+        datasets=[_dataset(runs, name, title) for name, title in runs.datasets.items()],
+        jobs=[_job(job) for job in runs.jobs],
+        machines=_machines(runs),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        truth_colour=_css(pictures.TRUE),
+        mask_colour=_css(pictures.PREDICTED),
+    )
+
+
+# -- what the numbers are ----------------------------------------------------------------------------------------------
+
+
+def statement(runs: Runs) -> str:
+    """Return what the numbers are, as the results themselves say it: miniatures, made scenes, or neither."""
+    results = [job.result for job in _finished(runs)]
+    if not results:
+        return "No job has finished yet: there are no numbers."
+    tiny = any(_tiny(r) for r in results)
+    made = any(on_made_scenes(r) for r in results)
+    parts = []
+    if tiny:
+        parts.append(
+            "The models are miniatures: the methods' own programs at a small fraction of the published sizes, trained "
+            "for minutes."
+        )
+    if made:
+        parts.append("The synthetic scenes are drawn by a program; they are no aerial photographs.")
+    if parts:
+        parts.append(
+            "The numbers show that the methods learn and run. They are not a ranking of the published methods and must "
+            "not be put beside published results."
+        )
+    else:
+        parts.append(
+            "Every number comes from a training of this project, not from a paper; only the table of published results "
+            "repeats what papers print."
+        )
+    return " ".join(parts)
+
+
+def _short(runs: Runs) -> str:
+    """Return the statement in a few words, for below each table of our own numbers; empty where there is no need."""
+    results = [job.result for job in _finished(runs)]
+    parts = ["miniatures"] if any(_tiny(r) for r in results) else []
+    parts += ["synthetic scenes"] if any(map(on_made_scenes, results)) else []
+    return f"{' on '.join(parts)}: not a ranking of the published methods".capitalize() if parts else ""
+
+
+def _tiny(result: Mapping[str, Any]) -> bool:
+    known, name = methods().get(result["model"]), str(result.get("preset") or "")
+    if known is None or name not in known.card.presets:  # of another version
+        return name.startswith(("tiny", "mini"))
+    return known.card.presets[name].small
+
+
+def reading(name: str) -> str:
+    """Return in words what a protocol decides."""
+    p = get_protocol(name)
+    grid = "at the size of their image" if p.eval_size == "native" else f"at {p.eval_size} × {p.eval_size} pixels"
+    empty = "has no IoU" if math.isnan(p.both_empty) else f"scores {p.both_empty:.0f}"
+    sentences = "every sentence is a sample" if p.sentences == "all" else "only a reference's first sentence is one"
+    text = (
+        "each sentence is read as if it were alone"
+        if p.text_mode == "independent"
+        else "sentences are padded together with their batch mates, as in the published programs"
+    )
+    sign = "≥" if p.comparison == ">=" else ">"
+    return (
+        f"Protocol {p.name}: masks are compared {grid}; oIoU is the sum of intersections over the sum of unions, mIoU "
+        f"the mean of the samples' IoU; Pr@t is the share of samples with IoU {sign} t; a pair of two empty masks "
+        f"{empty}; {sentences}. Text mode {p.text_mode}: {text}. Numbers under another protocol or text mode answer "
+        "another question and are not comparable."
+    )
+
+
+def _table(table: Fragment, runs: Runs) -> dict[str, Any]:
+    brief = table.title.removeprefix(runs.title).lstrip(" :") or "Main comparison"
+    brief = brief if brief.startswith("mIoU") else brief[0].upper() + brief[1:]
+    ours = table.name.partition("-")[0] not in ("published", "literature")
+    return {"name": table.name, "brief": brief, "ours": ours, "html": Markup(table.html())}
+
+
+def _facts(runs: Runs) -> list[tuple[str, str]]:
+    finished = _finished(runs)
+    failed = len(runs.jobs) - len(finished)
+    said = {job.record["dataset"]: job.result for job in finished}
+    data = [f"{name}, {said[name]['split']}: {said[name]['n']:,} expressions" for name in runs.datasets if name in said]
+    return [
+        ("Data", "; ".join(data) or "–"),
+        ("Protocol", ", ".join(_said(runs, "protocol")) or "–"),
+        ("Text mode", ", ".join(_said(runs, "text_mode")) or "–"),
+        ("Seeds", ", ".join(map(str, sorted({j.seed for j in runs.jobs if j.seed is not None}))) or "–"),
+        ("Jobs", f"{len(finished)} finished" + (f", {failed} failed" if failed else "")),
+        ("Code", "; ".join(sorted({_commit(job.result) for job in finished})) or "–"),
+    ]
+
+
+def _said(runs: Runs, key: str) -> list[str]:
+    return sorted({str(job.result[key]) for job in _finished(runs) if key in job.result})  # a baseline reads no text
+
+
+def _commit(result: Mapping[str, Any]) -> str:
+    code = result["code"]
+    commit = code.get("commit")
+    return (
+        f"{code['version']}" + (f" at {commit[:10]}" if commit else "") + (", changed" if code.get("changed") else "")
+    )
+
+
+def _job(job: JobRecord) -> dict[str, Any]:
+    record = job.record
+    result = record["result"] if job.finished else {}
+    trained = job.finished and bool(record.get("fit"))
+    return {
+        "name": job.name,
+        "title": record["title"],
+        "dataset": record["dataset"],
+        "seed": "–" if job.seed is None else str(job.seed),
+        "status": record["status"] if job.finished else job.word,
+        "reason": "" if job.finished else job.reason,
+        "minutes": f"{record['fit']['cpu_s'] / 60:.1f}" if trained else "–",
+        "miou": result["metrics"].get("miou") if result else None,
+        "code": _commit(result) if result else "–",
+        "weights": str(result.get("weights_sha256") or "–")[:12],
+        "data": str(result.get("annotations_sha256") or "–")[:12],
+        "key": str(record["key"])[:12],
+    }
+
+
+def _machines(runs: Runs) -> list[str]:
+    found = []
+    for job in runs.jobs:
+        if profile := job.record.get("profile"):
+            versions = ", ".join(f"{name} {v}" for name, v in profile["versions"].items() if v)
+            found.append(f"{profile['device']}, {profile['dtype']}, threads: {profile['threads']}; {versions}")
+    return sorted(set(found))
+
+
+# -- charts ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model on one data set.
+
+    Attributes:
+        model: which.
+        series: how it looks.
+        jobs: its finished ones.
+    """
+
+    model: Model
+    series: Series
+    jobs: tuple[JobRecord, ...]
+
+    def metric(self, name: str) -> list[float]:
+        """Return a metric of each job, in percent."""
+        values = [job.result["metrics"].get(name) for job in self.jobs]
+        return [float(v) for v in values if v is not None]
+
+    def profile(self) -> Mapping[str, Any] | None:
+        """Return the first profile."""
+        return next((job.record["profile"] for job in self.jobs if job.record.get("profile")), None)
+
+
+def rows_of(runs: Runs, dataset: str) -> list[Row]:
+    """Return the models that have results on a data set; a model looks the same on all of them."""
+    rows = []
+    for i, model in enumerate(sorted(runs.models, key=lambda m: not m.ranked)):  # the first colours for what competes
+        jobs = tuple(job for job in runs.of(model.name, dataset) if job.finished)
+        if jobs:
+            rows.append(Row(model, Series(model.title, i, model.ranked), jobs))
+    return rows
+
+
+def _dataset(runs: Runs, dataset: str, title: str) -> dict[str, Any]:
+    rows = rows_of(runs, dataset)
+    competing = [row for row in rows if row.model.ranked]
+    charts = [
+        precision_chart(rows),
+        cost_chart(competing, "parameters"),
+        cost_chart(competing, "latency"),
+        class_chart(rows, "kind", "mIoU by kind of expression"),
+        class_chart(competing, "category", "mIoU by category of the referent"),
+    ]
+    return {
+        "name": slug(dataset),
+        "title": title,
+        "legend": [{"title": row.series.title, "swatch": Markup(row.series.swatch())} for row in rows],
+        "charts": [{**chart, "svg": Markup(chart["svg"])} for chart in charts if chart],
+        "without_profile": [row.model.title for row in competing if row.profile() is None],
+        "gallery": gallery(rows),
+    }
+
+
+def precision_chart(rows: Sequence[Row]) -> dict[str, str] | None:
+    """Return Pr@t over t, the mean of a model's trainings, from the per-sample counts."""
+    lines = []
+    for row in rows:
+        values = []
+        for job in row.jobs:
+            protocol = get_protocol(job.result["protocol"])
+            counts = job.samples.counted(protocol).counts
+            numbers = score(counts.intersection, counts.union, protocol, THRESHOLDS)
+            values.append([numbers[f"pr@{t}"] for t in THRESHOLDS])
+        lines.append((row.series, list(zip(THRESHOLDS, np.mean(values, axis=0).tolist(), strict=True))))
+    if not lines:
+        return None
+    title = "Precision at every threshold"
+    axes = Axis("IoU threshold t", 0, 1), Axis("Pr@t, % of the samples", 0, 100)
+    note = "Further up is better; tables print t = 0.5 to 0.9. Mean over seeds."
+    return {"title": title, "svg": curves(title, *axes, lines), "note": note}
+
+
+def cost_chart(rows: Sequence[Row], cost: str) -> dict[str, str] | None:
+    """Return mIoU over ``latency`` of one image with one expression, or over ``parameters``; None without numbers."""
+    points = []
+    for row in rows:
+        miou, profile = row.metric("miou"), row.profile()
+        if not miou:
+            continue
+        mean, y_range = math.fsum(miou) / len(miou), (min(miou), max(miou)) if len(miou) > 1 else None
+        if cost == "parameters":
+            said = row.jobs[0].result.get("parameters")
+            if not said or not said["total"]:
+                continue  # not known; on a logarithmic axis there is no 0
+            total = said["total"] / 1e6
+            points.append(Point(row.series, total, mean, f"{total:.2f} M parameters, mIoU {mean:.1f}", None, y_range))
+        elif profile and (one := [i for i in profile["inference"] if i["expressions"] == 1]):
+            time = {name: 1000 * one[0]["latency_s"][name] for name in ("median", "low", "high")}
+            said = f"{time['median']:.1f} ms, mIoU {mean:.1f}"
+            points.append(Point(row.series, time["median"], mean, said, (time["low"], time["high"]), y_range))
+    if not points:
+        return None
+    what, label, note = {
+        "parameters": ("Quality and parameters", "parameters, million (logarithmic)", ""),
+        "latency": (
+            "Quality and latency",
+            "time for one image and one expression, ms (logarithmic)",
+            "Whiskers across: 10th to 90th percentile of the calls. ",
+        ),
+    }[cost]
+    spread = "Whiskers up and down: lowest and highest seed." if any(p.y_range for p in points) else ""
+    x_values = [x for p in points for x in (p.x, *(p.x_range or ()))]
+    y_values = [y for p in points for y in (p.y, *(p.y_range or ()))]
+    axes = logarithmic(label, x_values), linear("mIoU, %", [0, *y_values], low=0)
+    return {
+        "title": what,
+        "svg": scatter(what, *axes, points),
+        "note": f"Further up and left is better. {note}{spread}",
+    }
+
+
+def class_chart(rows: Sequence[Row], name: str, title: str) -> dict[str, str] | None:
+    """Return bars of mIoU by ``kind`` or ``category``, means over seeds, the easiest class first."""
+    found: dict[str, list[tuple[Series, float]]] = {}
+    sizes: dict[str, int] = {}
+    for row in rows:
+        tables = [job.result.get("breakdown", {}).get(f"per_{name}_miou", {}) for job in row.jobs]
+        for job in row.jobs:
+            sizes |= job.result.get("breakdown", {}).get(f"per_{name}_n", {})
+        for key in sorted({key for table in tables for key in table}):
+            values = [table[key] for table in tables if table.get(key) is not None]
+            if values:
+                found.setdefault(key, []).append((row.series, math.fsum(values) / len(values)))
+    if not found or set(found) == {NO_CATEGORY}:
+        return None
+    order = sorted(found, key=lambda key: -math.fsum(value for _, value in found[key]) / len(found[key]))
+    most = max(value for values in found.values() for _, value in values)
+    groups = [(f"{key} ({sizes[key]})" if key in sizes else key, found[key]) for key in order]
+    svg = bars(title, linear("mIoU, %", [0, most], low=0), groups, " %")
+    return {"title": title, "svg": svg, "note": "In brackets: number of expressions. Mean over seeds."}
+
+
+# -- gallery -----------------------------------------------------------------------------------------------------------
+
+
+def gallery(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Return the pictures of each model's first training; None where no job left any.
+
+    IoU is that of the per-sample file, under the protocol of the run.
+    """
+    methods, cards = [], {}
+    for row in rows:
+        job = row.jobs[0]
+        shown = pictures.read_gallery(job.place)
+        if not shown:
+            continue
+        methods.append({"name": row.model.name, "title": row.model.title, "seed": job.seed})
+        iou = _iou(job)
+        for sample in shown:
+            name = sample["sample_id"]
+            if name not in cards:
+                cards[name] = _card(sample)
+            value = iou.get(name)
+            cards[name]["iou"][row.model.name] = value
+            cards[name]["answers"][row.model.name] = {
+                "mask": pictures.predicted(sample["mask"]),
+                "heat": pictures.heat(sample["heatmap"]),
+                "said": "no IoU" if value is None else f"{value:.2f}",
+            }
+    if not methods:
+        return None
+    for card in cards.values():
+        card["iou_json"] = json.dumps(card["iou"])
+    return {
+        "methods": methods,
+        "trainings": _trainings(methods),
+        "cards": list(cards.values()),
+        "kinds": sorted({card["kind"] for card in cards.values() if card["kind"]}),
+        "categories": sorted({card["category"] for card in cards.values() if card["category"]}),
+    }
+
+
+def _trainings(methods: Sequence[Mapping[str, Any]]) -> str:
+    """Return which training of each method is shown, as the end of a sentence."""
+    seeds = {m["seed"] for m in methods}
+    if len(seeds) == 1:
+        return f"; shown are the trainings with seed {seeds.pop()}"
+    return "; shown are the trainings " + ", ".join(f"{m['title']}, seed {m['seed']}" for m in methods)
+
+
+def _card(sample: Mapping[str, Any]) -> dict[str, Any]:
+    uri, width, height = pictures.photograph(sample["image"])
+    return {
+        "sample_id": sample["sample_id"],
+        "expression": sample["expression"],
+        "category": sample["category"] or "",
+        "kind": sample["kind"] or "",
+        "photo": Markup(uri),
+        "width": width,
+        "height": height,
+        "truth": Markup(pictures.true(sample["truth"])),
+        "outline": Markup(pictures.outline(sample["truth"])),
+        "iou": {},
+        "answers": {},
+    }
+
+
+def _iou(job: JobRecord) -> dict[str, float | None]:
+    protocol = get_protocol(job.result["protocol"])
+    samples = job.samples.counted(protocol)
+    values = sample_iou(samples.counts.intersection, samples.counts.union, protocol).tolist()
+    return {s.sample_id: None if math.isnan(v) else v for s, v in zip(samples.subjects, values, strict=True)}
+
+
+# -- small things ------------------------------------------------------------------------------------------------------
+
+
+def _finished(runs: Runs) -> list[JobRecord]:
+    return [job for job in runs.jobs if job.finished]
+
+
+def _css(colour: Iterable[int]) -> str:
+    return "rgb({} {} {})".format(*colour)

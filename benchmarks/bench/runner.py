@@ -1,0 +1,385 @@
+"""Runs the jobs of a suite side by side and says what happens, one line an event. No torch."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bench.jobs import (
+    RECORD,
+    Decision,
+    JobRun,
+    Planned,
+    cannot_start,
+    decide,
+    failure,
+    read_job,
+)
+from bench.plan import Slot
+from bench.processes import Process, Processes, Usage, last_lines
+from bench.records import Owner, ProfileList
+from bench.suites import Suite
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError, RRSISError
+from rrsis_zoo.files import make_folder, reason, write_bytes, write_json
+from rrsis_zoo.tables.records import Profile, read_record
+
+PROFILER = "bench.profiles"
+"""Module that measures what models cost."""
+
+Say = Callable[[str], None]
+
+_LOCKS = ".locks"
+_EVERY = 0.2  # seconds between two looks at the processes
+
+
+class Clock:
+    """Prints lines with the time since the start.
+
+    Args:
+        start: by ``time.monotonic``.
+    """
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+
+    def __call__(self, text: str) -> None:
+        """Print a line."""
+        minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
+        print(f"[{minutes:3d}:{seconds:02d}] {text}", flush=True)
+
+    @property
+    def minutes(self) -> float:
+        """Minutes since the start."""
+        return (time.monotonic() - self._start) / 60
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def run_jobs(
+    planned: Sequence[Planned], folder: Path, places: Sequence[Slot], retry: bool, processes: Processes, say: Say
+) -> list[dict[str, Any]]:
+    """Run what is to be run and return the records of all jobs, in their order.
+
+    Args:
+        planned: the jobs.
+        folder: of the suite's runs; each job has a folder of its own there.
+        places: how many at once, and where.
+        retry: whether failed jobs are tried again.
+        processes: takes all processes along if this is interrupted.
+        say: takes a line for every event.
+
+    Returns:
+        The records; one of a job that was interrupted has the status ``interrupted``, and lies in no file.
+
+    Raises:
+        OutputError: the folder, or a file in it, cannot be written.
+    """
+    queue, free = deque(planned), deque(places)
+    running: list[_Running] = []
+    records: dict[str, dict[str, Any]] = {}
+    left = sum(decide(p, folder / p.job.name, retry).runs for p in planned)
+    begun = 0
+    try:
+        while queue or running:
+            while queue and free:
+                job = queue.popleft()
+                started = _begin(job, folder, retry, records, say)
+                if started is None:
+                    continue
+                run, decision, lock = started
+                begun += 1
+                place = free.popleft()
+                say(f"{job.job.name}: {_doing(decision)} ({begun} of {left}{place.name and f', {place.name}'})")
+                running.append(_Running(run, _start(run, place, processes), place, lock))
+            for one in list(running):
+                usage = processes.poll(one.process)
+                if usage is None:
+                    continue
+                one.run.ended(usage)
+                if one.run.stage != "over":
+                    say(f"{one.name}: testing (training took {one.run.train_cpu_s / 60:.1f} min of processor time)")
+                    one.process = _start(one.run, one.place, processes)
+                    continue
+                records[one.name] = record = one.run.finish()
+                say(f"{one.name}: {_outcome(record, folder / one.name)}")
+                running.remove(one)
+                free.append(one.place)
+                one.lock.release()
+            time.sleep(_EVERY)
+    finally:
+        _end(running, processes)
+    return [records[p.job.name] for p in planned]
+
+
+def _end(running: Sequence[_Running], processes: Processes) -> None:
+    """End what still runs, in order where there is time for it, and note how far it came."""
+    try:
+        ended = processes.stop() if running else {}
+        for one in running:
+            usage = ended.get(one.process.popen.pid)
+            if usage is not None:
+                with suppress(RRSISError):  # what cannot be noted now is found again by who goes on from here
+                    one.run.ended(usage)
+                    if one.run.stage == "over":
+                        one.run.finish()
+    finally:
+        for one in running:
+            processes.end(one.process)
+            one.lock.release()
+
+
+@dataclass
+class _Running:
+    run: JobRun
+    process: Process
+    place: Slot
+    lock: FileLock
+
+    @property
+    def name(self) -> str:
+        return self.run.planned.job.name
+
+
+def _begin(
+    planned: Planned, folder: Path, retry: bool, records: dict[str, dict[str, Any]], say: Say
+) -> tuple[JobRun, Decision, FileLock] | None:
+    """Take a job up; None where there is nothing to run, its record is known then."""
+    name = planned.job.name
+    place = folder / name
+    try:
+        lock = _hold(folder, name)
+    except Timeout:
+        say(f"{name}: another process runs it; left to it")
+        fault = "another process was running it"
+        records[name] = {"name": name, "status": "failed", "reason": fault, "key": planned.key}
+        return None
+    held = False
+    try:
+        decision = decide(planned, place, retry)
+        if decision.runs:
+            run = JobRun(planned, place, decision)
+            held = True
+            return run, decision, lock
+        if decision.action == "blocked":
+            records[name] = cannot_start(planned, place)
+            say(f"{name}: cannot start: {decision.why}")
+        else:
+            records[name] = _earlier(planned, place, decision)
+            say(f"{name}: {decision.why}")
+    finally:
+        if not held:
+            lock.release()
+    return None
+
+
+def _earlier(planned: Planned, folder: Path, decision: Decision) -> dict[str, Any]:
+    """Return the record that lies in a job's folder; one of a failure where it is damaged."""
+    try:
+        record = read_job(folder, planned.job.name)
+    except DataFormatError:
+        record = None
+    return failure(planned, decision.why) if record is None else record
+
+
+def _start(run: JobRun, place: Slot, processes: Processes) -> Process:
+    command = run.command()
+    return processes.start(command.module, command.arguments, command.log, place.environment)
+
+
+def _doing(decision: Decision) -> str:
+    doing = {"start": "training", "resume": "training", "test": "testing"}[decision.action]
+    return doing if decision.why == "new" else f"{doing}: {decision.why}"
+
+
+def _outcome(record: Mapping[str, Any], folder: Path) -> str:
+    if record["status"] != "finished":
+        log = folder / ("fit.log" if record["test"] is None else "test.log")
+        if record["status"] == "interrupted":
+            return f"INTERRUPTED: {record['reason']}; the next run goes on with it; log: {log}"
+        return f"FAILED: {record['reason']}; log: {log}"
+    minutes = (record["fit"]["wall_s"] + record["test"]["wall_s"]) / 60
+    again = f", resumed {record['fit']['resumed']} x" if record["fit"]["resumed"] else ""
+    return f"finished in {minutes:.1f} min{again}: {said_miou(record)}"
+
+
+def said_miou(record: Mapping[str, Any]) -> str:
+    """Return the mIoU of a finished job's record in words."""
+    miou = record["result"]["metrics"].get("miou")
+    return "no mIoU" if miou is None else f"mIoU {miou:.1f}"
+
+
+# -- profiles ----------------------------------------------------------------------------------------------------------
+
+
+def run_profiles(
+    planned: Sequence[Planned], records: Sequence[Mapping[str, Any]], folder: Path, place: Slot, processes: Processes,
+    say: Say,
+) -> list[str]:  # fmt: skip
+    """Profile every model of the suite once, one after another, so that nothing of ours disturbs its clock.
+
+    The first finished job of each trained model gets the profile into its record, as soon as it is there; an ablation
+    is the model that it ablates.
+
+    Returns:
+        What went wrong, a line each.
+    """
+    due = _to_profile(planned, records, folder, say)
+    if not due:
+        return []
+    say(f"profiling, one after another: {', '.join(one.name for one in due)}")
+    listed, log = folder / "profiles.json", folder / "profiles.log"
+    for file in (log, *(one.log for one in due)):
+        write_bytes(file, b"")
+    write_json(listed, {"profiles": [one.entry for one in due]})
+    process = processes.start(PROFILER, [str(listed)], log, place.environment)
+    faults: list[str] = []
+    over, ended = 0, None
+    while ended is None:
+        ended = processes.poll(process)  # before the list is read: after its end nothing is added
+        entries = read_record(listed, ProfileList, "run the suite again")["profiles"]
+        for one, entry in zip(due[over:], entries[over:], strict=True):
+            if "status" in entry:
+                fault = one.take(Usage(entry["status"], 0.0, 0.0, last_lines(one.log)))
+            elif ended is not None:
+                fault = f"{ended.reason('profiling')}; log: {log}"
+            else:
+                break
+            over += 1
+            if fault:
+                faults.append(f"{one.name}: {fault}")
+            say(faults[-1] if fault else f"{one.name}: profiled")
+        time.sleep(_EVERY)
+    return faults
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """A profile to be made: of which job, with its record and its folder."""
+
+    record: Mapping[str, Any]
+    home: Path
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.record["name"]
+
+    @property
+    def log(self) -> Path:
+        return self.home / "profile.log"
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What `bench.profiles` has to know."""
+        return {"arguments": ["--out", str(self.home / "profile.json"), *self.arguments], "log": str(self.log)}
+
+    def take(self, usage: Usage) -> str:
+        """Put the profile into the record; return what went wrong, nothing if nothing did."""
+        if usage.status:
+            return f"{usage.reason('profiling')}; log: {self.log}"
+        try:
+            measured = read_record(self.home / "profile.json", Profile, "profile it again")
+        except (MissingDataError, DataFormatError) as error:
+            return f"profiling left nothing that can be used: {error}; log: {self.log}"
+        write_json(self.home / RECORD, {**self.record, "profile": measured})
+        return ""
+
+
+def _to_profile(
+    planned: Sequence[Planned], records: Sequence[Mapping[str, Any]], folder: Path, say: Say
+) -> list[_Profile]:
+    """Return what lacks a profile."""
+    due: list[_Profile] = []
+    seen: set[str] = set()
+    for one, record in zip(planned, records, strict=True):
+        job = one.job
+        if record["status"] != "finished" or job.role == "ablation" or job.model in seen:
+            continue
+        seen.add(job.model)
+        if record["profile"] is None:
+            due.append(_Profile(record, folder / job.name, one.arguments))
+        else:
+            say(f"{job.name}: profiled earlier")
+    return due
+
+
+# -- one runner at a time ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def only_runner(folder: Path) -> Iterator[None]:
+    """Hold a folder of runs; it is free again when this process ends, however that happens.
+
+    Raises:
+        ConfigError: another runner works on it.
+        OutputError: it cannot be written.
+    """
+    owner = folder / _LOCKS / "suite.json"
+    try:
+        lock = _hold(folder, "suite")
+    except Timeout:
+        other: Mapping[str, Any] = {}
+        with suppress(MissingDataError, DataFormatError):  # it has just begun, or ended
+            other = read_record(owner, Owner, "it was cut short")
+        raise ConfigError(
+            f"another runner works on {folder} (process {other.get('pid', '?')} on {other.get('host', '?')}, since "
+            f"{other.get('since', '?')}): wait for it, end it, or give another folder with --runs"
+        ) from None
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        yield
+    finally:
+        lock.release()
+
+
+def _hold(folder: Path, name: str) -> FileLock:
+    """Take a lock and return it.
+
+    Raises:
+        Timeout: somebody else has it.
+        OutputError: its file cannot be written.
+    """
+    path = make_folder(folder / _LOCKS) / f"{name}.lock"
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:  # an OSError too
+        raise
+    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
+        raise OutputError(f"{path} cannot be locked ({reason(error)})") from error
+    return lock
+
+
+def summary(suite: Suite, records: Sequence[Mapping[str, Any]], minutes: float) -> list[str]:
+    """Return how the suite ended, in words: what it took, beside what it was allowed, and every failure."""
+    left = [record for record in records if record["status"] != "finished"]
+    spent = sum(record[stage]["cpu_s"] for record in records for stage in ("fit", "test") if record.get(stage)) / 60
+    limit = f" (limit {suite.minutes:g})" if suite.minutes else ""
+    lines = [
+        f"{suite.name}: {len(records) - len(left)} of {len(records)} jobs finished; this took {minutes:.1f} "
+        f"minutes{limit}, all jobs together {spent:.1f} minutes of processor time"
+    ]
+    for record in left:
+        word = "INTERRUPTED" if record["status"] == "interrupted" else "FAILED"
+        lines.append(f"{word} {record['name']}: {record['reason']}")
+    return lines
+
+
+def write_suite(suite: Suite, folder: Path) -> None:
+    """Leave ``suite.json`` beside the jobs, for those who make tables of them.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_json(folder / "suite.json", suite.described())

@@ -1,1 +1,0 @@
-"""Benchmarks: jobs that train and test, tables that are made from what the jobs left."""

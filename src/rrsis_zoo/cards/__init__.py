@@ -1,1 +1,0 @@
-"""One card a method: where its code is, what it costs, whose it is, where its weights come from. Imports no torch."""

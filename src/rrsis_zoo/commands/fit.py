@@ -1,0 +1,449 @@
+"""fit, validate, test and predict: LightningCLI, with the checks that belong before anything large is built."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from rrsis_zoo import slurm
+from rrsis_zoo.commands.given_checkpoint import check_asked, open_checkpoint
+from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.files import write_text
+from rrsis_zoo.methods.registry import method_at, methods
+from rrsis_zoo.pretrained.whole import find_weights, is_whole
+from rrsis_zoo.training import ranks
+from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
+from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
+from rrsis_zoo.training.config_files import guard_configs
+from rrsis_zoo.training.gallery import Gallery
+from rrsis_zoo.training.loggers import RunLog, run_log
+from rrsis_zoo.training.module import RRSISModule, check_precision
+from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
+from rrsis_zoo.training.resume import ResumePoint
+from rrsis_zoo.training.runs import CONFIG, Run, find, note_job, of_this_job
+from rrsis_zoo.training.shipped_configs import with_shipped
+from rrsis_zoo.training.trainer import RRSISTrainer
+
+
+class RRSISCLI(LightningCLI):
+    """The command line of all methods.
+
+    Args:
+        words: the command line, if it is not ``sys.argv``.
+        run_to_resume: the training that goes on; None for a new one.
+        **options: of LightningCLI, beside those that are the same for all of us.
+    """
+
+    def __init__(self, words: Sequence[str] | None = None, run_to_resume: Run | None = None, **options: Any) -> None:
+        if words is not None:
+            words = _found(words)
+        elif options.get("args"):
+            options["args"] = _found(options["args"])
+        self._words, self._run = words, run_to_resume
+        guard_configs(words or options.get("args") or sys.argv[1:])
+        for known in methods().values():
+            module = known.module()  # short class names resolve only for imported modules
+            # configs of earlier versions, as run folders keep them, name the classes there
+            sys.modules.setdefault(f"rrsis_zoo.training.{known.name}", sys.modules[module.__module__])
+        super().__init__(
+            RRSISModule,
+            RRSISDataModule,
+            trainer_class=RRSISTrainer,
+            subclass_mode_model=True,
+            trainer_defaults={"num_sanity_val_steps": 0},
+            seed_everything_default=0,
+            save_config_callback=options.pop("save_config_callback", SavedConfig),
+            save_config_kwargs={"save_to_log_dir": False},
+            auto_configure_optimizers=False,
+            parser_kwargs={**_PARSING, **dict.fromkeys(self.subcommands(), _PARSING)},
+            **options,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Offer the resume point's settings and our switches: in every command, which accepts the config of any."""
+        parser.add_argument("--untrained", action="store_true", help=_UNTRAINED)
+        parser.add_argument(_SAFE, action="store_true", help=_SAFE_HELP)
+        parser.add_lightning_class_args(ResumePoint, "resume_point")
+        parser.set_defaults({"resume_point.keep": False})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse what stands for ``--resume``; ``sys.argv`` stays what further processes are started with.
+
+        Raises:
+            ConfigError: what the parser refuses, in one line.
+        """
+        try:
+            if self._words is None:
+                super().parse_arguments(parser, args)
+            else:
+                with bare_command_line():
+                    super().parse_arguments(parser, list(self._words))
+        except ArgumentError as error:
+            raise ConfigError(f"{_refusal(str(error))}; --help lists the options") from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave what was asked as it is: Lightning would take every setting from the checkpoint's hyper-parameters."""
+
+    def before_instantiate_classes(self) -> None:
+        """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing.
+
+        Raises:
+            ConfigError: a checkpoint that contradicts the configuration, none where one is needed, or a switch that
+                cannot be.
+            MissingWeightsError, WeightsMismatchError, MissingDataError: files that are not there, or damaged.
+        """
+        options, command = self.config[str(self.subcommand)], str(self.subcommand)
+        if command == "predict":
+            options.return_predictions = False  # they are written; keeping all features of a split fills the memory
+        self._check_switches(options, command)
+        if command == "fit":
+            self._find_run(options)
+        self._check_weights(options, command)
+        # jsonargparse adds the path of the file that a section came from
+        settings = {name: value for name, value in vars(options.data).items() if not name.startswith("__")}
+        RRSISDataModule(**settings).check()
+
+    def _check_switches(self, options: Any, command: str) -> None:
+        check_precision(str(options.trainer.precision))
+        if command != "fit" and options.trainer.get(limit := f"limit_{_NAMES[command]}_batches") == 0:
+            raise ConfigError(f"rrsis {command} with trainer.{limit} 0 does nothing: leave it out")
+        if options.safe and _SAFE not in (self._words or ()):
+            raise ConfigError(f"safe: true in a config comes too late: say {_SAFE} on the command line")
+        options.safe = False  # of this command; the configuration that is saved has no say in it
+        if options.weights_only is False:
+            raise ConfigError("--weights_only false: a checkpoint is read without the code that it may hold")
+        options.weights_only = True
+        if options.untrained and (command == "fit" or options.ckpt_path is not None):
+            raise ConfigError("--untrained is for a test, validation or prediction without --ckpt_path: leave it out")
+
+    def _check_weights(self, options: Any, command: str) -> None:
+        """Look at the checkpoint, or for the other weights."""
+        model = options.model
+        method = method_at(model.class_path)
+        weights = model.init_args.get("weights")
+        given = options.ckpt_path if self._run is None else str(self._run.point)
+        if given is not None:
+            checkpoint = open_checkpoint(given, training=command == "fit")
+            if self._run is None:
+                options.ckpt_path = str(checkpoint.path)
+            if method is not None:
+                for line in check_asked(checkpoint, method, vars(model.init_args), training=command == "fit"):
+                    _note(f"{checkpoint.path.name}: {line}")
+            return
+        if command != "fit" and not options.untrained and not is_whole(weights):
+            raise ConfigError(
+                f"rrsis {command} needs a trained model: give --ckpt_path FILE, or --model.init_args.weights with the "
+                "source of a whole model; to score one that was never trained, add --untrained"
+            )
+        if method is not None and weights:
+            find_weights(method.card, weights)
+
+    def _find_run(self, options: Any) -> None:
+        """Look whether a training that goes on has something left to do; find the one of a job that has come back."""
+        again = self._run is None and not options.get("ckpt_path") and slurm.has_come_back()
+        if again:
+            config = yaml.safe_load(self._parser(self.subcommand).dump(options, skip_none=False))
+            self._run = of_this_job(self._logs(options), config)
+        if self._run is not None and not self._run.left(options.as_dict()):
+            done = f"{self._run.folder} is complete: epoch {self._run.epoch}, step {self._run.step}"
+            if again:
+                print(done)
+                raise SystemExit(0)
+            raise ConfigError(
+                f"--resume {done}; to train on, give a larger --trainer.max_epochs (or max_steps, or max_time)"
+            )
+
+    def _logs(self, options: Any) -> Path:
+        """Return the folder in which the runs of a configuration lie."""
+        loggers = options.trainer.logger if isinstance(options.trainer.logger, list) else [options.trainer.logger]
+        for logger in loggers:
+            if getattr(logger, "class_path", "").endswith("CSVLogger"):
+                return Path(logger.init_args.save_dir) / str(logger.init_args.name)
+        method = method_at(options.model.class_path)
+        return Path("runs") / (method.name if method else "model")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Return the trainer, which never shards or pads by itself and always writes a CSV log."""
+        with refused("the trainer's settings do not go together, or not with this machine"):
+            trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
+        if trainer.loggers or self._run is not None:
+            name = self.model.model_class.name
+            others = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
+            own = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)] or [CSVLogger("runs", name)]
+            trainer.loggers = [*(run_log(logger) for logger in own), *others]
+            if self._run is not None:
+                folder = self._run.folder
+                trainer.loggers[0] = RunLog(folder.parent.parent, folder.parent.name, folder.name)
+        trainer.strategy.checkpoint_io = DirectCheckpointIO()
+        trainer._signal_connector = OwnSignals(trainer)
+        trainer.callbacks.extend(_CALLBACKS.get(self.subcommand or "", list)())  # type: ignore[attr-defined]
+        return trainer
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        given = config.get("callbacks") or []
+        given = given if isinstance(given, list) else [given]
+        # one resume point: that of the configuration's callbacks, the last of several
+        points = [c for c in [*callbacks, *given] if isinstance(c, ResumePoint)]
+        kept = points[-1:] if config.get("enable_checkpointing") is not False else []
+        config["callbacks"] = [c for c in given if not isinstance(c, ResumePoint)]
+        callbacks = [c for c in callbacks if not isinstance(c, ResumePoint)]
+        return super()._instantiate_trainer(config, [*callbacks, RanksEndTogether(), *kept])
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        arguments = super()._prepare_subcommand_kwargs(subcommand)
+        return arguments if self._run is None else {**arguments, "ckpt_path": str(self._run.point)}
+
+
+class SavedConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` into the run's folder, whole or not at all."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lightning hook, of the first process."""
+        folder = next((logger.log_dir for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
+        folder = Path(folder or trainer.default_root_dir)
+        write_text(folder / CONFIG, self.parser.dump(self.config, skip_none=False))
+        if stage == "fit":
+            note_job(folder)
+
+
+_CALLBACKS: dict[str, Any] = {
+    "test": lambda: [TestRecord(), PredictionFigure(), Gallery()],
+    "predict": lambda: [PredictionWriter()],
+}
+
+
+_NAMES = {"validate": "val", "test": "test", "predict": "predict"}
+_PARSING = {
+    # what is the beginning of one option today may be that of two tomorrow; and a slip is named, not guessed
+    "allow_abbrev": False,
+    "exit_on_error": False,
+}
+_SAFE = "--safe"
+_SAFE_HELP = "import only our own classes, the methods' and Lightning's: for untrusted configurations"
+_UNTRAINED = "score an untrained model (test, validate, predict); its record says so, and tables leave it out"
+
+
+@rank_zero_only
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _found(arguments: Sequence[str]) -> list[str]:
+    """Return arguments whose configurations are files; say where one was taken that is not the one named."""
+    words, notes = with_shipped(arguments)
+    for line in notes:
+        _note(line)
+    return words
+
+
+def run_lightning(arguments: Sequence[str]) -> int:
+    """Run one of Lightning's commands; ``arguments[0]`` is its name.
+
+    Raises:
+        ConfigError: something that the user can mend.
+    """
+    _quiet()
+    # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
+    sys.argv = [sys.argv[0], *arguments]
+    words, run = resumed(arguments)
+    _refuse_lost_settings(words)
+    if _SAFE in words:
+        _import_nothing_else()
+    with ranks.ended_together(), refused(f"rrsis {arguments[0]} cannot run with these settings"):
+        RRSISCLI(words, run)
+    return 0
+
+
+def _import_nothing_else() -> None:
+    """Refuse, before it is imported, every class of a configuration that is not ours, a method's or Lightning's."""
+    packages = {known.class_path.partition(".")[0] for known in methods().values()}
+    allowed = sorted(packages | {"rrsis_zoo", "lightning"})
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
+
+
+@contextlib.contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Make one line of what Lightning or its parser refuse; all else is a defect and keeps its traceback.
+
+    They refuse by Lightning's ``MisconfigurationException``, and by an error of Python's that a statement of their own
+    raises. An error that merely happens in their code, such as a hook that is called with wrong arguments, is none.
+
+    Args:
+        what: what is refused.
+
+    Raises:
+        ConfigError: see there.
+    """
+    try:
+        yield
+    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        theirs = not _THEIRS.isdisjoint(Path(last.filename).parts) and (last.line or "").startswith("raise ")
+        if _is_ours(error) or not (theirs or isinstance(error, MisconfigurationException)):
+            raise
+        raise ConfigError(f"{what}: {_refusal(str(error))}") from error
+
+
+_THEIRS = {"lightning", "lightning_fabric", "lightning_utilities", "jsonargparse"}
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    """Whether an error was raised because of one of ours, which says more: the parser wraps what constructors raise."""
+    while error is not None and not isinstance(error, RRSISError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _refusal(message: str) -> str:
+    """Return what Lightning or its parser said in one line, without what only their authors want to know."""
+    said = [line.strip(" -") for line in message.splitlines()]
+    said = [line for line in said if line and not line.startswith(_PARSERS_OWN)]
+    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", "; ".join(said).replace(":;", ":"))
+    return re.sub(r'Parser key "([\w.]+)":', r"--\1:", re.sub(r"(?:typing|collections\.abc)\.", "", text))
+
+
+_PARSERS_OWN = ("Subtypes:", "Errors:", "Given value type:", "Does not validate against any", "Expected a <class 'None")
+
+
+def resumed(arguments: Sequence[str]) -> tuple[list[str], Run | None]:
+    """Replace ``--resume FOLDER`` of ``rrsis fit`` by what it stands for: the run's configuration, before the rest.
+
+    Returns:
+        The arguments, and the run that goes on.
+
+    Raises:
+        ConfigError: there is no such run, or the option is misused.
+    """
+    folders: list[str] = []
+    words: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == "--resume" and arguments[0] == "fit":
+            folders.append(value if equals else next(rest, ""))
+        else:
+            words.append(word)
+    if not folders:
+        return words, None
+    if len(folders) > 1 or not folders[0] or folders[0].startswith("--"):
+        raise ConfigError("--resume takes one folder of a run: rrsis fit --resume runs/rsrefseg/version_0")
+    if any(word.partition("=")[0] == "--ckpt_path" for word in words):
+        raise ConfigError("--resume goes on from the run's own checkpoint: leave --ckpt_path out")
+    run = find(folders[0])
+    return ["fit", "--config", str(run.config), *words[1:]], run
+
+
+class _Parts(RRSISCLI):
+    """Model, data and trainer of a configuration without a command; looks for no file."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Accept what a command has beside them, as in the configuration that ``rrsis fit`` saves."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--ckpt_path", type=str | None, default=None)
+        parser.add_argument("--weights_only", type=bool | None, default=None)
+
+    def before_instantiate_classes(self) -> None:
+        """Look for nothing."""
+
+
+class _Parsed(_Parts):
+    """Reads the configuration and builds nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+    def _set_seed(self) -> None:
+        """Draw nothing."""
+
+
+def resolve(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration with which ``rrsis fit`` would run, every default included.
+
+    Args:
+        arguments: of ``rrsis fit``.
+
+    Returns:
+        ``seed_everything``, ``trainer``, ``model`` (``class_path``, ``init_args``) and ``data``, as plain values.
+
+    Raises:
+        ConfigError: arguments that ``rrsis fit`` would refuse.
+    """
+    _refuse_lost_settings(arguments)
+    try:
+        with bare_command_line():
+            cli = _Parsed(run=False, args=list(arguments))
+    except ConfigError as error:
+        raise ConfigError(f"rrsis fit would refuse its arguments: {error}") from error
+    config = json.loads(cli.parser.dump(cli.config, skip_none=False, format="json"))
+    return {name: config[name] for name in ("seed_everything", "trainer", "model", "data")}
+
+
+def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule, Trainer]:
+    """Build what ``rrsis fit`` would run from the same arguments, with random weights, and run nothing.
+
+    Args:
+        arguments: ``--config …`` and further options of ``rrsis fit``; also a ``config.yaml`` that it left behind.
+    """
+    _quiet()
+    with bare_command_line():
+        built = _Parts(run=False, args=list(arguments), save_config_callback=None)
+    return built.model, built.datamodule, built.trainer
+
+
+@contextlib.contextmanager
+def bare_command_line() -> Iterator[None]:
+    """Hide ``sys.argv``: Lightning warns where it differs from what is parsed."""
+    earlier, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = earlier
+
+
+def _refuse_lost_settings(arguments: Sequence[str]) -> None:
+    """Refuse an option for a part of a nested setting: jsonargparse drops other parts of it without a word.
+
+    Raises:
+        ConfigError: see there.
+    """
+    parts: dict[str, list[str]] = {}
+    for word in arguments:
+        if found := re.match(r"--(model\.(?:init_args\.)?settings\.\w+)\.([\w.]+)", word):
+            parts.setdefault(found[1], []).append(f"{found[2]}: …")
+    for section, names in parts.items():
+        raise ConfigError(f"the parts of a nested setting go together: --{section} '{{{', '.join(names)}}}'")
+
+
+def _quiet() -> None:
+    """Leave out what is no news to the user: advertising, and remarks about our own deliberate choices."""
+
+    class NoTips(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            return "Tip:" not in record.getMessage()
+
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(NoTips())
+    for message in (
+        ".*does not have many workers.*",
+        ".*_pytree.*",
+        ".*LeafSpec.*",
+        ".*exists and is not empty.*",  # a run that goes on in its folder
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,82 @@
+"""``rrsis models``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rrsis_zoo.commands.fetch import Download, fetch, hub_download, wanted
+from rrsis_zoo.methods.registry import methods
+from rrsis_zoo.models.card import MethodCard
+from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
+from rrsis_zoo.weights.sources import HubSource, parse_source
+
+
+def run_models(arguments: Sequence[str], download: Download = hub_download) -> int:
+    """List the methods, or download what one needs; imports no torch."""
+    parser = argparse.ArgumentParser(
+        "rrsis models", description="List methods with their sizes, licences and weight sources."
+    )
+    parser.add_argument("--json", action="store_true", help="print the cards as JSON")
+    commands = parser.add_subparsers(dest="command", metavar="")
+    one = commands.add_parser("fetch", help="download what a method, a release or a config needs")
+    one.add_argument("name", help="METHOD, METHOD/RELEASE (the authors' trained weights) or a config file")
+    one.add_argument("--preset", help="with a method: its preset; default: the paper's")
+    options = parser.parse_args(arguments)
+    if options.command == "fetch":
+        return _fetch(options.name, options.preset, download)
+    if options.json:
+        print(json.dumps({name: asdict(known.card) for name, known in methods().items()}, indent=1))
+    else:
+        print("\n\n".join(card_text(known.card) for known in methods().values()))
+    return 0
+
+
+def card_text(card: MethodCard) -> str:
+    """Return a card for the terminal."""
+    lines = [card.title, f"paper: {card.paper}", f"code: {card.code_licence}{f', {card.code}' if card.code else ''}"]
+    lines.append(f"weights: {card.weights_licence}")
+    for name, preset in card.presets.items():
+        trained = "" if preset.trained == preset.parameters else f" ({preset.trained / 1e6:,.1f} M trained)"
+        lines.append(
+            f"preset {name}: {preset.parameters / 1e6:,.1f} M parameters{trained}{_starts_from(preset.weights)}"
+        )
+    for release in card.releases:
+        source = parse_source(release.source)
+        known = REPOSITORIES.get(source.repo) if isinstance(source, HubSource) else None
+        size = f", {size_text(known.bytes)}" if known else ""
+        place = f"{release.source}:{release.files[0]}"
+        lines.append(
+            f"release {release.name}: {release.dataset}, preset {release.preset}{size}, {place}, "
+            f"licence: {release.licence}"
+        )
+    return "\n".join([card.name, *(textwrap.indent(line, "  ") for line in lines)])
+
+
+def _starts_from(weights: object) -> str:
+    assert isinstance(weights, dict)
+    if not weights:
+        return ", random weights, no download"
+    parts = []
+    for role, text in weights.items():
+        source = parse_source(text)
+        known = REPOSITORIES.get(source.repo) if isinstance(source, HubSource) else None
+        parts.append(
+            f"\n  {role}: {text}{f' ({known.what}, {size_text(known.bytes)}, {known.licence})' if known else ''}"
+        )
+    return "".join(parts)
+
+
+def _fetch(name: str, preset: str | None, download: Download) -> int:
+    needs = wanted(name, preset)
+    for need in needs:
+        size = f" ({size_text(need.bytes)})" if need.bytes else ""
+        print(f"{need.what}: {need.place}{size}", flush=True)
+        for path in fetch([need], download):
+            print(f"  {path}", flush=True)
+    if not needs:
+        print(f"{name} needs nothing from the hub")
+    return 0

@@ -1,0 +1,100 @@
+"""`rrsis_zoo.load_model`: a model from one source string."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
+from rrsis_zoo.files import expanded
+from rrsis_zoo.methods.registry import card, method_named, methods
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.card import MethodCard
+from rrsis_zoo.pretrained.foundations import fill_foundations, find_foundations
+from rrsis_zoo.pretrained.whole import find_whole, ours_at, whole_model
+from rrsis_zoo.weights.checkpoints import Saved, read_checkpoint
+from rrsis_zoo.weights.folders import open_folder
+from rrsis_zoo.weights.places import no_url
+
+
+def load_model(
+    name_or_path: str | Path, weights: str | Mapping[str, str] | None = None, preset: str | None = None
+) -> ReferringSegmenter:
+    """Return a torch model in evaluation mode. Nothing is downloaded.
+
+    Args:
+        name_or_path: a model that needs nothing else: a checkpoint of ``rrsis fit``, a folder of ``save_pretrained``
+            or ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder; or a
+            method's name.
+        weights: with a name: a source of a whole model (as above, or the authors' own file), or one for each of the
+            method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); ``"none"`` for random weights.
+        preset: with a name: which sizes; the paper's first preset by default.
+
+    Raises:
+        ConfigError: unknown name or preset, settings that exclude each other, or no weights for a preset that starts
+            from published ones.
+        MissingWeightsError, WeightsMismatchError: as the sources.
+
+    Warns:
+        UserWarning: no weights for a preset that there are none for: its masks are noise until it is trained.
+    """
+    name = str(name_or_path)
+    if name not in methods():
+        if weights is not None or preset is not None:
+            raise ConfigError(f"{name_or_path} is a whole model: it says its own preset and weights")
+        return saved_model(_open_ours(name_or_path))
+    facts, kind = card(name), method_named(name).model()
+    if preset is not None and preset not in kind.presets:
+        raise unknown_name(f"preset of {name}", preset, kind.presets)
+    sizes = preset or facts.default_preset
+    if isinstance(weights, str) and weights != "none":
+        return whole_model(kind, weights, preset)
+    if weights is None:
+        _check_random(facts, sizes)
+    elif not isinstance(weights, str):
+        find_foundations(facts, weights)  # before anything large is built
+    model = kind.from_preset(sizes)
+    if weights is not None and not isinstance(weights, str):
+        fill_foundations(model, weights)
+    return model.eval()
+
+
+def saved_model(saved: Saved) -> ReferringSegmenter:
+    """Return a saved model of any method in evaluation mode.
+
+    Raises:
+        WeightsMismatchError: an unknown method, or weights that do not fit the configuration.
+        ConfigError: its configuration describes no model.
+    """
+    known = methods()
+    if (name := saved.meta["model"]) not in known:
+        raise WeightsMismatchError(f"{saved.what}: {unknown_name('model', name, known)}")
+    return known[name].model().from_saved(saved)
+
+
+def _check_random(facts: MethodCard, preset: str) -> None:
+    """Refuse random weights that nobody asked for, or warn of them where there are no others."""
+    meant = 'weights="none" says that random ones are meant'
+    if starts := facts.presets[preset].weights:
+        roles = ", ".join(f"{role!r}: {source!r}" for role, source in starts.items())
+        raise ConfigError(
+            f"{facts.name}, preset {preset!r}, without weights would be random numbers: give weights={{{roles}}} to "
+            f"start training from, or the source of a trained model; {meant}"
+        )
+    warnings.warn(f"{facts.name}, preset {preset!r}, has random weights, its masks are noise: {meant}", stacklevel=3)
+
+
+def _open_ours(name_or_path: str | Path) -> Saved:
+    text = str(name_or_path)
+    if text.startswith(("local:", "hub:")):
+        path = find_whole(text)
+        saved = ours_at(path)
+        if saved is None:
+            raise ConfigError(f"{text} is no model of rrsis-zoo ({path}): say which method it is, load_model(NAME, …)")
+        return saved
+    no_url(text)
+    path = expanded(name_or_path)
+    if not path.suffix and not path.exists():
+        card(text)  # a misspelt name gets the answer for names
+    return open_folder(path) if path.is_dir() else read_checkpoint(path)

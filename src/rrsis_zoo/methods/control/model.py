@@ -1,0 +1,263 @@
+"""The control: a plain *coupled* network, as the yardstick of the decoupled methods. It has no paper.
+
+A timm backbone reads the image, a small recurrent network reads the sentence, and a U-Net decoder is steered by the
+sentence at every level through FiLM: scale and shift of every channel (Perez et al., AAAI 2018, arXiv 1709.07871). No
+foundation model, no prompts of SAM: a decoupled method that does not beat it has not earned its size.
+
+Its folder is also an example of how to add a method: docs/start/add_a_method.md.
+
+A coupled network has no prompts. The contract's seam is laid behind the deepest level, where the network knows *where*
+at the resolution of that level and not yet *where exactly*: its prompts are the sentence vector and the steered level
+itself, and mean nothing without it. The backbone knows nothing of the sentence, so that a scene is encoded once.
+
+Symbols: M images, N expressions, L tokens, D sentence width, S side of the square input, g side of the deepest level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.methods.control.card import CARD
+from rrsis_zoo.methods.control.weights import FOUNDATION_FILLERS
+from rrsis_zoo.models.base import ReferringSegmenter, check_images
+from rrsis_zoo.models.configuration import Count, Side
+from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
+from rrsis_zoo.models.layers.precision import cast
+from rrsis_zoo.models.layers.rows import rows
+from rrsis_zoo.models.losses import binary_cross_entropy, heatmap_cross_entropy
+from rrsis_zoo.models.tokenizers import SigLIPTokenizer
+from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """Configuration of the control.
+
+    Attributes:
+        backbone: timm's name of a convolutional network with a pyramid of features (``resnet34``, ``convnext_tiny``).
+        channels: for a timm ResNet with a deep stem (``resnet10t``): channels of stem and stages, to make it narrow;
+            () for the network's own.
+        image_size: S, side of the square input in pixels.
+        widths: channels of the decoder's levels, the finest first; as many levels of the backbone are used.
+        sentence_width: D; even, because two reading directions share it.
+        vocabulary: rows of the token table.
+        max_length: tokens that are read of a sentence at most.
+        bce_weight, dice_weight: weights of the mask losses.
+        heatmap_weight: weight of the cross entropy of the heat map with the referent's share of each cell.
+    """
+
+    backbone: str = "resnet34"
+    channels: tuple[Count, ...] = ()
+    image_size: Side = 480
+    widths: tuple[Count, ...] = (48, 64, 96, 128, 256)
+    sentence_width: Count = 256
+    vocabulary: Count = 4096
+    max_length: Count = 64
+    bce_weight: float = 2.0
+    dice_weight: float = 2.0
+    heatmap_weight: float = 2.0
+
+
+PRIOR = -3.0
+"""Log-odds at which both heads begin: a referent covers some 5 % of an image. From 0 the first hundred steps learn that
+alone, and the sentence is read later."""
+
+TINY = ControlConfig(
+    backbone="resnet10t",
+    channels=(16, 24, 48, 96, 128),
+    image_size=128,
+    widths=(16, 32, 64, 96),
+    sentence_width=64,
+    vocabulary=512,
+)
+
+
+class Control(ReferringSegmenter):
+    """A text-conditioned U-Net: what is learned about where and about where exactly is learned in one piece.
+
+    Raises:
+        ConfigError: a backbone that does not fit (`build_backbone`), or an odd sentence width.
+    """
+
+    card = CARD
+    foundation_fillers = FOUNDATION_FILLERS
+    tokenizer_kind = SigLIPTokenizer
+    segment_only: ClassVar[frozenset[str]] = frozenset({"fused"})
+    presets: ClassVar[dict[str, ControlConfig]] = {
+        "base": ControlConfig(),
+        "tiny": TINY,
+        "tiny256": replace(TINY, image_size=256, widths=(16, 32, 48, 64, 96)),
+    }
+
+    def __init__(self, config: ControlConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.sentence_width % 2:
+            raise ConfigError(f"control.sentence_width must be even, got {config.sentence_width}")
+        self.backbone = build_backbone(config)
+        self.text = SentenceEncoder(config.vocabulary, config.sentence_width)
+        skips, widths, D = self.backbone.feature_info.channels(), config.widths, config.sentence_width
+        self.deepest = nn.ModuleList([FiLMBlock(skips[-1], widths[-1], D), FiLMBlock(widths[-1], widths[-1], D)])
+        self.decoder = nn.ModuleList(  # from the coarse to the fine
+            FiLMBlock(coarse + skip, fine, D)
+            for coarse, skip, fine in reversed([*zip(widths[1:], skips[:-1], widths[:-1], strict=True)])
+        )
+        self.heat, self.mask = nn.Conv2d(widths[-1], 1, 1), nn.Conv2d(widths[0], 1, 1)
+        for head in (self.heat, self.mask):
+            assert head.bias is not None
+            nn.init.constant_(head.bias, PRIOR)
+        self.freeze_inert_parameters()
+
+    # -- from images and sentences to masks --------------------------------------------------------------------------
+
+    @property
+    def text_limits(self) -> tuple[int, int]:
+        """Rows of the token table and the longest sentence; the vocabulary is learned from the training sentences."""
+        return self.config.vocabulary, self.config.max_length
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """S, and the side of the backbone's finest level."""
+        return self.config.image_size, self.config.image_size // self.backbone.feature_info.reduction()[0]
+
+    def prepare(self, images: Sequence[Tensor]) -> Views:
+        """Stretch every image to the square; ``image``: (M, 3, S, S) in [0, 1]."""
+        check_images(images)
+        return {"image": torch.stack([stretch(image.to(self.device), self.config.image_size) for image in images])}
+
+    def encode(self, views: Views, sizes: Tensor) -> ImageState:
+        """Features ``level0`` (M, C, S/2, S/2), ``level1`` (M, C', S/4, S/4), … of the backbone."""
+        like = self.backbone.pretrained_cfg
+        levels = self.backbone(normalise(views["image"], like["mean"], like["std"]))
+        features = {f"level{i}": level for i, level in enumerate(levels)}
+        return ImageState(features, sizes, torch.full_like(sizes, self.config.image_size))
+
+    def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
+        """Steer the deepest level.
+
+        Returns:
+            The sentence vector as the one sparse token (N, 1, D), the heat map (N, 1, g, g), and in ``aux`` the steered
+            level ``fused`` (N, C, g, g), with which ``segment`` goes on, and ``heat`` (N, 1, g, g), the log-odds.
+        """
+        sentence = self.text(tokens)
+        fused = rows(state.features[f"level{len(self.decoder)}"], image_index)
+        for block in self.deepest:
+            fused = block(fused, sentence)
+        heat = self.heat(fused)
+        return Prompts(sentence[:, None], None, heat.sigmoid(), aux={"fused": fused, "heat": heat})
+
+    def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
+        """Climb from the deepest level to the finest, the sentence steering each; (N, 1, S/2, S/2) with a ResNet."""
+        x, sentence = prompts.aux["fused"], prompts.sparse[:, 0]
+        for i, block in enumerate(self.decoder, start=1):
+            skip = rows(state.features[f"level{len(self.decoder) - i}"], image_index)
+            x = cast(resize(x, (skip.shape[-2], skip.shape[-1])), skip)
+            x = block(torch.cat([x, skip], dim=1), sentence)
+        return self.mask(x)
+
+    def restore(self, prediction: Prediction) -> list[Tensor]:
+        """Low resolution -> S × S -> native, bilinear both times."""
+        sizes = prediction.state.sizes
+        return list(restore_each(prediction.mask_logits, prediction.image_index, sizes, self.config.image_size))
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def target(self, masks: Sequence[Tensor]) -> Tensor:
+        """Nearest resize to S × S, aspect ratio not kept."""
+        return torch.stack([stretch_mask(mask, self.config.image_size)[None] for mask in masks])
+
+    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
+        """Cross entropy and Dice at S × S, and the cross entropy of the heat map at its own g × g."""
+        logits = resize(prediction.mask_logits.float(), (target.shape[-2], target.shape[-1]))
+        heat = prediction.prompts.aux["heat"]
+        return {
+            "loss_ce": self.config.bce_weight * binary_cross_entropy(logits, target),
+            "loss_dice": self.config.dice_weight * soft_dice(logits, target),
+            "loss_heatmap": self.config.heatmap_weight * heatmap_cross_entropy(heat, target),
+        }
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Everything trains; a pretrained backbone wants a smaller rate than the rest."""
+        decoder = nn.ModuleList([self.deepest, self.heat, self.decoder, self.mask])
+        groups = {"backbone": self.backbone, "text": self.text, "decoder": decoder}
+        return {name: [p for p in part.parameters() if p.requires_grad] for name, part in groups.items()}
+
+    def inert_prefixes(self) -> dict[str, str]:
+        """Return the heat map's head where its loss is off."""
+        names = () if self.config.heatmap_weight else ("heat.weight", "heat.bias")
+        return dict.fromkeys(names, "heatmap_weight is 0, and nothing else reads the heat map")
+
+
+class SentenceEncoder(nn.Module):
+    """Token table, one recurrent layer in both directions, mean over the positions that are read."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocabulary, width)
+        self.recurrent = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Return sentence vectors (N, D); what stands behind ``tokens.length`` is not looked at."""
+        packed = pack_padded_sequence(
+            self.table(tokens.ids), tokens.length.cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)  # zeros behind the length
+        return self.norm(states.sum(1) / tokens.length[:, None])
+
+
+class FiLMBlock(nn.Module):
+    """3 × 3 convolution that knows where it is, batch norm whose scale and shift the sentence gives, ReLU."""
+
+    def __init__(self, width_in: int, width_out: int, sentence_width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in + 2, width_out, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width_out, affine=False)
+        self.film = nn.Linear(sentence_width, 2 * width_out)
+
+    def forward(self, x: Tensor, sentence: Tensor) -> Tensor:
+        """Apply to (N, C, h, w) and (N, D)."""
+        n, _, h, w = x.shape
+        down = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype)[:, None].expand(n, 1, h, w)
+        across = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype).expand(n, 1, h, w)
+        scale, shift = self.film(sentence)[..., None, None].chunk(2, dim=1)
+        return F.relu((1 + scale) * self.norm(self.conv(torch.cat([x, down, across], dim=1))) + shift)
+
+
+def build_backbone(config: ControlConfig) -> Any:
+    """Build timm's network with random weights; it returns as many levels as the decoder has, the finest first.
+
+    Raises:
+        ConfigError: not a network that has these levels, each coarser than the one before, or these channels.
+    """
+    name, levels = config.backbone, len(config.widths)
+    narrow: dict[str, Any] = {}
+    if config.channels:  # a deep stem gives twice its width; a residual branch that starts at 0 learns shapes late
+        narrow = {"stem_width": config.channels[0] // 2, "channels": config.channels[1:], "zero_init_last": False}
+    if not timm.is_model(name):
+        raise ConfigError(f"timm has no backbone {name!r}; timm.list_models() names all that it has")
+    try:
+        network: Any = timm.create_model(name, features_only=True, out_indices=tuple(range(levels)), **narrow)
+    except (TypeError, IndexError, RuntimeError) as error:
+        raise ConfigError(f"timm's {name} has not {levels} levels or takes no channels: {error}") from error
+    strides, channels = network.feature_info.reduction(), network.feature_info.channels()
+    if sorted(set(strides)) != strides:
+        raise ConfigError(f"the levels of timm's {name} have strides {strides}; a network with a pyramid is needed")
+    if config.channels and channels != [*config.channels[:levels]]:
+        raise ConfigError(f"timm's {name} has channels {channels}, not {[*config.channels[:levels]]}: try resnet10t")
+    return network
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - 2 Σ p y / (Σ p + Σ y), both sums over the pixels of one expression plus 1; mean over expressions."""
+    p, y = logits.sigmoid().flatten(1), target.flatten(1)
+    return 1 - ((2 * (p * y).sum(1) + 1) / (p.sum(1) + y.sum(1) + 1)).mean()

@@ -1,0 +1,10 @@
+"""The control for Lightning."""
+
+from rrsis_zoo.methods.control.model import Control
+from rrsis_zoo.training.module import RRSISModule
+
+
+class ControlModule(RRSISModule):
+    """Trains and evaluates `Control`; arguments as `RRSISModule`."""
+
+    model_class = Control

@@ -1,0 +1,10 @@
+"""EviSAM3 for Lightning."""
+
+from rrsis_zoo.methods.evisam3.model import EviSAM3
+from rrsis_zoo.training.module import RRSISModule
+
+
+class EviSAM3Module(RRSISModule):
+    """Trains and evaluates `EviSAM3`; arguments as `RRSISModule`."""
+
+    model_class = EviSAM3

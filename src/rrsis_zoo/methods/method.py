@@ -1,0 +1,39 @@
+"""What the registry must know of a method: its card, and how to get its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rrsis_zoo.models.card import MethodCard
+
+if TYPE_CHECKING:
+    from rrsis_zoo.models.base import ReferringSegmenter
+    from rrsis_zoo.training.module import RRSISModule
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the zoo.
+
+    Attributes:
+        card: the facts about it.
+        model: returns the torch class. It imports it, which takes seconds: listing the methods must not.
+        module: returns the LightningModule class.
+    """
+
+    card: MethodCard
+    model: Callable[[], type[ReferringSegmenter]]
+    module: Callable[[], type[RRSISModule]]
+
+    @property
+    def name(self) -> str:
+        """Public name."""
+        return self.card.name
+
+    @property
+    def class_path(self) -> str:
+        """The LightningModule's place, as configs name it."""
+        kind = self.module()
+        return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,81 @@
+"""The card of a saved model: what it is, whose it is, where its weights come from, what was published of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from rrsis_zoo.escape import markdown, markdown_block, markdown_code
+from rrsis_zoo.models.card import MethodCard, Score
+
+_COLUMNS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
+_TITLES = ("Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9", "oIoU", "mIoU")
+
+
+def model_card(card: MethodCard, config: Mapping[str, Any], provenance: Mapping[str, Any] | None) -> str:
+    """Return the card as Markdown with the hub's metadata.
+
+    Args:
+        card: of the method.
+        config: its configuration as plain values.
+        provenance: what a conversion wrote down (`rrsis_zoo.pretrained.official.convert`); None for your own.
+    """
+    data = ModelCardData(
+        library_name="rrsis-zoo",
+        pipeline_tag="image-segmentation",
+        tags=["referring-segmentation", "remote-sensing", card.name],
+        language="en",
+    )
+    release = next((r for r in card.releases if provenance and r.name == provenance.get("release")), None)
+    scores = [s for s in card.published if release is None or s.dataset == release.dataset]
+    lines = [
+        f"---\n{data.to_yaml()}\n---",
+        f"# {card.title}",
+        f"Method `{card.name}` of [rrsis-zoo](https://github.com/rrsis-zoo/rrsis-zoo). Published in: {card.paper}.",
+        "```python\nimport rrsis_zoo\n\n"
+        'model = rrsis_zoo.load_model("local:PATH_OF_THIS_FOLDER")  # or hub:ORG/REPO\n```',
+        "## Licences",
+        f"* code of the authors: {card.code_licence}{f' ({card.code})' if card.code else ''}\n"
+        f"* weights: {card.weights_licence}",
+        "## Weights",
+        _origin(provenance),
+    ]
+    if release is not None:
+        lines.append(
+            f"The authors' release `{release.name}`, trained on {release.dataset}; licence: {release.licence}."
+        )
+    lines += ["## Configuration", markdown_block(json.dumps(config, indent=1), "json")]
+    if scores:
+        lines += ["## Published results", _table(scores)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _origin(provenance: Mapping[str, Any] | None) -> str:
+    if provenance is None:
+        return "Trained or adapted by whoever shares them, with rrsis-zoo."
+    # the folder may be a stranger's, and so what it says of itself
+    hashes = "\n".join(
+        f"* {markdown_code(str(name))}: sha256 {markdown_code(str(digest))}"
+        for name, digest in provenance["sha256"].items()
+    )
+    dtypes = markdown(", ".join(map(str, provenance["dtypes"])))
+    converter, source = markdown(str(provenance["converted_by"])), markdown_code(str(provenance["source"]))
+    how = f"Converted by {converter} from the authors' file {source}"
+    if provenance.get("saved_again"):
+        how += ", loaded, and saved again: what was changed in between is for whoever shares this to say."
+    else:
+        how += f", bit for bit ({dtypes})."
+    return f"{how}\n\n{hashes}\n\n{markdown_block(str(provenance['report']))}"
+
+
+def _table(scores: list[Score]) -> str:
+    head = f"| data set | split | {' | '.join(_TITLES)} |\n|---|---|{'---:|' * len(_TITLES)}"
+    rows, notes = [], []
+    for score in scores:
+        values = (f"{score.values[name]:.2f}" if name in score.values else "–" for name in _COLUMNS)
+        rows.append(f"| {score.dataset} | {score.split} | {' | '.join(values)} |")
+        notes.append(f"* {score.dataset}, {score.split}: {score.source}. Protocol: {score.protocol}.")
+    return "\n".join([head, *rows, "", *notes, "", "Printed elsewhere, not measured with this folder."])

@@ -1,0 +1,265 @@
+"""What goes between the steps of a method: batches, tokens, image states, prompts, predictions.
+
+Sizes are (height, width) in pixels throughout; N expressions over M images, see `rrsis_zoo.models.base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self, overload
+
+import torch
+from torch import Tensor
+
+TextMode = Literal["published", "independent"]
+"""How expressions of one batch share a tensor.
+
+``published``: padded to the longest of the batch and read without a mask, as all three published programs do, so that
+an expression's result depends on its batch mates. ``independent``: each is read as if it were alone.
+"""
+
+Views = dict[str, Tensor]
+"""A method's own inputs made from the native images; the first axis of every tensor is M."""
+
+
+@dataclass
+class Batch:
+    """N expressions over M images, as the data module delivers them.
+
+    Attributes:
+        images: M native images, uint8 RGB (3, H_i, W_i), values 0-255.
+        expressions: N sentences.
+        image_index: (N,) int64; expression n speaks of ``images[image_index[n]]``.
+        masks: N native masks, bool (H, W) of their image; None where there is no truth.
+        sample_ids: N names, unique in their split; they key per-sample results.
+    """
+
+    images: list[Tensor]
+    expressions: list[str]
+    image_index: Tensor
+    masks: list[Tensor] | None = None
+    sample_ids: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.expressions)
+
+    @property
+    def sizes(self) -> Tensor:
+        """(M, 2) int64 native sizes."""
+        return torch.tensor([image.shape[-2:] for image in self.images], dtype=torch.int64).reshape(-1, 2)
+
+    def samples_of(self, image: int) -> list[str]:
+        """Return the names of the samples that speak of an image."""
+        used = zip(self.sample_ids, self.image_index.tolist(), strict=False)  # names are optional
+        return [name for name, i in used if i == image]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Return a copy with every tensor on the device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        masks = None if self.masks is None else [move(mask) for mask in self.masks]
+        return replace(self, images=[move(i) for i in self.images], image_index=move(self.image_index), masks=masks)
+
+    def pin_memory(self) -> Batch:
+        """Return a copy in page-locked memory (called by torch's DataLoader)."""
+        masks = None if self.masks is None else [mask.pin_memory() for mask in self.masks]
+        return replace(
+            self,
+            images=[i.pin_memory() for i in self.images],
+            image_index=self.image_index.pin_memory(),
+            masks=masks,
+        )
+
+
+@dataclass
+class Tokens:
+    """Token ids of N expressions.
+
+    Attributes:
+        ids: (N, L) int64, padded on the right.
+        length: (N,) int64, how many positions of each row the model *reads*. In text mode ``published`` that is L for
+            every row (the pads are read too); in ``independent`` it is the row's own number of tokens.
+    """
+
+    ids: Tensor
+    length: Tensor
+
+    def __getitem__(self, rows: slice) -> Tokens:
+        """Return the tokens of some of the N expressions, padded as they are."""
+        return Tokens(self.ids[rows], self.length[rows])
+
+    def to(self, device: torch.device | str) -> Tokens:
+        """Return a copy on the device."""
+        return Tokens(self.ids.to(device), self.length.to(device))
+
+
+def unread_positions(length: Tensor, positions: int) -> Tensor:
+    """Return which positions of N sentences are not read, bool (N, positions).
+
+    Args:
+        length: (N,) int64, how many are, as in `Tokens`.
+        positions: of every sentence.
+    """
+    return torch.arange(positions, device=length.device) >= length[:, None]
+
+
+@dataclass
+class ImageState:
+    """What is known of M images before any sentence is read; reusable for any number of expressions.
+
+    Attributes:
+        features: named tensors whose first axis is M.
+        sizes: (M, 2) int64 native sizes.
+        fitted: (M, 2) int64 size of the image's content inside the method's square input; the square itself for
+            methods that do not keep the aspect ratio.
+    """
+
+    features: dict[str, Tensor]
+    sizes: Tensor
+    fitted: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+@dataclass
+class Prompts:
+    """The localiser's answer in SAM's form. The first axis of every tensor is N.
+
+    The tokens are a private code, learned together with one decoder: tokens of one method mean nothing to another.
+
+    Attributes:
+        sparse: (N, K, D) prompt tokens.
+        dense: (N, 1, h, w) mask prompt in the method's own convention (logits or probabilities), or None.
+        heatmap: (N, 1, g, g) in [0, 1], the localiser's belief about where the referent is.
+        words: (N, L, D) word features, only where the segmenter reads them.
+        aux: further tensors for the losses and for the method's own ``segment``.
+    """
+
+    sparse: Tensor
+    dense: Tensor | None
+    heatmap: Tensor
+    words: Tensor | None = None
+    aux: dict[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, rows: slice) -> Prompts:
+        """Return the prompts of some of the N expressions."""
+
+        def take(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: tensor[rows] for name, tensor in value.items()}
+            return None if value is None else value[rows]
+
+        return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
+
+    @staticmethod
+    def joined(parts: Sequence[Prompts], without: frozenset[str] = frozenset()) -> Prompts:
+        """Return the prompts of several groups of expressions, one behind the other.
+
+        Args:
+            parts: at least one.
+            without: names in ``aux`` that are left out.
+        """
+
+        def join(values: Sequence[Any]) -> Any:
+            if isinstance(values[0], dict):
+                return {name: join([v[name] for v in values]) for name in values[0] if name not in without}
+            return None if values[0] is None else torch.cat(list(values))
+
+        return Prompts(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prompts)})
+
+
+@dataclass
+class Prediction:
+    """A method's answer for N expressions.
+
+    Attributes:
+        mask_logits: (N, 1, h, w) log-odds: their sigmoid is the model's probability, > 0 its decision.
+        prompts: what the localiser said.
+        state: the image state that it was said about.
+        image_index: (N,) int64 into the M images of the state.
+    """
+
+    mask_logits: Tensor
+    prompts: Prompts
+    state: ImageState
+    image_index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.image_index)
+
+    def __getitem__(self, rows: slice) -> Prediction:
+        """Return the answer for some of the N expressions; what is known of the images is shared."""
+        return Prediction(self.mask_logits[rows], self.prompts[rows], self.state, self.image_index[rows])
+
+
+class Restored(Sequence[Tensor]):
+    """N maps, each made when it is asked for and not kept: all of them at once fill the memory for large images.
+
+    Args:
+        maps: makes the n-th of ``count`` maps, or the maps themselves (Lightning builds sequences anew from a list).
+        count: N.
+    """
+
+    def __init__(self, maps: Callable[[int], Tensor] | Sequence[Tensor], count: int | None = None) -> None:
+        self._make = maps if callable(maps) else maps.__getitem__
+        self._count = len(maps) if count is None and not callable(maps) else int(count or 0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        places = range(self._count)[index]
+        return [self._make(n) for n in places] if isinstance(places, range) else self._make(places)
+
+
+class Tokenizer(Protocol):
+    """Sentences to ids.
+
+    Attributes:
+        max_length: ids that are read of a sentence at most; the rest is cut off.
+    """
+
+    max_length: int
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of pieces."""
+        ...
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences."""
+        ...
+
+    def lengths(self, expressions: Sequence[str]) -> list[int]:
+        """Return how many ids each sentence would have if nothing were cut."""
+        ...
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Learn a vocabulary."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values and tensors."""
+        ...
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Read a published tokenizer's file."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make the tokenizer of ``state()``."""
+        ...

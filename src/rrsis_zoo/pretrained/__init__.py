@@ -1,0 +1,1 @@
+"""Released weights into a method: its foundation models', a whole model's, the authors' checkpoints."""

@@ -1,0 +1,92 @@
+"""What ``rrsis convert`` does: sources in, folders or the authors' files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rrsis_zoo.errors import ConfigError, unknown_name
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.pretrained.adapters import merged
+from rrsis_zoo.pretrained.foundations import fill_tokenizer
+from rrsis_zoo.pretrained.official import (
+    convert,
+    fill_official,
+    official_layout,
+    skeleton,
+    skipped_beside,
+    write_official,
+)
+from rrsis_zoo.pretrained.whole import default_tokenizer, find_whole, ours_at
+
+
+def to_folder(
+    kind: type[ReferringSegmenter],
+    source: str,
+    out: Path,
+    *,
+    preset: str | None = None,
+    release: str | None = None,
+    tokenizer: str | None = None,
+    merge: bool = False,
+) -> str:
+    """Write a source as a folder of ours and return the report.
+
+    Args:
+        kind: the method's torch class.
+        source: the authors' file, or a checkpoint or folder of ours.
+        out: folder to write to.
+        preset: sizes of an authors' file; the release's, or the paper's first preset by default.
+        release: name of the authors' release that it is; known by itself for a source that the card names.
+        tokenizer: source of the tokenizer's file; ``none`` for a folder that cannot read sentences; the published one
+            by default.
+        merge: whether adapters are added to the weights that they adapt.
+
+    Raises:
+        ConfigError: unknown names, or settings that exclude each other.
+        MissingWeightsError, WeightsMismatchError: as the sources.
+    """
+    method, releases = kind.name, kind.card.releases
+    path = find_whole(source, kind.card)
+    saved = ours_at(path)
+    if saved is not None:
+        if preset or release or tokenizer:
+            raise ConfigError(f"{source} says its own preset, release and tokenizer: leave them out")
+        if saved.meta["model"] != method:
+            raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
+        model = kind.from_saved(saved)
+        (merged(model) if merge else model).save_pretrained(out)
+        return f"{method}: {len(model.state_dict())} entries{', adapters merged' if merge else ''}"
+
+    release = release or next((r.name for r in releases for f in r.files if source == f"{r.source}:{f}"), None)
+    if release is not None:
+        known = {r.name: r.preset for r in releases}
+        if release not in known:
+            raise unknown_name(f"release of {method}", release, known)
+        preset = preset or known[release]
+    model = skeleton(kind, preset)
+    official_layout(model)  # refuses a method that has no authors but us, before a tokenizer is looked for
+    if tokenizer != "none":
+        fill_tokenizer(model, tokenizer or default_tokenizer(kind.card))
+    if not merge:
+        known_as = source if source.startswith("hub:") else path.name  # nobody's folders go into a card
+        return convert(model, path, out, source=known_as, release=release).text()
+    report = fill_official(model, path)
+    merged(model).save_pretrained(out)
+    return f"{report.text()}\nadapters merged"
+
+
+def to_official(kind: type[ReferringSegmenter], source: str, out: Path) -> int:
+    """Write a checkpoint or folder of ours as the authors' file and return the number of its entries.
+
+    Raises:
+        ConfigError: not a model of ours, or of another method; or a model whose adapters were merged.
+        MissingWeightsError, WeightsMismatchError: as the source.
+    """
+    path = find_whole(source, kind.card)
+    saved = ours_at(path)
+    if saved is None:
+        raise ConfigError(f"{source} is no model of rrsis-zoo; --to-official converts ours into the authors' layout")
+    if saved.meta["model"] != kind.name:
+        raise ConfigError(f"{source} holds {saved.meta['model']}, not {kind.name}")
+    model = kind.skeleton_of(saved)
+    return write_official(model, saved.open(), out, skipped_beside(path) if path.is_dir() else None)

@@ -1,0 +1,386 @@
+"""From per-sample counts to a score with its spread and interval, and to which score is told from which. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.metrics.breakdown import evaluate
+from rrsis_zoo.metrics.protocols import Protocol, get_protocol
+from rrsis_zoo.metrics.samples import Details, Samples
+from rrsis_zoo.metrics.scores import THRESHOLDS, reaches, sample_iou
+from rrsis_zoo.metrics.statistics import Comparison, Interval, Spread, holm, over_seeds, paired_test, scene_interval
+from rrsis_zoo.tables.formats import Cell, Mark, number
+from rrsis_zoo.tables.runs import JobRecord, Model, Runs
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.bool_]
+
+ALPHA = 0.05
+"""Largest corrected p-value of a difference that counts as shown."""
+
+_SAME = ("protocol", "eval_size", "text_mode", "split", "n", "annotations_sha256")
+"""What must be equal before two results stand in one table."""
+
+
+# -- what is measured --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score that is a ratio of two sums over samples.
+
+    Attributes:
+        key, title: names in the CSV and for people.
+        terms: samples and protocol -> what is summed above and below, float (N,) each, the latter >= 0. A value that
+            is not a number marks a sample that has no score under the protocol.
+    """
+
+    key: str
+    title: str
+    terms: Callable[[Samples, Protocol], tuple[Floats, Floats]]
+
+
+def _overall(samples: Samples, protocol: Protocol) -> tuple[Floats, Floats]:
+    return samples.counts.intersection.astype(np.float64), samples.counts.union.astype(np.float64)
+
+
+def _iou(samples: Samples, protocol: Protocol) -> Floats:
+    return sample_iou(samples.counts.intersection, samples.counts.union, protocol)
+
+
+def _mean_iou(samples: Samples, protocol: Protocol) -> tuple[Floats, Floats]:
+    return _iou(samples, protocol), np.ones(len(samples))
+
+
+def _precision(t: float) -> Measure:
+    def terms(samples: Samples, protocol: Protocol) -> tuple[Floats, Floats]:
+        return reaches(_iou(samples, protocol), t, protocol).astype(np.float64), np.ones(len(samples))
+
+    return Measure(f"pr@{t}", f"Pr@{t}", terms)
+
+
+OIOU = Measure("oiou", "oIoU", _overall)
+MIOU = Measure("miou", "mIoU", _mean_iou)
+MAIN = (OIOU, MIOU, *(_precision(t) for t in THRESHOLDS))
+"""The measures of the field."""
+
+
+def _details(samples: Samples) -> Details:
+    assert samples.counts.details is not None
+    return samples.counts.details
+
+
+def _edge(samples: Samples, protocol: Protocol) -> Floats:
+    details = _details(samples)
+    return sample_iou(details.boundary_intersection, details.boundary_union, protocol)
+
+
+def _there(samples: Samples) -> Floats:
+    return (samples.counts.target > 0).astype(np.float64)
+
+
+def _hits(samples: Samples) -> Floats:
+    return _there(samples) * _details(samples).centre_inside
+
+
+def _box_found(samples: Samples, protocol: Protocol) -> tuple[Floats, Floats]:
+    return _there(samples) * (_details(samples).box_iou() >= 0.5), _there(samples)
+
+
+def _of_hits(samples: Samples, values: Floats) -> tuple[Floats, Floats]:
+    hits = _hits(samples)
+    return np.where(hits > 0, values, 0.0), hits
+
+
+LOCALISATION = (
+    Measure("centre_hit", "centre hits", lambda s, p: (_hits(s), _there(s))),
+    Measure("box_miou", "box mIoU", lambda s, p: (_there(s) * _details(s).box_iou(), _there(s))),
+    Measure("box_pr@0.5", "box Pr@0.5", _box_found),
+    Measure("hit_miou", "mIoU of hits", lambda s, p: _of_hits(s, _iou(s, p))),
+    Measure("hit_boundary_miou", "boundary mIoU of hits", lambda s, p: _of_hits(s, _edge(s, p))),
+    Measure("boundary_miou", "boundary mIoU", lambda s, p: (_edge(s, p), np.ones(len(s)))),
+)
+"""*Where* and *how exactly*; see ``rrsis_zoo.metrics.breakdown``."""
+
+
+# -- who is measured ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of the suite on one data set.
+
+    Attributes:
+        model: the row.
+        finished, failed: its jobs, by seed; a test of a part of the split, or of an untrained model, counts as failed.
+        missing: seeds of which there is no job yet.
+        samples: of the finished jobs, all in the same order, those that the protocol asks.
+    """
+
+    model: Model
+    finished: tuple[JobRecord, ...]
+    failed: tuple[JobRecord, ...]
+    missing: tuple[int | None, ...]
+    samples: tuple[Samples, ...]
+
+    @property
+    def absent(self) -> str:
+        """What stands in the place of a number where no training has finished."""
+        return self.failed[0].word if self.failed else "not run"
+
+    @property
+    def seeds(self) -> str:
+        """How many trainings the numbers are the mean of: ``2``, ``1 of 2``; ``–`` for what is not trained."""
+        if self.model.role == "baseline":
+            return "–"
+        done, planned = len(self.finished), len(self.model.seeds)
+        return str(done) if done == planned else f"{done} of {planned}"
+
+
+@dataclass(frozen=True)
+class Board:
+    """All rows of a suite on one data set, measured on the same samples.
+
+    Attributes:
+        dataset, title: name and title in the suite.
+        trials: rows in order.
+        protocol: the conventions of every number; None where nothing has finished.
+    """
+
+    dataset: str
+    title: str
+    trials: tuple[Trial, ...]
+    protocol: Protocol | None
+
+    @cached_property
+    def finished(self) -> list[JobRecord]:
+        """All finished jobs."""
+        return [job for trial in self.trials for job in trial.finished]
+
+    @cached_property
+    def samples(self) -> Samples:
+        """One finished job's samples: what they are about is the same for all."""
+        return next(trial.samples[0] for trial in self.trials if trial.samples)
+
+    @cached_property
+    def scenes(self) -> list[str]:
+        """Scene of every sample."""
+        return [subject.scene_id for subject in self.samples.subjects]
+
+    @property
+    def digits(self) -> int:
+        """Digits worth printing: papers' two from 1,000 samples on."""
+        return 2 if len(self.samples) >= 1000 else 1
+
+
+def read_board(runs: Runs, dataset: str) -> Board:
+    """Read all per-sample results on a data set, bring them into one order, and check them.
+
+    Raises:
+        MissingDataError: per-sample counts of a finished job are not there.
+        DataFormatError: jobs of different protocols, annotations or samples, or numbers in a ``job.json`` that the
+            per-sample counts beside it do not give.
+    """
+    everything = [job for model in runs.models for job in runs.of(model.name, dataset) if job.finished]
+    # baselines may say less of themselves
+    first = next((job for job in everything if job.record["role"] != "baseline"), everything[0] if everything else None)
+    order = [] if first is None else [subject.sample_id for subject in first.samples.subjects]
+    trials = []
+    for model in runs.models:
+        jobs = runs.of(model.name, dataset)
+        done = tuple(job for job in jobs if job.finished)
+        samples = []
+        for job in done:
+            _check_same(first, job)
+            protocol = get_protocol(job.result["protocol"])
+            _check_numbers(job, protocol)
+            samples.append(_ordered(job, order).counted(protocol))
+        failed = tuple(job for job in jobs if not job.finished)
+        missing = tuple(seed for seed in model.seeds if seed not in {job.seed for job in jobs})
+        trials.append(Trial(model, done, failed, missing, tuple(samples)))
+    protocol = None if first is None else get_protocol(first.result["protocol"])
+    return Board(dataset, runs.datasets[dataset], tuple(trials), protocol)
+
+
+def _check_same(first: JobRecord | None, job: JobRecord) -> None:
+    assert first is not None  # there is at least `job`
+    for name in _SAME:
+        ours, theirs = job.result.get(name), first.result.get(name)
+        if ours is None and job.record["role"] == "baseline":
+            continue  # what reads no sentence has no text mode
+        if ours != theirs:
+            raise DataFormatError(
+                f"{job.name} has {name} {ours!r}, {first.name} has {theirs!r}: their numbers do not belong in one "
+                "table; run the suite again, which repeats what has changed"
+            )
+
+
+def _check_numbers(job: JobRecord, protocol: Protocol) -> None:
+    said: Mapping[str, float | None] = job.result["metrics"]
+    counted = evaluate(job.samples, protocol)
+    for name, value in counted.items():
+        written = said.get(name)
+        other = math.nan if written is None else written
+        if not (math.isnan(value) and math.isnan(other)) and not math.isclose(value, other, abs_tol=1e-9):
+            raise DataFormatError(
+                f"{job.folder}: job.json says {name} {other}, its per-sample counts give {value}: they are of "
+                "different tests; run the job again"
+            )
+
+
+def _ordered(job: JobRecord, order: Sequence[str]) -> Samples:
+    samples = job.samples
+    place = {subject.sample_id: i for i, subject in enumerate(samples.subjects)}
+    if place.keys() != set(order):
+        raise DataFormatError(f"{job.name} was scored on other samples than the jobs before it: run the suite again")
+    rows = [place[name] for name in order]
+    if rows == list(range(len(rows))):
+        return samples
+    return Samples([samples.subjects[i] for i in rows], samples.counts[np.array(rows)])
+
+
+# -- estimates ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score in percent.
+
+    Attributes:
+        each: of every training.
+        spread: their mean and deviation.
+        interval: by scene and, with several trainings, by training; None where the score is not a number.
+    """
+
+    each: tuple[float, ...]
+    spread: Spread
+    interval: Interval | None
+
+    @property
+    def mean(self) -> float:
+        """Mean over trainings."""
+        return self.spread.mean
+
+    def cell(self, digits: int, mark: Mark = "", interval: bool = False) -> Cell:
+        """Return the cell: mean, with several trainings ± deviation, and the interval where it is asked."""
+        several = self.spread.runs > 1 and math.isfinite(self.spread.deviation)
+        known = self.interval if self.interval is not None and math.isfinite(self.interval.low) else None
+        detail = [f"± {number(self.spread.deviation, digits)}"] if several else []
+        if interval and known:
+            detail.append(f"[{number(known.low, digits)}, {number(known.high, digits)}]")
+        return Cell(
+            number(self.mean, digits) if math.isfinite(self.mean) else "nan",
+            self.mean if math.isfinite(self.mean) else None,
+            mark,
+            " ".join(detail),
+            known.low if known else None,
+            known.high if known else None,
+            self.spread.deviation if several else None,
+        )
+
+
+def estimate(board: Board, trial: Trial, measure: Measure, rows: Rows | None = None) -> Estimate | None:
+    """Return a row's score on all samples, or on some of them; None where there is nothing to divide by.
+
+    Under a protocol that gives a pair of empty masks no IoU, the total is not a number, as in its own program; classes
+    leave such samples out.
+
+    Args:
+        board: of the row.
+        trial: with finished jobs.
+        measure: what is asked.
+        rows: bool (N,), which samples; None for all.
+    """
+    each = trainings(board, trial, measure, rows)
+    if each is None:
+        return None
+    if not all(map(math.isfinite, each)):
+        return Estimate(each, Spread(math.nan, math.nan, len(each)), None)
+    values, weights = _terms(board, trial, measure, rows)
+    found = _percent(scene_interval(values, _scenes(board, rows), weights=weights))
+    low, high = np.clip([found.low, found.high], 0, 100)  # what trainings add may reach beyond what a share can be
+    return Estimate(each, over_seeds(each), replace(found, low=float(low), high=float(high)))
+
+
+def trainings(board: Board, trial: Trial, measure: Measure, rows: Rows | None = None) -> tuple[float, ...] | None:
+    """Return the score of every training in percent, as ``estimate`` does, without what it costs to be sure of it."""
+    values, weights = _terms(board, trial, measure, rows)
+    if not weights.any(axis=1).all():
+        return None
+    return tuple(100 * math.fsum(v) / math.fsum(w) for v, w in zip(values, weights, strict=True))
+
+
+def compare(board: Board, first: Trial, second: Trial, measure: Measure, rows: Rows | None = None) -> Comparison | None:
+    """Compare two rows on the same samples, in points; None where one of them has no score."""
+    a, b = _terms(board, first, measure, rows), _terms(board, second, measure, rows)
+    for values, weights in (a, b):
+        if np.isnan(values).any() or not weights.any(axis=1).all():
+            return None
+    found = paired_test(a[0], b[0], _scenes(board, rows), weights=(a[1], b[1]))
+    return Comparison(_percent(found.difference), found.p_value, found.samples, found.scenes)
+
+
+def rank(board: Board, estimates: Sequence[Estimate | None], measure: Measure, rows: Rows | None = None) -> list[Mark]:
+    """Return the mark of every row's score, in order.
+
+    The highest score of the rows that compete is compared with each of the others, by scene, with Holm's correction for
+    their number. If every difference is shown it is ``best``, and the next one is ``second``; otherwise it and all that
+    it is not told from are ``tied``. One row alone competes with nobody.
+
+    Args:
+        board: the rows.
+        estimates: one a row; None where there is none.
+        measure, rows: as in ``estimate``.
+    """
+    found: list[Mark] = [""] * len(estimates)
+    scores = {
+        i: e.mean
+        for i, (e, trial) in enumerate(zip(estimates, board.trials, strict=True))
+        if e is not None and trial.model.ranked and math.isfinite(e.mean)
+    }
+    if len(scores) < 2:
+        return found
+    best, *others = sorted(scores, key=lambda i: -scores[i])
+    told = shown([compare(board, board.trials[best], board.trials[i], measure, rows) for i in others])
+    if all(told):
+        found[best], found[others[0]] = "best", "second"
+    else:
+        for i, different in zip(others, told, strict=True):
+            found[i] = "" if different else "tied"
+        found[best] = "tied"
+    return found
+
+
+def shown(comparisons: Sequence[Comparison | None]) -> list[bool]:
+    """Return which differences are shown: p-value, corrected for their number, and interval agree that it is not 0."""
+    corrected = holm([1.0 if c is None else c.p_value for c in comparisons])
+    return [
+        c is not None and p < ALPHA and c.difference.excludes_zero for c, p in zip(comparisons, corrected, strict=True)
+    ]
+
+
+def _terms(board: Board, trial: Trial, measure: Measure, rows: Rows | None) -> tuple[Floats, Floats]:
+    """Return values and weights (S, N) of the rows asked."""
+    assert board.protocol is not None
+    terms = [measure.terms(samples, board.protocol) for samples in trial.samples]
+    values, weights = (np.stack([term[i] for term in terms]) for i in (0, 1))
+    if rows is None:
+        return values, weights
+    values, weights = values[:, rows], weights[:, rows]
+    unscored = np.isnan(values)
+    return np.where(unscored, 0.0, values), np.where(unscored, 0.0, weights)
+
+
+def _scenes(board: Board, rows: Rows | None) -> list[str]:
+    return board.scenes if rows is None else [s for s, asked in zip(board.scenes, rows.tolist(), strict=True) if asked]
+
+
+def _percent(interval: Interval) -> Interval:
+    return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high, interval.level)

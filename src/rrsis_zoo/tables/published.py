@@ -1,0 +1,269 @@
+"""What was published, beside what we have measured. No torch.
+
+Two sources: the methods' cards (the zoo's own methods) and a file of the literature,
+``benchmarks/published_results.csv`` in the repository, which a test holds to the cards.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
+from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.escape import slug
+from rrsis_zoo.files import read_text
+from rrsis_zoo.methods.registry import methods
+from rrsis_zoo.metrics.protocols import PROTOCOLS
+from rrsis_zoo.models.card import MethodCard, Score
+from rrsis_zoo.tables.estimates import MAIN, Board, Trial, estimate
+from rrsis_zoo.tables.formats import Cell, Column, Table, number
+
+DATASETS = (REFSEGRS, RRSIS_D, RISBENCH)
+"""The published data sets."""
+
+METRICS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
+"""In the order in which papers print them."""
+
+_MEASURES = {measure.key: measure for measure in MAIN}
+_TITLES = {name: measure.title for name, measure in _MEASURES.items()}
+_FIELDS = {name: f"pr{round(100 * float(name.removeprefix('pr@')))}" for name in METRICS if name.startswith("pr@")}
+_TEXTS = ("method", "model", "venue_year", "arxiv", "type", "visual_encoder", "text_encoder", "dataset", "split")
+_COLUMNS = (*_TEXTS, *(_FIELDS.get(name, name) for name in METRICS), "protocol", "source")
+
+UNKNOWN = "not stated"
+"""Protocol of a number whose program is not known."""
+
+_DIFFERENCE = "difference"
+_LIMIT = 16 * 2**20  # bytes; the shipped file has 20 kB
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A row of a published table.
+
+    Attributes:
+        method: as its authors write it.
+        model: its name in the zoo, empty where it is not there.
+        venue: where and when.
+        kind: ``coupled``, ``decoupled`` or ``llm``.
+        dataset, split: what was scored.
+        values: metric -> percent, under our names, mapped by definition and not by the name in the paper.
+        protocol: of the public program of the method's authors, or ``not stated``; the table that is the source may
+            have used another.
+        source: where the numbers are printed.
+    """
+
+    method: str
+    model: str
+    venue: str
+    kind: str
+    dataset: str
+    split: str
+    values: Mapping[str, float]
+    protocol: str
+    source: str
+
+
+def read_published(path: str | Path) -> list[PublishedResult]:
+    """Read a file of published results.
+
+    Raises:
+        MissingDataError: it is not there.
+        DataFormatError: other columns, or a value that cannot be.
+    """
+    try:
+        text = read_text(path, _LIMIT)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except MissingDataError as error:
+        raise MissingDataError(f"{error}; the repository has it as benchmarks/published_results.csv") from error
+    except csv.Error as error:
+        raise DataFormatError(f"{path} cannot be read as published results ({error})") from error
+    return [_result(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
+
+
+def _result(where: str, row: Mapping[str, str]) -> PublishedResult:
+    if tuple(row) != _COLUMNS or None in row.values():
+        raise DataFormatError(f"{where}: the columns must be {', '.join(_COLUMNS)}; got {', '.join(map(str, row))}")
+    values = {}
+    for name in METRICS:
+        text = row[_FIELDS.get(name, name)]
+        if text:
+            values[name] = _percent(f"{where}, {name}", text)
+    if row["protocol"] != UNKNOWN and row["protocol"] not in PROTOCOLS:
+        raise DataFormatError(f"{where}: protocol {row['protocol']!r} is none of {', '.join(PROTOCOLS)}, {UNKNOWN}")
+    for name in ("method", "dataset", "split"):
+        if not row[name].strip():
+            raise DataFormatError(f"{where}: {name} is empty")
+    if row["model"] and row["model"] not in methods():
+        raise DataFormatError(f"{where}: model {row['model']!r} is none of {', '.join(methods())}")
+    return PublishedResult(
+        row["method"],
+        row["model"],
+        row["venue_year"],
+        row["type"],
+        row["dataset"],
+        row["split"],
+        values,
+        row["protocol"],
+        row["source"],
+    )
+
+
+def _percent(where: str, text: str) -> float:
+    value = float(text) if re.fullmatch(r"\d{1,3}(\.\d{1,12})?", text) else math.nan
+    if not 0 <= value <= 100:
+        raise DataFormatError(f"{where}: must be a number from 0 to 100, got {text!r}")
+    return value
+
+
+# -- published, ours, difference ---------------------------------------------------------------------------------------
+
+
+def published_table(boards: Sequence[Board]) -> Table:
+    """Return published results of the zoo's methods, ours beside them, and the difference.
+
+    Ours are runs of a published preset, on the same split of the same data set: the record of the test says that counts
+    and annotations are those of the published split. A run on synthetic scenes, on one's own data in the data set's
+    layout, or of a smaller preset is none; nor is one whose record does not say so, as those of earlier versions.
+
+    Args:
+        boards: of a suite, one a data set.
+    """
+    columns = [Column("method", "method", numeric=False), Column("dataset", "data set", numeric=False)]
+    columns += [Column("split", "split", numeric=False), Column("result", "result", numeric=False), Column("n", "N")]
+    columns.append(Column("protocol", "protocol", numeric=False))
+    columns += [Column(name, _TITLES[name]) for name in METRICS]
+    rows: list[list[Cell]] = []
+    notes: list[str] = []
+    for card in (known.card for known in methods().values()):
+        for score in card.published:
+            head = [Cell(card.title.partition(":")[0]), Cell(score.dataset), Cell(score.split)]
+            rows.append(
+                [
+                    *head,
+                    Cell("published"),
+                    Cell("–"),
+                    Cell(score.program or UNKNOWN),
+                    *(_printed(score, name) for name in METRICS),
+                ]
+            )
+            found = list(_ours(card, score, boards))
+            for board, trial in found:
+                rows += _reproduced(head, score, board, trial)
+                notes.append(_run_of(card, score, board, trial))
+            if not found:
+                rows.append([*head, Cell("ours"), *[Cell("–")] * 2, *[Cell("not run")] * len(METRICS)])
+            note = f"{head[0].text}: protocol {score.protocol}. Source: {score.source}."
+            if note not in notes:
+                notes.append(note)
+    notes.append(
+        "Difference: ours − published, in points. †: ours follows another protocol than the authors' program, and a "
+        "part of the difference is the protocol's. –: not published. No mark and no interval: nobody has published "
+        "per-sample results."
+    )
+    return Table(
+        "published",
+        "Published, ours, difference",
+        "Protocol names are those of docs/metrics.md; for published rows that of the authors' program. Only runs on "
+        "the same data set and split with the published foundation weights count as ours: never a miniature or "
+        "synthetic scenes.",
+        columns,
+        rows,
+        notes,
+    )
+
+
+def has_ours(table: Table) -> bool:
+    """Tell whether a run of ours stands beside a published result in what `published_table` made."""
+    return any(cell.text == _DIFFERENCE for row in table.rows for cell in row)
+
+
+def _printed(score: Score, name: str) -> Cell:
+    value = score.values.get(name)
+    return Cell("–") if value is None else Cell(number(value, 2), value)
+
+
+def _ours(card: MethodCard, score: Score, boards: Sequence[Board]) -> Iterator[tuple[Board, Trial]]:
+    for board in boards:
+        for trial in board.trials:
+            if not trial.finished or trial.model.role != "method":
+                continue
+            said = trial.finished[0].result
+            same = said["dataset"].casefold() == score.dataset.casefold() and said["split"] == score.split
+            preset = card.presets.get(said["preset"]) if said["model"] == card.name else None
+            if same and said.get("published_split") is True and preset is not None and preset.kind == "published":
+                yield board, trial
+
+
+def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) -> Iterator[list[Cell]]:
+    said = trial.finished[0].result
+    protocol, n = Cell(said["protocol"]), Cell(f"{len(board.samples):,}", float(len(board.samples)))
+    found = [estimate(board, trial, _MEASURES[name]) for name in METRICS]
+    ours = [Cell("none") if e is None else e.cell(2) for e in found]
+    yield [*head, Cell("ours"), n, protocol, *ours]
+    foreign = "" if said["protocol"] == score.program else "†"
+    cells = []
+    for name, cell in zip(METRICS, ours, strict=True):
+        value = score.values.get(name)
+        if value is None or cell.value is None:
+            cells.append(Cell("–"))
+        else:
+            cells.append(Cell(number(cell.value - value, 2, sign=True) + foreign, cell.value - value))
+    yield [*head, Cell(_DIFFERENCE), n, protocol, *cells]
+
+
+def _run_of(card: MethodCard, score: Score, board: Board, trial: Trial) -> str:
+    said = trial.finished[0].result
+    seeds = ", ".join("not known" if job.seed is None else str(job.seed) for job in trial.finished)
+    counts = next(data.counts for data in DATASETS if data.title == score.dataset)
+    whole = next(count for split, count in counts.items() if split == score.split)
+    n, text_mode = len(board.samples), said.get("text_mode") or "not known"
+    part = "" if n == whole else f" N is {n:,}, the published split has {whole:,}."
+    return (
+        f"{card.title.partition(':')[0]} on {score.dataset}, {score.split}, ours: preset {said['preset']}, "
+        f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {text_mode}, "
+        f"evaluation size {said['eval_size']}, annotations {said['annotations_sha256'][:12]}, "
+        f"commit {(said['code']['commit'] or 'not known')[:12]}.{part}"
+    )
+
+
+# -- the literature ----------------------------------------------------------------------------------------------------
+
+
+def literature_tables(results: Iterable[PublishedResult]) -> Iterator[Table]:
+    """Yield a table of published results for each data set, the test split first, the highest mIoU first."""
+    by_dataset: dict[str, list[PublishedResult]] = {}
+    for result in results:
+        by_dataset.setdefault(result.dataset.casefold(), []).append(result)
+    for mine in by_dataset.values():
+        dataset = mine[0].dataset
+        sources = list(dict.fromkeys(result.source for result in mine))
+        mine.sort(key=lambda r: (r.split != "test", r.split, -r.values.get("miou", 0.0)))
+        columns = [Column(name, name, numeric=False) for name in ("method", "venue", "type", "split", "protocol")]
+        columns += [*(Column(name, _TITLES[name]) for name in METRICS), Column("source", "source", numeric=False)]
+        rows = [
+            [
+                *(Cell(text or "–") for text in (r.method, r.venue, r.kind, r.split, r.protocol)),
+                *(Cell("–") if n not in r.values else Cell(number(r.values[n], 2), r.values[n]) for n in METRICS),
+                Cell(f"[{sources.index(r.source) + 1}]"),
+            ]
+            for r in mine
+        ]
+        notes = [f"[{i}] {source}" for i, source in enumerate(sources, 1)]
+        notes.append(
+            "As printed; –: not printed. Protocols differ, test sets are not always the same samples, and nobody has "
+            "published per-sample results or seeds: nothing is marked, and a difference of a point shows nothing."
+        )
+        caption = (
+            "Protocol: that of the public program of the method's authors, by our names, where it is known; the table "
+            "that prints a number may have used another."
+        )
+        yield Table(
+            f"literature--{slug(dataset.lower())}", f"Published results on {dataset}", caption, columns, rows, notes
+        )

@@ -1,0 +1,378 @@
+"""The tables of a suite, from its ``job.json`` and per-sample files alone. No torch.
+
+``read_runs`` reads the folder, ``tables_of`` makes the tables, ``write_tables`` writes each in four forms. A number is
+the mean over trainings; its interval draws scenes and trainings (``rrsis_zoo.metrics.statistics``).
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rrsis_zoo.errors import unknown_name
+from rrsis_zoo.escape import one_line, slug
+from rrsis_zoo.files import make_folder, write_text
+from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
+from rrsis_zoo.metrics.statistics import holm, over_seeds
+from rrsis_zoo.tables.costs import cost_tables
+from rrsis_zoo.tables.estimates import (
+    ALPHA,
+    LOCALISATION,
+    MAIN,
+    MIOU,
+    Board,
+    Estimate,
+    Measure,
+    Rows,
+    Trial,
+    compare,
+    estimate,
+    rank,
+    read_board,
+    shown,
+    trainings,
+)
+from rrsis_zoo.tables.formats import Cell, Column, Table, millions, number, prose
+from rrsis_zoo.tables.published import PublishedResult, has_ours, literature_tables, published_table
+from rrsis_zoo.tables.records import on_made_scenes
+from rrsis_zoo.tables.runs import Runs, code_versions, read_counts, read_runs, read_tests
+
+__all__ = ["FORMATS", "Table", "read_counts", "read_runs", "read_tests", "tables_of", "write_tables"]
+
+FORMATS = ("md", "csv", "tex", "html")
+
+_DIVISIONS = {
+    "category": ("categories", "category of the referent"),
+    "size": ("sizes", "share of the image that the referent covers"),
+    "kind": ("kinds", "kind of expression, as the data set names it"),
+    "words": ("words", "what the words of the expression speak of"),
+    "length": ("lengths", "number of words"),
+}
+"""Division of ``sample_classes`` -> name of its table, what its classes are."""
+
+_SYNTHETIC = prose("Synthetic scenes: **not a ranking** of the published methods.")
+
+_READING = (
+    "± is the standard deviation over trainings (seeds); brackets are the 95 % bootstrap interval, which draws whole "
+    "scenes and, where there are several, trainings"
+)
+_MARKS = (
+    "Bold: told from every other method of its {line} (paired randomisation test by scene, Holm's correction, p < "
+    f"{ALPHA}, and an interval of the difference, by scene and training, without 0), the next one underlined. Italic: "
+    "the highest and all that it cannot be told from. Baselines and ablations do not compete."
+)
+
+
+def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[str, Table]:
+    """Make all tables.
+
+    Args:
+        runs: of a suite.
+        literature: published results to list beside ours, see ``rrsis_zoo.tables.published.read_published``.
+
+    Returns:
+        name -> table, in this order: for every data set ``main``, ``differences``, ``localisation``, ``categories``,
+        ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples say so, each with ``--DATASET`` after it
+        where the suite has several; ``profile`` where there is one; ``published`` (published, ours, difference), which
+        comes first if anything of ours stands in it; ``literature--DATASET``.
+
+    Raises:
+        MissingDataError, DataFormatError: per-sample counts that are not there, or results that do not belong in one
+            table.
+    """
+    boards = [read_board(runs, dataset) for dataset in runs.datasets]
+    published = published_table(boards)
+    tables: list[Table] = []
+    for board in boards:
+        tables += _of_board(runs, board, f"--{slug(board.dataset)}" if len(boards) > 1 else "")
+    tables += cost_tables(runs)
+    tables.insert(0 if has_ours(published) else len(tables), published)
+    return {table.name: table for table in [*tables, *literature_tables(literature)]}
+
+
+def write_tables(tables: Mapping[str, Table], out: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write ``<name>.md``, ``.csv``, ``.tex`` and ``.html`` of every table, and return the files.
+
+    The HTML file is a page that shows the table alone.
+
+    Raises:
+        ConfigError: an unknown format.
+        OutputError: a file cannot be written; those that are written are whole.
+    """
+    writers = {"md": Table.markdown, "csv": Table.csv, "tex": Table.latex, "html": page}
+    out = make_folder(out)
+    written = []
+    for form in formats:
+        if form not in writers:
+            raise unknown_name("format", form, writers)
+        for name, table in tables.items():
+            path = out / f"{slug(name)}.{form}"
+            write_text(path, writers[form](table))
+            written.append(path)
+    return written
+
+
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
+body { margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; border-block: 2px solid; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .6rem; text-align: left; vertical-align: baseline; }
+thead th { border-bottom: 1px solid; vertical-align: bottom; max-width: 10rem; }
+tbody th { font-weight: normal; min-width: 9rem; }
+thead th:first-child, tbody th { position: sticky; left: 0; background: Canvas; }
+.number { text-align: right; }
+td.number { white-space: nowrap; }
+.detail, .notes, .caption, .provenance { font-size: .85em; opacity: .85; }
+.notes { padding-left: 1.2rem; }
+"""
+
+
+def page(table: Table) -> str:
+    """Return a table as an HTML page of its own."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(one_line(table.title))}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{table.html()}"
+        "</body>\n</html>\n"
+    )
+
+
+# -- tables of a data set ----------------------------------------------------------------------------------------------
+
+
+def _of_board(runs: Runs, board: Board, suffix: str) -> Iterator[Table]:
+    yield _main(runs, board, suffix)
+    if board.protocol is None:
+        return
+    if any(trial.model.against for trial in board.trials):
+        yield _differences(runs, board, suffix)
+    if any(all(s.counts.details is not None for s in trial.samples) for trial in board.trials if trial.samples):
+        yield _localisation(runs, board, suffix)
+    divisions = sample_classes(board.samples)
+    for division, (name, what) in _DIVISIONS.items():
+        if division in divisions:
+            yield _by_class(runs, board, f"{name}{suffix}", division, what, divisions[division])
+
+
+def _main(runs: Runs, board: Board, suffix: str) -> Table:
+    columns = [Column("method", "method", numeric=False), Column("seeds", "seeds"), Column("parameters", "parameters")]
+    columns += [Column("trained", "trained"), Column("train_cpu_min", "training, CPU min")]
+    columns += [Column(m.key, "mIoU [95 %]" if m is MIOU else m.title) for m in MAIN]
+    scores = [_column(board, measure, interval=measure is MIOU) for measure in MAIN]
+    rows = [
+        [Cell(trial.model.title), Cell(trial.seeds), *_cost(trial), *(column[i] for column in scores)]
+        for i, trial in enumerate(board.trials)
+    ]
+    notes = [f"{_READING}.", *_marked(board, "column"), *_gaps(runs, board)]
+    if any("nan" in (cell.text for cell in column) for column in scores):
+        notes.append("nan: the protocol gives a pair of empty masks no IoU, and so the mean of all none.")
+    return _table(runs, board, f"main{suffix}", "", columns, rows, notes)
+
+
+def _differences(runs: Runs, board: Board, suffix: str) -> Table:
+    by_name = {trial.model.name: trial for trial in board.trials}
+    pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against]
+    there = [bool(a.samples and b.samples) for a, b in pairs]
+    found = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
+    corrected = iter(holm([c.p_value for c in found if c is not None]))
+    told = iter(shown([c for c in found if c is not None]))
+    rows = []
+    for (first, second), comparison in zip(pairs, found, strict=True):
+        names = [Cell(first.model.title), Cell(second.model.title)]
+        if comparison is None:
+            reason = next((t.absent for t in (first, second) if not t.samples), "no number")
+            rows.append([*names, *[Cell(reason)] * 4])
+            continue
+        d, p = comparison.difference, next(corrected)
+        detail = f"[{number(d.low, board.digits, True)}, {number(d.high, board.digits, True)}]"
+        rows.append(
+            [
+                *names,
+                Cell(number(d.mean, board.digits, True), d.mean, "", detail, d.low, d.high),
+                Cell(f"{comparison.p_value:.4f}", comparison.p_value),
+                Cell(f"{p:.4f}", p),
+                Cell("yes" if next(told) else "no"),
+            ]
+        )
+    columns = [Column("method", "method", numeric=False), Column("compared_with", "compared with", numeric=False)]
+    columns += [Column("difference", "difference of mIoU [95 %]"), Column("p", "p"), Column("p_holm", "p, corrected")]
+    columns.append(Column("shown", "difference shown", numeric=False))
+    number_of = sum(c is not None for c in found)
+    notes = [
+        "Points of mIoU, first minus second, on the same samples. The interval draws whole scenes and, where there are "
+        "several, trainings; p is of the randomisation test that exchanges the two methods scene by scene, for the "
+        f"trainings that there are; corrected by Holm's method for their number, {number_of}. A difference counts as "
+        f"shown if the corrected p is below {ALPHA} and the interval excludes 0.",
+        *_gaps(runs, board),
+    ]
+    return _table(runs, board, f"differences{suffix}", "paired differences", columns, rows, notes)
+
+
+def _localisation(runs: Runs, board: Board, suffix: str) -> Table:
+    columns = [Column("method", "method", numeric=False), *(Column(m.key, m.title) for m in LOCALISATION)]
+    detailed = [all(s.counts.details is not None for s in trial.samples) for trial in board.trials]
+    scores = [_column(board, measure, known=detailed) for measure in LOCALISATION]
+    rows = [[Cell(t.model.title), *(column[i] for column in scores)] for i, t in enumerate(board.trials)]
+    notes = [
+        "Where: share of referents in which the centre of the prediction lies, and IoU of the boxes. How exactly: over "
+        "these hits alone. Boundary IoU compares the pixels near both contours. In percent; samples without a referent "
+        "are left out of all but the last column.",
+        f"{_READING}.",
+        *_marked(board, "column"),
+        *_gaps(runs, board),
+    ]
+    return _table(runs, board, f"localisation{suffix}", "where, and how exactly", columns, rows, notes)
+
+
+def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, classes: Mapping[str, Rows]) -> Table:
+    columns = [Column(division, division, numeric=False), Column("class_n", "N")]
+    columns += [Column(trial.model.name, trial.model.title) for trial in board.trials]
+    rows = [
+        [Cell(title), Cell(f"{mine.sum():,}", float(mine.sum())), *_column(board, MIOU, mine)]
+        for title, mine in classes.items()
+    ]
+    if division == "category":
+        named = [mine for title, mine in classes.items() if title != NO_CATEGORY] or list(classes.values())
+        macro = [_macro(board, trial, named) for trial in board.trials]
+        rows.append([Cell("mean of categories"), Cell(str(len(named)), float(len(named))), *macro])
+    else:
+        total = len(board.samples)
+        rows.append([Cell("all expressions"), Cell(f"{total:,}", float(total)), *_column(board, MIOU)])
+    notes = [f"mIoU in percent by {what}. {_READING}; intervals stand in the CSV.", *_marked(board, "row")]
+    if division == "category":
+        notes.append(_sources(board))
+        notes.append("The mean of categories counts every category once; its N is their number.")
+    if division == "words":
+        notes.append("An expression may be of several kinds; found by English word lists.")
+    return _table(runs, board, name, f"mIoU by {_DIVISIONS[division][1]}", columns, rows, [*notes, *_gaps(runs, board)])
+
+
+# -- parts of tables ---------------------------------------------------------------------------------------------------
+
+
+def _table(
+    runs: Runs,
+    board: Board,
+    name: str,
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    notes: Sequence[str],
+) -> Table:
+    full = ": ".join(part for part in (runs.title, board.title if len(runs.datasets) > 1 else "", title) if part)
+    said = provenance(runs, board)
+    synthetic = said["dataset"] == "synthetic" or any(on_made_scenes(job.result) for job in board.finished)
+    made = [_SYNTHETIC] if synthetic else []
+    return Table(name, full, runs.caption, columns, rows, [*made, *notes], said)
+
+
+def _column(
+    board: Board,
+    measure: Measure,
+    rows: Rows | None = None,
+    interval: bool = False,
+    known: Sequence[bool] | None = None,
+) -> list[Cell]:
+    """Return the cells of one measure, one a row of the suite, the best ones marked.
+
+    Args:
+        board: of the rows.
+        measure, rows: what is asked of which samples.
+        interval: whether people see it too.
+        known: whether each row was measured so; None for all.
+    """
+    known = known or [True] * len(board.trials)
+    found = [
+        estimate(board, trial, measure, rows) if trial.samples and there else None
+        for trial, there in zip(board.trials, known, strict=True)
+    ]
+    marks = rank(board, found, measure, rows)
+    cells = []
+    for trial, there, value, mark in zip(board.trials, known, found, marks, strict=True):
+        if value is not None:
+            cells.append(value.cell(board.digits, mark, interval))
+        else:
+            cells.append(Cell(trial.absent if not trial.samples else "none" if there else "not measured"))
+    return cells
+
+
+def _macro(board: Board, trial: Trial, classes: Sequence[Rows]) -> Cell:
+    """Return the plain mean over categories, of every training and then over trainings; it has no interval here."""
+    if not trial.samples:
+        return Cell(trial.absent)
+    known = [scores for rows in classes if (scores := trainings(board, trial, MIOU, rows)) is not None]
+    if not known:
+        return Cell("none")
+    each = tuple(math.fsum(scores) / len(scores) for scores in zip(*known, strict=True))
+    return Estimate(each, over_seeds(each), None).cell(board.digits)
+
+
+def _cost(trial: Trial) -> list[Cell]:
+    """Return parameters, trained parameters, and the mean processor time of a training."""
+    if trial.model.role == "baseline":
+        return [Cell("–")] * 3
+    if not trial.finished:
+        return [Cell(trial.absent)] * 3
+    said = trial.finished[0].result.get("parameters")
+    size = [Cell("not known")] * 2 if not said else [millions(said[name]) for name in ("total", "trained")]
+    minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished if job.record["fit"]]
+    if not minutes:
+        return [*size, Cell("not known")]
+    spent = math.fsum(minutes) / len(minutes)
+    return [*size, Cell(number(spent, 1), spent)]
+
+
+def _marked(board: Board, line: str) -> list[str]:
+    """Say what the marks mean, where there is anything to mark."""
+    competing = sum(bool(trial.samples) and trial.model.ranked for trial in board.trials)
+    return [prose(_MARKS, line=line)] if competing > 1 else []
+
+
+def _gaps(runs: Runs, board: Board) -> list[str]:
+    """Say what is missing: failed jobs with their reason, those that were not run, and what is in the folder beside."""
+    notes = []
+    for trial in board.trials:
+        notes += [f"{trial.model.title}{_seed(job.seed)}: {job.word}: {job.reason}" for job in trial.failed]
+        if trial.missing:
+            seeds = ", ".join(str(seed) for seed in trial.missing if seed is not None)
+            notes.append(f"{trial.model.title}{f', seed {seeds}' if seeds else ''}: not run")
+    single = [t.model.title for t in board.trials if len(t.finished) == 1 and t.model.role != "baseline"]
+    if single:
+        notes.append(f"One training only, so that the interval knows nothing of others: {'; '.join(single)}")
+    if runs.left_out:
+        notes.append(
+            f"In the folder but not of these models, data sets and seeds, and left out: {', '.join(runs.left_out)}"
+        )
+    return notes
+
+
+def _seed(seed: int | None) -> str:
+    return "" if seed is None else f", seed {seed}"
+
+
+def _sources(board: Board) -> str:
+    sources = {s.category_source for s in board.samples.subjects if s.category}
+    said = {"label": "labels of the data set", "text": "guessed from the sentence"}
+    return f"Categories: {' and '.join(sorted(said[s] for s in sources if s)) or 'none are known'}."
+
+
+def provenance(runs: Runs, board: Board) -> dict[str, str]:
+    """Return all that the numbers on a data set depend on, name -> text."""
+    if board.protocol is None:
+        return {"suite": runs.name, "dataset": board.dataset, "results": "none yet"}
+    first = next((job for job in board.finished if job.record["role"] != "baseline"), board.finished[0]).result
+    return {
+        "suite": runs.name,
+        "dataset": first["dataset"],
+        "split": first["split"],
+        "N": str(len(board.samples)),
+        "scenes": str(len(set(board.scenes))),
+        "protocol": first["protocol"],
+        "evaluation size": str(first["eval_size"]),
+        "text mode": str(first.get("text_mode") or "none"),
+        "annotations sha256": first["annotations_sha256"],
+        "code": code_versions([job.result["code"] for job in board.finished if "code" in job.result]),
+    }

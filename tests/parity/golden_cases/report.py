@@ -1,0 +1,136 @@
+"""Comparing what we computed with what a case records, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golden_cases.case import Case, Tolerance
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        kind: tensor, loss, gradient, name, count or skipped.
+        name: what was compared.
+        shape: of the complete tensor, where it is one.
+        difference: largest absolute difference; None where there is no number.
+        allowed: the allowance at the place where it is used up most.
+        passed: whether every element is within its allowance.
+        note: why a row failed or was skipped.
+    """
+
+    kind: str
+    name: str
+    shape: tuple[int, ...] | None
+    difference: float | None
+    allowed: float | None
+    passed: bool
+    note: str = ""
+
+
+@dataclass
+class Report:
+    """All rows of a case."""
+
+    model: str
+    case: str
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is at least one row and all have passed."""
+        return bool(self.rows) and all(row.passed for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {"model": self.model, "case": self.case, "passed": self.passed, "rows": [asdict(r) for r in self.rows]}
+
+    def text(self) -> str:
+        """Return a table: one line a row, then the sum."""
+        width = max((len(row.name) for row in self.rows), default=0)
+        lines = [f"{self.model} / {self.case}"]
+        for row in self.rows:
+            shape = "×".join(map(str, row.shape)) if row.shape is not None else ""
+            numbers = "" if row.difference is None else f"{row.difference:.2e} of {row.allowed:.2e}"
+            verdict = "skip" if row.kind == "skipped" else "pass" if row.passed else "FAIL"
+            line = f"  {row.kind:<8} {row.name:<{width}}  {shape:<16} {numbers:<21} {verdict}"
+            lines.append(f"{line}  {row.note}" if row.note else line)
+        failed = sum(not row.passed for row in self.rows)
+        lines.append(f"{len(self.rows) - failed} of {len(self.rows)} passed" + (f", {failed} FAILED" if failed else ""))
+        return "\n".join(lines)
+
+
+def compare_tensor(case: Case, name: str, ours: Tensor | None) -> Row:
+    """Compare a computed tensor with the recorded one, in the form in which it is stored."""
+    record, expected = case.meta["tensors"][name], case.stored[name].reshape(-1)
+    kind = {"loss": "loss", "gradient": "gradient"}.get(record["role"], "tensor")
+    shape = tuple(record["shape"])
+    if ours is None:
+        return Row(kind, name, shape, None, None, False, "not computed")
+    if tuple(ours.shape) != shape:
+        return Row(kind, name, shape, None, None, False, f"our shape is {tuple(ours.shape)}")
+    std = record.get("std")
+    if std is None:
+        std = expected.to(torch.float64).std(correction=0).item() if expected.numel() else 0.0
+    tolerance = case.tolerance
+    if record["role"] == "gradient":  # as the gradients' norms: sums over many paths round more than outputs
+        looser = {"rtol": max(tolerance.rtol, tolerance.grad_rtol), "atol": max(tolerance.atol, tolerance.grad_atol)}
+        tolerance = replace(tolerance, **looser)
+    difference, allowed, passed = _within(case.as_stored(name, ours), expected, tolerance, std)
+    return Row(kind, name, shape, difference, allowed, passed)
+
+
+def compare_number(kind: str, name: str, ours: float | None, expected: float | None, rtol: float, atol: float) -> Row:
+    """Compare two numbers; None means that there is none (no gradient, or NaN in JSON)."""
+    if ours is None or expected is None:
+        same = ours is None and expected is None
+        said = "none" if ours is None else f"{ours:.6g}"
+        wanted = "none" if expected is None else f"{expected:.6g}"
+        return Row(kind, name, None, None, None, same, "" if same else f"ours is {said}, expected {wanted}")
+    allowed = rtol * abs(expected) + atol
+    difference = abs(ours - expected)
+    return Row(kind, name, None, difference, allowed, difference <= allowed)
+
+
+def compare_names(ours: Mapping[str, tuple[int, ...]], case: Case) -> list[Row]:
+    """Compare names and shapes both ways; ours are official names already."""
+    rows = []
+    for name, record in case.keys.items():
+        shape = tuple(record["shape"])
+        given = ours.get(name)
+        note = "missing in ours" if given is None else f"our shape is {given}" if given != shape else ""
+        rows.append(Row("name", name, shape, None, None, not note, note))
+    rows += [
+        Row("name", name, shape, None, None, False, "not in the case")
+        for name, shape in ours.items()
+        if name not in case.keys
+    ]
+    return rows
+
+
+def compare_lists(name: str, ours: Iterable[str], expected: Iterable[str]) -> Row:
+    """Compare two sets of names."""
+    ours, expected = set(ours), set(expected)
+    extra, missing = sorted(ours - expected), sorted(expected - ours)
+    parts = [f"{label}: {', '.join(names[:4])}" for label, names in (("extra", extra), ("missing", missing)) if names]
+    return Row("names", f"{name} ({len(expected)})", None, None, None, not parts, "; ".join(parts))
+
+
+def _within(ours: Tensor, expected: Tensor, tolerance: Tolerance, std: float) -> tuple[float, float, bool]:
+    """Return the largest difference, the allowance where it is used up most, and whether all is within."""
+    if not expected.numel():
+        return 0.0, 0.0, True
+    ours, expected = ours.to(torch.float64), expected.to(torch.float64)
+    allowed = tolerance.rtol * expected.abs() + tolerance.atol + tolerance.atol_in_std * std
+    difference = (ours - expected).abs()
+    difference[(ours == expected) | (ours.isnan() & expected.isnan())] = 0
+    difference = difference.nan_to_num(nan=float("inf"))
+    worst = int((difference - allowed).argmax())
+    return float(difference.max()), float(allowed[worst]), bool((difference <= allowed).all())
