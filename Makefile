@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 
-# Test processes side by side, one thread each. The largest tests take 9 GB of memory and wait for each other.
+# Parallel test processes, one thread each. The largest tests take 9 GB of memory and wait for each other.
 JOBS ?= 2
 
 VENV := .venv
@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt
 
-# Nothing that make runs may reach for the network or an account by surprise.
+# Nothing that make runs may use the network or an account unasked.
 export HF_HUB_OFFLINE := 1
 export WANDB_MODE ?= offline
 export NO_ALBUMENTATIONS_UPDATE := 1
@@ -23,7 +23,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 # uv installs the same wheels as pip in about a seventh of the time. Bytecode is compiled once here: without it
 # (PYTHONDONTWRITEBYTECODE, read-only installs) every process pays about 7 s more for `import lightning`.
@@ -45,63 +45,63 @@ test: $(READY) ## run the test suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: parity
-parity: $(READY) ## compare a method with a golden case: CASE=tests/golden/rsrefseg/tiny, ARGS=--json
+parity: $(READY) ## compare a method with a recorded run of its authors' program: CASE=tests/golden/rsrefseg/tiny, ARGS=--json
 	@$(BIN)/python tests/parity $(CASE) $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(READY) ## a million mutated inputs for all readers of files (about an hour on 2 cores)
+fuzz: $(READY) ## feed a million mutated inputs to all file readers (about an hour on 2 cores)
 	RRSIS_ZOO_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz -n $(JOBS) --timeout 0 -rA $(ARGS)
 
 .PHONY: kills
-kills: $(READY) ## kill trainings at random and resume them: KILLS=100 SEED=1
+kills: $(READY) ## kill training runs at random and resume them: KILLS=100 SEED=1
 	RRSIS_ZOO_KILLS=$(or $(KILLS),20) RRSIS_ZOO_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s -k random_kills tests/training/test_kills.py $(ARGS)
 
 .PHONY: benchmark
-benchmark: $(READY) ## train and compare miniatures, two seeds each; tables and report (23 minutes on 2 cores)
+benchmark: $(READY) ## train and compare miniatures, two seeds each, with tables and report (23 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 .PHONY: miniatures
-miniatures: $(READY) ## pretrain the miniature foundation models that the package ships (minutes on a GPU, hours on a CPU)
+miniatures: $(READY) ## pretrain the miniature foundation models shipped with the package (minutes on a GPU, hours on a CPU)
 	for name in sam sam2 sam3 siglip beit3; do $(BIN)/python benchmarks/miniatures/pretrain.py $$name $(ARGS); done
 
 .PHONY: capacity
-capacity: $(READY) ## train the tiny presets on 32 samples until they stand still
+capacity: $(READY) ## train the tiny presets on 32 samples until they stop improving
 	$(BIN)/python benchmarks/capacity.py $(ARGS)
 
 .PHONY: real-step
-real-step: $(READY) ## one training step of a published configuration at full size, on files of noise
+real-step: $(READY) ## one training step of a published configuration at full size, with random weight files
 	$(BIN)/python benchmarks/real_step.py $(ARGS)
 
 .PHONY: evaluation-cost
-evaluation-cost: $(READY) ## what the metrics cost beside the evaluation of a published configuration
+evaluation-cost: $(READY) ## cost of the metrics compared with evaluating a published configuration
 	$(BIN)/python benchmarks/evaluation.py $(ARGS)
 
 .PHONY: ceilings
-ceilings: $(READY) ## what perfect masks on a coarse grid score under every protocol
+ceilings: $(READY) ## scores of perfect masks on a coarse grid under every protocol
 	$(BIN)/python benchmarks/ceilings.py $(ARGS)
 
 .PHONY: loading
-loading: $(READY) ## expressions a second into RS2-SAM2's inputs: the published loader and ours
+loading: $(READY) ## expressions per second loaded for RS2-SAM2: the published loader and ours
 	$(BIN)/python benchmarks/loading.py $(ARGS)
 
 .PHONY: loading-weights
-loading-weights: $(READY) ## memory and time of loading a published size, from files of noise (10 GB of disk)
+loading-weights: $(READY) ## memory and time to load a published size from random weight files (10 GB of disk)
 	$(BIN)/python benchmarks/loading_weights.py $(ARGS)
 
 .PHONY: dense-prompt
-dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at real size: the published way beside ours
+dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at full size: the published implementation and ours
 	$(BIN)/python benchmarks/dense_prompt.py $(ARGS)
 
 .PHONY: many-expressions
-many-expressions: $(READY) ## one image with 16 expressions: encoded once beside once for each
+many-expressions: $(READY) ## one image with 16 expressions: encoded once, or once per expression
 	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
 
 .PHONY: experts
-experts: $(READY) ## do EviSAM3's experts do anything? (six trainings of 300 s)
+experts: $(READY) ## do EviSAM3's experts do anything? (six training runs of 300 s)
 	$(BIN)/python benchmarks/experts.py $(ARGS)
 
 .PHONY: rs2sam2-forward
-rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass beside the published way: time and memory by part (4.5 GB)
+rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass, published and ours: time and memory by part (4.5 GB)
 	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
 
 .PHONY: docs
@@ -109,35 +109,35 @@ docs: $(READY) ## build the documentation in docs/_build/html
 	$(BIN)/sphinx-build -n -W --keep-going -q -b html docs docs/_build/html
 
 .PHONY: docs-links
-docs-links: $(READY) ## look whether the documentation's external links answer (needs a network)
+docs-links: $(READY) ## check the documentation's external links (needs a network)
 	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
 
 .PHONY: notebooks
-notebooks: $(READY) ## run the notebooks and store what they show (about 3 minutes)
+notebooks: $(READY) ## run the notebooks and store their output (about 3 minutes)
 	$(BIN)/python notebooks/execute.py $(ARGS)
 
 .PHONY: sweep
-sweep: $(READY) ## search hyper-parameters without an account: SWEEP=configs/sweeps/rsrefseg_tiny.yaml ARGS="--runs 12"
+sweep: $(READY) ## search hyperparameters without an account: SWEEP=configs/sweeps/rsrefseg_tiny.yaml ARGS="--runs 12"
 	$(BIN)/python benchmarks/sweep.py $(SWEEP) $(ARGS)
 
 .PHONY: dashboards
-dashboards: $(READY) ## a W&B workspace for the zoo's runs: ARGS="--entity NAME --project rrsis-zoo", or --print
+dashboards: $(READY) ## make a W&B workspace for the zoo's runs: ARGS="--entity NAME --project rrsis-zoo", or --print
 	$(BIN)/python benchmarks/dashboards.py $(ARGS)
 
 .PHONY: check
-check: $(READY) ## formatting, lint, types and the layers of the package
+check: $(READY) ## check formatting, lint, types and the layers of the package
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: $(READY) ## let ruff format and fix
+format: $(READY) ## format and fix with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 .PHONY: constraints
-constraints: $(READY) ## resolve constraints.txt anew for both Python versions
+constraints: $(READY) ## re-resolve constraints.txt for both Python versions
 	$(BIN)/uv pip compile --quiet --universal --all-extras --upgrade --no-header --no-annotate pyproject.toml -o constraints.txt
 
 .PHONY: clean

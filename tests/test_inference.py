@@ -66,7 +66,7 @@ def test_what_is_no_image_is_named(model, tmp_path):
         with pytest.raises(ConfigError, match=said):
             rrsis_zoo.segment(model, wrong, "ship")
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataFormatError, match="8 bits a channel"):
+    with pytest.raises(DataFormatError, match="8 bits per channel"):
         rrsis_zoo.segment(model, tmp_path / "deep.png", "ship")
     with pytest.raises(DataFormatError, match="missing"):
         rrsis_zoo.segment(model, tmp_path / "gone.png", "ship")

@@ -80,7 +80,7 @@ def test_a_full_disk_behind_the_standard_output(unbuffered):
     with open("/dev/full", "w") as full:
         done = run("--help", stdout=full, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2
-    what = "an output, perhaps the standard output," if unbuffered else "the standard output"
+    what = "an output, perhaps standard output," if unbuffered else "standard output"
     assert done.stderr.decode() == f"rrsis: {what} cannot be written (No space left on device)\n"
     nowhere = f"exec {sys.executable} -m rrsis_zoo.cli --help >/dev/full 2>/dev/full"
     assert subprocess.run(["bash", "-c", nowhere], check=False).returncode == 2
@@ -117,10 +117,10 @@ def wrapped(cause, kind=ValueError, said=True):
         (OSError(errno.EEXIST, "there", "a", None, "b"), "a (and b) cannot be read or written (there)"),
         (OSError(errno.EISDIR, "a folder", 7), "descriptor 7 cannot be read or written (a folder)"),
         (wrapped(OSError(errno.EROFS, "read-only", "a")), "a cannot be read or written (read-only)"),
-        (OSError(errno.EFBIG, "too large"), "an output, perhaps the standard output, cannot be written (too large)"),
+        (OSError(errno.EFBIG, "too large"), "an output, perhaps standard output, cannot be written (too large)"),
         (MemoryError(), "there is not enough memory"),
         (MemoryError("Unable to allocate 9 TiB"), "there is not enough memory (Unable to allocate 9 TiB)"),
-        (Panic("index 3"), "a library gave up (Panic: index 3): a file that it was reading is probably damaged"),
+        (Panic("index 3"), "a library failed (Panic: index 3): a file that it was reading is probably damaged"),
         (wrapped(Panic("x"), ConfigError), "outer"),
         (ValueError("a defect"), None),
         (OSError(errno.EACCES, "Permission denied"), None),

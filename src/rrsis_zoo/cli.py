@@ -1,4 +1,4 @@
-"""The command ``rrsis``: a thin dispatcher. Nothing heavy is imported before a command is known."""
+"""The command ``rrsis``: a thin dispatcher. Heavy imports wait until the command is known."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from rrsis_zoo.errors import unknown_name
 from rrsis_zoo.terminal import guarded
 
 _LIGHTNING = {
-    "fit": "train a method: rrsis fit --config configs/rsrefseg.yaml; go on: rrsis fit --resume RUN_FOLDER",
+    "fit": "train a method: rrsis fit --config configs/rsrefseg.yaml; resume: rrsis fit --resume RUN_FOLDER",
     "validate": "score the validation split",
     "test": "score the test split; writes results, per-sample counts and a figure",
-    "predict": "write masks of a split",
+    "predict": "write the predicted masks of a split",
 }
 _OTHER = {
-    "data": "check, list and count a dataset; make the synthetic one",
-    "score": "score saved masks of any program under one protocol, or under all",
-    "table": "tables of a suite's runs: Markdown, CSV, LaTeX, HTML",
-    "models": "list methods, sizes, licences and weight sources; fetch what one needs",
-    "convert": "convert the authors' weights into ours, and back",
+    "data": "check, list and summarise a dataset; generate the synthetic one",
+    "score": "score saved masks from any program under one protocol, or under all",
+    "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
+    "models": "list methods, sizes, licences and weight sources; download weights",
+    "convert": "convert the authors' weights to our format, and back",
 }
 
 _USAGE = "usage: rrsis [-h] [--version] COMMAND …"
@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status.
 
     Raises:
-        RRSISError: something the user can mend.
+        RRSISError: an error that the user can fix.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     if command in _LIGHTNING:
         from rrsis_zoo import signals
 
-        with signals.handled():  # from here on: a container's first process is not ended by what it does not handle
+        with signals.handled():  # this early, because a container's first process ignores signals without a handler
             from rrsis_zoo.commands.fit import run_lightning
 
             return run_lightning([command, *rest])
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Entry point: status 2 and one line for what the user can mend, a traceback only for defects."""
+    """Entry point: status 2 and one line for errors that the user can fix, a traceback only for bugs."""
     sys.exit(guarded(lambda: run(sys.argv[1:])))
 
 

@@ -1,6 +1,6 @@
-"""Errors that a user can mend: what was given, what was expected, and the command or setting that mends it.
+"""Errors that a user can fix: what was given, what was expected, and the command or setting that fixes it.
 
-The command line prints them as one line and ends with status 2; anything else is a defect and keeps its traceback.
+The command line prints them as one line and ends with status 2; anything else is a bug and keeps its traceback.
 """
 
 from collections.abc import Iterable
@@ -16,15 +16,15 @@ class MissingWeightsError(RRSISError):
 
 
 class WeightsMismatchError(RRSISError):
-    """A weight file that cannot be read, or whose names or shapes are not those of the module."""
+    """A weight file that cannot be read, or whose names or shapes do not match the module."""
 
 
 class MissingDataError(RRSISError):
-    """A dataset, or a part of it, that is not where it was said to be."""
+    """A dataset, or a part of it, that is not at the given place."""
 
 
 class DataFormatError(RRSISError):
-    """A dataset file whose content is not what its layout promises."""
+    """A dataset file whose content does not match its layout."""
 
 
 class ConfigError(RRSISError):
@@ -36,22 +36,22 @@ class OutputError(RRSISError):
 
 
 class NotFiniteError(RRSISError):
-    """A training whose loss or weights are infinite or not a number any more."""
+    """A training whose loss or weights have become infinite or NaN."""
 
 
-def unknown_name(kind: str, given: str, known: Iterable[str]) -> ConfigError:
-    """Return the error for a name that is not among the known ones, with the closest of them.
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Return the error for an unknown name, with the closest known one.
 
     Args:
         kind: what is named, for instance ``"model"``.
-        given: the name that was given.
-        known: all names that would have been accepted.
+        name: what the user wrote.
+        known: all accepted names.
 
     Example:
         >>> str(unknown_name("model", "rsrefsegg", ["rsrefseg", "control"]))
         "unknown model 'rsrefsegg' (did you mean 'rsrefseg'?); known: control, rsrefseg"
     """
     known = sorted(known)
-    close = get_close_matches(given, known, n=1)
+    close = get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return ConfigError(f"unknown {kind} {given!r}{hint}; known: {', '.join(known)}")
+    return ConfigError(f"unknown {kind} {name!r}{hint}; known: {', '.join(known)}")

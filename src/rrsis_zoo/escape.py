@@ -1,8 +1,8 @@
-r"""Text of others in Markdown, LaTeX and CSV: shown as it is, and never obeyed. No torch.
+r"""Untrusted text in Markdown, LaTeX and CSV: shown literally, never interpreted. No torch.
 
-Titles, sentences, names and reasons come from files that anybody may have written. Each function here takes such a
-text and returns what shows it literally in one format; HTML has `html.escape`. What is ours to mark up is kept apart
-by type, see `rrsis_zoo.tables.formats.Prose`.
+Titles, sentences, names and reasons come from files that anyone may have written. Each function here takes such a
+text and returns what shows it literally in one format; HTML has `html.escape`. Our own markup is a separate type, see
+`rrsis_zoo.tables.formats.Prose`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import unicodedata
 
 _REPLACED = "�"
 _HIDDEN = frozenset(map(chr, (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
-"""Marks that turn the direction of writing: with them a text reads as another one."""
+"""Marks that change the writing direction, which can make a text look like another."""
 
-# an underscore between letters marks nothing up
+# an underscore between letters is not markup
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(")
-_NUMBERS = re.compile(r"(\[[\d\s.,+−±%-]+\](?![(\[:{]))")  # "[95 %]", "[53.9, 59.3]": no link, and nothing names it
+_NUMBERS = re.compile(r"(\[[\d\s.,+−±%-]+\](?![(\[:{]))")  # "[95 %]", "[53.9, 59.3]": not a link
 _ENTITY = re.compile(r"&(?=#|\w+;)")
 _ADDRESS = re.compile(r"(?i)(?:\b[a-z][a-z0-9+.-]{0,30}:/|\bwww\.)\S*|[^\s@]{1,64}@[^\s@]{1,255}\.[a-z]\S*")
 _ADDRESS_SIGNS = re.compile(r"[:/.@]")
@@ -40,7 +40,7 @@ _TEX = {
     "<": "$<$",
     ">": "$>$",
     "|": "$|$",
-    "[": "{[}",  # at the start of a row it would be an argument of the line break before it
+    "[": "{[}",  # at the start of a row it would be an argument of the preceding line break
     "*": "{*}",  # so would this
     "−": "$-$",
     "–": "--",
@@ -60,11 +60,11 @@ _TEX = {
 }
 
 _FORMULA = frozenset("=+-@\t\r＝＋－＠")
-"""First characters by which a spreadsheet takes a text for a formula."""
+"""First characters that make a spreadsheet treat a text as a formula."""
 
 
 def visible(text: str, kept: str = "") -> str:
-    """Return text without control characters, marks of direction and lone surrogates; each becomes ``�``.
+    """Return text with control characters, direction marks and lone surrogates replaced by ``�``.
 
     Args:
         text: any.
@@ -76,7 +76,7 @@ def visible(text: str, kept: str = "") -> str:
 
 
 def one_line(text: str) -> str:
-    """Return text in one line: any white space becomes one space, what cannot be seen is replaced."""
+    """Return text in one line: runs of white space become one space, invisible characters are replaced."""
     return visible(" ".join(text.split()))
 
 
@@ -86,7 +86,7 @@ def one_line(text: str) -> str:
 def markdown(text: str) -> str:
     r"""Return text, in one line, as Markdown that shows it: no link, image, HTML, code, formula, emphasis or new cell.
 
-    It may stand in a paragraph, a list, a heading and a cell of a table, on GitHub and elsewhere.
+    It can be used in a paragraph, a list, a heading and a table cell, on GitHub and elsewhere.
 
     Example:
         >>> markdown("a|b <b> [x](javascript:y)")
@@ -94,7 +94,7 @@ def markdown(text: str) -> str:
     """
     text = one_line(text)
     parts, end = [], 0
-    for address in _ADDRESS.finditer(text):  # GitHub makes links of addresses without any sign around them
+    for address in _ADDRESS.finditer(text):  # GitHub turns bare addresses into links
         parts.append(_markdown_signs(text[end : address.start()]))
         parts.append(_ADDRESS_SIGNS.sub(r"\\\g<0>", _markdown_signs(address[0])))
         end = address.end()
@@ -105,13 +105,13 @@ def markdown(text: str) -> str:
 
 
 def _markdown_signs(text: str) -> str:
-    parts = _NUMBERS.split(text)  # every second one is a match
+    parts = _NUMBERS.split(text)  # every second part is a match
     parts[::2] = [_MARKDOWN.sub(r"\\\g<0>", part) for part in parts[::2]]
     return _ENTITY.sub("&amp;", "".join(parts)).replace("<", "&lt;")
 
 
 def markdown_code(text: str) -> str:
-    """Return text, in one line, as a span of code that it cannot leave; not for cells of tables."""
+    """Return text, in one line, as a code span that it cannot break out of; not for table cells."""
     text = one_line(text)
     if not text:
         return ""
@@ -121,11 +121,11 @@ def markdown_code(text: str) -> str:
 
 
 def markdown_block(text: str, language: str = "") -> str:
-    """Return text as a fenced block of code that it cannot leave.
+    """Return text as a fenced code block that it cannot break out of.
 
     Args:
-        text: any, lines and all.
-        language: of the code, ours.
+        text: any, may have several lines.
+        language: of the code; trusted.
     """
     fence = "`" * max(3, 1 + _longest_ticks(text))
     return "\n".join([f"{fence}{language}", visible(text, kept="\n\t"), fence])
@@ -149,11 +149,11 @@ def latex(text: str) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Return a text for a cell of a CSV file; with an apostrophe in front where a spreadsheet would compute it.
+    """Return a text for a CSV cell, prefixed with an apostrophe if a spreadsheet would evaluate it.
 
-    A cell that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return is a formula for spreadsheets, which
-    may start programs and send what is in other cells; an apostrophe makes it a text for them. A number stays what it
-    is, and so do line breaks, which the CSV writer puts in quotation marks.
+    A cell that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return is a formula to spreadsheets, which
+    may start programs and send the content of other cells; an apostrophe makes it text. Numbers are unchanged, and so
+    are line breaks, which the CSV writer quotes.
 
     Example:
         >>> csv_text("=1+1"), csv_text("-1.5"), csv_text("ship")
@@ -172,10 +172,10 @@ def _is_number(text: str) -> bool:
 
 
 def slug(name: str) -> str:
-    """Return a name as it may stand in a file's name, a label of LaTeX and an address of HTML.
+    """Return a name that is safe in a file name, a LaTeX label and an HTML address.
 
-    One of letters, digits, ``.``, ``_`` and ``-`` stays as it is, if it begins with a letter or digit; of any other the
-    rest is replaced, and a few digits tell it from others that are alike.
+    A name of letters, digits, ``.``, ``_`` and ``-`` that begins with a letter or digit is unchanged; in any other name
+    the rest is replaced, and a few digits distinguish it from similar ones.
 
     Example:
         >>> slug("rrsis-d"), slug("../my data").startswith("my-data-")

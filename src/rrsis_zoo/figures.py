@@ -24,9 +24,9 @@ class Shown:
     Attributes:
         image: uint8 RGB (H, W, 3).
         expression: the sentence.
-        heatmap: float (g, g) in [0, 1], the localiser's belief.
+        heatmap: float (g, g) in [0, 1], from the localiser.
         mask: bool (H, W), predicted.
-        truth: bool (H, W), or None where it is not known.
+        truth: bool (H, W), or None if unknown.
     """
 
     image: NDArray[np.uint8]
@@ -37,7 +37,7 @@ class Shown:
 
     @property
     def iou(self) -> float | None:
-        """IoU of mask and truth, 0 where both are empty; None without a truth."""
+        """IoU of mask and truth, 0 if both are empty; None without a truth."""
         if self.truth is None:
             return None
         union = int((self.mask | self.truth).sum())
@@ -45,16 +45,16 @@ class Shown:
 
 
 _LINES = 4
-"""Lines that a sentence takes at most; nobody reads more, and they push the images out of the figure."""
+"""Most lines of a sentence; more would push the images out of the figure."""
 
-PREDICTED, TRUE = (255, 176, 0), (0, 190, 255)  # orange and blue: told apart by the colour-blind too
+PREDICTED, TRUE = (255, 176, 0), (0, 190, 255)  # orange and blue: distinguishable to the colour-blind
 
 
 def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> None:
-    """Write a PNG with a line a row: image, heat map, predicted mask, true mask; the expression stands above.
+    """Write a PNG with a line per row: image, heat map, predicted mask, true mask, below the expression.
 
     Raises:
-        ValueError: there is no row.
+        ValueError: no rows.
         ConfigError, OutputError: as `save_figure`.
     """
     if not rows:
@@ -70,7 +70,7 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for line, (part, row) in enumerate(zip(parts, rows, strict=True)):
         score = "" if row.iou is None else f"   IoU {row.iou:.2f}"
-        # a sentence is no formula, whatever signs it holds
+        # a sentence is never a formula, whatever its characters
         lines = textwrap.wrap(f"“{_line(row.expression)}”{score}", 110, max_lines=_LINES, placeholder=f" …”{score}")
         part.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left", parse_math=False)
         axes = part.subplots(1, len(columns))
@@ -87,27 +87,27 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
 
 
 def save_figure(figure: Any, path: str | Path) -> None:
-    """Write a matplotlib figure, whole or not at all; the name's suffix says as what.
+    """Write a matplotlib figure, completely or not at all; the suffix decides the format.
 
     Args:
         figure: a ``matplotlib.figure.Figure``.
-        path: of the file; its folder is made.
+        path: of the file; its folder is created.
 
     Raises:
-        ConfigError: a suffix that matplotlib does not write.
+        ConfigError: a suffix of a format that matplotlib cannot write.
         OutputError: the file cannot be written.
     """
     check_figure_name(path)
     with writing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for it
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box is drawn instead
         figure.savefig(temporary)
 
 
 def check_figure_name(path: str | Path) -> None:
-    """Refuse a name of a figure that matplotlib does not write: before the figure is made.
+    """Refuse a figure's name that matplotlib cannot write, before the figure is made.
 
     Raises:
-        ConfigError: see there.
+        ConfigError: the suffix is not that of a format that matplotlib can write.
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -117,7 +117,7 @@ def check_figure_name(path: str | Path) -> None:
 
 
 def heat_overlay(image: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a heat map laid over the pale grey image; where there is no belief the image stays visible.
+    """Return a heat map over the pale grey image, which stays visible where the heat map is low.
 
     Args:
         image: uint8 RGB (H, W, 3).
@@ -137,7 +137,7 @@ def heat_overlay(image: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDAr
 
 
 def _line(text: str) -> str:
-    """Return a sentence as a font can show it: without line breaks, control characters and halves of characters."""
+    """Return a sentence that a font can show: without line breaks, control characters and lone surrogates."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

@@ -1,7 +1,7 @@
-"""Files as they reach us and as we leave them: read within limits, written whole or not at all. No torch.
+"""Reading and writing files: read within limits, written completely or not at all. No torch.
 
-Everything that the package reads from JSON or writes to a file goes through here, so that a damaged or hostile file
-ends in one of our own errors, and a write that fails leaves neither a half file nor a temporary one behind.
+All JSON that the package reads and every file it writes goes through here, so that a damaged or hostile file raises
+one of our own errors, and a failed write leaves neither a partial nor a temporary file behind.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from typing import Any
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError, RRSISError
 
 JSON_LIMIT = 512 * 2**20
-"""Bytes that a JSON file may have, packed or not; RRSIS-D's published instances have 30 MB."""
+"""Largest JSON file in bytes, compressed or not; RRSIS-D's published instances have 30 MB."""
 
 
 # -- paths -------------------------------------------------------------------------------------------------------------
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path that a user named, with ``~``, ``~user`` and ``$VARIABLE`` replaced as a shell does.
+    """Return a path that a user named, with ``~``, ``~user`` and ``$VARIABLE`` expanded as in a shell.
 
-    Options and YAML files reach us as they are written: a shell leaves ``--root=~/data`` alone.
+    Options and YAML files arrive as written: a shell does not expand ``--root=~/data``.
 
     Raises:
-        ConfigError: no such user or variable, and nothing of that very name.
+        ConfigError: no such user or variable, and no file of exactly that name.
     """
-    given = os.path.expandvars(path)
-    said = Path(os.path.expanduser(given))  # Path's own raises where there is no such user
-    unknown = re.search(r"\$(\w+|\{\w+\})", given) or re.match(r"~[^/]*", str(said))
-    if unknown and not os.path.lexists(said):
+    with_variables = os.path.expandvars(path)
+    result = Path(os.path.expanduser(with_variables))  # Path.expanduser raises where there is no such user
+    unknown = re.search(r"\$(\w+|\{\w+\})", with_variables) or re.match(r"~[^/]*", str(result))
+    if unknown and not os.path.lexists(result):
         what = "variable" if unknown[0].startswith("$") else "user"
-        raise ConfigError(f"{path}: there is no {what} {unknown[0]!r}; write the path out")
-    return said
+        raise ConfigError(f"{path}: there is no {what} {unknown[0]!r}; write out the path")
+    return result
 
 
 def dangling(path: str | Path) -> str:
-    """Return what to say behind "is missing" of a path that is a link to nowhere; nothing of any other."""
+    """Return what to add to "is missing" if a path is a broken link; an empty text otherwise."""
     try:
         target = os.readlink(path)
     except (OSError, ValueError):
         return ""
-    return f" (it is a link to {target}, which is not there: mount that disk, or fetch what belongs there)"
+    return f" (it is a link to {target}, which does not exist: mount that disk, or fetch the file)"
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def regular_file(path: str | Path, error: type[RRSISError] = DataFormatError) -> Path:
-    """Return the path of a file that can be read without waiting for anybody.
+    """Return the path of a file that can be read without blocking.
 
     Raises:
-        MissingDataError: nothing is there, or a link to nowhere.
+        MissingDataError: nothing is there, or a broken link.
         error: a folder, a named pipe, a device or a socket.
     """
     path = Path(path)
@@ -72,23 +72,23 @@ def regular_file(path: str | Path, error: type[RRSISError] = DataFormatError) ->
     except (OSError, ValueError) as cause:  # no permission, a loop of links, a NUL in the name
         raise error(f"{path} cannot be read ({reason(cause)})") from cause
     if stat.S_ISDIR(mode):
-        raise error(f"{path} is a folder, a file was expected")
+        raise error(f"{path} is a folder; a file was expected")
     if not stat.S_ISREG(mode):
-        raise error(f"{path} is a pipe, device or socket, a regular file was expected")
+        raise error(f"{path} is a pipe, device or socket; a regular file was expected")
     return path
 
 
 def read_bytes(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> bytes:
-    """Return a file's bytes; a name that ends in ``.gz`` is unpacked.
+    """Return a file's bytes; a name that ends in ``.gz`` is decompressed.
 
     Args:
         path: of a regular file.
-        limit: bytes at most, after unpacking; checked before they are in memory.
+        limit: largest number of bytes, after decompression; checked before they are in memory.
         error: what is raised for a file that cannot be read.
 
     Raises:
         MissingDataError: there is no such file.
-        error: no regular file, larger than the limit, or damaged.
+        error: not a regular file, larger than the limit, or damaged.
     """
     path = regular_file(path, error)
     try:
@@ -98,7 +98,7 @@ def read_bytes(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError
         raise error(f"{path} cannot be read ({reason(cause)})") from cause
     if len(content) > limit:
         most = f"{limit / 2**20:,.0f} MiB" if limit >= 2**20 else f"{limit / 2**10:,.0f} KiB"
-        raise error(f"{path} holds more than {most}, which is more than such a file can have")
+        raise error(f"{path} contains more than {most}, which is more than such a file can have")
     return content
 
 
@@ -112,7 +112,7 @@ def read_text(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError]
 
 
 def read_lines(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> list[str]:
-    r"""Return a file's lines without their ends; a line ends at ``\n`` (or ``\r\n``) and nowhere else.
+    r"""Return a file's lines without their ends; a line ends only at ``\n`` (or ``\r\n``).
 
     ``str.splitlines`` would also break a sentence at U+2028, U+0085 and six other characters. Errors as `read_bytes`.
     """
@@ -125,17 +125,17 @@ def read_lines(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError
 def each_line(
     path: str | Path, longest: int = 2**24, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError
 ) -> Iterator[str]:
-    r"""Yield a file's lines, as `read_lines` has them, one after the other: no more than one of them is in memory.
+    r"""Yield a file's lines as `read_lines` returns them, one at a time: only one is in memory.
 
     Args:
-        path: of a regular file; unpacked where its name ends in ``.gz``.
-        longest: bytes that a line may have.
-        limit: bytes that the file may have, after unpacking.
+        path: of a regular file; decompressed if its name ends in ``.gz``.
+        longest: largest number of bytes in a line.
+        limit: largest number of bytes in the file, after decompression.
         error: what is raised for a file that cannot be read.
 
     Raises:
         MissingDataError: there is no such file.
-        error: no regular file, a line or the whole too long, damaged, or no UTF-8 text.
+        error: not a regular file, a line or the whole too long, damaged, or not UTF-8 text.
     """
     path = regular_file(path, error)
     number, total = 0, 0
@@ -153,7 +153,7 @@ def each_line(
 
 
 def read_json(path: str | Path, limit: int = JSON_LIMIT, error: type[RRSISError] = DataFormatError) -> Any:
-    """Return what a JSON file holds. Errors as `read_bytes`; text that is no JSON raises ``error`` too."""
+    """Return the content of a JSON file. Errors as `read_bytes`; text that is not JSON raises ``error`` too."""
     return parse_json(read_text(path, limit, error), str(path), error)
 
 
@@ -162,11 +162,11 @@ def parse_json(text: str, what: str, error: type[RRSISError] = DataFormatError) 
 
     Args:
         text: the text.
-        what: where it is from, as an error says it.
+        what: where it is from, for error messages.
         error: what is raised.
 
     Raises:
-        error: no JSON, nested too deeply, or a number of more digits than Python converts.
+        error: not JSON, nested too deeply, or a number with more digits than Python converts.
     """
     try:
         return json.loads(text)
@@ -176,7 +176,7 @@ def parse_json(text: str, what: str, error: type[RRSISError] = DataFormatError) 
 
 
 def reason(cause: BaseException) -> str:
-    """Return why an operation on a file failed in one line, without the name of the file."""
+    """Return in one line why an operation on a file failed, without the file's name."""
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return " ".join(str(cause).split()) or type(cause).__name__
@@ -187,14 +187,14 @@ def reason(cause: BaseException) -> str:
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """Write a file whole or not at all: the block writes to the path that it gets, the file is replaced after it.
+    """Write a file completely or not at all: the block writes to the path it is given, which then replaces the file.
 
-    The temporary file lies beside the target under a name of its own, so that several writers never share one, and has
-    the target's suffix. It is on the disk before it takes the target's place, and is removed if anything fails. The
-    target's folder is made.
+    The temporary file is next to the target, with a unique name, so that several writers never share one, and with the
+    target's suffix. It is flushed to disk before it replaces the target, and removed if anything fails. The target's
+    folder is created.
 
     Raises:
-        OutputError: the file cannot be written; the one that was there before is as it was.
+        OutputError: the file cannot be written; an existing one is unchanged.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(8)}.part{path.suffix}")
@@ -221,7 +221,7 @@ def cannot_write(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:  # nobody reads the standard output any more, which is no matter of this file
+    except BrokenPipeError:  # the reader of standard output is gone, which has nothing to do with this file
         raise
     except OSError as cause:
         where = "" if cause.filename in (None, str(path)) or ".part" in str(cause.filename) else f": {cause.filename}"
@@ -229,10 +229,10 @@ def cannot_write(path: str | Path) -> Iterator[None]:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Make a folder for outputs, with those that it lies in, and return it.
+    """Create a folder for outputs, with its parents, and return it.
 
     Raises:
-        OutputError: it cannot be made, or a file is in its place.
+        OutputError: it cannot be created, or a file has its name.
     """
     path = Path(path)
     with cannot_write(path):
@@ -241,31 +241,31 @@ def make_folder(path: str | Path) -> Path:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all; errors as `writing`."""
+    """Write a file completely or not at all; errors as `writing`."""
     with writing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    r"""Write a text as UTF-8, whole or not at all, line ends as they are; errors as `writing`.
+    r"""Write a text as UTF-8, completely or not at all, with its line ends unchanged; errors as `writing`.
 
-    A lone surrogate, which is no character, is written as ``?``.
+    A lone surrogate, which is not a character, is written as ``?``.
     """
     write_bytes(path, text.encode("utf-8", errors="replace"))
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
-    """Write a value as JSON, whole or not at all; errors as `writing`."""
+    """Write a value as JSON, completely or not at all; errors as `writing`."""
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
 def link(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name, which takes the place of what lies there; a copy where there are no hard links.
+    """Give a file a second name, replacing what has that name; makes a copy where there are no hard links.
 
-    What later replaces one of the two whole, as everything here does, leaves the other as it is.
+    Replacing one of the two later, as all writers here do, leaves the other unchanged.
 
     Raises:
-        OutputError: the target cannot be written; what was there before is as it was.
+        OutputError: the target cannot be written; an existing one is unchanged.
     """
     with writing(target) as temporary:
         try:
@@ -275,13 +275,13 @@ def link(source: str | Path, target: str | Path) -> None:
 
 
 def remove_parts(folder: str | Path) -> None:
-    """Remove what writers that were killed left of their temporary files in a folder.
+    """Remove temporary files that killed writers left in a folder.
 
-    To be called where nobody else writes: the file of a living writer looks the same.
+    Call it only where nothing else writes: the file of a running writer looks the same.
     """
     for path in Path(folder).glob(".*.part*"):
         if _PART.fullmatch(path.name):
-            with contextlib.suppress(OSError):  # somebody else's, or gone already
+            with contextlib.suppress(OSError):  # another user's, or already gone
                 path.unlink()
 
 
@@ -289,7 +289,7 @@ _PART = re.compile(r"\..+\.(?:[0-9a-f]{16}\.)?part(?:\.\w+)?")
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the names in a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -24,12 +24,12 @@ from rrsis_zoo.models.types import Prediction
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a model says of N sentences about one image of H × W pixels.
+    """The output for N sentences about one image of H × W pixels.
 
     Attributes:
         masks: bool (N, H, W).
-        probabilities: float32 (N, H, W) in [0, 1]; a mask is where the model decides for the referent, > 0.5.
-        heatmaps: float32 (N, g, g) in [0, 1], where the localiser believes the referent to be.
+        probabilities: float32 (N, H, W) in [0, 1]; masks are where they exceed 0.5.
+        heatmaps: float32 (N, g, g) in [0, 1], where the localiser expects the referent.
     """
 
     masks: NDArray[np.bool_]
@@ -39,7 +39,7 @@ class Segmentation:
 
 @torch.inference_mode()
 def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -> Segmentation:
-    """Segment what each sentence refers to; the image is encoded once, every sentence is read as if alone.
+    """Segment what each sentence refers to; the image is encoded once, and each sentence is read on its own.
 
     Args:
         model: from `rrsis_zoo.load_model`; it is left in evaluation mode.
@@ -57,13 +57,13 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
     Raises:
         ConfigError: an image of another kind, or no sentence.
         DataFormatError: a file that cannot be read.
-        WeightsMismatchError: weights that are not finite, or an answer that is not.
+        WeightsMismatchError: weights or outputs that are not finite.
     """
     expressions = [texts] if isinstance(texts, str) else list(texts)
     if not expressions:
         raise ConfigError("texts is empty: give at least one sentence")
     if others := [type(text).__name__ for text in expressions if not isinstance(text, str)]:
-        raise ConfigError(f"texts must be a sentence or a list of sentences, got {others[0]} among them")
+        raise ConfigError(f"texts must be a sentence or a list of sentences, got a list with {others[0]}")
     if cut := model.cut(expressions):
         warnings.warn(cut, stacklevel=3)  # past the wrapper of inference_mode
     model.eval()
@@ -73,7 +73,7 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
     masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
     heatmaps: list[NDArray[np.float32]] = []
     index = torch.zeros(n, dtype=torch.int64, device=model.device)
-    # one map of the image's size beside the answer: more would be gigabytes for a large scene
+    # one map of the image's size at a time: more would take gigabytes for a large scene
     for part in model.refer_in_groups(state, model.tokenize(expressions, "independent"), index):
         _check_finite(model, part)
         for i, logits in enumerate(model.restore_each(part), start=len(heatmaps)):
@@ -88,10 +88,10 @@ def _copy(place: NDArray[Any], values: Tensor) -> None:
 
 
 def _check_finite(model: ReferringSegmenter, part: Prediction) -> None:
-    """Refuse an answer that is no number.
+    """Refuse outputs that are not finite.
 
     Raises:
-        WeightsMismatchError: see there.
+        WeightsMismatchError: log-odds or a heat map with infinities or NaN.
     """
     if part.mask_logits.isfinite().all() and part.prompts.heatmap.isfinite().all():
         return
@@ -104,16 +104,16 @@ def _check_finite(model: ReferringSegmenter, part: Prediction) -> None:
         )
     kind = str(model.dtype).removeprefix("torch.")
     raise WeightsMismatchError(
-        f"this {model.name} answers with infinities or NaN in {kind}, though its weights are finite: "
-        + ("use model.float() or model.bfloat16()" if kind == "float16" else "they are no trained weights")
+        f"this {model.name} outputs infinities or NaN in {kind}, though its weights are finite: "
+        + ("use model.float() or model.bfloat16()" if kind == "float16" else "they are not trained weights")
     )
 
 
 def as_rgb(image: Any) -> Tensor:
-    """Return an image as uint8 RGB (3, H, W), as it is shown: files and PIL images are turned as their EXIF says.
+    """Return an image as uint8 RGB (3, H, W), as displayed: the EXIF orientation of files and PIL images is applied.
 
     Raises:
-        ConfigError: neither path, PIL image, uint8 array nor uint8 tensor of a fitting shape.
+        ConfigError: not a path, PIL image, or uint8 array or tensor of a valid shape.
         DataFormatError: a file or PIL image that cannot be read exactly, see `rrsis_zoo.data.pixels`.
     """
     if isinstance(image, str | Path):
@@ -124,18 +124,18 @@ def as_rgb(image: Any) -> Tensor:
         if image.dtype == np.uint8 and image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
-            image = np.require(image, requirements=["C", "W"])  # torch warns of arrays that cannot be written to
+            image = np.require(image, requirements=["C", "W"])  # torch warns about read-only arrays
             return torch.from_numpy(image).permute(2, 0, 1).contiguous()
         raise ConfigError(f"an array must be uint8 (H, W, 3) or (H, W), got {image.dtype} {image.shape}")
     if isinstance(image, Tensor):
         if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3 and image.numel():
             return image
-        given = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
-        raise ConfigError(f"a tensor must be uint8 (3, H, W), got {given}")
+        kind = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+        raise ConfigError(f"a tensor must be uint8 (3, H, W), got {kind}")
     raise ConfigError(f"image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
 
 
 def _name(image: Image.Image) -> str:
-    """Return what a PIL image is called in an error: the file that it was opened from, if any."""
+    """Return a PIL image's name for error messages: the file it was opened from, if any."""
     name = getattr(image, "filename", "")
     return name if isinstance(name, str) and name else "the image"

@@ -15,11 +15,11 @@ def code_version() -> dict[str, Any]:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
-        # without its lock, which `git status` takes to note what it saw: on a full disk it would stay
+        # without the lock that `git status` takes to refresh its index: on a full disk it would stay behind
         command = ["git", "--no-optional-locks", "-C", str(here), *arguments]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the version has to do
+        except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the version must suffice
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 

@@ -1,8 +1,8 @@
-"""What the files of others must look like: pydantic models, strict, and an error that names file and field. No torch.
+"""Schemas of files from elsewhere: strict pydantic models, and errors that name file and field. No torch.
 
-A boundary (a kind of file that is read) has one schema. It subclasses `Strict`; what the file may say besides is
-ignored, so that a later version may add to it, and no value is converted: ``"12"``, ``12.0`` and ``true`` are not 12.
-A JSON list is a ``list``; one of a fixed length is ``Annotated[list[int], Field(min_length=2, max_length=2)]``.
+Every kind of file that is read has one schema. It subclasses `Strict`; further fields are ignored, so that a later
+version may add some, and no value is converted: ``"12"``, ``12.0`` and ``true`` are not 12.
+A JSON list is a ``list``; one of fixed length is ``Annotated[list[int], Field(min_length=2, max_length=2)]``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def _characters(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as cause:
-        raise ValueError("it holds half a character (a lone surrogate)") from cause
+        raise ValueError("it contains half a character (a lone surrogate)") from cause
     return text
 
 
 Text = Annotated[str, AfterValidator(_characters)]
-"""A string that can be written as UTF-8: without lone surrogates, which JSON's escapes can spell."""
+"""A string that can be encoded as UTF-8: without lone surrogates, which JSON escapes can contain."""
 
 
 class Strict(BaseModel):
@@ -43,14 +43,14 @@ def checked(
     error: type[RRSISError] = DataFormatError,
     advice: str = "",
 ) -> T:
-    """Return content that was read as the schema says.
+    """Return content validated by a schema.
 
     Args:
         schema: a subclass of `Strict`, or an adapter of another type.
-        content: plain values, as JSON has them.
-        what: the file (and line) that they are from, as an error says it.
+        content: plain JSON values.
+        what: the file (and line) they are from, for error messages.
         error: what is raised.
-        advice: what mends it, put behind.
+        advice: how to fix it, appended to the message.
 
     Raises:
         error: a field is missing, or has a value of another type or out of range; the first few are named.
@@ -67,13 +67,13 @@ def _faults(cause: ValidationError | RecursionError) -> str:
     if isinstance(cause, RecursionError):
         return "it is nested too deeply"
     faults = cause.errors(include_url=False, include_context=False)
-    named = [f"{'.'.join(map(str, f['loc'])) or 'the content'}: {_said(f)}" for f in faults[:_SHOWN]]
+    named = [f"{'.'.join(map(str, f['loc'])) or 'the content'}: {_message(f)}" for f in faults[:_SHOWN]]
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     return "; ".join(named) + more
 
 
-def _said(fault: Any) -> str:
-    if fault["type"] == "value_error":  # a validator of a schema, which has said what was given
+def _message(fault: Any) -> str:
+    if fault["type"] == "value_error":  # from a validator of a schema, which has named the value
         return fault["msg"].removeprefix("Value error, ")
     return f"{fault['msg']}, got {_short(fault)}"
 

@@ -1,8 +1,8 @@
-"""Signals that end a command: at once, or, while a training is under way, at its next safe place. No torch.
+"""Signals that end a command: at once or, during training, at the next safe point. No torch.
 
-Ctrl-C, ``kill``, the end of a terminal, ``docker stop`` and a cluster's preemption all ask a process to end. The status
-is then 128 plus the signal's number, as shells report it: 143 for SIGTERM, 130 for SIGINT, 129 for SIGHUP. A training
-that is asked to end leaves a resume point first, see `rrsis_zoo.training.resume`.
+Ctrl-C, ``kill``, closing a terminal, ``docker stop`` and preemption on a cluster all ask a process to end. The exit
+status is then 128 plus the signal's number, as shells report it: 143 for SIGTERM, 130 for SIGINT, 129 for SIGHUP.
+Training first writes a resume point, see `rrsis_zoo.training.resume`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from types import FrameType
 from rrsis_zoo.slurm import requeue
 
 REQUEUE = signal.SIGUSR1
-"""What a cluster is asked to send some minutes before a job's time is over (``sbatch --signal=USR1@300``)."""
+"""What a cluster should send some minutes before a job's time limit (``sbatch --signal=USR1@300``)."""
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_AGAIN_S = 1.0  # a terminal's Ctrl-C reaches a process up to three times: by itself, its parent and its launcher
+_AGAIN_S = 1.0  # Ctrl-C reaches a process up to three times: directly, from its parent and from its launcher
 
 
 class Interrupted(SystemExit):
@@ -31,7 +31,7 @@ class Interrupted(SystemExit):
 
     Args:
         number: of the signal.
-        note: what the user is told beside its name.
+        note: what to tell the user besides its name.
     """
 
     def __init__(self, number: int, note: str = "") -> None:
@@ -41,7 +41,7 @@ class Interrupted(SystemExit):
 
 
 class _Handler:
-    """What this process was asked, and whether it ends at once."""
+    """The pending request to end, and whether it is obeyed at once."""
 
     def __init__(self) -> None:
         self.deferred = False
@@ -53,7 +53,7 @@ class _Handler:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:
-            return  # forked by the one that handles signals, and ends this one
+            return  # a fork of the process that handles signals, which ends this one itself
         again, now = self.pending != 0, time.monotonic()
         insists = again and now - self._asked > _AGAIN_S and (number == signal.SIGINT or not self.deferred)
         if again and not insists:
@@ -61,12 +61,12 @@ class _Handler:
         self.pending, self._asked = number, now
         if self.deferred and not insists:
             name = signal.Signals(number).name
-            hint = "; Ctrl-C once more ends it at once" if number == signal.SIGINT else ""
-            # not print(): the signal may have come in the midst of one
+            hint = "; press Ctrl-C again to end it at once" if number == signal.SIGINT else ""
+            # not print(): the signal may have interrupted one
             os.write(2, f"rrsis: {name}: {self.what}{hint}\n".encode())
             return
         if self._ending:
-            os._exit(128 + number)  # what is cleaned up does not come to an end
+            os._exit(128 + number)  # cleaning up hangs
         self._ending = True
         raise Interrupted(number)
 
@@ -76,11 +76,10 @@ _current: _Handler | None = None
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """Take the signals up in the block; what is ignored outside (``nohup``, a job in the background) stays ignored.
+    """Handle the signals in the block; ones that are ignored outside (``nohup``, a background job) stay ignored.
 
-    Does nothing beside the main thread, where Python knows no signals, and inside another such block. Where a signal
-    ends the block, the first process says so in a line, and puts the job of a cluster back where that is what was
-    asked.
+    Does nothing outside the main thread, where Python has no signals, and inside another such block. If a signal ends
+    the block, the first process says so in a line, and requeues a cluster job if that was the request.
     """
     global _current
     if _current is not None or threading.current_thread() is not threading.main_thread():
@@ -108,53 +107,53 @@ def handled() -> Iterator[None]:
 
 
 def adopt() -> None:
-    """Take the signals up in this process, which was forked from the one that handled them."""
+    """Handle the signals in this process, which was forked from the one that handled them."""
     if _current is not None:
         _current.process = os.getpid()
 
 
 def defer() -> None:
-    """From here on signals wait to be asked for (`pending`)."""
+    """From here on signals are deferred until `pending` is called."""
     if _current is not None:
         _current.deferred = True
 
 
 def at_once() -> int:
-    """From here on a signal ends the command at once; return the number of one that was waiting, 0 for none."""
+    """From here on a signal ends the command at once; return the number of a deferred one, 0 for none."""
     if _current is not None:
         _current.deferred = False
     return pending()
 
 
 def forget() -> None:
-    """Let what was asked so far and what follows pass: the work is done, and its status is 0."""
+    """Ignore past and future requests: the work is done, and the status is 0."""
     if _current is not None:
         _current.deferred, _current.pending = True, 0
         _current.what = "the training is over and is being closed"
 
 
 def pending() -> int:
-    """Return the number of the signal that waits; 0 for none."""
+    """Return the number of the deferred signal; 0 for none."""
     return 0 if _current is None else _current.pending
 
 
 def _is_first() -> bool:
-    """Tell whether this is the first of a training's processes, whatever started them."""
+    """Return whether this is the first process of a training run, whatever started them."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def leave_to_parent(worker: int) -> None:
-    """Let a loading process outlive a signal to the whole group, for the main process to finish its step.
+    """Let a loading process survive a signal to the whole group, so that the main process can finish its step.
 
-    Cluster managers send SIGTERM to every process of a job, and torch ends a training with an error when a loading
-    process is gone. The main process ends its loading processes by itself; else they end after half a minute.
+    Cluster managers send SIGTERM to every process of a job, and torch raises an error in training when a
+    loading process is gone. The main process ends its loading processes itself; otherwise they end after half a minute.
 
     Args:
         worker: its number, as ``worker_init_fn`` gets it.
     """
     for number in (signal.SIGINT, signal.SIGHUP, REQUEUE):
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS; only so is it known who sent a signal
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS; it is the only way to know the sender
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         parent = multiprocessing.parent_process()
         threading.Thread(target=_obey, args=(parent.pid if parent else os.getppid(),), daemon=True).start()

@@ -1,4 +1,4 @@
-"""A job on a cluster that SLURM manages: put back, and found again when it has come back. No torch."""
+"""Jobs on a SLURM cluster: requeue one, and recognise one that was requeued. No torch."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 
 
 def job() -> str:
-    """Return the number of the job that this process belongs to, of an array with the task; empty outside SLURM."""
+    """Return this process's job number, with the task of an array; empty outside SLURM."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
 
 
 def has_come_back() -> bool:
-    """Tell whether the job runs again, after a preemption, a node's failure or ``scontrol requeue``."""
+    """Return whether the job was restarted, after preemption, a node failure or ``scontrol requeue``."""
     return bool(job()) and os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
 def requeue() -> None:
-    """Put the job back into the queue; it goes on where it was, see `rrsis_zoo.training.runs.of_this_job`."""
+    """Requeue the job; it continues where it was, see `rrsis_zoo.training.runs.of_this_job`."""
     command = ["scontrol", "requeue", job()]
     try:
         status = subprocess.run(command, check=False).returncode

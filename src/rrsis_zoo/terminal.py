@@ -1,4 +1,4 @@
-"""How a command meets its terminal: output in any locale, errors in one line, status codes. Nothing heavy here."""
+"""A command at its terminal: output in any locale, errors in one line, exit statuses. No heavy imports."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from typing import TextIO
 
 from rrsis_zoo.errors import RRSISError
 
-MENDABLE = 2
-"""Status of a command that ended with something the user can mend."""
+FIXABLE = 2
+"""Exit status after an error that the user can fix."""
 
 INTERRUPTED = 130
-"""Status after Ctrl-C: what a shell reports for SIGINT (128 + 2)."""
+"""Exit status after Ctrl-C, as a shell reports SIGINT (128 + 2)."""
 
 NO_READER = 141
-"""Status where nobody read the output any more, as a shell reports it (128 + SIGPIPE)."""
+"""Exit status if the reader of the output is gone, as a shell reports it (128 + SIGPIPE)."""
 
 _DISK = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
-"""Errors of a disk: no defect of ours makes them."""
+"""Errors of a disk, never caused by a bug of ours."""
 
 _FILES = _DISK | {
     errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
     errno.ESTALE, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
-"""Errors of a file system that the user can mend where a file is named."""
+"""File system errors that the user can fix if a file is named."""
 
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command as ``rrsis`` does and return its exit status.
 
-    What a user can mend is printed as one line, with status `MENDABLE`: our own errors, and those of the operating
-    system and of memory that come through from wherever they were raised. Other errors are defects and pass.
+    Errors that a user can fix are printed as one line, with status `FIXABLE`: our own, and those of the operating
+    system and of memory, wherever they were raised. Other errors are bugs and propagate.
 
     Args:
-        command: what runs, and returns its status.
+        command: runs and returns its exit status.
     """
     prepare_streams()
     try:
         try:
             return command()
-        finally:  # also where a parser ends the program after its help
+        finally:  # also when a parser exits after its help
             sys.stdout.flush()
     except BrokenPipeError:
-        if not _nobody_reads():  # another pipe, say of a loading process
+        if not _reader_is_gone():  # another pipe, such as that of a loading process
             raise
         return NO_READER
     except KeyboardInterrupt:
@@ -57,30 +57,30 @@ def guarded(command: Callable[[], int]) -> int:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        said = explained(error)
-        if said is None:
+        line = explained(error)
+        if line is None:
             raise
-        _say(said)
-        return MENDABLE
+        _say(line)
+        return FIXABLE
 
 
 def prepare_streams() -> None:
-    """Have standard output and errors show what they can in any locale, here and in processes that are started.
+    """Make standard output and error work in any locale, here and in child processes.
 
-    A letter that the encoding does not have becomes a question mark (in errors: its code). A stream that is closed
-    takes everything and shows nothing; else the next file that is opened would take its place.
+    A character that the encoding lacks becomes a question mark (in errors: its code). A closed stream is replaced by
+    one that discards everything; otherwise the next file to be opened would take its place.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # open for the life of the process
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook or a test puts something else there
+        if isinstance(stream, io.TextIOWrapper):  # a notebook or a test installs something else
             stream.reconfigure(errors=errors)
     os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding or 'utf-8'}:replace"
 
 
 def explained(error: BaseException) -> str | None:
-    """Return one line that says what the user can mend, None for a defect."""
+    """Return one line about an error that the user can fix, None for a bug."""
     for cause in _chain(error):
         if isinstance(cause, RRSISError):
             return _of_process(str(cause))
@@ -89,32 +89,32 @@ def explained(error: BaseException) -> str | None:
             other = f" (and {os.fsdecode(cause.filename2)})" if isinstance(cause.filename2, str | bytes) else ""
             return f"{_name(cause.filename)}{other} cannot be read or written ({cause.strerror})"
         if isinstance(cause, OSError) and cause.errno in _DISK:
-            # without a buffer (PYTHONUNBUFFERED) nothing is left to try it with
-            what = "the standard output" if _cannot_flush() else "an output, perhaps the standard output,"
+            # without a buffer (PYTHONUNBUFFERED) there is nothing left to try it with
+            what = "standard output" if _cannot_flush() else "an output, perhaps standard output,"
             return f"{what} cannot be written ({cause.strerror})"
         if isinstance(cause, MemoryError):
             return f"there is not enough memory{f' ({cause})' if str(cause) else ''}"
-    if not isinstance(error, Exception):  # a library in another language that gave up
-        return f"a library gave up ({type(error).__name__}: {error}): a file that it was reading is probably damaged"
+    if not isinstance(error, Exception):  # raised by a library in another language
+        return f"a library failed ({type(error).__name__}: {error}): a file that it was reading is probably damaged"
     return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from, also where nobody said so: jsonargparse wraps what a constructor raises."""
+    """Yield an error and all its causes, explicit or not: jsonargparse wraps what a constructor raises."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it was said to come from: a defect that is found on the way out of another is one."""
+    """Yield an error and its explicit causes: a bug met while handling another error is still a bug."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def _of_process(text: str) -> str:
-    """Return a message alone: torch puts a loading process's traceback in front of it."""
+    """Return the message without a loading process's traceback, which torch puts in front of it."""
     if "Original Traceback (most recent call last):" not in text:
         return text
     return text.strip().splitlines()[-1].partition(": ")[2]
@@ -125,7 +125,7 @@ def _name(filename: object) -> str:
 
 
 def _say(text: str) -> None:
-    """Print one line to the standard errors, whatever the text holds: a file's name may be anything."""
+    """Print one line to standard error, whatever the text contains: a file name may be anything."""
     line = "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
     try:
         print(f"rrsis: {' '.join(line.split())}", file=sys.stderr, flush=True)
@@ -134,7 +134,7 @@ def _say(text: str) -> None:
 
 
 def _cannot_flush() -> bool:
-    """Tell whether the standard output cannot be written; what it holds is given up then."""
+    """Return whether standard output cannot be written; its buffer is discarded then."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -143,8 +143,8 @@ def _cannot_flush() -> bool:
     return False
 
 
-def _nobody_reads() -> bool:
-    """Tell whether the standard output is a pipe whose reader is gone, as in ``rrsis models | head``."""
+def _reader_is_gone() -> bool:
+    """Return whether standard output is a pipe whose reader is gone, as in ``rrsis models | head``."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in poll.poll(0)):
@@ -154,6 +154,6 @@ def _nobody_reads() -> bool:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let a stream lead nowhere: Python writes what is left in it when it ends."""
+    """Redirect a stream to nowhere: Python flushes its buffer at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,7 +1,7 @@
-"""YAML as it reaches us: small, shallow, and no larger than it looks. No torch.
+"""Reading YAML that must be small, shallow, and no larger than it looks. No torch.
 
-A few lines of YAML may stand for millions of values (a list of aliases of a list of aliases …), and may be nested
-deeper than Python can follow. What a text would become is therefore counted before anything is made of it.
+A few lines of YAML can expand to millions of values (a list of aliases of a list of aliases …), or be nested deeper
+than Python can follow. The values of a text are therefore counted before it is loaded.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.files import read_text
 
 YAML_LIMIT = 2**18
-"""Bytes that a YAML file may have; the longest that is shipped has 4 kB."""
+"""Largest YAML file in bytes; the longest one shipped has 4 kB."""
 
 VALUES, DEPTH, PLAIN = 50_000, 50, 4_096
-"""Values that a text may stand for, all aliases followed; levels that it may be nested; characters of a plain value."""
+"""Most values that a text may expand to, with all aliases; levels of nesting; characters of an unquoted value."""
 
 
 def read_yaml(path: str | Path, error: type[RRSISError] = ConfigError, loader: Any = None) -> Any:
-    """Return what a YAML file holds, as plain values.
+    """Return the content of a YAML file as plain values.
 
     Args:
         path: of a regular file.
         error: what is raised for a file that cannot be read.
-        loader: a subclass of PyYAML's ``SafeLoader``; by default the fast one of that kind.
+        loader: a subclass of PyYAML's ``SafeLoader``; by default the fastest one available.
 
     Raises:
         MissingDataError: there is no such file.
-        error: no regular file, no UTF-8 text, no YAML, or more than `YAML_LIMIT`, `VALUES` and `DEPTH` allow.
+        error: not a regular file, not UTF-8 text, not YAML, or more than `YAML_LIMIT`, `VALUES` and `DEPTH` allow.
     """
     import yaml
 
@@ -39,21 +39,21 @@ def read_yaml(path: str | Path, error: type[RRSISError] = ConfigError, loader: A
     check_yaml(text, str(path), error)
     try:
         return yaml.load(text, loader or _safe())
-    except (yaml.YAMLError, ValueError, RecursionError) as cause:  # a date or number that is none is a ValueError
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:  # an invalid date or number is a ValueError
         raise error(f"{path} is not YAML ({' '.join(str(cause).split())})") from cause
 
 
 def check_yaml(text: str, what: str, error: type[RRSISError] = ConfigError) -> None:
-    """Refuse a text that stands for too much. What is no YAML at all is left to whoever loads it.
+    """Refuse a text that expands to too much. Text that is not YAML at all is left to the loader.
 
     Args:
         text: of the file.
-        what: where it is from, as an error says it.
+        what: where it is from, for error messages.
         error: what is raised.
 
     Raises:
-        error: more values than `VALUES`, deeper than `DEPTH`, an alias inside of what it stands for, or a value without
-            quotes of more than `PLAIN` characters.
+        error: more values than `VALUES`, deeper than `DEPTH`, an alias inside its own anchor, or an unquoted value of
+            more than `PLAIN` characters.
     """
     import yaml
 
@@ -65,18 +65,18 @@ def check_yaml(text: str, what: str, error: type[RRSISError] = ConfigError) -> N
 
 
 def _safe() -> Any:
-    """Return PyYAML's safe loader, the one in C where it was built."""
+    """Return PyYAML's safe loader, the one in C if available."""
     import yaml
 
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _fault(events: Iterable[Any]) -> str | None:
-    """Return what is too much in a stream of YAML events, None if nothing is."""
+    """Return what exceeds a limit in a stream of YAML events, None if nothing does."""
     from yaml import events as kinds
 
-    sizes: dict[str, int | None] = {}  # anchor -> values that it stands for, None while it is being read
-    opened: list[tuple[str | None, int]] = []  # anchors and sizes of what surrounds the place
+    sizes: dict[str, int | None] = {}  # anchor -> number of its values, None while it is being read
+    opened: list[tuple[str | None, int]] = []  # anchors and sizes of the enclosing collections
     total = 0
     for event in events:
         size = 0
@@ -93,14 +93,14 @@ def _fault(events: Iterable[Any]) -> str | None:
                 sizes[anchor] = total - before
         elif isinstance(event, kinds.ScalarEvent):
             if (event.implicit[0] or event.tag) and len(event.value) > PLAIN:  # may be a number: slow to convert
-                return f"holds a value of {len(event.value):,} characters without quotes"
+                return f"contains an unquoted value of {len(event.value):,} characters"
             if event.anchor:
                 sizes[event.anchor] = 1
             size = 1
         elif isinstance(event, kinds.AliasEvent):
-            known = sizes.get(event.anchor, 0)  # an anchor that is not there is an error of the loader
+            known = sizes.get(event.anchor, 0)  # the loader reports an undefined anchor
             if known is None:
-                return f"holds itself: *{event.anchor} stands inside of &{event.anchor}"
+                return f"contains itself: *{event.anchor} is inside &{event.anchor}"
             size = known
         total += size
         if total > VALUES:

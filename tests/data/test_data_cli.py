@@ -101,7 +101,8 @@ def test_absent_dataset_is_told_where_to_get(command, dataset, tmp_path, monkeyp
     for root in ([], ["--root", tmp_path / "nowhere"]):
         with pytest.raises(MissingDataError) as caught:
             data(command, "--dataset", dataset, *root)
-        for part in ("wanted: <root>/", "to be had from", "licence: ", f"rrsis data verify --dataset {dataset}"):
+        next_step = f"rrsis data verify --dataset {dataset}"
+        for part in ("expected files: <root>/", "available from", "licence: ", next_step):
             assert part in str(caught.value)
 
 
@@ -111,7 +112,7 @@ def test_absent_dataset_is_told_where_to_get(command, dataset, tmp_path, monkeyp
 def test_make_says_how_to_use_it(made, capsys, tmp_path):
     with pytest.raises(ConfigError, match="unknown layout 'rsbench'"):
         data("make", "--layout", "rsbench", "--root", tmp_path / "x")
-    with pytest.raises(ConfigError, match="holds a synthetic dataset already"):
+    with pytest.raises(ConfigError, match="already contains a synthetic dataset"):
         data("make", "--root", made)
 
 
@@ -135,7 +136,7 @@ def test_verify_compares_with_the_published_counts(made):
     faults = found(made, complete=True)
     (what,) = faults
     assert what == "splits without the published number of expressions"
-    assert "train has 8, published are 26,300" in faults[what]
+    assert "train has 8, 26,300 are published" in faults[what]
 
 
 def test_verify_names_every_fault(made, capsys):
@@ -158,7 +159,7 @@ def test_verify_names_every_fault(made, capsys):
     (mask,) = faults.pop("unreadable masks")
     assert "train_2_0.png: cannot be read" in mask
     assert faults.pop("empty masks") == ["risbench/test/test_0_0/0"]
-    assert faults.pop("masks not of their image's size") == ["risbench/val/train_4_0/0"]
+    assert faults.pop("masks that differ from their image in size") == ["risbench/val/train_4_0/0"]
     assert faults.pop("masks that are not two-valued") == ["risbench/train/train_1_0/0 (3 levels)"]
     (leak,) = faults.pop("equal scenes across splits")
     assert leak.startswith("test + train: img_rgb/t")
@@ -189,9 +190,9 @@ def test_verify_runs_no_code_of_a_pickle(tree, tmp_path, capsys):
 def test_verify_counts_what_the_readers_repair():
     report = verify("refsegrs", GOLDEN / "refsegrs", complete=False)
     counted = {finding.what: (finding.where, finding.repair) for finding in report.findings}
-    assert counted["masks of several channels"] == (["refsegrs/test/4213/0"], "their grey is taken")
-    assert counted["lines whose id was on an earlier one"] == (["refsegrs/test/945/1"], "a sample of its own")
-    assert "masks of several channels" in report.text()
+    assert counted["masks with several channels"] == (["refsegrs/test/4213/0"], "their grey level is used")
+    assert counted["lines that repeat an earlier id"] == (["refsegrs/test/945/1"], "read as samples of their own")
+    assert "masks with several channels" in report.text()
 
 
 def test_verify_knows_the_published_defects(tree, edit, monkeypatch):
@@ -200,8 +201,8 @@ def test_verify_knows_the_published_defects(tree, edit, monkeypatch):
     for name, value in card.items():
         monkeypatch.setitem(vars(RRSIS_D), name, value)
     monkeypatch.setitem(RRSIS_D.known, "empty masks", 1)
-    assert set(found(tree, "rrsis-d", complete=True)) == {"masks not of their image's size"}
-    monkeypatch.setitem(RRSIS_D.known, "masks not of their image's size", 1)
+    assert set(found(tree, "rrsis-d", complete=True)) == {"masks that differ from their image in size"}
+    monkeypatch.setitem(RRSIS_D.known, "masks that differ from their image in size", 1)
     assert not found(tree, "rrsis-d", complete=True)
     monkeypatch.setitem(RRSIS_D.known, "empty masks", 3)
     assert set(found(tree, "rrsis-d", complete=True)) == {"empty masks"}
@@ -230,7 +231,7 @@ def test_manifest_is_written_and_compared(made, tmp_path, capsys):
     ):
         assert part in said
     manifest.write_text("[]")
-    with pytest.raises(ConfigError, match=r"manifest\.json: must hold an object"):
+    with pytest.raises(ConfigError, match=r"manifest\.json: must contain an object"):
         data(*arguments)
 
 
@@ -273,7 +274,7 @@ def test_stats_in_words_and_as_a_figure(made, tmp_path, capsys):
     rows = {line[:34].strip(): line[34:].split() for line in lines if line[:34].strip()}
     assert rows["expressions"] == ["8", "2", "2"]
     assert rows["scenes"] == ["4", "1", "1"]
-    assert rows["expressions a scene"] == ["2.00", "2.00", "2.00"]
+    assert rows["expressions per scene"] == ["2.00", "2.00", "2.00"]
     assert rows["empty masks"] == ["0", "0", "0"]
     assert np.asarray(Image.open(tmp_path / "s.png").convert("L")).std() > 20
     assert sum(line.startswith("rs2sam2 ") for line in lines) == 3

@@ -160,9 +160,9 @@ def test_references_are_drawn_with_one_of_their_sentences(tree):
 @pytest.mark.parametrize(
     ("dataset", "settings", "message"),
     [
-        ("rrsis-d", {"threshold": 50}, "threshold=50 has no meaning for this dataset"),
-        ("refsegrs", {"layers": "any"}, "layers='any' has no meaning"),
-        ("risbench", {"text": "sent"}, "text='sent' has no meaning"),
+        ("rrsis-d", {"threshold": 50}, "threshold=50 does not apply to this dataset"),
+        ("refsegrs", {"layers": "any"}, "layers='any' does not apply to this dataset"),
+        ("risbench", {"text": "sent"}, "text='sent' does not apply to this dataset"),
         ("rrsis-d", {"mask_cleanup": "median"}, "did you mean 'median3'"),
         ("rrsis-d", {"augment": {"hflip": 0.5}}, "unknown augmentation in data.augment 'hflip'"),
     ],

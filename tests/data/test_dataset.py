@@ -90,7 +90,7 @@ def test_other_modes_become_rgb(tmp_path, mode):
 def test_deeper_images_are_refused_instead_of_clipped(tmp_path):
     path = tmp_path / "deep.png"
     Image.fromarray(np.full((4, 6), 5000, dtype=np.uint16)).save(path)
-    with pytest.raises(DataFormatError, match=r"deep\.png: must be an image of 8 bits"):
+    with pytest.raises(DataFormatError, match=r"deep\.png: must be an image with 8 bits"):
         read_image(path)
 
 

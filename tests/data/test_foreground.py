@@ -48,7 +48,7 @@ KINDS = {
     ),
     "black palette": (palette(0, 0, 0), r"palette gives the indices 0 and 1 the same brightness 0"),
     "alpha channel": (alpha, r"in their alpha channel \(values 0 and 255\)"),
-    "blank": (lambda m: Image.fromarray(np.zeros(m.shape, np.uint8)), r"to score: they are blank"),
+    "blank": (lambda m: Image.fromarray(np.zeros(m.shape, np.uint8)), r"or score: they are blank"),
     "all 1": (lambda m: Image.fromarray(np.ones(m.shape, np.uint8)), r"grey level is 1 throughout"),
 }
 
@@ -159,7 +159,7 @@ def test_verify_and_stats_say_why(root, capsys):
     assert run(["data", "verify", "--dataset", "refsegrs", "--root", str(root), "--part"]) == 1
     said = capsys.readouterr().out
     assert "10 empty masks" in said
-    assert "refsegrs/train/1/0 (their grey levels are 0 and 1, and foreground is what is above 50: set" in said
+    assert "refsegrs/train/1/0 (their grey levels are 0 and 1, and foreground is above 50: set" in said
     assert run(["data", "stats", "--dataset", "refsegrs", "--root", str(root)]) == 0
     assert "empty masks of train: their grey levels are 0 and 1" in capsys.readouterr().out
     assert run(["data", "verify", "--dataset", "refsegrs", "--root", str(root), "--part", "--threshold", "0"]) == 0

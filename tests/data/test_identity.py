@@ -57,7 +57,7 @@ def test_own_data_have_the_name_that_they_were_given(root):
 @pytest.mark.parametrize("name", ["rrsis-d", "RRSIS-D", "rrsisd", "RRSIS D", "RISBench", "RefSegRS"])
 def test_own_data_may_not_have_a_published_name(root, name):
     data = RRSISDataModule("rrsis-d", str(root), name=name)
-    with pytest.raises(ConfigError, match=r"data.name .* is a published dataset's.*give another name"):
+    with pytest.raises(ConfigError, match=r"data.name .* is the name of a published dataset.*give another name"):
         data.setup("fit")
     with pytest.raises(ConfigError, match=r"data\.name"):
         data.identity("test")

@@ -137,13 +137,13 @@ def test_folders_that_are_links_to_nowhere(whole, tmp_path, layout):
     images = (root / IMAGES[layout]).parent
     shutil.rmtree(images)
     images.symlink_to("/nowhere/disk")
-    with pytest.raises(MissingDataError, match="link to /nowhere/disk, which is not there"):
+    with pytest.raises(MissingDataError, match="link to /nowhere/disk, which does not exist"):
         SOURCES[layout].find(root)
     (tmp_path / "root").symlink_to("/nowhere/root")
-    with pytest.raises(MissingDataError, match="link to /nowhere/root, which is not there"):
+    with pytest.raises(MissingDataError, match="link to /nowhere/root, which does not exist"):
         SOURCES[layout].find(tmp_path / "root")
     (tmp_path / "file").write_text("")
-    with pytest.raises(MissingDataError, match="is a file, a folder was expected"):
+    with pytest.raises(MissingDataError, match="is a file; a folder was expected"):
         SOURCES[layout].find(tmp_path / "file")
 
 
@@ -242,7 +242,7 @@ def test_a_figure_or_manifest_that_cannot_be_written(whole, tmp_path, capsys, mo
             ("verify", *data, "--part", "--manifest", tmp_path / "file/m.json"),
             "m.json cannot be written (File exists: ",
         ),
-        (("verify", *data, "--part", "--manifest", tmp_path / "folder.png"), "folder.png: is no manifest"),
+        (("verify", *data, "--part", "--manifest", tmp_path / "folder.png"), "folder.png: is not a manifest"),
         (("verify", *data, "--part", "--manifest", "/proc/m.json"), "/proc/m.json cannot be written ("),
     ):
         status, line, _ = command(capsys, monkeypatch, "data", *arguments)
@@ -265,8 +265,8 @@ def test_a_dataset_that_cannot_be_made(tmp_path, capsys, monkeypatch):
         ("pipe", "pipe is a file"),
         ("link", "link is missing (it is a link to /nowhere/x"),
         ("/proc/made", "/proc/made cannot be written ("),
-        (".", "holds files that are no synthetic dataset"),
-        ("/", "holds files that are no synthetic dataset"),
+        (".", "contains files but no synthetic dataset"),
+        ("/", "contains files but no synthetic dataset"),
     ):
         status, line, _ = command(capsys, monkeypatch, "data", *small, "--root", root)
         assert (status, said in line) == (2, True), line

@@ -47,7 +47,7 @@ def test_old_names_and_an_unpacked_archive_are_found(refsegrs, tmp_path):
     shutil.copytree(refsegrs, outer / "__MACOSX/RefSegRS")
     assert ids(read_refsegrs(outer, "val")) == wanted
     shutil.copytree(refsegrs, outer / "again")
-    with pytest.raises(DataFormatError, match=r"phrase file of split 'train' is under .* 2 times .*RefSegRS.*again"):
+    with pytest.raises(DataFormatError, match=r"phrase file of split 'train' occurs 2 times under .*RefSegRS.*again"):
         find_refsegrs(outer)
 
 
@@ -123,7 +123,7 @@ def test_line_without_phrase_is_named(refsegrs):
 
 def test_empty_phrase_file_is_named(refsegrs):
     phrases(refsegrs, b"\n \n")
-    with pytest.raises(MissingDataError, match=r"output_phrase_train\.txt holds no line"):
+    with pytest.raises(MissingDataError, match=r"output_phrase_train\.txt has no lines"):
         read_refsegrs(refsegrs, "train")
 
 
@@ -150,7 +150,7 @@ def test_mask_of_three_channels_is_its_grey(refsegrs):
 @pytest.mark.parametrize("folder", ["images", "masks"])
 def test_sixteen_bit_tif_is_refused(refsegrs, folder):
     Image.fromarray(np.full((64, 64), 300, np.uint16)).save(refsegrs / folder / "25.tif")
-    with pytest.raises(DataFormatError, match=rf"{folder}/25\.tif: must be an image of 8 bits a channel"):
+    with pytest.raises(DataFormatError, match=rf"{folder}/25\.tif: must be an image with 8 bits per channel"):
         sample(refsegrs)
 
 

@@ -77,7 +77,7 @@ def test_image_and_mask_meet_whatever_the_orientation(made, layout, orientation)
     (told,) = [f for f in report.findings if f.what == "files with an EXIF orientation"]
     assert told.where[0] == f"{Path(IMAGES[layout]).name} (image, {orientation})"
     assert len(told.where) == len(turned)
-    assert "turned as they are shown" in report.text()
+    assert "turned as displayed" in report.text()
 
 
 def test_a_mask_for_the_stored_pixels_is_found(made):
@@ -87,7 +87,7 @@ def test_a_mask_for_the_stored_pixels_is_found(made):
         mask.transpose(Image.Transpose.ROTATE_90).save(root / "masks/1.tif")
     turn(root / "images/1.tif", 6)
     faults = {f.what: f.where for f in verify("refsegrs", root, complete=False).findings if f.is_fault}
-    assert faults == {"masks not of their image's size": ["refsegrs/train/1/0"]}
+    assert faults == {"masks that differ from their image in size": ["refsegrs/train/1/0"]}
 
 
 DEEP = {"png": png(SCENE[..., :3]), "tiff": tiff(SCENE[..., :3]), "planar tiff": tiff(SCENE[..., :3], ">", planar=2)}
@@ -99,13 +99,13 @@ def test_deep_pictures_are_refused_as_image_and_as_mask(made, capsys, layout, pa
     root = made(layout)
     (root / part).write_bytes(DEEP[content])
     with pytest.raises(
-        DataFormatError, match=rf"{Path(part).name}: must be an image of 8 bits a channel, .* of 16 bits"
+        DataFormatError, match=rf"{Path(part).name}: must be an image with 8 bits per channel, .* of 16 bits"
     ):
         RRSISDataset(SOURCES[layout].read(root, "train", ReadOptions()))[0]
     assert run(["data", "verify", "--dataset", layout, "--root", str(root), "--part"]) == 1
     said = capsys.readouterr().out
     assert f"1 unreadable {'images' if part == IMAGES[layout] else 'masks'}" in said
-    assert "of 3 channels of 16 bits" in said
+    assert "with 3 channels of 16 bits" in said
 
 
 def test_fit_ends_in_one_line(made, tmp_path, monkeypatch, capsys):
@@ -124,4 +124,4 @@ def test_fit_ends_in_one_line(made, tmp_path, monkeypatch, capsys):
         main()
     assert ended.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rrsis: ")]
-    assert "tif: must be an image of 8 bits a channel, but is a TIFF of 3 channels of 16 bits" in line
+    assert "tif: must be an image with 8 bits per channel, but is a TIFF with 3 channels of 16 bits" in line

@@ -154,7 +154,7 @@ def test_files_that_are_no_results(tmp_path):
     with gzip.open(tmp_path / "other.gz", "wt") as file:
         file.write('{"sample_id": "a"}\n')
     for name in ("plain.gz", "other.gz"):
-        with pytest.raises(DataFormatError, match="does not hold per-sample results"):
+        with pytest.raises(DataFormatError, match="this file has no valid per-sample results"):
             read_samples(tmp_path / name)
     with pytest.raises(ConfigError, match="no samples"):
         breakdown(Samples([], Counts.from_rows(np.empty((0, 5), np.int64))), CANONICAL)

@@ -123,7 +123,7 @@ def test_a_line_that_no_two_masks_have(tmp_path, change, words):
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (LINE | {"union": 21}, "line 2: 'd/test/1/0' is also the sample of line 1"),
+        (LINE | {"union": 21}, "line 2: 'd/test/1/0' is also on line 1"),
         (LINE | DETAILS | {"sample_id": "x"}, "line 2: .* some are missing"),
         ([1, 2], "line 2: "),
         (b"{", "line 2 is not JSON"),

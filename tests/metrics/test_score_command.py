@@ -213,7 +213,8 @@ def test_an_ambiguous_255_is_said(tmp_path, capsys):
     label = np.array([[0, 1, 255, 255]], np.uint8)
     path = save_npz(tmp_path / "a.npz", [label == 1] * 2, [label, label * (label == 255)])
     run_score(["--predictions", str(path), "--targets", str(path)])
-    assert "255 was ignored in targets that also hold 1, and is foreground in 1 others (1 …)" in capsys.readouterr().err
+    noted = capsys.readouterr().err
+    assert "255 was ignored in targets that also contain 1, and is foreground in 1 others (1 …)" in noted
 
 
 def test_probabilities_are_refused(tmp_path, capsys):
@@ -223,7 +224,7 @@ def test_probabilities_are_refused(tmp_path, capsys):
     with pytest.raises(DataFormatError, match=r"all lie in \[0, 1\].*log\(p / \(1 - p\)\)"):
         score(capsys, path, path)
     path = save_npz(tmp_path / "b.npz", [np.full(t.shape, math.nan) for t in targets], targets)
-    with pytest.raises(DataFormatError, match="prediction 0 holds values that are not numbers"):
+    with pytest.raises(DataFormatError, match="prediction 0 contains values that are not numbers"):
         score(capsys, path, path)
 
 
@@ -250,9 +251,9 @@ def test_files_that_are_no_masks(tmp_path):
         ("gone", MissingDataError, "there is no"),
         ("empty", DataFormatError, "holds no masks"),
         ("cut.npz", DataFormatError, "cannot be read as npz"),
-        ("one.npz", DataFormatError, "a single array"),
+        ("one.npz", DataFormatError, "a single unnamed array"),
         ("other.npz", DataFormatError, "no arrays pred_0, pred_1, …; it holds masks"),
-        ("a.txt", DataFormatError, "no form of saved masks"),
+        ("a.txt", DataFormatError, "not a supported form of saved masks"),
         ("a.jsonl", DataFormatError, "line 2: not a mask as run lengths"),
         ("twice.jsonl", DataFormatError, "line 2: x occurs twice"),
         ("short.jsonl", DataFormatError, "line 1: .*add up to 2 x 2"),

@@ -123,7 +123,7 @@ def test_sums_do_not_overflow_32_bits():
     ("i", "u", "words"),
     [
         ([], [], "no samples"),
-        ([1, 2], [3], "2 intersections do not go with 1 unions"),
+        ([1, 2], [3], "2 intersections do not match 1 unions"),
         ([1, 4], [3, 3], "sample 1 has intersection 4 and union 3"),
         ([-1], [3], "sample 0 has intersection -1"),
         ([0.5], [1.0], "vector of integers"),

@@ -102,9 +102,9 @@ def test_holm():
 
 
 def test_bad_shapes_are_named():
-    with pytest.raises(ConfigError, match="do not go with 2 scenes"):
+    with pytest.raises(ConfigError, match="do not match 2 scenes"):
         scene_interval(np.ones((2, 3)), ["a", "b"])
-    with pytest.raises(ConfigError, match="do not go with"):
+    with pytest.raises(ConfigError, match="do not match"):
         scene_interval(np.ones((2, 2, 2)), ["a", "b"])
     with pytest.raises(ConfigError, match="more than 0"):
         scene_interval(np.ones((2, 2)), ["a", "b"], weights=[[1, 1], [0, 0]])

@@ -152,9 +152,9 @@ def test_zero():
 @pytest.mark.parametrize(
     ("values", "scenes", "options", "message"),
     [
-        ([], [], {}, "do not go with"),
-        ([1.0], ["a", "b"], {}, "do not go with 2 scenes"),
-        ([1.0], ["a"], {"weights": [1, 2]}, "do not go with"),
+        ([], [], {}, "do not match"),
+        ([1.0], ["a", "b"], {}, "do not match 2 scenes"),
+        ([1.0], ["a"], {"weights": [1, 2]}, "do not match"),
         ([np.nan, 1.0], ["a", "b"], {}, "finite"),
         ([1.0], ["a"], {"weights": [0]}, "more than 0"),
         ([1.0, 1.0], ["a", "b"], {"weights": [-1, 2]}, "0 or more"),

@@ -199,7 +199,7 @@ def odd_images_of_a_user(factory: Factory) -> None:
     for same in (grey, Image.fromarray(grey), transparent):
         assert np.array_equal(segment(model, same, "the ship").probabilities, expected)
     for wrong, said in (
-        (Image.fromarray(grey.astype(np.uint16)), "8 bits a channel"),
+        (Image.fromarray(grey.astype(np.uint16)), "8 bits per channel"),
         (np.full((24, 32, 3), np.nan), "float64"),
         (np.zeros((24, 32, 4), dtype=np.uint8), r"\(24, 32, 4\)"),
     ):

@@ -176,7 +176,7 @@ def test_a_signal_comes_again(fit, tmp_path):
     assert json.loads((place(tmp_path) / "checkpoints/resume.json").read_text())["step"] == 4
     done = resume(tmp_path, Signal("write", 5, signal.SIGINT, again_s=1.2))  # in the midst of a checkpoint
     assert done.status == 130
-    assert done.said[0].endswith("Ctrl-C once more ends it at once")
+    assert done.said[0].endswith("press Ctrl-C again to end it at once")
     assert json.loads((place(tmp_path) / "checkpoints/resume.json").read_text())["step"] == 4
     assert files(tmp_path) == {*FINISHED, "checkpoints/resume.ckpt", "checkpoints/resume.json"} - {
         "checkpoints/best.ckpt"

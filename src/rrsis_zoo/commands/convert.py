@@ -15,18 +15,16 @@ def run_convert(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "rrsis convert",
         description="Convert the authors' trained weights, or a checkpoint of `rrsis fit`, into a folder that "
-        "rrsis_zoo.load_model reads and push_to_hub shares; with --to-official the other way.",
+        "rrsis_zoo.load_model reads and push_to_hub shares; with --to-official, the reverse.",
     )
     parser.add_argument("source", metavar="SOURCE", help="local:PATH or hub:ORG/REPO[@REVISION][:FILE]")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; with --to-official a file")
-    parser.add_argument("--model", required=True, help="the method")
-    parser.add_argument("--preset", help="sizes of an authors' file; default: the paper's, or the release's")
-    parser.add_argument("--release", help="name of the authors' release that it is, for the card")
-    parser.add_argument(
-        "--tokenizer", help="source of the tokenizer's file, or none; default: the one the method was published with"
-    )
-    parser.add_argument("--merge", action="store_true", help="add low-rank adapters to the weights that they adapt")
-    parser.add_argument("--to-official", action="store_true", help="write the authors' layout")
+    parser.add_argument("--model", required=True, help="name of the method")
+    parser.add_argument("--preset", help="preset of an authors' file; default: the paper's, or the release's")
+    parser.add_argument("--release", help="which of the authors' releases it is, for the card")
+    parser.add_argument("--tokenizer", help="source of the tokenizer's file, or none; default: the published method's")
+    parser.add_argument("--merge", action="store_true", help="merge low-rank adapters into the weights they adapt")
+    parser.add_argument("--to-official", action="store_true", help="write the authors' format")
     options = parser.parse_args(arguments)
 
     from rrsis_zoo.pretrained import conversion

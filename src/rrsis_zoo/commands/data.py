@@ -24,9 +24,9 @@ def run_data(arguments: Sequence[str]) -> int:
     """Run one of the commands; return its exit status.
 
     Raises:
-        RRSISError: something the user can mend.
+        RRSISError: an error that the user can fix.
     """
-    parser = argparse.ArgumentParser("rrsis data", description="Look at datasets and make the synthetic one.")
+    parser = argparse.ArgumentParser("rrsis data", description="Inspect datasets and generate the synthetic one.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (text, add, _) in _COMMANDS.items():
         add(commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
@@ -39,7 +39,7 @@ def run_data(arguments: Sequence[str]) -> int:
     return _COMMANDS[options.command][2](options)
 
 
-# -- options that several commands have --------------------------------------------------------------------------------
+# -- options shared by several commands --------------------------------------------------------------------------------
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def _splits(options: argparse.Namespace) -> tuple[Any, ...]:
 def _add_list(parser: argparse.ArgumentParser) -> None:
     _add_dataset(parser)
     parser.add_argument("--split", default="all", help=", ".join(_SPLITS))
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -78,7 +78,7 @@ def _list(options: argparse.Namespace) -> int:
             for record in known.read(root, split, _reading(options)):
                 described = describe_record(record)
                 print(json.dumps(described) if options.json else _row(described), flush=True)
-    except BrokenPipeError:  # `| head` has read enough
+    except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -96,12 +96,16 @@ def _row(described: dict[str, Any]) -> str:
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     _add_dataset(parser)
     parser.add_argument(
-        "--manifest", type=expanded, help="file of hashes: written if it is not there, else compared with"
+        "--manifest", type=expanded, help="file of hashes: written if missing, else compared with the files"
     )
-    parser.add_argument("--part", action="store_true", help="a part or a miniature: do not expect the published counts")
-    parser.add_argument("--all", action="store_true", help="list every place, not the first five")
+    parser.add_argument("--part", action="store_true", help="a part of the dataset: do not expect the published counts")
+    parser.add_argument("--all", action="store_true", help="list every occurrence, not just the first five")
     parser.add_argument(
-        "--tokenizer", action="append", default=[], metavar="METHOD=FILE", help="count tokens with its own tokenizer"
+        "--tokenizer",
+        action="append",
+        default=[],
+        metavar="METHOD=FILE",
+        help="count tokens with the method's own tokenizer",
     )
 
 
@@ -145,9 +149,9 @@ def _token_counter(option: str) -> tuple[str, Counter]:
 def _add_stats(parser: argparse.ArgumentParser) -> None:
     _add_dataset(parser)
     parser.add_argument("--split", default="all", help=", ".join(_SPLITS))
-    parser.add_argument("--figure", type=expanded, help="write a picture too (.png, .pdf or .svg)")
+    parser.add_argument("--figure", type=expanded, help="also write a figure (.png, .pdf or .svg)")
     parser.add_argument(
-        "--ceilings", action="store_true", help="the score of the true masks behind each method's output grid"
+        "--ceilings", action="store_true", help="also the scores of the true masks on each method's output grid"
     )
 
 
@@ -158,22 +162,22 @@ def _stats(options: argparse.Namespace) -> int:
     if options.figure is not None and options.figure.suffix.lower() not in FIGURES:
         raise ConfigError(f"--figure {options.figure}: name it with one of {', '.join(FIGURES)}")
     known, root = source(options.dataset), locate(options.dataset, options.root)
-    found, records = {}, {}
+    counts, records = {}, {}
     for split in _splits(options):
         records[split] = known.read(root, split, _reading(options))
         if known.copies:
             records[split] = share_scenes(root, records[split])
-        found[split] = statistics(records[split])
-    print(text(found))
+        counts[split] = statistics(records[split])
+    print(text(counts))
     if options.figure is not None:
-        figure(found, f"{options.dataset} in {root}", options.figure)
+        figure(counts, f"{options.dataset} in {root}", options.figure)
         print(f"figure: {options.figure}")
     if options.ceilings:
         from rrsis_zoo.data.ceilings import ceilings
 
         grids = {name: known.card.grid for name, known in methods().items() if known.card.grid}
         for split, some in records.items():
-            print(f"\n{split}: what a perfect answer scores, %")
+            print(f"\n{split}: what a perfect prediction scores, %")
             print(ceilings_text(ceilings(some, grids, with_median=options.dataset == "rrsis-d")))
     return 0
 
@@ -182,13 +186,13 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _add_make(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", default="datasets/synthetic", help="folder to make (default: %(default)s)")
+    parser.add_argument("--root", default="datasets/synthetic", help="folder to create (default: %(default)s)")
     parser.add_argument("--layout", default="rrsis-d", help="rrsis-d, refsegrs or risbench (default: %(default)s)")
-    parser.add_argument("--scenes", type=int, default=1500, help="scenes of all splits (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=1500, help="scenes in all splits together (default: %(default)s)")
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels (default: %(default)s)")
-    parser.add_argument("--expressions", type=int, default=3, help="expressions a scene (default: %(default)s)")
+    parser.add_argument("--expressions", type=int, default=3, help="expressions per scene (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--overwrite", action="store_true", help="replace a synthetic dataset that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing synthetic dataset")
 
 
 def _make(options: argparse.Namespace) -> int:
@@ -202,12 +206,12 @@ def _make(options: argparse.Namespace) -> int:
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
-    "make": ("make the synthetic dataset, in the layout of any of the three", _add_make, _make),
+    "make": ("generate the synthetic dataset, in the layout of any of the three", _add_make, _make),
     "verify": (
-        "check a copy of a dataset: status 1 if something is wrong",
+        "check a copy of a dataset; status 1 if something is wrong",
         _add_verify,
         _verify,
     ),
-    "list": ("print every sample of a split: ids, expression, category, mask in numbers", _add_list, _list),
-    "stats": ("lengths, categories and sizes, and what no method can exceed", _add_stats, _stats),
+    "list": ("print every sample of a split: id, expression, category, description of the mask", _add_list, _list),
+    "stats": ("print statistics of lengths, categories and sizes, and upper bounds", _add_stats, _stats),
 }

@@ -236,8 +236,8 @@ _PARSING = {
     "exit_on_error": False,
 }
 _SAFE = "--safe"
-_SAFE_HELP = "import only our own classes, the methods' and Lightning's: for configurations of others"
-_UNTRAINED = "score a model that was never trained (test, validate, predict); its record says so, no table takes it"
+_SAFE_HELP = "import only our own classes, the methods' and Lightning's: for untrusted configurations"
+_UNTRAINED = "score an untrained model (test, validate, predict); its record says so, and tables leave it out"
 
 
 @rank_zero_only

@@ -24,7 +24,7 @@ def run_models(arguments: Sequence[str], download: Download = hub_download) -> i
     commands = parser.add_subparsers(dest="command", metavar="")
     one = commands.add_parser("fetch", help="download what a method, a release or a config needs")
     one.add_argument("name", help="METHOD, METHOD/RELEASE (the authors' trained weights) or a config file")
-    one.add_argument("--preset", help="with a method: which sizes; default: the paper's")
+    one.add_argument("--preset", help="with a method: its preset; default: the paper's")
     options = parser.parse_args(arguments)
     if options.command == "fetch":
         return _fetch(options.name, options.preset, download)

@@ -1,4 +1,4 @@
-"""``rrsis score``: the numbers of masks that any program has saved."""
+"""``rrsis score``: scores of masks saved by any program."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _DESCRIPTION = """Score saved masks under a named protocol, or under all of them side by side.
 
 PREDICTIONS and TARGETS are an npz file with arrays pred_0, pred_1, ... / target_0, target_1, ...; a folder of PNG
-files with equal names; or a .jsonl file with COCO run lengths, one mask a line. Masks hold 0 and one other value;
-floating-point predictions are log-odds. At native size a mask must have the size of its target. For the protocols
-that compare at 480, 1008 or 1024 pixels both are resized by PIL's nearest, log-odds bilinearly."""
+files with matching names; or a .jsonl file with COCO run lengths, one mask per line. Masks contain 0 and one other
+value; floating-point predictions are log-odds. At native size a mask must have its target's size. For the protocols
+that compare at 480, 1008 or 1024 pixels both are resized with PIL's nearest neighbour, log-odds bilinearly."""
 
 
 def run_score(arguments: Sequence[str]) -> int:
-    """Print the numbers; return 0.
+    """Print the scores; return 0.
 
     Raises:
         MissingDataError, DataFormatError, ConfigError: files, masks or options that cannot be used.
@@ -37,16 +37,18 @@ def run_score(arguments: Sequence[str]) -> int:
     parser.add_argument("--protocol", default="canonical", metavar="X", help="name of a protocol, or all")
     parser.add_argument("--json", action="store_true", help="print JSON: an object, or a list of them for all")
     parser.add_argument(
-        "--ignore-index", type=int, metavar="K", help="leave pixels out whose target is K (255 beside 1 always is)"
+        "--ignore-index", type=int, metavar="K", help="leave out pixels whose target is K (255 always, if 1 occurs too)"
     )
     parser.add_argument(
         "--nan-policy",
         choices=("propagate", "omit"),
         default="propagate",
-        help="rsrefseg: whether a sample with both masks empty makes mIoU nan, or is left out of it",
+        help="rsrefseg: whether a sample with two empty masks makes mIoU nan, or is left out of it",
     )
     parser.add_argument(
-        "--breakdown", action="store_true", help="also by size and words, boundary IoU, localisation, empty targets"
+        "--breakdown",
+        action="store_true",
+        help="also print scores by size and words, boundary IoU, localisation, empty targets",
     )
     options = parser.parse_args(arguments)
 
@@ -56,7 +58,7 @@ def run_score(arguments: Sequence[str]) -> int:
     results = list(_scored(options, names))
     if options.json:
         content = results if options.protocol == "all" else results[0]
-        # where a terminal cannot show a letter, JSON has a way of its own to write it
+        # JSON can escape characters that the terminal cannot show
         utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
         print(json.dumps(content, indent=1, ensure_ascii=not utf8))
     else:
@@ -65,7 +67,7 @@ def run_score(arguments: Sequence[str]) -> int:
 
 
 def _scored(options: argparse.Namespace, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the record of every protocol, its values in percent, None where there is none."""
+    """Yield the record of every protocol, with values in percent, None if undefined."""
     from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
     from rrsis_zoo.metrics.protocols import get_protocol
 
@@ -88,7 +90,7 @@ def _scored(options: argparse.Namespace, names: Sequence[str]) -> Iterator[dict[
 
 
 def _of_empty(empty: int, protocols: Sequence[Protocol]) -> list[str]:
-    """Say what a perfect prediction of an empty target scores: under most protocols it costs points."""
+    """Note the score of a perfect prediction of an empty target: under most protocols it costs points."""
     scores: dict[str, list[str]] = {}
     for protocol in protocols:
         scores.setdefault(f"{100 * protocol.both_empty:.0f}", []).append(protocol.name)
@@ -99,13 +101,13 @@ def _of_empty(empty: int, protocols: Sequence[Protocol]) -> list[str]:
 
 @dataclass
 class _Measured:
-    """What was measured of saved masks.
+    """Measurements of saved masks.
 
     Attributes:
         samples: by evaluation size.
         ignored: native pixels that were left out.
-        notes: what is to be said of how masks were read and matched.
-        doubts: what is strange about them.
+        notes: on how masks were read and matched.
+        doubts: what looks wrong about them.
     """
 
     samples: dict[Any, Samples]
@@ -115,47 +117,47 @@ class _Measured:
 
 
 class _Labels:
-    """What the targets' labels to ignore are, over all of them."""
+    """The ignore labels over all targets."""
 
     def __init__(self, ignore_index: int | None) -> None:
-        self._given = ignore_index
+        self._ignore_index = ignore_index
         self._ambiguous: list[str] = []
         self._labelled, self._without_background = 0, 0
         self.pixels = 0
 
     def add(self, key: str, raw: Any, counted: Any) -> None:
-        """Look at a target as it was saved, and at which of its pixels count."""
+        """Take a target as saved, and which of its pixels count."""
         if counted is not None:
             self._labelled += 1
             self._without_background += not (raw == 0).any()
             self.pixels += int(counted.size - counted.sum())
-        elif self._given is None and (raw == 255).any():
+        elif self._ignore_index is None and (raw == 255).any():
             self._ambiguous.append(key)
 
-    def said(self, where: Any) -> Iterator[str]:
-        """Yield what is to be said.
+    def notes(self, where: Any) -> Iterator[str]:
+        """Yield notes for the user.
 
         Raises:
-            DataFormatError: 255 was taken for a label to ignore and seems to be the background.
+            DataFormatError: 255 was taken as an ignore label, but seems to be the background.
         """
-        if self._given is not None:
-            found = f"{self.pixels:,} pixels were left out, of label {self._given} in {self._labelled} targets"
-            yield found if self._labelled else f"no target holds the label {self._given} that was to be ignored"
+        if self._ignore_index is not None:
+            note = f"{self.pixels:,} pixels with label {self._ignore_index} were left out, in {self._labelled} targets"
+            yield note if self._labelled else f"no target contains the label {self._ignore_index} to ignore"
         elif self._labelled and self._labelled == self._without_background:
             raise DataFormatError(
-                f"the targets in {where} hold 1 and 255, but none of those holds 0: 255 may be the background, or a "
-                "label to ignore. Save the background as 0; or say --ignore-index 255 if there is none"
+                f"the targets in {where} contain 1 and 255, but none of them contains 0: 255 may be the background, or "
+                "an ignore label. Save the background as 0, or pass --ignore-index 255 if there is none"
             )
         elif self._labelled:
             yield (
-                f"{self.pixels:,} pixels were left out: 255 is a label to ignore in the {self._labelled} targets that "
-                "also hold 1"
+                f"{self.pixels:,} pixels were left out: 255 is an ignore label in the {self._labelled} targets that "
+                "also contain 1"
             )
             if self._ambiguous:
                 yield (
-                    f"255 was ignored in targets that also hold 1, and is foreground in {len(self._ambiguous)} others "
-                    f"({', '.join(self._ambiguous[:3])} …); if it is a label to ignore there too, give --ignore-index "
-                    "255"
+                    f"255 was ignored in targets that also contain 1, and is foreground in {len(self._ambiguous)} "
+                    f"others ({', '.join(self._ambiguous[:3])} …); if it is an ignore label there too, pass "
+                    "--ignore-index 255"
                 )
 
 
@@ -185,28 +187,28 @@ def _measured(options: argparse.Namespace, sizes: Sequence[Any]) -> _Measured:
         _check_shapes(key, pred.shape, target.shape)
         if pred.shape[0] * target.shape[1] != pred.shape[1] * target.shape[0]:
             stretched.append(key)
-        given, truth = (torch.from_numpy(np.ascontiguousarray(array)) for array in (pred, target))
+        prediction, truth = (torch.from_numpy(np.ascontiguousarray(array)) for array in (pred, target))
         kept = None if counted is None else torch.from_numpy(np.ascontiguousarray(counted))
         for size in sizes:
             try:
-                i, u, p, is_nan, *details = measure(given, truth, size, options.breakdown, kept).tolist()
+                i, u, p, is_nan, *details = measure(prediction, truth, size, options.breakdown, kept).tolist()
             except ConfigError as error:
                 raise ConfigError(
                     f"{key}: {error}; or choose a protocol that resizes both (lavt480, evisam3, rs2sam2)"
                 ) from error
             if is_nan:
-                raise DataFormatError(f"prediction {key} holds values that are not numbers: log-odds are needed")
+                raise DataFormatError(f"prediction {key} contains values that are not numbers: log-odds are needed")
             shape = target.shape if size == "native" else (size, size)
             rows[size].append([i, u, p, *shape, *details])
-        native = decide(given, (truth.shape[0], truth.shape[1]))[0]
+        native = decide(prediction, (truth.shape[0], truth.shape[1]))[0]
         doubts.add(key, native if kept is None else native & kept, truth)
-    notes += [note for note in (log_odds.check(predictions.where), *labels.said(targets.where)) if note]
+    notes += [note for note in (log_odds.check(predictions.where), *labels.notes(targets.where)) if note]
     for saved in (predictions, targets):
         notes += [f"{saved.where}: {count} {note}" for note, count in saved.notes.items()]
     if stretched:
         notes.append(
-            f"{len(stretched)} predictions have another aspect than their targets ({', '.join(stretched[:3])} …) and "
-            "were stretched to it"
+            f"{len(stretched)} predictions differ from their targets in aspect ratio ({', '.join(stretched[:3])} …) "
+            "and were stretched to it"
         )
     facts = {key: {**targets.facts.get(key, {}), **predictions.facts.get(key, {})} for key in keys}
     texts = ("expression", "category", "category_source", "kind")
@@ -216,15 +218,15 @@ def _measured(options: argparse.Namespace, sizes: Sequence[Any]) -> _Measured:
     ]
     table = {size: Counts.from_rows(np.array(lines, dtype=np.int64)) for size, lines in rows.items()}
     return _Measured(
-        {size: Samples(subjects, counts) for size, counts in table.items()}, labels.pixels, notes, doubts.said()
+        {size: Samples(subjects, counts) for size, counts in table.items()}, labels.pixels, notes, doubts.found()
     )
 
 
 def _check_shapes(key: str, pred: tuple[int, ...], target: tuple[int, ...]) -> None:
-    """Refuse a prediction that lies on its side: resized it would be compared all the same.
+    """Refuse a prediction with its sides swapped: resizing would hide that.
 
     Raises:
-        DataFormatError: see there.
+        DataFormatError: height and width of the prediction are those of the target, swapped.
     """
     if pred != target and pred == target[::-1]:
         raise DataFormatError(

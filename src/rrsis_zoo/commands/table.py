@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rrsis_zoo.errors import unknown_name
 
-_DESCRIPTION = """Make the tables of a suite from the files that its jobs left: published / ours / difference, the
-main comparison with intervals and significance by scene, and numbers by category, size and kind of expression.
+_DESCRIPTION = """Make the tables of a suite from the files of its jobs: published / ours / difference, the main
+comparison with intervals and significance by scene, and scores by category, size and kind of expression.
 
-RUNS is the folder of a suite's runs, such as runs/embedded; or folders that `rrsis test` left, each a row that is
-compared with the first, pair by pair. A test of a part of the split, or of an untrained model, has no number in any
-table. With --out every table is written as Markdown, CSV, LaTeX (booktabs) and HTML; without it the tables are printed
-as Markdown. docs/tables.md says how every number is made."""
+RUNS is the folder of a suite's runs, such as runs/embedded; or folders from `rrsis test`, each a row that is compared
+with the first, pair by pair. A test of part of the split, or of an untrained model, has no number in any table. With
+--out every table is written as Markdown, CSV, LaTeX (booktabs) and HTML; without it the tables are printed as
+Markdown. docs/tables.md says how every number is made."""
 
 
 def run_table(arguments: Sequence[str]) -> int:
@@ -31,11 +31,11 @@ def run_table(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "runs", type=Path, nargs="+", metavar="RUNS", help="folder of a suite's runs, or folders of `rrsis test`"
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write files there instead of printing")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write files to this folder instead of printing")
     parser.add_argument(
         "--format", action="append", metavar="F", help="with --out: md, csv, tex or html; may be repeated; default: all"
     )
-    parser.add_argument("--table", action="append", metavar="NAME", help="only this one; may be repeated")
+    parser.add_argument("--table", action="append", metavar="NAME", help="only this table; may be repeated")
     parser.add_argument(
         "--published", type=Path, metavar="CSV", help="also list the literature: benchmarks/published_results.csv"
     )

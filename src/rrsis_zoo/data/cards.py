@@ -1,4 +1,4 @@
-"""What is known of each published dataset before any of its files is read. No torch here."""
+"""What is known about each published dataset before any of its files is read. No torch here."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class DatasetCard:
 
     Attributes:
         name: public name, as in configs and sample ids.
-        title: name as its authors write it.
+        title: the authors' spelling.
         paper: where it was published.
-        source: where its files are to be had.
-        licence: what is stated about their use.
-        layout: the files that are wanted, in words, with ``<root>``.
-        counts: published number of expressions per split.
-        image_size: (height, width) in pixels of its images, but for known exceptions.
+        source: where its files are available from.
+        licence: as stated.
+        layout: the expected files, in words, with ``<root>``.
+        counts: published number of expressions in each split.
+        image_size: (height, width) of its images in pixels, apart from known exceptions.
         known: number of known defects in the complete published copy, by the name of the check (see
-            `rrsis_zoo.data.verify`); these are no damage of a download.
+            `rrsis_zoo.data.verify`); these do not mean that a download is damaged.
         image_names: regular expression that the names of each split's image files match.
-        empty_masks: how many masks of each split are empty, where that is known.
-        annotations_sha256: hash of each split's samples (`annotations_hash`), where that is known.
+        empty_masks: how many masks of each split are empty, if known.
+        annotations_sha256: hash of each split's samples (`rrsis_zoo.data.annotations.annotations_hash`), if known.
     """
 
     name: str
@@ -44,9 +44,9 @@ class DatasetCard:
 
     @property
     def how_to_get(self) -> str:
-        """What to tell somebody who has not got it: layout, source, licence, next step; one line."""
+        """Advice to someone who does not have it: layout, source, licence, next step; one line."""
         return (
-            f"wanted: {self.layout}; to be had from {self.source}; licence: {self.licence}; more in "
+            f"expected files: {self.layout}; available from {self.source}; licence: {self.licence}; details in "
             f"docs/datasets/{self.name}.md; then run: rrsis data verify --dataset {self.name} --root ROOT"
         )
 
@@ -76,14 +76,14 @@ RRSIS_D = DatasetCard(
     source=(
         "the links (Google Drive; Baidu with code sjoe) in the README of https://github.com/Lsan2401/RMSIN, about 5 GB"
     ),
-    licence="none is stated, the images are DIOR's",
+    licence="none stated; the images come from DIOR",
     layout=(
         "<root>/rrsisd/refs(unc).p, <root>/rrsisd/instances.json and <root>/images/rrsisd/JPEGImages/<5 digits>.jpg"
     ),
     counts={"train": 12181, "val": 1740, "test": 3481},
     image_size=(800, 800),
     image_names=dict.fromkeys(SPLITS, r"\d{5}\.jpg"),
-    known={"empty masks": 3, "masks not of their image's size": 14},
+    known={"empty masks": 3, "masks that differ from their image in size": 14},
     empty_masks={"train": 2, "val": 0, "test": 1},
 )
 
@@ -93,15 +93,15 @@ RISBENCH = DatasetCard(
     paper="Dong et al., Cross-Modal Bidirectional Interaction Model, arXiv 2410.08613",
     source="the Baidu link (code wnxg) in the README of https://github.com/HIT-SIRS/CroBIM",
     licence=(
-        "CC-BY-4.0 in words with a link to CC-BY-NC-4.0; the images are DOTA-v2's (academic use) and DIOR's: treat it "
-        "as for research only"
+        "stated as CC-BY-4.0 with a link to CC-BY-NC-4.0; the images come from DOTA-v2 (academic use) and DIOR: for "
+        "research only"
     ),
     layout=(
-        "<root>/img_rgb/<name>.png, <root>/mask/<name>.png (images/ and masks/ are found too), "
+        "<root>/img_rgb/<name>.png, <root>/mask/<name>.png (images/ and masks/ work too), "
         "<root>/output_phrase_train.txt, _val.txt and _test.txt with lines '<name>.png <phrase>'"
     ),
     counts={"train": 26300, "val": 10013, "test": 16159},
     image_size=(512, 512),
-    # the names of the validation split begin with train, too
+    # names in the validation split begin with train, too
     image_names={"train": r"train_\d+_\d+\.png", "val": r"train_\d+_\d+\.png", "test": r"test_\d+_\d+\.png"},
 )

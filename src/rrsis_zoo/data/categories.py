@@ -10,8 +10,8 @@ class Categories:
     """A dataset's categories and the words that mean them.
 
     A name is found as whole words, with an optional plural, in separate, hyphenated or joined spelling ("storage tank",
-    "storage-tank", "storagetank"); letter case does not matter. The match that begins first counts, of several that
-    begin there the longest ("road marking", not "road").
+    "storage-tank", "storagetank"); letter case does not matter. The earliest match counts, and the longest
+    of those that start there ("road marking", not "road").
 
     Args:
         names: display names.
@@ -29,9 +29,9 @@ class Categories:
         self._pattern = re.compile(rf"(?<![^\W_])({patterns})(?:e?s)?(?![^\W_])", re.IGNORECASE)
 
     def find(self, expression: str) -> str | None:
-        """Return the display name of the category that the expression begins with; None where it names none."""
-        found = self._pattern.search(expression)
-        return self._name_of[_joined(found[1])] if found else None
+        """Return the display name of the first category in the expression; None if there is none."""
+        match = self._pattern.search(expression)
+        return self._name_of[_joined(match[1])] if match else None
 
 
 def _joined(form: str) -> str:

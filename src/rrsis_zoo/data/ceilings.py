@@ -1,8 +1,8 @@
-"""What a perfect answer scores after a method's own output grid: the true mask, not the method, is passed through it.
+"""What a perfect prediction scores on a method's output grid: the true mask is passed through it, not the method.
 
-The mask goes to the method's square input as its training target does, every cell of the output grid answers the share
-of foreground in it, and the answer comes back to native size by the method's own steps and is cut at one half. Scores
-above are out of reach for a method that answers shares; one that answers sharper can gain a little on thin objects.
+The mask is mapped to the method's square input like a training target, every cell of the output grid outputs its share
+of foreground, and the result is brought back to native size by the method's own steps and thresholded at 0.5. Higher
+scores are out of reach for a method that outputs shares; sharper outputs can gain a little on thin objects.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def through_grid(mask: Mask, grid: OutputGrid) -> Mask:
-    """Return the mask as the grid can answer it, bool (H, W) of the same size."""
+    """Return the mask as the grid can represent it, bool (H, W) of the same size."""
     height, width = mask.shape
     fitted = (grid.side, grid.side)
     if grid.keeps_aspect:
@@ -46,7 +46,7 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def ceilings(
     records: Sequence[Record], grids: Mapping[str, OutputGrid], with_median: bool
 ) -> dict[str, dict[str, float]]:
-    """Return the scores of the true masks behind every grid, and of the masks' medians.
+    """Return the scores of the true masks on every grid, and of their medians.
 
     Args:
         records: samples; empty masks count as a miss, as in the canonical protocol.

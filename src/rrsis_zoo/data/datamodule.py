@@ -1,4 +1,4 @@
-"""The data module: names and numbers in, loaders of batches out."""
+"""The data module: settings in, data loaders out."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Identity(NamedTuple):
     """What a split is.
 
     Attributes:
-        name: under which results on it stand.
-        published: whether it is a published dataset's split with the published masks, no sample left out.
+        name: under which its results are reported.
+        published: whether it is a complete split of a published dataset, with the published masks.
     """
 
     name: str
@@ -46,39 +46,39 @@ class RRSISDataModule(lightning.LightningDataModule):
     """A referring segmentation dataset for Lightning's trainer.
 
     Nothing is read before ``setup`` (or ``records``) is called. The trainer must run with
-    ``use_distributed_sampler=False``: the loaders share the samples among the processes themselves. With the same seed
-    the batches are the same for any number of workers.
+    ``use_distributed_sampler=False``: the loaders distribute the samples over the processes themselves. The same seed
+    gives the same batches for any number of workers.
 
     Args:
         dataset: name of the dataset.
-        name: under which results stand. None for the dataset's name where the data are the published ones (see
-            `rrsis_zoo.data.identity.is_published`), else the name of their folder: your own data in RRSIS-D's layout
-            are not RRSIS-D.
-        root: its folder; None means ``datasets/<dataset>``. ``synthetic`` is made if it is not there.
-        batch_size: expressions a training step takes on each process; samples that do not fill a step are left out of
+        name: under which results are reported. None for the dataset's name if the data are the published ones (see
+            `rrsis_zoo.data.identity.is_published`), else their folder's name: your own data in RRSIS-D's layout are
+            not RRSIS-D.
+        root: its folder; None means ``datasets/<dataset>``. ``synthetic`` is generated if missing.
+        batch_size: expressions per training step on each process; samples that do not fill a step are left out of
             that epoch.
         draw: ``samples`` draws expressions uniformly; ``references`` draws annotated referents with one of their
-            sentences at random, as the LAVT family (the same thing in the three published datasets, which have one
-            sentence a referent); ``scenes`` draws scenes with all their expressions, which costs fewer images a step
-            (not for losses that take the rows of a batch for each other's negatives).
+            sentences at random, like the LAVT family (no difference in the three published datasets, which have one
+            sentence per referent); ``scenes`` draws scenes with all their expressions, which needs fewer images per
+            step (not for losses that use the rows of a batch as each other's negatives).
         augment: augmentation of training samples: name -> share, see `rrsis_zoo.data.transforms.AUGMENTATIONS`. None
-            for none, as published but for ``random_boxes: 0.2`` (RMSIN, and RS2-SAM2 on RRSIS-D).
-        eval_batch_size: about how many expressions an evaluation batch holds; scenes are never divided.
-        num_workers: loading processes for each loader; 0 loads in the main process.
-        pin_memory: whether batches are put in page-locked memory; None for where there is a CUDA device.
+            for none, as published except for ``random_boxes: 0.2`` (RMSIN, and RS2-SAM2 on RRSIS-D).
+        eval_batch_size: approximate number of expressions in an evaluation batch; scenes are never divided.
+        num_workers: loading processes per loader; 0 loads in the main process.
+        pin_memory: whether batches are put in page-locked memory; None for yes if there is a CUDA device.
         drop_empty: leave out samples without foreground, in every split. This changes the number of test samples.
         layers: how several layers of an annotation make one mask (RRSIS-D).
         text: field of a sentence that is the expression (RRSIS-D).
-        threshold: foreground is where a mask's grey level is above (RefSegRS, RISBench); None for the dataset's own
+        threshold: a mask's foreground is above this grey level (RefSegRS, RISBench); None for the dataset's own
             rule, 50 and 0.
         mask_cleanup: ``none`` for the official masks; ``median3`` filters them, which changes every score.
-        shuffle_expressions: give every training image the expression of another sample: a control for what a method
-            learns from words. Validation and test stay as they are.
+        shuffle_expressions: give every training image another sample's expression: a control for what a method
+            learns from words. Validation and test are unchanged.
         seed: order of the training samples, and of shuffled expressions; non-negative.
         fit_eval_split: split that is scored during training and by ``validate``; never ``test``, because checkpoints
-            are chosen by it.
-        test_split: split that ``test`` scores, ``train`` for instance to see whether a model can learn at all.
-        predict_split: split that ``predict`` goes through.
+            are selected on it.
+        test_split: split that ``test`` scores; ``train``, for instance, to see whether a model can learn at all.
+        predict_split: split that ``predict`` processes.
 
     Raises:
         ConfigError: an unknown name or a number out of range.
@@ -150,21 +150,21 @@ class RRSISDataModule(lightning.LightningDataModule):
         self._identities: dict[Split, Identity] = {}
         self._start = (0, 0)
 
-    # -- what is there -----------------------------------------------------------------------------------------------
+    # -- contents ---------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Look whether the dataset's files are there, without reading them.
+        """Check that the dataset's files exist, without reading them.
 
         Raises:
-            MissingDataError: no root was given, or a part is not in it.
+            MissingDataError: no root was given, or a part is missing from it.
         """
         source, root = SOURCES[self.dataset], self._root()
         if source.make is not None and not os.path.lexists(root):
-            return  # it will be made
+            return  # it will be generated
         source.find(root)
 
     def prepare_data(self) -> None:
-        """Make a dataset that is embedded in the package, once (Lightning calls this on one process)."""
+        """Generate a dataset that is embedded in the package, once (Lightning calls this on one process)."""
         source, root = SOURCES[self.dataset], self._root()
         if source.make is not None and not os.path.lexists(root):
             source.make(root)
@@ -173,8 +173,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         """Read the splits that the stage needs (``fit``, ``validate``, ``test``, ``predict``, None for all).
 
         Raises:
-            ConfigError: ``name`` is that of a published dataset, and a split is not its.
-            DataFormatError: all masks of a split to train on or to score are empty; it says why.
+            ConfigError: ``name`` is that of a published dataset, and a split is not from it.
+            DataFormatError: all masks of a split to train on or score are empty; the message says why.
             MissingDataError, DataFormatError: as `records`.
         """
         needed: dict[str, tuple[Split, ...]] = {
@@ -189,7 +189,7 @@ class RRSISDataModule(lightning.LightningDataModule):
                 if name != "predict":  # images without annotation come with blank masks
                     check_foreground(records, split)
                 if self.given_name is not None:
-                    self.identity(split)  # whether it may have that name
+                    self.identity(split)  # refuses a name that it may not have
 
     def records(self, split: Split) -> list[Record]:
         """Return the records of a split, read on the first call.
@@ -208,26 +208,26 @@ class RRSISDataModule(lightning.LightningDataModule):
         return self._records[split]
 
     def identity(self, split: Split) -> Identity:
-        """Return under which name results on a split stand, and whether it is a published one as it was published.
+        """Return the name under which results on a split are reported, and whether it is a published split, unchanged.
 
         Raises:
-            ConfigError: ``name`` is that of a published dataset, and the split is not its.
+            ConfigError: ``name`` is that of a published dataset, and the split is not from it.
             MissingDataError, DataFormatError: as `records`.
         """
         if split not in self._identities:
             source, root = SOURCES[self.dataset], self._root()
             names = [name for name, other in SOURCES.items() if other.card is not None]
-            if source.card is None:  # what its layout says, wherever it lies
-                given, published, as_published = self.given_name or self.dataset, False, False
+            if source.card is None:  # as its layout says, in any folder
+                wanted, published, as_published = self.given_name or self.dataset, False, False
             else:
                 changed = split == "train" and self.shuffle_expressions
-                given, plain = self.given_name, ReadOptions()
+                wanted, plain = self.given_name, ReadOptions()
                 as_it_is = self.reading == plain and not changed
                 records = self.records(split) if as_it_is else source.read(root, split, plain)
                 published = is_published(source.card, split, records)
-                # of RRSIS-D's two texts papers use either
+                # papers use either of RRSIS-D's two texts
                 as_published = published and not changed and replace(self.reading, text=plain.text) == plain
-            name = data_name(self.dataset, root, given, published, names)
+            name = data_name(self.dataset, root, wanted, published, names)
             self._identities[split] = Identity(name, as_published and name == self.dataset)
         return self._identities[split]
 
@@ -265,25 +265,25 @@ class RRSISDataModule(lightning.LightningDataModule):
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
 
     def start_at(self, epoch: int, batches: int) -> None:
-        """Let the next training loader go on within an epoch, after so many batches of it on each process."""
+        """Let the next training loader continue within an epoch, after this number of batches on each process."""
         self._start = (epoch, batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return every sample of ``fit_eval_split`` once, whole scenes a batch."""
+        """Return every sample of ``fit_eval_split`` once, in batches of whole scenes."""
         return self._eval_loader(self.fit_eval_split)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Return every sample of ``test_split`` once, whole scenes a batch."""
+        """Return every sample of ``test_split`` once, in batches of whole scenes."""
         return self._eval_loader(self.test_split)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Return every sample of ``predict_split`` once, whole scenes a batch."""
+        """Return every sample of ``predict_split`` once, in batches of whole scenes."""
         # Lightning asks custom batch samplers to return all indices; this one does.
         warnings.filterwarnings("ignore", message=".*custom batch sampler `SceneBatchSampler` for prediction")
         return self._eval_loader(self.predict_split)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch to the device, without waiting where it lies in page-locked memory."""
+        """Move a batch to the device, without waiting if it is in page-locked memory."""
         return batch.to(device, non_blocking=device.type == "cuda")
 
     def _eval_loader(self, split: Split) -> DataLoader[Any]:
@@ -294,7 +294,7 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     def _loader(self, dataset: RRSISDataset, **order: Any) -> DataLoader[Any]:
         pin_memory = torch.cuda.is_available() if self.pin_memory is None else self.pin_memory
-        # Its own generator seeds the workers: the global one is left as it is, whatever the number of workers.
+        # Its own generator seeds the workers, so that their number does not affect the global one.
         generator = torch.Generator().manual_seed(self.seed + self._process()[0])
         return DataLoader(
             dataset,
@@ -325,6 +325,6 @@ def shuffled(records: list[Record], seed: int) -> list[Record]:
     return [replace(r, expression=records[i].expression, kind=None) for r, i in zip(records, order, strict=True)]
 
 
-def _require(setting: str, given: str, known: Any) -> None:
-    if given not in known:
-        raise unknown_name(setting, given, known)
+def _require(setting: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise unknown_name(setting, value, known)

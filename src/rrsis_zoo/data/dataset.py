@@ -1,4 +1,4 @@
-"""Records to samples, samples to batches: native uint8 images and native bool masks, nothing resized for any model."""
+"""From records to samples to batches: native uint8 images and bool masks, nothing resized for any model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sample:
         image: native image, uint8 RGB (3, H, W).
         mask: native mask of the image's size, bool (H, W).
         expression: the sentence: the record's, or what augmentation made of it.
-        augmented: whether image and mask are this sample's own and not its scene's.
+        augmented: whether image and mask belong to this sample alone, not to its scene.
     """
 
     record: Record
@@ -47,9 +47,8 @@ class RRSISDataset(Dataset[Sample]):
     torch's DataLoader hands all indices of a batch to ``__getitems__``, which decodes each distinct scene once.
 
     Args:
-        records: what ``read_rrsisd`` and its like return.
-        augmentation: what is done to samples that a `TrainingSampler` draws; samples asked for by number are as the
-            dataset has them.
+        records: as returned by ``read_rrsisd`` and similar readers.
+        augmentation: applied to samples that a `TrainingSampler` draws; samples requested by number are unchanged.
     """
 
     def __init__(self, records: Sequence[Record], augmentation: Augmentation | None = None) -> None:
@@ -79,9 +78,9 @@ class RRSISDataset(Dataset[Sample]):
         return samples
 
     def misaligned(self) -> list[str]:
-        """Return the sample ids whose annotation is not of its image's size, so that the mask is resized.
+        """Return the ids of samples whose annotation and image differ in size, so that the mask is resized.
 
-        Reads the header of every image file, no pixels.
+        Reads the header of every image file, but no pixels.
 
         Raises:
             DataFormatError: an image that cannot be read.
@@ -115,7 +114,7 @@ def read_image(path: Path) -> Tensor:
 
 @contextlib.contextmanager
 def _part_of_a_dataset() -> Iterator[None]:
-    """Say of a file that is missing where it comes from."""
+    """Add to the error for a missing file where to get it."""
     try:
         yield
     except DataFormatError as cause:
@@ -130,7 +129,7 @@ def as_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Make a batch of N samples; equal scenes are held once.
+    """Make a batch of N samples; each scene is stored once.
 
     Returns:
         A batch with M <= N images in the order of their first sample; the other fields in the order of the samples.

@@ -1,4 +1,4 @@
-"""A mask in numbers, so that two programs can agree about it without exchanging it. No torch here."""
+"""Masks described by numbers, so that two programs can compare them without exchanging them. No torch here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def describe_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> list[int] | None:
-    """Return [xmin, ymin, xmax, ymax] of the foreground, last row and column included; None where there is none."""
+    """Return [xmin, ymin, xmax, ymax] of the foreground, last row and column included; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
         return None

@@ -1,12 +1,12 @@
-"""What a mirrored or turned image does to the sentence about it. No torch here.
+"""Rewriting the sentence about an image that is mirrored or rotated. No torch here.
 
-A flip makes "the ship on the left" wrong. `rewrite` returns the sentence that is true of the flipped image, or None
-where no exact one is known; then the image must stay as it is. A word of direction counts as understood only in a
-construction that is listed here ("on the left", "upper right corner", "left of the pier", "the left court"). Everything
-else refuses: "the right of way", "left over", "top-down", "a bridge above the river", compass words, clock hands,
-turns, counting without a side to count from. A refused sentence costs a flip, a wrong one teaches an error.
+A flip makes "the ship on the left" wrong. `rewrite` returns the sentence that is true for the flipped image, or None if
+no exact one is known; then the image must be left unchanged. A direction word counts as understood only in a
+construction listed here ("on the left", "upper right corner", "left of the pier", "the left court"). Everything else is
+refused: "the right of way", "left over", "top-down", "a bridge above the river", compass words, clock hands, turns,
+counting without a side to count from. A refused sentence costs a flip, a wrong one teaches an error.
 
-Rewriting exchanges words one for one, so that doing it twice gives the sentence back; that is checked every time.
+Rewriting swaps words one for one, so applying it twice restores the sentence; that is checked every time.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Symmetry = Literal["hflip", "vflip", "rot90", "rot180", "rot270"]
 
 
 def rewrite(expression: str, symmetry: Symmetry) -> str | None:
-    """Return the expression that is true after the image was mirrored or turned.
+    """Return the expression that is true after the image is mirrored or rotated.
 
     Args:
         expression: an English sentence.
         symmetry: what happens to the image.
 
     Returns:
-        The expression, the same one where it speaks of no direction; None where no exact one is known. Rotations by 90
-        and 270 degrees are refused for every expression with a word of direction.
+        The expression, unchanged if it mentions no direction; None if no exact one is known. Rotations by 90 and 270
+        degrees are refused for every expression with a direction word.
 
     Example:
         >>> rewrite("the ship in the upper left corner", "hflip")
@@ -49,7 +49,7 @@ def rewrite(expression: str, symmetry: Symmetry) -> str | None:
 
 
 def is_local(expression: str) -> bool:
-    """Return whether the expression speaks of nothing around the referent, so that its surroundings may be cut away."""
+    """Return whether the expression mentions nothing around the referent, so that its surroundings may be cropped."""
     return not any(w.is_direction or w.lower in _AROUND or w.lower in _ORIENTED for w in _words(expression))
 
 
@@ -64,7 +64,7 @@ _COMPOUND = re.compile(
     r"(?P<vertical>top|bottom|upper|lower|above|below|up|down)?(?P<between>middle|center|centre|mid|far)?"
     r"(?P<horizontal>left|right)?(?P<end>most|hand|side|wards?)?"
 )
-_BRIGHT = re.compile(r"(bright|upright|copyright|outright|cleft)")  # contain the letters, mean no direction
+_BRIGHT = re.compile(r"(bright|upright|copyright|outright|cleft)")  # contain the letters but mean no direction
 _FOREIGN = re.compile(r"left|right|^(top|bottom|upper|lower|upside|downside|uphill|downhill)")
 _COMPASS = re.compile(r"north|south|east|west")
 
@@ -88,7 +88,7 @@ _THINGS = {
     *("vehicles", "windmill", "windmills", "one", "ones"),
     *("white", "grey", "gray", "black", "red", "yellow", "green", "blue", "brown", "orange", "large", "small", "big"),
     *("tiny", "long", "larger", "smaller", "circular", "rectangular", "round"),
-} - {"lane", "track"}  # "the right lane", "the right track": of the driver, of the matter
+} - {"lane", "track"}  # "the right lane" is the driver's, "the right track" a figure of speech
 _AFTER = {
     *("is", "are", "was", "has", "have", "and", "or", "in", "on", "at", "near", "with", "beside", "by", "from", "that"),
     *("which", "next", "close", "closest", "adjacent", "among", "between", "surrounded", "located", "parked", "to"),
@@ -100,7 +100,7 @@ _ORDINALS = {
 _TURNING = {
     *("clockwise", "anticlockwise", "counterclockwise", "clock", "turn", "turns", "turned", "turning", "mirrored"),
 }
-_STANDING = {  # may mean the image's vertical or the world's
+_STANDING = {  # may refer to the vertical of the image or of the world
     *("under", "beneath", "underneath", "foreground", "background", "horizon", "higher", "highest", "lowest"),
 }
 _CROSSING = {  # where "above" is likely to mean elevation
@@ -121,7 +121,7 @@ _AROUND = {
 
 @dataclass
 class _Word:
-    """A word with its place in the sentence; ``before`` and ``after`` are its neighbours if no comma parts them."""
+    """A word and its place in the sentence; ``before`` and ``after`` are its neighbours, unless a comma is between."""
 
     text: str
     start: int
@@ -134,9 +134,9 @@ class _Word:
 
     @property
     def parts(self) -> re.Match[str] | None:
-        """The parts of a word of direction, None for any other word."""
-        found = _COMPOUND.fullmatch(self.lower)
-        return found if found and (found["vertical"] or found["horizontal"]) else None
+        """The parts of a direction word, None for any other word."""
+        match = _COMPOUND.fullmatch(self.lower)
+        return match if match and (match["vertical"] or match["horizontal"]) else None
 
     @property
     def is_direction(self) -> bool:
@@ -151,18 +151,18 @@ class _Word:
 
 
 def _words(expression: str) -> list[_Word]:
-    found = [_Word(m[0], m.start()) for m in re.finditer(r"[^\W_]+", expression)]
-    for one, other in pairwise(found):
+    words = [_Word(m[0], m.start()) for m in re.finditer(r"[^\W_]+", expression)]
+    for one, other in pairwise(words):
         if re.fullmatch(r"[\s\-‐‑]+", expression[one.start + len(one.text) : other.start]):
             one.after, other.before = other, one
-    return found
+    return words
 
 
 # -- exchange ----------------------------------------------------------------------------------------------------------
 
 
 def _exchange(expression: str, axes: str) -> str | None:
-    """Exchange the words of one or both axes; None where one of them is not understood."""
+    """Swap the words of one or both axes; None if one of them is not understood."""
     words = _words(expression)
     if not _countable(words) or any(_refuses(word, axes, words) for word in words):
         return None
@@ -197,7 +197,7 @@ def _in_case_of(model: str, word: str) -> str:
 
 
 def _countable(words: list[_Word]) -> bool:
-    """Whether every "second" says from where it counts."""
+    """Whether every "second" says where it counts from."""
     ordinals = sum(word.lower in _ORDINALS for word in words)
     return ordinals <= sum(word.lower == "from" and _side(_skip_the(word.after)) for word in words)
 
@@ -234,7 +234,7 @@ def _is(word: _Word | None, *sets: set[str]) -> bool:
 
 
 def _understood(word: _Word) -> bool:
-    """Whether left, right, top or bottom stands in a construction that is known to mean a side of the image."""
+    """Whether left, right, top or bottom is in a construction that is known to mean a side of the image."""
     before, after = word.before, word.after
     opposite = {_H.get(word.lower) or _V[word.lower]}
     if _is(after, _PLACES):
@@ -273,7 +273,7 @@ def _understood_vertical(word: _Word, words: Iterable[_Word]) -> bool:
         level = not any(one.lower in _CROSSING for one in words)
         return level and _is(after, _ARTICLES, _NUMBERS, {"it"}) and not _is(before, {"from", "seen", "viewed"})
     if after is not None and after.parts is not None and after.parts["horizontal"]:
-        return True  # upper left: the second word is looked at on its own
+        return True  # upper left: the second word is checked separately
     if vertical in ("upper", "lower"):
         return _is(after, _PLACES)  # "the lower building" may be lower in height
     if _is(after, {"of"}) and after is not None:  # not "on top of the building"

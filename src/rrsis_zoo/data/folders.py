@@ -1,4 +1,4 @@
-"""What lies in a dataset's folders: files, and links to files. A link to nowhere is no file. No torch here."""
+"""Files in a dataset's folders, including links to files. A broken link is not a file. No torch here."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ _SHOWN = 3
 
 
 def existing_folder(root: str | Path, title: str, advice: str) -> Path:
-    """Return the folder of a dataset, with ``~`` and variables replaced.
+    """Return the folder of a dataset, with ``~`` and variables expanded.
 
     Args:
         root: as the user wrote it.
         title: of the dataset, for the error.
-        advice: what to tell somebody who has not got it.
+        advice: for someone who does not have it.
 
     Raises:
         MissingDataError: there is no such folder.
-        DataFormatError: it cannot be looked at.
+        DataFormatError: it cannot be accessed.
     """
     root = expanded(root)
     if is_folder(root):
         return root
-    what = "is a file, a folder was expected" if os.path.isfile(root) else f"there is no such folder{dangling(root)}"
+    what = "is a file; a folder was expected" if os.path.isfile(root) else f"there is no such folder{dangling(root)}"
     raise MissingDataError(f"{title}: no folder {str(root)!r} ({what}); {advice}")
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether a path leads to a folder.
+    """Return whether a path leads to a folder.
 
     Raises:
-        DataFormatError: that cannot be found out.
+        DataFormatError: the path cannot be accessed.
     """
     try:
-        return os.path.isdir(path)
+        return path.is_dir()
     except (OSError, ValueError) as cause:
-        raise DataFormatError(f"{path} cannot be looked at ({reason(cause)})") from cause
+        raise DataFormatError(f"{path} cannot be accessed ({reason(cause)})") from cause
 
 
 def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield what `os.walk` yields; folders inside that may not be looked into are passed over.
+    """Yield what `os.walk` yields; inner folders without read permission are skipped.
 
     Raises:
-        DataFormatError: the root itself may not.
+        DataFormatError: the root itself cannot be accessed.
     """
 
     def unreadable(cause: OSError) -> None:
         if cause.filename in (None, str(root)):
-            raise DataFormatError(f"{root} cannot be looked at ({reason(cause)})") from cause
+            raise DataFormatError(f"{root} cannot be accessed ({reason(cause)})") from cause
 
     return os.walk(root, onerror=unreadable)
 
 
 class Listing:
-    """The files of one folder, looked up once; a link counts as what it leads to.
+    """The files in one folder, listed once; links are followed.
 
     Args:
-        folder: to look into, not into folders inside.
+        folder: to list, without folders inside it.
 
     Raises:
-        DataFormatError: it cannot be looked at.
+        DataFormatError: it cannot be accessed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,17 +80,17 @@ class Listing:
                     else:
                         self.others[entry.name] = _what_is(Path(entry.path))
         except OSError as cause:
-            raise DataFormatError(f"{folder} cannot be looked at ({reason(cause)})") from cause
+            raise DataFormatError(f"{folder} cannot be accessed ({reason(cause)})") from cause
 
     def lack(self, name: str) -> str:
-        """Return a name with the reason why there is no file of it; an empty text where there is one."""
+        """Return a name with the reason why there is no such file; an empty text if there is one."""
         return "" if name in self.files else f"{name}{self.others.get(name, '')}"
 
 
 def _leads_to_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
-    except OSError:  # a loop of links, or a link into what may not be looked at
+    except OSError:  # a loop of links, or a link to a place without access
         return False
 
 
@@ -98,17 +98,17 @@ def _what_is(path: Path) -> str:
     try:
         if os.path.isdir(path):
             return " (a folder)"
-        return dangling(path) or " (no regular file)"
+        return dangling(path) or " (not a regular file)"
     except OSError as cause:
         return f" ({reason(cause)})"
 
 
 def annotation_file(path: Path) -> Path:
-    """Return the path of a file of annotations that was fetched.
+    """Return the path of an annotation file, checked to be one.
 
     Raises:
         MissingDataError: there is none.
-        DataFormatError: no regular file, or a web page or pointer in its place.
+        DataFormatError: not a regular file, or a web page or pointer in its place.
     """
     try:
         with regular_file(path).open("rb") as file:
@@ -121,10 +121,10 @@ def annotation_file(path: Path) -> Path:
 
 
 def plain_name(name: str, where: str) -> str:
-    """Return a file name that an annotation file gives; it must not lead out of its folder.
+    """Return a file name from an annotation file; it must not lead out of its folder.
 
     Raises:
-        DataFormatError: it holds a folder, or is none.
+        DataFormatError: it contains a folder, or is not a file name.
     """
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise DataFormatError(f"{where}: {name!r} must be the name of a file in its folder, without a path")
@@ -132,18 +132,18 @@ def plain_name(name: str, where: str) -> str:
 
 
 def missing_files(what: str, missing: Sequence[str], folder: Path, advice: str) -> MissingDataError:
-    """Return the error for files that a split names and a folder has not.
+    """Return the error for files that a split names and a folder lacks.
 
     Args:
-        what: dataset, kind of files and split, where the number stands as ``{}``.
-        missing: what `Listing.lack` says of each.
+        what: dataset, kind of files and split, with ``{}`` for their number.
+        missing: the results of `Listing.lack`.
         folder: where they should be.
-        advice: what to tell somebody who has not got them.
+        advice: for someone who does not have them.
     """
     names = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-    there = all(name.endswith(")") for name in missing)  # links to nowhere, folders, pipes
-    mend = "put the files themselves there" if there else f"the download is incomplete; {advice}"
+    there = all(name.endswith(")") for name in missing)  # broken links, folders, pipes
+    fix = "put the files themselves there" if there else f"the download is incomplete; {advice}"
     which = what.format(len(missing)) + " are"
     if len(missing) == 1:
         which = which.replace("files", "file").replace(" are", " is")
-    return MissingDataError(f"{which} not in {str(folder)!r} ({names}): {mend}")
+    return MissingDataError(f"{which} not in {str(folder)!r} ({names}): {fix}")

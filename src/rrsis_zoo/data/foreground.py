@@ -1,4 +1,4 @@
-"""Why masks are empty: what their files hold instead of foreground, and which setting mends it. No torch here."""
+"""Why masks are empty: what their files contain instead of foreground, and which setting fixes it. No torch here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rrsis_zoo.data.pixels import open_image, to_array
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import DataFormatError
 
-_EXAMINED = 25  # masks of a split that are looked at to explain why all are empty
+_EXAMINED = 25  # masks of a split that are examined to explain why all are empty
 _SHOWN = 6
 
 
@@ -27,22 +27,24 @@ def check_foreground(records: Sequence[Record], split: str) -> None:
         split: its name.
 
     Raises:
-        DataFormatError: all masks are empty; it says what they hold and which setting reads it.
-        MissingDataError: a mask file is not there any more.
+        DataFormatError: all masks are empty; the message says what they contain and which setting reads it.
+        MissingDataError: a mask file has disappeared.
     """
     if any(not record.is_empty for record in records):
         return
     if not records:
-        raise DataFormatError(f"no sample of split {split!r} is left: data.drop_empty leaves out empty masks, all are")
-    told = Counter(explain(record.mask) for record in records[:_EXAMINED])
-    why = "; ".join(text for text, _ in told.most_common(3) if text) or "they are blank"
+        raise DataFormatError(
+            f"no sample of split {split!r} is left: data.drop_empty leaves out empty masks, and all are empty"
+        )
+    reasons = Counter(explain(record.mask) for record in records[:_EXAMINED])
+    why = "; ".join(text for text, _ in reasons.most_common(3) if text) or "they are blank"
     raise DataFormatError(
-        f"all {len(records):,} masks of split {split!r} are empty, so that there is nothing to learn or to score: {why}"
+        f"all {len(records):,} masks of split {split!r} are empty, so there is nothing to learn or score: {why}"
     )
 
 
 def explain(mask: MaskSource) -> str:
-    """Return what an empty mask's file holds instead of foreground; nothing where it is simply blank.
+    """Return what an empty mask's file contains instead of foreground; an empty text if it is simply blank.
 
     Raises:
         DataFormatError: the file cannot be read.
@@ -50,12 +52,12 @@ def explain(mask: MaskSource) -> str:
     while isinstance(mask, Median3):
         mask = mask.source
         if not mask.is_empty:
-            return "the filter takes away all of them: leave data.mask_cleanup at none"
+            return "the filter removes all of their foreground: leave data.mask_cleanup at none"
     if isinstance(mask, GreyFile):
         return _explain_file(mask)
     if isinstance(mask, RunLengths) and not replace(mask, rule="any").is_empty:
         return (
-            "their layers overlap wherever there is foreground, which sum_eq_1 takes for background: set data.layers "
+            "their layers overlap wherever there is foreground, which sum_eq_1 treats as background: set data.layers "
             "to any"
         )
     return ""
@@ -69,20 +71,20 @@ class _File:
 
 
 def _explain_file(mask: GreyFile) -> str:
-    found = _look(mask)
-    low, high = found.grey[0], found.grey[-1]
-    rule = f"foreground is what is above {mask.threshold}"
+    file = _look(mask)
+    low, high = file.grey[0], file.grey[-1]
+    rule = f"foreground is above {mask.threshold}"
     if high > low:
-        whose = "palette colours are as bright as grey levels" if found.palette else "grey levels are"
-        return f"their {whose} {_listed(found.grey)}, and {rule}: set data.threshold to {low}"
-    if len(found.alpha) > 1:
+        whose = "palette colours are as bright as grey levels" if file.palette else "grey levels are"
+        return f"their {whose} {_listed(file.grey)}, and {rule}: set data.threshold to {low}"
+    if len(file.alpha) > 1:
         return (
-            f"the mask is in their alpha channel (values {_listed(found.alpha)}), which is not read, and their grey "
+            f"the mask is in their alpha channel (values {_listed(file.alpha)}), which is not read, and their grey "
             f"level is {low} throughout: save the alpha channel as grey files"
         )
-    if len(found.palette) > 1:
+    if len(file.palette) > 1:
         return (
-            f"their palette gives the indices {_listed(found.palette)} the same brightness {low}: save them as grey "
+            f"their palette gives the indices {_listed(file.palette)} the same brightness {low}: save them as grey "
             "files of 0 and 255"
         )
     return (

@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered: a dataset of 26,300 images is read through once, not at every start. No torch here."""
+"""Cached SHA-256 of files: a dataset of 26,300 images is hashed once, not at every start. No torch here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MANY = 2000
 
 
 def cache_folder() -> Path:
-    """Return where hashes are remembered: ``$RRSIS_ZOO_CACHE``, else ``rrsis-zoo`` in the user's cache folder."""
-    given = os.environ.get("RRSIS_ZOO_CACHE")
-    if given:
-        return expanded(given)
-    home = os.path.expanduser("~")  # stays as it is for a user without a home, as in some containers
+    """Return where hashes are cached: ``$RRSIS_ZOO_CACHE``, else ``rrsis-zoo`` in the user's cache folder."""
+    folder = os.environ.get("RRSIS_ZOO_CACHE")
+    if folder:
+        return expanded(folder)
+    home = os.path.expanduser("~")  # unchanged for a user without a home, as in some containers
     fallback = tempfile.gettempdir() if home == "~" else os.path.join(home, ".cache")
     return Path(os.environ.get("XDG_CACHE_HOME") or fallback) / "rrsis-zoo"
 
@@ -31,15 +31,15 @@ def cache_folder() -> Path:
 def file_hashes(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
     """Return the SHA-256 of files below a folder.
 
-    A remembered hash counts while the file's size and modification time are what they were. The list is kept outside
-    the dataset, which may be read-only.
+    A cached hash is valid while the file's size and modification time are unchanged. The cache is kept outside the
+    dataset, which may be read-only.
 
     Args:
-        root: folder of the dataset; names the list.
+        root: folder of the dataset; identifies the cache.
         paths: files.
 
     Raises:
-        MissingDataError: a file is not there, or a link to nowhere.
+        MissingDataError: a file is missing, or a broken link.
         DataFormatError: it cannot be read.
     """
     index = cache_folder() / f"hashes-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
@@ -75,7 +75,7 @@ def _sha256(path: Path) -> str:
 
 
 def _is_hash(remembered: Any) -> TypeGuard[list[Any]]:
-    """Tell whether an entry of the list is size, time and SHA-256; anything else is hashed anew."""
+    """Return whether a cache entry is size, time and SHA-256; anything else is hashed again."""
     return (
         isinstance(remembered, list)
         and [type(part) for part in remembered] == [int, int, str]
@@ -87,7 +87,7 @@ def _is_hash(remembered: Any) -> TypeGuard[list[Any]]:
 def _load(index: Path) -> dict[str, Any]:
     try:
         known = read_json(index)
-    except RRSISError:  # none yet, or damaged: everything is hashed anew
+    except RRSISError:  # missing or damaged: everything is hashed again
         return {}
     return known if isinstance(known, dict) else {}
 

@@ -1,7 +1,7 @@
-"""What an image file says of itself before any pixel is decoded: format, size, channels and their depth. No torch here.
+"""Headers of image files, read before any pixel is decoded: format, size, channels and their depth. No torch here.
 
-PIL opens a 16-bit colour PNG or TIFF as 8 bits a channel and keeps the high byte without a word; the depth is only in
-the file's own header. The size is wanted before memory is taken for it.
+PIL opens a 16-bit colour PNG or TIFF as 8 bits per channel and silently keeps the high byte; the depth is only in the
+file's own header. The size is needed before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Numbers = Literal["unsigned", "signed", "floating"]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header says.
+    """The contents of a header.
 
     Attributes:
-        format: its name as PIL has it: ``PNG``, ``JPEG`` …
-        width: columns as stored; EXIF may have the image shown turned.
+        format: PIL's name for it: ``PNG``, ``JPEG`` …
+        width: columns as stored; an EXIF orientation may rotate the displayed image.
         height: rows as stored.
-        channels: how many, alpha and further bands included; 1 for a palette.
+        channels: their number, including alpha and further bands; 1 for a palette.
         bits: of the deepest channel.
-        numbers: what kind of numbers the channels hold.
+        numbers: the kind of numbers in the channels.
     """
 
     format: str
@@ -37,27 +37,27 @@ class Header:
 
     @property
     def is_deep(self) -> bool:
-        """Whether a channel holds more than 8 bits, or other numbers than 0 to 255."""
+        """Whether a channel has more than 8 bits, or numbers other than 0 to 255."""
         return self.bits > 8 or self.numbers != "unsigned"
 
     def __str__(self) -> str:
         kind = "" if self.numbers == "unsigned" else f" {self.numbers}"
         channels = "one channel" if self.channels == 1 else f"{self.channels} channels"
-        return f"{self.format} of {channels} of {self.bits}{kind} bits"
+        return f"{self.format} with {channels} of {self.bits}{kind} bits"
 
 
 class NotAnImage(ValueError):
-    """The content is of no format that is read, or its header is damaged; the message says which."""
+    """The content is in no supported format, or its header is damaged; the message says which."""
 
 
 def read_header(file: BinaryIO) -> Header:
     """Read the header of an image file.
 
     Args:
-        file: open, seekable; it is left anywhere.
+        file: open, seekable; its position afterwards is undefined.
 
     Raises:
-        NotAnImage: a format that is not read, or a damaged header.
+        NotAnImage: an unsupported format, or a damaged header.
         OSError: the file cannot be read.
     """
     file.seek(0)
@@ -76,31 +76,31 @@ def read_header(file: BinaryIO) -> Header:
 
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
-"""What is read. PIL knows some forty more, of which EPS starts another program; none of them is opened."""
+"""Supported formats. PIL knows about forty more, of which EPS starts another program; none of them is opened."""
 
 
 def _what_else(start: bytes) -> str:
-    """Say what a file holds that is no image, as far as its first bytes tell, and what to do about it."""
+    """Describe a file that is not an image, as far as its first bytes tell, and what to do about it."""
     if not start:
         return "the file is empty; fetch it again"
-    if said := placeholder(start, "the image"):
-        return said
+    if instead := placeholder(start, "the image"):
+        return instead
     for signature, what in _OTHERS:
         if re.match(signature, start, re.DOTALL | re.IGNORECASE):
             return what
-    return f"its content is of no format that is read ({', '.join(FORMATS)}); save it as PNG, or fetch the file again"
+    return f"its content is in no supported format ({', '.join(FORMATS)}); save it as PNG, or fetch the file again"
 
 
 def placeholder(start: bytes, what: str) -> str:
-    """Say what stands in place of a file that was not fetched, as far as its first bytes tell; nothing of any other.
+    """Describe the placeholder of a file that was not fetched, by its first bytes; an empty text for any other file.
 
     Args:
-        start: of the file, 64 bytes.
-        what: should be there.
+        start: the file's first 64 bytes.
+        what: the expected content.
     """
-    for signature, said in _PLACEHOLDERS:
+    for signature, message in _PLACEHOLDERS:
         if re.match(signature, start, re.DOTALL | re.IGNORECASE):
-            return said.format(what)
+            return message.format(what)
     return ""
 
 
@@ -109,7 +109,7 @@ _PLACEHOLDERS = (
     (rb"version https://git-lfs", "it is a Git LFS pointer, not {}; get it with: git lfs pull"),
     (rb"(\.\./)*(\.git|/?annex)/", "it is a git-annex pointer, not {}; get it with: git annex get"),
 )
-_CONVERT = "which is not read; save it as PNG"
+_CONVERT = "which is not supported; save it as PNG"
 _OTHERS = (
     (rb"%!ps|\xc5\xd0\xd3\xc6", f"it is PostScript, {_CONVERT}"),
     (rb"%pdf", f"it is a PDF, {_CONVERT}"),
@@ -123,7 +123,7 @@ _OTHERS = (
 )
 
 
-# -- one function a format ---------------------------------------------------------------------------------------------
+# -- one function per format -------------------------------------------------------------------------------------------
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
@@ -133,7 +133,7 @@ def _exactly(file: BinaryIO, count: int) -> bytes:
     return content
 
 
-_MOST_PARTS = 100_000  # of a header; no real one has a hundredth
+_MOST_PARTS = 100_000  # of a header; no real one has a hundredth of these
 
 
 def _png(file: BinaryIO, start: bytes) -> Header:
@@ -147,7 +147,7 @@ def _png(file: BinaryIO, start: bytes) -> Header:
 
 
 def png_has_text(file: BinaryIO) -> bool:
-    """Tell whether a PNG has a chunk that may hold an EXIF orientation; it may stand behind the pixels."""
+    """Return whether a PNG has a chunk that may hold an EXIF orientation; it may come after the pixels."""
     at = 8
     for _ in range(_MOST_PARTS):
         file.seek(at)
@@ -163,11 +163,11 @@ def png_has_text(file: BinaryIO) -> bool:
 def _jpeg(file: BinaryIO, start: bytes) -> Header:
     file.seek(2)
     for _ in range(_MOST_PARTS):
-        if _exactly(file, 1) != b"\xff":  # what is between the parts is passed over, as decoders do
+        if _exactly(file, 1) != b"\xff":  # skip what is between the segments, as decoders do
             continue
         while (marker := _exactly(file, 1)[0]) == 0xFF:
             pass
-        if marker in (0x00, 0x01, *range(0xD0, 0xD9)):  # stand alone
+        if marker in (0x00, 0x01, *range(0xD0, 0xD9)):  # no payload
             continue
         if marker in (0xD9, 0xDA):
             break
@@ -176,7 +176,7 @@ def _jpeg(file: BinaryIO, start: bytes) -> Header:
             bits, height, width, channels = struct.unpack(">BHHB", _exactly(file, 6))
             return Header("JPEG", width, height, channels, bits)
         file.seek(max(0, length - 2), 1)
-    raise NotAnImage("its header does not say its size")
+    raise NotAnImage("its header gives no size")
 
 
 _MOST_TAGS, _MOST_VALUES = 4096, 1024
@@ -195,24 +195,24 @@ def _tiff(file: BinaryIO, start: bytes) -> Header:
         raise NotAnImage("its header is damaged")
     size = struct.calcsize(order + entry)
     table = _exactly(file, count * size)
-    found: dict[int, tuple[int, ...]] = {}
+    values: dict[int, tuple[int, ...]] = {}
     for tag, kind, number, value in struct.iter_unpack(order + entry, table):
         if tag not in (256, 257, 258, 277, 339) or kind not in _TYPES or not number:
             continue
-        if tag in found:  # which one counts differs from program to program
-            raise NotAnImage("its header is damaged: it says one thing twice")
+        if tag in values:  # programs differ in which one counts
+            raise NotAnImage("its header is damaged: a tag occurs twice")
         form = f"{order}{min(number, _MOST_VALUES)}{_TYPES[kind]}"
         length = struct.calcsize(form)
         if length > inline:
             file.seek(struct.unpack(f"{order}{'Q' if big else 'I'}", value)[0])
             value = _exactly(file, length)
-        found[tag] = struct.unpack(form, value[:length])
-    if 256 not in found or 257 not in found:
-        raise NotAnImage("its header does not say its size")
-    formats = set(found.get(339, (1,)))
+        values[tag] = struct.unpack(form, value[:length])
+    if 256 not in values or 257 not in values:
+        raise NotAnImage("its header gives no size")
+    formats = set(values.get(339, (1,)))
     numbers: Numbers = "floating" if formats & {3, 6} else "signed" if formats & {2, 5} else "unsigned"
-    (channels, *_), bits = found.get(277, (1,)), max(found.get(258, (1,)))
-    return Header("TIFF", found[256][0], found[257][0], channels, bits, numbers)
+    (channels, *_), bits = values.get(277, (1,)), max(values.get(258, (1,)))
+    return Header("TIFF", values[256][0], values[257][0], channels, bits, numbers)
 
 
 def _bmp(file: BinaryIO, start: bytes) -> Header:

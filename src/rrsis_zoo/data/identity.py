@@ -1,4 +1,4 @@
-"""Which data a split really is: the published one, or somebody's own in its layout. No torch here."""
+"""Whether a split is the published one, or someone's own data in its layout. No torch here."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SAME_SIZE = 0.99  # published copies have known exceptions: 14 of RRSIS-D's 17,
 def is_published(card: DatasetCard | None, split: Split, records: Sequence[Record]) -> bool:
     """Whether a split is the published one.
 
-    The hash of its annotations decides where the card has it. Nobody with an original copy has told us one yet; until
-    then all must fit that is known of the original: the number of samples, their images' names, how many of the masks
-    are empty, and the size of all but a hundredth of them. Own data do not fit all of that by chance; a copy whose
-    sentences or masks were edited would.
+    If the card has the hash of its annotations, that decides. No hash of an original copy is known yet; until then
+    everything known about the original must match: the number of samples, the names of their images, the number of
+    empty masks, and the size of at least 99 % of the masks. Own data do not match all of that by chance; a copy with
+    edited sentences or masks would.
 
     Args:
-        card: of the dataset in whose layout it is; None for a layout that nobody published.
+        card: of the dataset whose layout it has; None for a layout without a published dataset.
         split: which one.
         records: all of its samples, read with the dataset's own options.
     """
@@ -38,31 +38,31 @@ def is_published(card: DatasetCard | None, split: Split, records: Sequence[Recor
         if fitting < _SAME_SIZE * len(records):
             return False
         return split not in card.empty_masks or sum(r.is_empty for r in records) == card.empty_masks[split]
-    except (DataFormatError, MissingDataError):  # a mask that cannot be read; whoever needs it says so
+    except (DataFormatError, MissingDataError):  # an unreadable mask; reported where it is needed
         return False
 
 
-def data_name(layout: str, root: Path, given: str | None, published: bool, names: Iterable[str]) -> str:
-    """Return the name under which results of some data stand.
+def data_name(layout: str, root: Path, name: str | None, published: bool, names: Iterable[str]) -> str:
+    """Return the name under which results on some data are reported.
 
     Args:
-        layout: name of the dataset in whose layout they are.
+        layout: name of the dataset whose layout they have.
         root: their folder.
-        given: the name that their owner gave them; None for the dataset's own where they are it, else the folder's.
+        name: chosen by the user; None for the dataset's own if they are the published data, else the folder's.
         published: whether they are the published dataset.
         names: of all published datasets.
 
     Raises:
-        ConfigError: the given name is a published dataset's, and they are not it.
+        ConfigError: the name is that of a published dataset, and the data are not.
     """
-    taken = {_plain(name) for name in names}
-    if given is not None:
-        if _plain(given) in taken and not (published and _plain(given) == _plain(layout)):
+    taken = {_plain(other) for other in names}
+    if name is not None:
+        if _plain(name) in taken and not (published and _plain(name) == _plain(layout)):
             raise ConfigError(
-                f"data.name {given!r} is a published dataset's, and {root} does not match it (the number of samples, "
-                "their images' names, sizes or empty masks differ): give another name, or leave it out"
+                f"data.name {name!r} is the name of a published dataset, and {root} does not match it (the number of "
+                "samples, their images' names, sizes or empty masks differ): give another name, or leave it out"
             )
-        return given
+        return name
     if published:
         return layout
     own = root.absolute().name.strip()

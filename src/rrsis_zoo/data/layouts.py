@@ -1,4 +1,4 @@
-"""Writers of the datasets' published layouts: for synthetic scenes and for tests, so that the real readers are used."""
+"""Writers of the datasets' published layouts, so that synthetic scenes and tests use the real readers."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ RRSIS_D_CATEGORIES: dict[str, tuple[int, str]] = {
 
 @dataclass(frozen=True)
 class Referent:
-    """One object (or group) of a scene and the sentences that mean it.
+    """One object (or group) in a scene and the sentences that refer to it.
 
     Attributes:
-        mask: bool (H, W) of the scene's size; may be empty. Referents of a scene with the very same array are one
-            annotation of which several references speak.
+        mask: bool (H, W) of the scene's size; may be empty. Referents of a scene that share one array object
+            are one annotation with several references.
         expressions: one or more sentences.
         category: display name of its class, see ``rrsis_zoo.data.rrsisd.CATEGORIES``.
     """
@@ -80,15 +80,15 @@ class Written:
 
 
 class LayoutWriter(ABC):
-    """Writes scenes one by one, so that a generator need not hold them all; ``close`` writes what lists them.
+    """Writes scenes one by one, so that a generator need not keep them all; ``close`` writes the files that list them.
 
     Args:
-        root: folder to write to; made where it is not there.
+        root: folder to write to; created if missing.
         categories: display names that referents may have -> (id, name in the files).
 
     Raises:
-        ConfigError: a root that holds files of the layout already.
-        OutputError: it cannot be made.
+        ConfigError: a root that already contains files of the layout.
+        OutputError: it cannot be created.
     """
 
     title: ClassVar[str]
@@ -99,7 +99,7 @@ class LayoutWriter(ABC):
         self.root = expanded(root)
         self.categories = dict(categories)
         if any(os.path.exists(self.root / folder) for folder in self.folders):
-            raise ConfigError(f"{root} holds {self.title} files already: give another folder, or remove them")
+            raise ConfigError(f"{root} already contains {self.title} files: give another folder, or remove them")
         for folder in self.folders:
             make_folder(self.root / folder)
         self.scenes = self.references = self.annotations = 0
@@ -108,7 +108,7 @@ class LayoutWriter(ABC):
         """Write a scene; return where each sentence went, referent by referent.
 
         Raises:
-            ConfigError: a scene that the layout cannot hold.
+            ConfigError: a scene that the layout cannot represent.
             OutputError: a file cannot be written.
         """
         self.scenes += 1
@@ -137,19 +137,19 @@ class LayoutWriter(ABC):
 
 
 class RRSISDWriter(LayoutWriter):
-    """RRSIS-D, with its field names and oddities: a reference per referent with all its sentences.
+    """RRSIS-D, with its field names and quirks: one reference per referent with all its sentences.
 
     Images are numbered from 1, references and annotations from 1 over all scenes (in the published files, which have
-    one sentence a reference and one reference an image, all numbers of a sample are equal). The XML files are not
+    one sentence per reference and one reference per image, all numbers of a sample are equal). The XML files are not
     written: no reader uses them.
 
     Args:
         root: see `LayoutWriter`.
         categories: see `LayoutWriter`. The ids 0-19 are RRSIS-D's own classes; others are numbered from 20 on.
-        quality: of the JPEG files, 1-100; no colour subsampling, it would wash out the colours that sentences name.
+        quality: of the JPEG files, 1-100; no chroma subsampling, which would wash out the colours that sentences name.
 
     Raises:
-        ConfigError: see `LayoutWriter`; categories that RRSIS-D's reader would not take.
+        ConfigError: see `LayoutWriter`; categories that RRSIS-D's reader would refuse.
     """
 
     title, folders = "RRSIS-D", (IMAGE_DIR, ANNOTATION_DIR)
@@ -215,13 +215,13 @@ class RRSISDWriter(LayoutWriter):
         instances = {"images": self._images, "annotations": self._annotations, "categories": categories}
         folder = self.root / ANNOTATION_DIR
         write_text(folder / INSTANCES_FILE, json.dumps(instances))
-        # Pickle writes a string that is the same object twice as a reference, and which strings are depends on the
-        # process that made them; a round trip through JSON makes the bytes depend on the values alone.
+        # Pickle writes the second occurrence of the same string object as a reference, and which strings are the same
+        # object depends on the process; a round trip through JSON makes the bytes depend on the values alone.
         write_bytes(folder / REFS_FILE, pickle.dumps(json.loads(json.dumps(self._refs)), protocol=2))
 
 
 class _PhraseWriter(LayoutWriter):
-    """An image file, a mask file and a line for every sentence, as RefSegRS and RISBench store them."""
+    """One image file, mask file and line per sentence, as RefSegRS and RISBench store them."""
 
     def __init__(self, root: str | Path, *, categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES) -> None:
         super().__init__(root, categories=categories)
@@ -250,7 +250,7 @@ class _PhraseWriter(LayoutWriter):
 
 
 class RefSegRSWriter(_PhraseWriter):
-    """RefSegRS: TIFF files, ids are numbers over all splits."""
+    """RefSegRS: TIFF files, with ids numbered over all splits."""
 
     title, folders = "RefSegRS", (Path("images"), Path("masks"))
 
@@ -259,7 +259,7 @@ class RefSegRSWriter(_PhraseWriter):
 
 
 class RISBenchWriter(_PhraseWriter):
-    """RISBench: PNG files named ``<pool>_<scene>_<sentence>``; validation scenes are of the pool ``train``."""
+    """RISBench: PNG files named ``<pool>_<scene>_<sentence>``; validation scenes belong to the pool ``train``."""
 
     title, folders = "RISBench", (Path("img_rgb"), Path("mask"))
 
@@ -282,7 +282,7 @@ LAYOUTS: dict[Layout, type[LayoutWriter]] = {
     "refsegrs": RefSegRSWriter,
     "risbench": RISBenchWriter,
 }
-"""The layouts by the name of the dataset that is published in them."""
+"""The layouts by the name of the dataset published in them."""
 
 
 def write_rrsisd(root: str | Path, scenes: Iterable[ReferredScene], *, quality: int = 95) -> None:

@@ -1,4 +1,4 @@
-"""How many tokens of an expression are read, and who reads more of one. No torch here."""
+"""How many tokens of an expression are read, and which expressions are longer. No torch here."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Counter = Callable[[str], int]
 def words(limit: TextLimit) -> Counter:
     """Return a counter of words, for where a method's tokenizer is not at hand.
 
-    A word is at least one token, so an expression with more words than there is room for is cut for certain; how many
-    are cut in all depends on the tokenizer.
+    A word is at least one token, so an expression with more words than that is certainly truncated; how many are
+    truncated in total depends on the tokenizer.
     """
     return lambda expression: len(expression.split()) + limit.marks
 

@@ -17,13 +17,13 @@ from rrsis_zoo.data.pixels import LIMIT_VARIABLE, image_size, pixel_limit, read_
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.files import reason, regular_file
 
-_coco: Any = _pycocotools_mask  # its published types leave out lists of layers and bytes
+_coco: Any = _pycocotools_mask  # its type stubs lack lists of layers and bytes
 
 LayerRule = Literal["sum_eq_1", "any"]
-"""How the layers of one annotation make one mask.
+"""How the layers of one annotation combine into one mask.
 
-``sum_eq_1``: foreground is where exactly one layer is set, as the reference loaders do (their layers are summed and
-compared with 1, so that an overlap becomes background). ``any``: foreground is where at least one layer is set.
+``sum_eq_1``: foreground is where exactly one layer is set, as in the reference loaders (they sum the layers and compare
+with 1, so that an overlap becomes background). ``any``: foreground is where at least one layer is set.
 """
 
 
@@ -47,7 +47,7 @@ class MaskSource(Protocol):
 
     @property
     def identity(self) -> str:
-        """What the mask is, wherever its files lie: equal for equal content and rule."""
+        """Identifies the mask wherever its files are: equal for equal content and rule."""
         ...
 
     def decode(self) -> NDArray[np.bool_]:
@@ -63,7 +63,7 @@ class RunLengths:
         layers: compressed counts of each layer (column-major runs, background first).
         height: height of the annotation in pixels, which is not always the image's.
         width: width of the annotation in pixels.
-        rule: how several layers make one mask.
+        rule: how several layers combine.
 
     Raises:
         ValueError: no layer, a size that `check_size` refuses, or runs that do not fill the size exactly.
@@ -87,7 +87,7 @@ class RunLengths:
     def is_empty(self) -> bool:
         """Whether no pixel is foreground."""
         layers = [{"size": [self.height, self.width], "counts": counts} for counts in self.layers]
-        if len(layers) == 1 or not _coco.area(layers).any():  # quick, and so for a whole split
+        if len(layers) == 1 or not _coco.area(layers).any():  # fast, also for a whole split
             return not _coco.area(layers).any()
         values, lengths = self._runs()
         return not lengths[values].any()
@@ -103,7 +103,7 @@ class RunLengths:
         return np.ascontiguousarray(np.repeat(values, lengths).reshape(self.width, self.height).T)
 
     def _runs(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Return the runs of the mask that the layers make, down the columns: whether foreground, and how long."""
+        """Return the runs of the combined mask, down the columns: whether foreground, and their lengths."""
         ends = [np.cumsum(run_lengths(counts)) for counts in self.layers]
         steps = [np.where(np.arange(len(some)) % 2, -1, 1) for some in ends]  # a layer begins with background
         places, changes = np.concatenate(ends), np.concatenate(steps)
@@ -115,7 +115,7 @@ class RunLengths:
 
 @dataclass(frozen=True, slots=True)
 class GreyFile:
-    """A mask as an image file of its own; foreground is where the grey level is above a threshold.
+    """A mask in its own image file; foreground is above a grey level.
 
     Nothing is read before it is needed: a split of RISBench has up to 26,300 such files.
 
@@ -163,8 +163,8 @@ class GreyFile:
 class Median3:
     """A mask after a 3 x 3 median filter (the majority of nine pixels; border pixels are repeated outwards).
 
-    RRSIS-D's run lengths were taken from grey masks without a threshold, which left checkerboards and stripes along
-    the borders. This takes them out. It is not what published numbers were computed with.
+    RRSIS-D's run lengths were made from grey masks without a threshold, which left checkerboards and stripes along the
+    borders. This filter removes them. Published numbers were computed without it.
 
     Attributes:
         source: the mask as the dataset has it.
@@ -228,34 +228,35 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
 
 
 def check_size(height: Any, width: Any) -> None:
-    """Refuse what is no size of a mask.
+    """Refuse a size that no mask can have.
 
     Raises:
-        ValueError: not two whole numbers (``true``, ``2.0`` and ``"2"`` are none), below 1, or more pixels than
+        ValueError: not two integers (``true``, ``2.0`` and ``"2"`` are not), below 1, or more pixels than
             `rrsis_zoo.data.pixels.pixel_limit`.
     """
     if type(height) is not int or type(width) is not int:
-        raise ValueError(f"a size must be two whole numbers, got {str((height, width))[:60]}")
+        raise ValueError(f"a size must be two integers, got {str((height, width))[:60]}")
     if height < 1 or width < 1:
         raise ValueError(f"a mask of {height} x {width} has no pixels")
     limit = pixel_limit()
-    if height * width > limit:  # a number of any length can be compared, but not printed
-        raise ValueError(f"a mask of more than {limit:,} pixels is not read; {LIMIT_VARIABLE} sets another limit")
+    if height * width > limit:  # an integer of any length can be compared, but not printed
+        raise ValueError(f"a mask has more than {limit:,} pixels, the limit; {LIMIT_VARIABLE} changes it")
 
 
 def encode_runs(runs: Sequence[int], height: int, width: int) -> bytes:
-    """Return the compressed counts of run lengths given as numbers.
+    """Return the compressed counts of run lengths in plain numbers.
 
     Raises:
-        ValueError: runs that are no whole numbers or negative, that do not fill the size, or a size as `check_size`.
+        ValueError: runs that are not integers or are negative, that do not fill the size, or a size that `check_size`
+            refuses.
     """
     check_size(height, width)
     if not all(type(run) is int and 0 <= run <= height * width for run in runs) or sum(runs) != height * width:
-        raise ValueError(f"run lengths must be whole numbers of at least 0 that add up to {height} x {width}")
+        raise ValueError(f"run lengths must be integers of at least 0 that add up to {height} x {width}")
     return _coco.frPyObjects({"size": [height, width], "counts": list(runs)}, height, width)["counts"]
 
 
-_LONGEST_OUTLINE = 2**21  # pixels along a polygon; pycocotools takes some 120 bytes for each
+_LONGEST_OUTLINE = 2**21  # pixels along a polygon; pycocotools uses about 120 bytes for each
 
 
 def encode_polygon(points: Sequence[float], height: int, width: int) -> bytes:
@@ -267,12 +268,12 @@ def encode_polygon(points: Sequence[float], height: int, width: int) -> bytes:
         width: of the mask.
 
     Raises:
-        ValueError: fewer than three points, values that are no numbers, a point further outside than the mask is large
+        ValueError: fewer than three points, values that are not numbers, a point further outside than the mask's side
             (pycocotools walks every edge pixel by pixel and overflows on huge ones), an outline longer than any mask
-            has, or a size as `check_size`.
+            has, or a size that `check_size` refuses.
     """
     check_size(height, width)
-    if len(points) < 6 or len(points) % 2:  # four numbers would be taken for a box
+    if len(points) < 6 or len(points) % 2:  # four numbers would be read as a box
         raise ValueError("a polygon must be at least three points x, y")
     if not all(type(value) in (int, float) for value in points):
         raise ValueError("a polygon must be a list of numbers")
@@ -281,7 +282,7 @@ def encode_polygon(points: Sequence[float], height: int, width: int) -> bytes:
         raise ValueError(f"a polygon has a point far outside its {height} x {width} mask")
     corners = np.array(points, np.float64).reshape(-1, 2)
     outline = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum()
-    # an outline that passes each pixel several times is none; corners outside of a small mask are
+    # an outline may have corners outside a small mask, but does not visit each pixel several times
     if outline > min(_LONGEST_OUTLINE, 16 * (height + 2) * (width + 2)):
         raise ValueError(
             f"a polygon has an outline of {outline:.0f} pixels, more than a {height} x {width} mask can have"
@@ -290,20 +291,21 @@ def encode_polygon(points: Sequence[float], height: int, width: int) -> bytes:
 
 
 def run_lengths(counts: bytes) -> NDArray[np.int64]:
-    """Return the run lengths that COCO's compressed counts stand for.
+    """Return the run lengths encoded by COCO's compressed counts.
 
-    Each run is written in 5-bit groups, lowest first, one character (48-111) a group; bit 5 says that another group
-    follows, bit 4 of the last one is the sign. From the fourth run on, the difference to the run two before is written.
+    Each run is written in 5-bit groups, lowest first, one character (48-111) per group; bit 5 means that another group
+    follows, bit 4 of the last one is the sign. From the fourth run on, the difference from the run two earlier is
+    written.
 
     Args:
         counts: compressed counts.
 
     Raises:
-        ValueError: characters out of range, a run that is cut off or negative.
+        ValueError: characters out of range, or a run that is truncated or negative.
     """
     groups = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     if groups.size == 0 or groups.min() < 0 or groups.max() > 63:
-        raise ValueError("run lengths hold characters that COCO's code does not have")
+        raise ValueError("run lengths contain characters that COCO's code does not have")
     last = groups & 0x20 == 0
     if not last[-1]:
         raise ValueError("run lengths end within a run")
@@ -311,12 +313,12 @@ def run_lengths(counts: bytes) -> NDArray[np.int64]:
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     if lengths.max() > 7:  # 35 bits: more pixels than any image has
-        raise ValueError("run lengths hold a run of more than 35 bits")
+        raise ValueError("run lengths contain a run of more than 35 bits")
     shift = 5 * (np.arange(groups.size) - np.repeat(starts, lengths))
     runs = np.add.reduceat((groups & 0x1F) << shift, starts)
     runs -= np.where(groups[ends] & 0x10, np.int64(1) << (5 * lengths), 0)
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     if runs.min() < 0:
-        raise ValueError("run lengths hold a negative run")
+        raise ValueError("run lengths contain a negative run")
     return runs

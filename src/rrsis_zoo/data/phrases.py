@@ -1,6 +1,6 @@
-"""Reader of datasets with a file of phrases per split and an image and a mask file per phrase: RefSegRS, RISBench.
+"""Reader of datasets with one phrase file per split and an image and a mask file per phrase: RefSegRS, RISBench.
 
-The split is the phrase file that a line stands in, never a part of a file name: RISBench's validation images are called
+The split is the phrase file that a line is in, never a part of a file name: RISBench's validation images are called
 ``train_…``.
 """
 
@@ -23,21 +23,21 @@ from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.files import dangling, read_bytes
 
 FILE_LIMIT = 128 * 2**20
-"""Bytes that a phrase file may have; RISBench's largest has about 4 MB."""
+"""Largest phrase file in bytes; RISBench's largest has about 4 MB."""
 
-_SEARCH_DEPTH = 3  # folders below the root; an unpacked archive adds one
+_SEARCH_DEPTH = 3  # folders below the root; unpacking an archive adds one
 
 
 @dataclass(frozen=True)
 class PhraseLayout:
-    """How one such dataset differs from the other.
+    """What distinguishes one such dataset from the other.
 
     Attributes:
-        card: what is known of it.
-        image_folders: names that its image folder goes by, the published one first.
+        card: what is known about it.
+        image_folders: names of its image folder, the published one first.
         mask_folders: the same for masks.
-        suffix: what makes an id a file name.
-        threshold: a mask's foreground is where its grey level is above.
+        suffix: turns an id into a file name.
+        threshold: a mask's foreground is above this grey level.
         categories: words of its categories.
     """
 
@@ -54,8 +54,8 @@ class PhraseFiles:
     """Where the parts of one copy are.
 
     Attributes:
-        root: the folder that was given.
-        phrases: the phrase file of each split that there is one for.
+        root: the folder of the dataset.
+        phrases: the phrase file of each split that has one.
         images: folder of the images.
         masks: folder of the masks.
     """
@@ -69,18 +69,18 @@ class PhraseFiles:
 def find_phrases(root: str | Path, layout: PhraseLayout) -> PhraseFiles:
     """Find the parts of a copy under a folder; reads no content.
 
-    What lies directly in the root is taken; else the parts are looked for by name, a few folders deep.
+    Parts directly in the root are used; others are searched for by name, a few folders deep.
 
     Raises:
-        MissingDataError: no such folder, or a part that is not in it.
-        DataFormatError: a part that is there several times, none of them directly in the root.
+        MissingDataError: no such folder, or a part is missing from it.
+        DataFormatError: a part occurs several times, never directly in the root.
     """
     card = layout.card
     root = existing_folder(root, card.title, card.how_to_get)
     folders, files = _search(root, {*layout.image_folders, *layout.mask_folders})
     phrases = {}
     for split in SPLITS:
-        # copies of the dataset number the files of phrases: output_phrase_val3.txt
+        # some copies of the dataset number the phrase files: output_phrase_val3.txt
         named = [path for path in files if re.fullmatch(rf"output_phrase_{split}\d*\.txt", path.name)]
         plain = [path for path in named if path.name == f"output_phrase_{split}.txt"]
         if named:
@@ -107,22 +107,22 @@ def read_phrases(
 ) -> list[Record]:
     """Read one split: a record per line, in the order of the file.
 
-    An id may stand on several lines, each a sample of its own; sample ids number them. Masks are read when they are
-    needed, only whether their files are there is looked up at once. ``scene_id`` tells files apart, not pixels: see
+    An id may occur on several lines, each a separate sample; sample ids number them. Masks are read when needed; only
+    the existence of their files is checked at once. ``scene_id`` distinguishes files, not pixels: see
     `rrsis_zoo.data.scenes.share_scenes`.
 
     Args:
         root: the folder, see `find_phrases`.
         split: ``train``, ``val`` or ``test``.
         layout: which dataset.
-        threshold: a mask's foreground is where its grey level is above; None for the dataset's own rule.
+        threshold: a mask's foreground is above this grey level; None for the dataset's own rule.
         mask_cleanup: filter of the masks.
         drop_empty: leave out samples without foreground; reads every mask.
-        absent: takes the names of files that are not there, whose samples are then left out; None to raise an error.
+        absent: receives the names of missing files, whose samples are then left out; None to raise an error.
 
     Raises:
-        MissingDataError: a part, an image or mask file or the whole split is not there.
-        DataFormatError: a line without phrase, or text that is not UTF-8, with the file and the line.
+        MissingDataError: a part, an image or mask file or the whole split is missing.
+        DataFormatError: a line without a phrase, or text that is not UTF-8; the message names file and line.
         ConfigError: a threshold out of range.
     """
     if threshold is not None and not 0 <= threshold <= 254:
@@ -162,15 +162,15 @@ def read_phrases(
     elif missing:
         raise missing_files(f"{card.title}: {{}} files of split {split!r}", missing, files.root, card.how_to_get)
     if not records and not missing:
-        raise MissingDataError(f"{card.title}: {files.phrases[split]} holds no line; {card.how_to_get}")
+        raise MissingDataError(f"{card.title}: {files.phrases[split]} has no lines; {card.how_to_get}")
     return [record for record in records if not (drop_empty and record.is_empty)]
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield id, phrase and place of every line; the id ends at the first blanks, the phrase keeps its inner ones."""
+    """Yield id, phrase and position of every line; the id ends at the first space, the phrase keeps inner spaces."""
     for number, line in enumerate(re.split(r"\r\n|\r|\n", _text(path)), start=1):
         where = f"{path}, line {number}"
-        line = line.removeprefix("\ufeff")  # where files were joined
+        line = line.removeprefix("\ufeff")  # from joined files
         if not line.strip():
             continue
         name, *rest = line.split(maxsplit=1)
@@ -197,38 +197,38 @@ def _text(path: Path) -> str:
 
 
 def _search(root: Path, names: set[str]) -> tuple[list[Path], list[Path]]:
-    """Return the folders of these names and the phrase files under the root."""
+    """Return the folders with these names and the phrase files under the root."""
     wanted, phrases = [], []
     for folder, folders, files in walk(root):
         here = Path(folder)
         wanted += [here / name for name in folders if name in names]
         phrases += [here / name for name in files if name.startswith("output_phrase_")]
         deeper = len(here.relative_to(root).parts) < _SEARCH_DEPTH
-        # macOS puts a shadow of every file of an archive under __MACOSX
+        # macOS archives have a shadow of every file under __MACOSX
         skipped = {*names, "__MACOSX"}
         folders[:] = sorted(f for f in folders if f not in skipped and not f.startswith(".")) if deeper else []
     return wanted, phrases
 
 
 def _preferred(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
-    """Return the folders of the first name that there is any of."""
-    return next((found for name in names if (found := [f for f in folders if f.name == name])), [])
+    """Return the folders with the first name that any folder has."""
+    return next((named for name in names if (named := [f for f in folders if f.name == name])), [])
 
 
-def _only(root: Path, found: list[Path], what: str, card: DatasetCard) -> Path:
-    found = [path for path in found if path.parent == root] or found
-    if not found:
+def _only(root: Path, paths: list[Path], what: str, card: DatasetCard) -> Path:
+    paths = [path for path in paths if path.parent == root] or paths
+    if not paths:
         raise MissingDataError(f"{card.title}: {what} is not under {str(root)!r}{_links(root)}; {card.how_to_get}")
-    if len(found) > 1:
-        places = ", ".join(map(str, found))
+    if len(paths) > 1:
+        places = ", ".join(map(str, paths))
         raise DataFormatError(
-            f"{card.title}: {what} is under {str(root)!r} {len(found)} times ({places}); give the root of one copy"
+            f"{card.title}: {what} occurs {len(paths)} times under {str(root)!r} ({places}); give the root of one copy"
         )
-    return found[0]
+    return paths[0]
 
 
 def _links(root: Path) -> str:
-    """Return which names directly in the root are links to nowhere, for an error: one may be what is looked for."""
+    """Return the broken links directly in the root, for an error: one may be what is missing."""
     lost = [
         f"{path.name}{dangling(path)}"
         for path in sorted(root.iterdir())

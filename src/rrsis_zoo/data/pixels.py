@@ -1,8 +1,8 @@
-"""Image files as arrays of 8 bits a channel, as viewers show them; what cannot be read exactly is refused. No torch.
+"""Image files as arrays with 8 bits per channel, as displayed; what cannot be read exactly is refused. No torch.
 
-This is the one place where a picture is opened. Its header is read first: the format must be one of a few, the size
-plausible, the depth one that PIL does not cut. An EXIF orientation is followed, for images and masks alike: people and
-annotation tools mark what they see.
+This is the only place where images are opened. The header is read first: the format must be one of a few, the size
+plausible, the depth one that PIL does not truncate. An EXIF orientation is applied, to images and masks alike: people
+and annotation tools mark what they see.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGB
 _DEPTH = {"I": 32, "F": 32}  # bits of PIL's deep modes; the others have 16
 
 PIXEL_LIMIT = 2**29
-"""Pixels that an image may have: 23,170 x 23,170; `LIMIT_VARIABLE` sets another number."""
+"""Most pixels of an image: 23,170 x 23,170; `LIMIT_VARIABLE` changes it."""
 LIMIT_VARIABLE = "RRSIS_ZOO_PIXEL_LIMIT"
 
-_HARMLESS = 2**26  # pixels that a file of any length may have: 192 MiB of RGB
-_MOST_PER_BYTE = 2**14  # pixels a byte of the file; a PNG of 1 bit and one colour has 8,258, a photograph below 100
-_MOST_CHANNELS = 6  # of a TIFF; of more than four PIL takes the first three
-_BLOCK = 2**24  # pixels that are converted at once
+_HARMLESS = 2**26  # pixels allowed for a file of any length: 192 MiB of RGB
+_MOST_PER_BYTE = 2**14  # pixels per byte of the file; a 1-bit PNG of one colour has 8,258, a photograph below 100
+_MOST_CHANNELS = 6  # of a TIFF; of more than four, PIL uses the first three
+_BLOCK = 2**24  # pixels converted at once
 
 _STRETCH = (
-    "what is beyond 8 bits would be lost without a word. Stretch it first, in the same way for the whole dataset: for "
-    "instance gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT (a mask: save it as 0 and 255)"
+    "values beyond 8 bits would be lost silently. Rescale them first, in the same way for the whole dataset: for "
+    "instance gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT (for a mask: save 0 and 255)"
 )
 
-# A damaged EXIF block or TIFF tag is passed over, or ends in an error of ours: PIL's warning would be a second message.
+# A damaged EXIF block or TIFF tag is ignored, or raises an error of ours: PIL's warning would be a second message.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(TiffImagePlugin|Image)$")
 
 
@@ -48,28 +48,28 @@ def pixel_limit() -> int:
     """Return how many pixels an image or mask may have.
 
     Raises:
-        ConfigError: the environment variable holds no number from 1 to 2³² - 1, which PIL and COCO's codes count to.
+        ConfigError: the environment variable is not a number from 1 to 2³² - 1, the limit of PIL and COCO's codes.
     """
-    given = os.environ.get(LIMIT_VARIABLE)
-    if given is None:
+    value = os.environ.get(LIMIT_VARIABLE)
+    if value is None:
         return PIXEL_LIMIT
-    if not given.isascii() or not given.isdigit() or len(given) > 10 or not 1 <= int(given) < 2**32:
-        raise ConfigError(f"{LIMIT_VARIABLE} must be a number of pixels, 1 to {2**32 - 1}, got {given!r}")
-    return int(given)
+    if not value.isascii() or not value.isdigit() or len(value) > 10 or not 1 <= int(value) < 2**32:
+        raise ConfigError(f"{LIMIT_VARIABLE} must be a number of pixels, 1 to {2**32 - 1}, got {value!r}")
+    return int(value)
 
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
-    """Read an image file as uint8 RGB (H, W, 3), turned as its EXIF orientation says.
+    """Read an image file as uint8 RGB (H, W, 3), with its EXIF orientation applied.
 
     Raises:
-        DataFormatError: a file that is missing, damaged, no image of `FORMATS`, implausibly large, or deeper than 8
-            bits a channel (PIL would clip it).
+        DataFormatError: a file that is missing, damaged, not an image of `FORMATS`, implausibly large, or deeper than 8
+            bits per channel (PIL would clip it).
     """
     return _read(path, "RGB")
 
 
 def read_grey(path: str | Path) -> NDArray[np.uint8]:
-    """Read an image file as uint8 grey levels (H, W); colours become ITU-R 601 luma, as OpenCV's grey reading.
+    """Read an image file as uint8 grey levels (H, W); colours become ITU-R 601 luma, as in OpenCV's grey mode.
 
     Raises:
         DataFormatError: as `read_rgb`.
@@ -78,23 +78,23 @@ def read_grey(path: str | Path) -> NDArray[np.uint8]:
 
 
 def open_image(source: str | Path | BinaryIO) -> Image.Image:
-    """Return the picture in a file, decoded and turned as its EXIF orientation says; the file is closed again.
+    """Return the image in a file, decoded and with its EXIF orientation applied; the file is closed again.
 
-    Grey levels of more than 8 bits come as PIL has them (modes ``I;16``, ``I``, ``F``), their values exact.
+    Grey levels of more than 8 bits stay in PIL's modes (``I;16``, ``I``, ``F``), with exact values.
 
     Args:
         source: path, or an open binary file that can seek.
 
     Raises:
-        DataFormatError: a file that is missing, damaged, no image of `FORMATS`, implausibly large, or of colours deeper
-            than 8 bits.
+        DataFormatError: a file that is missing, damaged, not an image of `FORMATS`, implausibly large, or in colours
+            deeper than 8 bits.
     """
     with _opened(source) as (file, what):
         return _decoded(file, what, _checked(file, what))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Return (height, width) of an image file as it is shown, from its header.
+    """Return (height, width) of an image file as displayed, from its header.
 
     Raises:
         DataFormatError: as `read_rgb`, as far as the header tells.
@@ -106,7 +106,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def image_orientation(path: str | Path) -> int:
-    """Return the EXIF orientation of an image file, 1 to 8; 1 where it says none. Errors as `image_size`."""
+    """Return the EXIF orientation of an image file, 1 to 8; 1 if it has none. Errors as `image_size`."""
     with _opened(path) as (file, what):
         return _orientation_in(file, what, _checked(file, what))
 
@@ -118,21 +118,21 @@ def image_bands(path: str | Path) -> tuple[str, ...]:
 
 
 def to_array(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
-    """Return a PIL image as uint8: (H, W, 3) for mode ``RGB``, (H, W) for ``L``; an alpha channel is left out.
+    """Return a PIL image as uint8: (H, W, 3) for mode ``RGB``, (H, W) for ``L``; without an alpha channel.
 
     Args:
-        image: made by a program, or opened from a file by its user; in the latter case its EXIF orientation is
-            followed and nothing but the formats of `FORMATS` is decoded.
+        image: created by a program, or opened from a file by the user; in the latter case its EXIF orientation is
+            applied and only the formats of `FORMATS` are decoded.
         mode: ``RGB`` or ``L``.
         what: its name in errors.
 
     Raises:
-        DataFormatError: deeper than 8 bits a channel (PIL would clip it), or a file that cannot be decoded.
+        DataFormatError: deeper than 8 bits per channel (PIL would clip it), or a file that cannot be decoded.
     """
     if image.format not in (None, "MPO", "DIB", *FORMATS):
         raise DataFormatError(
-            f"{what}: is a lazily opened {image.format} file, and of files only {', '.join(FORMATS)} are decoded here; "
-            f"give image.convert('RGB')"
+            f"{what}: is a lazily opened {image.format} file, and only {', '.join(FORMATS)} files are decoded here; "
+            f"pass image.convert('RGB')"
         )
     _check_file_of(image, what)
     with _decoding(what):
@@ -166,10 +166,10 @@ def _checked(file: BinaryIO, what: str) -> Header:
         raise DataFormatError(f"{what}: cannot be read as an image: {cause}") from cause
     if header.channels > _MOST_CHANNELS:
         raise DataFormatError(
-            f"{what}: is a {header}; grey and RGB images (with or without alpha) are read. Choose three bands: for "
-            "instance gdal_translate -b 1 -b 2 -b 3 IN OUT"
+            f"{what}: is a {header}; only grey and RGB images (with or without alpha) are read. Select three bands, "
+            "for instance gdal_translate -b 1 -b 2 -b 3 IN OUT"
         )
-    # PIL has modes for deep grey PNG and TIFF; everything else is scaled, cut, or taken for 0 to 255
+    # PIL has modes for deep grey PNG and TIFF; everything else is scaled, truncated, or read as 0 to 255
     exact = header.channels == 1 and header.bits > 8 and header.format in ("PNG", "TIFF")
     if header.is_deep and not exact:
         raise _deep(what, header)
@@ -178,7 +178,7 @@ def _checked(file: BinaryIO, what: str) -> Header:
 
 
 def _check_size(what: str, header: Header, length: int) -> None:
-    """Refuse a size beyond the limit, or beyond what a file of so many bytes can hold."""
+    """Refuse a size beyond the limit, or beyond what a file of that length can contain."""
     pixels, limit = header.width * header.height, pixel_limit()
     size = f"{what}: has {header.width:,} x {header.height:,} pixels"
     if pixels > limit:
@@ -188,20 +188,20 @@ def _check_size(what: str, header: Header, length: int) -> None:
         )
     if pixels > max(_HARMLESS, _MOST_PER_BYTE * length):
         raise DataFormatError(
-            f"{size} by its header, but only {length:,} bytes: it is cut short or made to fill the memory; fetch the "
+            f"{size} by its header, but only {length:,} bytes: it is truncated or made to fill the memory; fetch the "
             "file again, or save it as PNG if it is blank"
         )
 
 
 def _deep(what: str, header: object) -> DataFormatError:
-    return DataFormatError(f"{what}: must be an image of 8 bits a channel, but is a {header}: {_STRETCH}")
+    return DataFormatError(f"{what}: must be an image with 8 bits per channel, but is a {header}: {_STRETCH}")
 
 
 @contextlib.contextmanager
 def _decoding(what: str, kind: str = "image") -> Iterator[None]:
-    """Make one of our errors of what PIL raises in the block.
+    """Turn what PIL raises in the block into one of our errors.
 
-    Decoders of damaged files raise nearly anything: OSError, ValueError, SyntaxError, struct.error, zlib.error,
+    Decoders of damaged files raise almost anything: OSError, ValueError, SyntaxError, struct.error, zlib.error,
     IndexError, SystemError …
     """
     try:
@@ -224,11 +224,11 @@ def _decoding(what: str, kind: str = "image") -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lazily(file: BinaryIO, what: str, header: Header) -> Iterator[Image.Image]:
-    """Open a file whose header was checked; errors in the block as in `_decoding`."""
+    """Open a file after its header was checked; errors in the block as in `_decoding`."""
     file.seek(0)
     pixels = header.width * header.height
     with _decoding(what, str(header)), _size_allowed(pixels), Image.open(file, formats=(header.format,)) as image:
-        # PIL turns a TIFF's size already here
+        # PIL already swaps the sides of a rotated TIFF here
         if {(header.width, header.height), (header.height, header.width)}.isdisjoint({image.size}):
             raise DataFormatError(
                 f"{what}: cannot be read as an image: its header says {header.width} x {header.height} pixels, its "
@@ -242,7 +242,7 @@ _limit_lock = threading.Lock()
 
 @contextlib.contextmanager
 def _size_allowed(pixels: int) -> Iterator[None]:
-    """Let PIL open an image of so many pixels: our own limit was checked, PIL's is a third of it."""
+    """Let PIL open an image of this many pixels: our own limit was checked, PIL's is a third of it."""
     if Image.MAX_IMAGE_PIXELS is None or pixels <= Image.MAX_IMAGE_PIXELS:
         yield
         return
@@ -272,13 +272,15 @@ def _converted(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
     if image.mode not in _MODES:
         if image.mode in _DEPTH or image.mode.startswith("I;"):
             raise _deep(what, f"PIL image of mode {image.mode!r} ({_DEPTH.get(image.mode, 16)} bits)")
-        raise DataFormatError(f"{what}: must be an image of 8 bits a channel, grey or RGB, got PIL mode {image.mode!r}")
-    if "transparency" in image.info:  # of a palette: PIL warns that it is lost, which is what is wanted
+        raise DataFormatError(
+            f"{what}: must be an image with 8 bits per channel, grey or RGB, got PIL mode {image.mode!r}"
+        )
+    if "transparency" in image.info:  # of a palette: PIL warns that it is lost, which is intended
         image = image.copy()
         del image.info["transparency"]
     if image.width * image.height <= _BLOCK:
         return np.array(image.convert(mode))
-    # a large image in strips of rows: PIL's copy of all of it would be another 4 bytes a pixel, numpy's 3 more
+    # a large image in strips of rows: a copy of all of it takes PIL another 4 bytes per pixel, numpy 3 more
     out = np.empty((image.height, image.width, 3) if mode == "RGB" else (image.height, image.width), np.uint8)
     rows = max(1, _BLOCK // image.width)
     for top in range(0, image.height, rows):
@@ -289,7 +291,7 @@ def _converted(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
 
 # -- orientation -------------------------------------------------------------------------------------------------------
 
-_ORIENTATION = 0x0112  # EXIF's number of it
+_ORIENTATION = 0x0112  # its EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -302,41 +304,41 @@ _TURNS = {
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Decode an image and turn it as it is shown; the image that is given stays as it is."""
-    image.load()  # turns a TIFF by itself and forgets its orientation, so that this is looked up after it
+    """Decode an image and apply its orientation; the argument is not modified."""
+    image.load()  # rotates a TIFF itself and drops its orientation, so look that up afterwards
     turn = _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return 1 to 8; viewers pass over an EXIF block that is damaged, and values that mean nothing."""
+    """Return 1 to 8; like viewers, ignore a damaged EXIF block and meaningless values."""
     try:
         value = image.getexif().get(_ORIENTATION)
-    except Exception:  # a damaged block raises nearly anything, as a damaged picture does
+    except Exception:  # a damaged block raises almost anything, as a damaged image does
         return 1
     return value if value in _TURNS else 1
 
 
 def _orientation_in(file: BinaryIO, what: str, header: Header) -> int:
-    """Return the orientation of a file, without decoding it where that can be."""
+    """Return the orientation of a file, without decoding it if possible."""
     if header.format == "PNG" and not png_has_text(file):
-        return 1  # PIL would decode the picture to look behind it
+        return 1  # PIL would decode the image to look behind it
     with _lazily(file, what, header) as image:
         return _orientation(image)
 
 
 def _check_file_of(image: Image.Image, what: str) -> None:
-    """Refuse a picture that its user opened from a file of deeper colours, which PIL has cut or is about to cut.
+    """Refuse an image that the user opened from a file with deeper colours, which PIL has truncated or will truncate.
 
-    The file is looked at where it is still open, or still there; the picture itself is what counts, so a file that
-    cannot be read any more is no matter. A picture that was worked on knows no file.
+    The file is checked if it is still open or still exists; what counts is the image itself, so a file that can no
+    longer be read does not matter. A processed image has no file.
     """
     name, file = getattr(image, "filename", ""), getattr(image, "fp", None)
     if image.format is None or not (file or name):
         return
     try:
         with contextlib.nullcontext(file) if file else regular_file(name).open("rb") as opened:
-            place = opened.tell()  # PIL reads on from here
+            place = opened.tell()  # PIL continues to read from here
             try:
                 header, length = read_header(opened), opened.seek(0, os.SEEK_END)
             finally:

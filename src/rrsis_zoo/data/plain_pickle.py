@@ -1,8 +1,8 @@
-"""Pickles of plain values from the internet: read without running any of their code, and within their own size.
+"""Untrusted pickles of plain values: read without running their code, in memory proportional to their size.
 
-A pickle is a program. Two of its powers are dangerous: to call what it names, which is refused here, and to have
-memory taken for lengths and numbers that it merely states (nine bytes can ask for gigabytes), which is why every
-instruction is looked at before the first is followed.
+A pickle is a program. Two of its powers are dangerous: calling what it names, which is refused here, and allocating
+memory for lengths and numbers that it merely states (nine bytes can ask for gigabytes), which is why every instruction
+is checked before the first is executed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.files import read_bytes, reason
 
 LIMIT = 256 * 2**20
-"""Bytes that such a file may have; RRSIS-D's references have about 10 MB."""
+"""Most bytes of such a file; RRSIS-D's references have about 10 MB."""
 MOST = 20_000_000
-"""Instructions that such a file may have; RRSIS-D's references have about two million."""
+"""Most instructions of such a file; RRSIS-D's references have about two million."""
 
 _ARGUMENT = {ord(op.code): op.arg.n if op.arg else 0 for op in pickletools.opcodes}
 _LENGTHS = {
@@ -32,12 +32,12 @@ _TWO_LINES = {ord("c"), ord("i")}  # GLOBAL, INST
 _KEPT_BY_NUMBER = {ord("q"), ord("r")}  # BINPUT, LONG_BINPUT
 _KEPT_BY_TEXT = ord("p")  # PUT
 _FRAME, _STOP = 0x95, ord(".")
-_OLD_TEXT = {ord("S"), ord("T"), ord("U")}  # strings of Python 2, which are bytes
+_OLD_TEXT = {ord("S"), ord("T"), ord("U")}  # Python 2 strings, which are bytes
 _CHECKED = {*_TWO_LINES, *_KEPT_BY_NUMBER, _KEPT_BY_TEXT, _FRAME, _STOP, *_OLD_TEXT}
-# bytes of the instructions that are passed over as they are; 0 for all others
+# lengths of the instructions that need no check; 0 for all others
 _STEPS = [1 + size if (size := _ARGUMENT.get(code, -1)) >= 0 and code not in _CHECKED else 0 for code in range(256)]
 
-# All the ways in which a damaged pickle was seen to fail.
+# Every way in which a damaged pickle has been seen to fail.
 _DAMAGED = (
     pickle.UnpicklingError,
     EOFError,
@@ -53,13 +53,13 @@ _DAMAGED = (
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Return what a pickle of lists, dictionaries, tuples, texts and numbers holds.
+    """Return the content of a pickle of lists, dictionaries, tuples, texts and numbers.
 
-    Byte strings of Python 2 become texts: each is taken for UTF-8, and where it is none for Latin-1.
+    Python 2 byte strings become texts: each is decoded as UTF-8 or, if that fails, as Latin-1.
 
     Raises:
         MissingDataError: there is no such file.
-        DataFormatError: no regular file, damaged, too large, or anything but plain values.
+        DataFormatError: not a regular file, damaged, too large, or not plain values only.
     """
     content = read_bytes(path, LIMIT)
     try:
@@ -73,25 +73,25 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Unpickler of plain values only: whatever would have to be imported is refused, so no code can run."""
+    """Unpickler of plain values only: anything that needs an import is refused, so no code can run."""
 
     def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}; only plain Python values are read")
+        raise pickle.UnpicklingError(f"it refers to {module_name}.{global_name}; only plain Python values are read")
 
 
 def _look_through(content: bytes) -> bool:
-    """Check what the instructions ask for; return whether there is a Python 2 string that is not ASCII.
+    """Check the instructions; return whether there is a Python 2 string that is not ASCII.
 
     Raises:
-        ValueError: an unknown instruction, too many, a length beyond the file, or a place in the memory beyond all that
-            the file can have filled.
+        ValueError: an unknown instruction, too many, a length beyond the file, or a memo slot that the file cannot have
+            reached.
     """
     at, end, old = 0, len(content), False
     for _ in range(MOST):
         if at >= end:
             raise ValueError("it is cut short")
         code = content[at]
-        if step := _STEPS[code]:  # most of them: nothing to check
+        if step := _STEPS[code]:  # most instructions: nothing to check
             at += step
             continue
         size = _ARGUMENT.get(code)
@@ -125,16 +125,16 @@ def _look_through(content: bytes) -> bool:
     raise ValueError(f"it has more than {MOST:,} instructions")
 
 
-_TOO_FAR = "it keeps a value at a place that the file cannot have reached"
+_TOO_FAR = "it stores a value in a slot that the file cannot have reached"
 
 
 def _is_place(text: bytes, start: int) -> bool:
-    """Tell whether a place can have been reached: they are numbered as they are filled, by two bytes or more each."""
+    """Return whether a memo slot can have been reached: they are numbered as filled, by at least two bytes each."""
     return text.isdigit() and len(text) < 12 and int(text) <= start
 
 
 def _latin(top: Any) -> Any:
-    """Replace the texts that were no UTF-8, in place, wherever they stand as values of lists and dictionaries."""
+    """Replace, in place, the texts that were not UTF-8 among the values of lists and dictionaries."""
     waiting, seen = [top], set()
     while waiting:
         holder = waiting.pop()
@@ -152,7 +152,7 @@ def _latin(top: Any) -> Any:
 def _utf8_or_latin1(text: str) -> str:
     try:
         content = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a half character of another kind: the reader says so
+    except UnicodeEncodeError:  # another kind of lone surrogate: the reader reports it
         return text
     try:
         return content.decode("utf-8")

@@ -1,6 +1,6 @@
-"""What a dataset says, sample by sample, before any pixel is read. No torch here.
+"""The samples of a dataset before any pixel is read. No torch here.
 
-A ``Record`` is one (image, expression) pair with its mask kept encoded: 12,181 decoded masks of 800 x 800 would take
+A ``Record`` is one (image, expression) pair with its mask still encoded: 12,181 decoded masks of 800 x 800 would take
 7.8 GB.
 """
 
@@ -19,19 +19,19 @@ class Record:
     """One expression about one image, and its mask.
 
     Attributes:
-        sample_id: name that is unique over all datasets and splits and stable over runs, such as
+        sample_id: name that is unique over all datasets and splits and stable across runs, such as
             ``rrsis-d/test/00413/0`` (dataset, split, reference, sentence).
-        scene_id: records with the same one have the same image.
+        scene_id: shared by records with the same image.
         image_path: the image file.
-        image_file: its name as the dataset writes it.
-        expression: the sentence: ends stripped, Unicode NFC, letter case kept.
+        image_file: its name as written in the dataset.
+        expression: the sentence, stripped at both ends, Unicode NFC, case kept.
         split: ``train``, ``val`` or ``test``.
-        category: display name of the referent's class, None where it is not known.
-        category_source: ``label`` when the dataset says the class, ``text`` when it was found in the expression.
+        category: display name of the referent's class, None if unknown.
+        category_source: ``label`` if the dataset gives the class, ``text`` if it was found in the expression.
         mask: the encoded mask.
-        kind: kind of the expression (``category``, ``attribute``, ``position`` …), where the dataset says it.
-        reference: records with the same one are sentences about one annotated referent; None where the sample is the
-            only one of its referent.
+        kind: kind of the expression (``category``, ``attribute``, ``position`` …), if the dataset gives it.
+        reference: shared by the sentences about one annotated referent; None if the sample is the only one about its
+            referent.
     """
 
     sample_id: str

@@ -1,6 +1,6 @@
-"""RISBench (Dong et al., arXiv 2410.08613): PNG masks, long free sentences, no category file.
+"""RISBench (Dong et al., arXiv 2410.08613): PNG masks, long free-form sentences, no category file.
 
-There is no official loader. The masks are two-valued but for a few; foreground is above grey level 0.
+There is no official loader. All but a few masks are two-valued; foreground is above grey level 0.
 """
 
 from __future__ import annotations

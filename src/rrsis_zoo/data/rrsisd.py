@@ -1,6 +1,6 @@
 """Reader of RRSIS-D (Liu et al., Rotated Multi-Scale Interaction Network, CVPR 2024, arXiv 2312.12470).
 
-The files are COCO-like with exceptions that ordinary COCO readers stumble over: the class is called ``categories_id``,
+The files are like COCO with exceptions that break ordinary COCO readers: the class is called ``categories_id``,
 ``bbox`` is (xmin, ymin, xmax, ymax), ``segmentation`` is a list of run lengths that belong to one object, and ``area``
 is the sum of grey values. Masks, order and splits are those of the reference loader.
 """
@@ -76,25 +76,25 @@ class RRSISDFiles:
 def find_rrsisd(root: str | Path) -> RRSISDFiles:
     """Find the parts of RRSIS-D under a folder; reads no content.
 
-    The published layout is taken where it is there; else the parts are looked for by name, a few folders deep, since
-    copies of the dataset place them differently.
+    The published layout is used if present; otherwise the parts are searched for by name, a few folders deep, because
+    copies of the dataset arrange them differently.
 
     Args:
         root: the folder, ``refer/data`` in the original project.
 
     Raises:
-        MissingDataError: no such folder, or a part that is not in it.
-        DataFormatError: a part that is there several times, none of them at the published place.
+        MissingDataError: no such folder, or a part is missing from it.
+        DataFormatError: a part occurs several times, never at the published place.
     """
     root = existing_folder(root, "RRSIS-D", RRSIS_D.how_to_get)
     published = RRSISDFiles(root / ANNOTATION_DIR / REFS_FILE, root / ANNOTATION_DIR / INSTANCES_FILE, root / IMAGE_DIR)
     if os.path.exists(published.refs) and os.path.exists(published.instances) and is_folder(published.images):
         return published
-    found = _search(root, (REFS_FILE, INSTANCES_FILE), IMAGE_DIR.name)
+    paths = _search(root, (REFS_FILE, INSTANCES_FILE), IMAGE_DIR.name)
     return RRSISDFiles(
-        refs=_only(root, published.refs, found[REFS_FILE]),
-        instances=_only(root, published.instances, found[INSTANCES_FILE]),
-        images=_only(root, published.images, found[IMAGE_DIR.name]),
+        refs=_only(root, published.refs, paths[REFS_FILE]),
+        instances=_only(root, published.instances, paths[INSTANCES_FILE]),
+        images=_only(root, published.images, paths[IMAGE_DIR.name]),
     )
 
 
@@ -111,22 +111,21 @@ def read_rrsisd(
 ) -> list[Record]:
     """Read one split: a record per sentence, in the order of the pickle.
 
-    ``train`` and ``val`` are taken by equality, ``test`` by containment (``testA`` is test), as the reference does.
+    ``train`` and ``val`` are matched by equality, ``test`` by containment (``testA`` is test), as in the reference.
 
     Args:
         root: the folder, see ``find_rrsisd``.
         split: ``train``, ``val`` or ``test``.
-        layers: how several layers of an annotation make one mask.
-        text: the field of a sentence that is the expression; ``sent`` also stands in where there is no ``raw``.
+        layers: how several layers of an annotation combine into one mask.
+        text: the field of a sentence that is the expression; ``sent`` is also used if there is no ``raw``.
         mask_cleanup: filter of the masks; ``none`` for the official ones.
         drop_empty: leave out samples whose annotation has no foreground (the published files have three).
-        absent: takes the names of image files that are not there, whose samples are then left out; None to raise an
-            error.
-        dataset: what sample and scene ids begin with; other datasets come in this layout too.
+        absent: receives the names of missing image files, whose samples are then left out; None to raise an error.
+        dataset: prefix of sample and scene ids; other datasets use this layout too.
 
     Raises:
-        MissingDataError: a part, an image file or the whole split is not there.
-        DataFormatError: content that is not what the layout promises, with the file and the record.
+        MissingDataError: a part, an image file or the whole split is missing.
+        DataFormatError: content that does not match the layout; the message names file and record.
     """
     files = find_rrsisd(root)
     refs = _index(_list_of_refs(files.refs), "ref_id", f"{files.refs}: ref")
@@ -155,7 +154,7 @@ def read_rrsisd(
         in_annotation = f"{files.instances}: annotation {ann_id}"
         if _get(annotation, "image_id", int, in_annotation) != image_id:
             raise DataFormatError(
-                f"{in_annotation}: is of image {annotation['image_id']}, but ref {ref_id} says {image_id}"
+                f"{in_annotation}: belongs to image {annotation['image_id']}, but ref {ref_id} says {image_id}"
             )
         image_file = plain_name(_get(image, "file_name", str, in_image), f"{in_image}: field 'file_name'")
         if lack := listing.lack(image_file):
@@ -178,14 +177,14 @@ def read_rrsisd(
                 scene_id=f"{dataset}/{image_file}",
                 image_path=files.images / image_file,
                 image_file=image_file,
-                expression=_expression(said, text, f"{where}, sentence {n}"),
+                expression=_expression(entry, text, f"{where}, sentence {n}"),
                 split=split,
                 category=categories[category_id],
                 category_source="label",
                 mask=mask,
                 reference=f"{dataset}/{split}/{ref_id:05d}",
             )
-            for n, said in enumerate(sentences)
+            for n, entry in enumerate(sentences)
         ]
     if absent is not None:
         absent += missing
@@ -200,59 +199,59 @@ def read_rrsisd(
 
 
 def _search(root: Path, file_names: Iterable[str], folder_name: str) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {name: [] for name in (*file_names, folder_name)}
+    paths: dict[str, list[Path]] = {name: [] for name in (*file_names, folder_name)}
     for folder, folders, files in walk(root):
         here = Path(folder)
         if folder_name in folders:
-            found[folder_name].append(here / folder_name)
+            paths[folder_name].append(here / folder_name)
         for name in file_names:
             if name in files:
-                found[name].append(here / name)
+                paths[name].append(here / name)
         deeper = len(here.relative_to(root).parts) < _SEARCH_DEPTH
-        # The two folders of thousands of files hold nothing that is looked for.
+        # The two folders with thousands of files contain nothing that is searched for.
         skipped = {folder_name, "ann_split"}
         folders[:] = sorted(f for f in folders if f not in skipped and not f.startswith(".")) if deeper else []
-    return found
+    return paths
 
 
-def _only(root: Path, published: Path, found: list[Path]) -> Path:
+def _only(root: Path, published: Path, paths: list[Path]) -> Path:
     if os.path.exists(published):
         return published
-    if not found:
+    if not paths:
         link = dangling(published)
         raise MissingDataError(f"RRSIS-D: no {published.name!r} under {str(root)!r}{link}; {RRSIS_D.how_to_get}")
-    if len(found) > 1:
-        places = ", ".join(map(str, found))
+    if len(paths) > 1:
+        places = ", ".join(map(str, paths))
         raise DataFormatError(
-            f"RRSIS-D: {published.name!r} is under {str(root)!r} {len(found)} times ({places}), none of them at the "
+            f"RRSIS-D: {published.name!r} occurs {len(paths)} times under {str(root)!r} ({places}), never at the "
             f"published place {published}; give the root of one copy"
         )
-    return found[0]
+    return paths[0]
 
 
 def _list_of_refs(path: Path) -> list[Any]:
     refs = read_plain_pickle(annotation_file(path))
     if not isinstance(refs, list):
-        raise DataFormatError(f"{path}: must hold a list of refs, got {type(refs).__name__}")
+        raise DataFormatError(f"{path}: must contain a list of refs, got {type(refs).__name__}")
     return refs
 
 
 def _load_instances(path: Path) -> dict[str, Any]:
     instances = read_json(annotation_file(path))
     if not isinstance(instances, dict):
-        raise DataFormatError(f"{path}: must hold an object, got {type(instances).__name__}")
+        raise DataFormatError(f"{path}: must contain an object, got {type(instances).__name__}")
     return instances
 
 
 # -- fields ------------------------------------------------------------------------------------------------------------
 
 
-_MOST = 2**53  # ids and sizes below: what JSON readers agree about
+_MOST = 2**53  # limit of ids and sizes: JSON readers agree below it
 
 
 def _get(entry: Any, key: str, kind: type[T], where: str) -> T:
     if not isinstance(entry, dict):
-        raise DataFormatError(f"{where}: must be a set of fields, got {type(entry).__name__}")
+        raise DataFormatError(f"{where}: must be an object with fields, got {type(entry).__name__}")
     if key not in entry:
         raise DataFormatError(f"{where}: field {key!r} is missing")
     value = entry[key]
@@ -266,12 +265,12 @@ def _get(entry: Any, key: str, kind: type[T], where: str) -> T:
 
 
 def _index(entries: list[Any], key: str, what: str) -> dict[int, Any]:
-    """Return the entries by their id, in their order."""
+    """Return the entries by id, in their order."""
     index: dict[int, Any] = {}
     for position, entry in enumerate(entries):
         number = _get(entry, key, int, f"{what} at position {position}")
         if number in index:
-            raise DataFormatError(f"{what} {number}: field {key!r} is there more than once")
+            raise DataFormatError(f"{what} {number}: field {key!r} occurs more than once")
         index[number] = entry
     return index
 
@@ -279,27 +278,27 @@ def _index(entries: list[Any], key: str, what: str) -> dict[int, Any]:
 def _categories(instances: dict[str, Any], path: Path) -> dict[int, str]:
     """Return the display names by id; 0-19 must agree with the published list.
 
-    From 20 on the file's own names stand: the synthetic scenes have classes that RRSIS-D has not.
+    From 20 on the file's own names are used: the synthetic scenes have classes that RRSIS-D lacks.
     """
     names: dict[int, str] = {}
     for number, entry in _index(_get(instances, "categories", list, str(path)), "id", f"{path}: category").items():
         name = _get(entry, "name", str, f"{path}: category {number}")
         if number < 0 or (number < len(CATEGORIES) and name != CATEGORIES[number][0]):
-            raise DataFormatError(f"{path}: category {number} is {name!r}, which is not RRSIS-D's list of 20")
+            raise DataFormatError(f"{path}: category {number} is {name!r}, which is not in RRSIS-D's list of 20")
         names[number] = CATEGORIES[number][1] if number < len(CATEGORIES) else name
     return names
 
 
 def _in_split(value: str, split: Split, where: str) -> bool:
     if value not in ("train", "val") and "test" not in value:
-        raise DataFormatError(f"{where}: its split {value!r} is none of train, val, test")
+        raise DataFormatError(f"{where}: its split {value!r} is not train, val or test")
     return "test" in value if split == "test" else value == split
 
 
-def _expression(said: Any, text: str, where: str) -> str:
-    if text == "raw" and isinstance(said, dict) and "raw" not in said:
+def _expression(entry: Any, text: str, where: str) -> str:
+    if text == "raw" and isinstance(entry, dict) and "raw" not in entry:
         text = "sent"
-    expression = sentence(_get(said, text, str, where), where)
+    expression = sentence(_get(entry, text, str, where), where)
     if not expression:
         raise DataFormatError(f"{where}: field {text!r} is blank")
     return expression
@@ -322,14 +321,14 @@ def _mask(segmentation: list[Any], image_size: tuple[int, int], rule: LayerRule,
             height, width = sizes.pop()
             layers = tuple(_counts(layer.get("counts"), height, width) for layer in segmentation)
             return RunLengths(layers, height, width, rule)
-        raise ValueError("it must be a list of run lengths or a list of polygons, with at least one")
+        raise ValueError("it must be a non-empty list of run lengths or of polygons")
     except ValueError as error:
         raise DataFormatError(f"{where}: its segmentation cannot be read: {error}") from error
 
 
 def _size(size: Any) -> tuple[int, int]:
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)):
-        raise ValueError("run lengths need a size of two whole numbers [height, width]")
+        raise ValueError("run lengths need a size of two integers [height, width]")
     return size[0], size[1]
 
 
@@ -338,4 +337,4 @@ def _counts(counts: Any, height: int, width: int) -> bytes:
         return counts.encode("ascii")
     if isinstance(counts, list):
         return encode_runs(counts, height, width)
-    raise ValueError("run lengths need counts, a string or a list of whole numbers")
+    raise ValueError("run lengths need counts, a string or a list of integers")

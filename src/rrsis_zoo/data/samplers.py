@@ -1,7 +1,7 @@
 """Which samples go into which batch, on which process.
 
-Training and evaluation want opposite things: training a fixed number of expressions a step on every process,
-evaluation every expression exactly once with whole scenes together. Lightning's own distributed sampler repeats samples
+Training and evaluation have opposite needs: training a fixed number of expressions per step on every process,
+evaluation every expression exactly once with scenes kept together. Lightning's own distributed sampler repeats samples
 to make the processes equal, which changes the metric, so the trainer runs with ``use_distributed_sampler=False``.
 """
 
@@ -15,12 +15,12 @@ from torch.utils.data import Dataset, DistributedSampler, Sampler
 
 DrawRule = Literal["samples", "references", "scenes"]
 """What training draws. ``samples``: expressions, uniformly. ``references``: annotated referents, each with one of its
-sentences at random (the LAVT family). ``scenes``: images with all their expressions, which follow each other, so that a
-batch needs few images."""
+sentences at random (the LAVT family). ``scenes``: images with all their expressions in a row, so that a batch
+needs few images."""
 
 
 class Draw(NamedTuple):
-    """A sample of one epoch: augmentation depends on both, and loading processes know no epoch of their own."""
+    """A sample of one epoch: augmentation depends on both, and loading processes do not know the epoch."""
 
     sample: int
     epoch: int
@@ -29,9 +29,9 @@ class Draw(NamedTuple):
 class TrainingSampler(DistributedSampler[Draw]):
     """Samples in a new uniform order every epoch, without replacement, the same number on every process.
 
-    What does not divide by the number of processes is dropped, other samples in every epoch; nothing is repeated. The
-    order depends on the seed and the epoch only, so two processes (or none, or five loading workers) never disagree.
-    It is a ``DistributedSampler`` so that Lightning calls ``set_epoch`` and never shards it a second time.
+    Samples that do not divide evenly among the processes are dropped, different ones in every epoch; none is repeated.
+    The order depends only on seed and epoch, so processes and loading workers never disagree. It is a
+    ``DistributedSampler`` so that Lightning calls ``set_epoch`` and does not shard it again.
 
     Args:
         dataset: only its length is read.
@@ -39,7 +39,7 @@ class TrainingSampler(DistributedSampler[Draw]):
         rank: this process.
         world_size: number of processes.
         rule: what is drawn.
-        groups: the reference or scene of each sample, for these two rules.
+        groups: the reference or scene of each sample, for those two rules.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class TrainingSampler(DistributedSampler[Draw]):
         self._start = (-1, 0)
 
     def start_at(self, epoch: int, samples: int) -> None:
-        """Go on within an epoch: the first samples of it, so many on each process, have been drawn already.
+        """Continue within an epoch, after the given number of samples on each process.
 
-        Its length stays that of a whole epoch.
+        The length remains that of a whole epoch.
         """
         self._start = (epoch, samples)
         self.set_epoch(epoch)
@@ -81,17 +81,17 @@ class TrainingSampler(DistributedSampler[Draw]):
 
 
 class SceneBatchSampler(Sampler[list[int]]):
-    """Batches of whole scenes, every sample exactly once over all processes, no sample repeated.
+    """Batches of whole scenes, every sample exactly once over all processes.
 
-    The batches are the same for any number of processes, so that a model whose answer depends on batch mates (text mode
-    ``published``), or on the batch size by its last bit, gives the same numbers. They go to the processes from the
-    largest to the smallest, each to the process that has the fewest expressions so far. A process with fewer batches
-    than another goes on with empty ones: the trainer leaves out a process without any step, and distributed training
-    communicates in every step, also of validation.
+    The batches are the same for any number of processes, so a model whose output depends on batch mates (text mode
+    ``published``), or in its last bit on the batch size, gives the same numbers. They are assigned from the largest to
+    the smallest, each to the process with the fewest expressions so far. A process with fewer batches than another
+    continues with empty ones: the trainer skips a process without any step, and distributed training communicates in
+    every step, including validation.
 
     Args:
         scene_ids: the scene of each of the N samples.
-        max_expressions: expressions a batch holds at most; a scene that has more is a batch of its own.
+        max_expressions: most expressions in a batch; a scene with more is a batch of its own.
         rank: this process.
         world_size: number of processes.
     """
@@ -107,7 +107,7 @@ class SceneBatchSampler(Sampler[list[int]]):
 
 
 def _groups(names: Sequence[str]) -> list[list[int]]:
-    """Return the positions of each name, in the order of their first."""
+    """Return the positions of each name, in order of first occurrence."""
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         groups.setdefault(name, []).append(index)
@@ -115,7 +115,7 @@ def _groups(names: Sequence[str]) -> list[list[int]]:
 
 
 def _share(batches: list[list[int]], rank: int, world_size: int) -> list[list[int]]:
-    """Return the batches of one process, in the order of the dataset, then empty ones up to the most that any has."""
+    """Return the batches of one process in dataset order, then empty ones up to the largest number on any process."""
     load = [0] * world_size
     shares: list[list[int]] = [[] for _ in range(world_size)]
     for position in sorted(range(len(batches)), key=lambda p: -len(batches[p])):
@@ -127,7 +127,7 @@ def _share(batches: list[list[int]], rank: int, world_size: int) -> list[list[in
 
 
 def _pack(scenes: list[list[int]], max_expressions: int) -> list[list[int]]:
-    """Join neighbouring scenes to batches of at most ``max_expressions`` samples."""
+    """Join neighbouring scenes into batches of at most ``max_expressions`` samples."""
     batches: list[list[int]] = []
     for scene in scenes:
         if batches and len(batches[-1]) + len(scene) <= max_expressions:

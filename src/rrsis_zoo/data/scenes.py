@@ -1,4 +1,4 @@
-"""Which samples show the same scene, where a dataset stores a copy of the image for every expression. No torch here."""
+"""Finds samples of the same scene where a dataset stores a copy of the image per expression. No torch here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rrsis_zoo.data.records import Record
 
 
 def share_scenes(root: Path, records: Sequence[Record]) -> list[Record]:
-    """Give records whose image files are equal byte by byte the same scene id, over all splits.
+    """Give records with byte-identical image files the same scene id, across all splits.
 
     Args:
         root: folder of the dataset.

@@ -1,4 +1,4 @@
-"""Sentences as the readers take them: characters that exist, of a plausible length, in one normal form. No torch."""
+"""Sentences as the readers accept them: valid characters, a plausible length, one normal form. No torch."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import unicodedata
 from rrsis_zoo.errors import DataFormatError
 
 LONGEST = 10_000
-"""Characters that a sentence may have; RISBench's longest have about 200."""
+"""Most characters of a sentence; RISBench's longest have about 200."""
 
 
 def sentence(text: str, where: str) -> str:
-    """Return a sentence stripped of blanks at its ends, in Unicode NFC; inner blanks and letter case stay.
+    """Return a sentence stripped at both ends, in Unicode NFC; inner spaces and case are kept.
 
     Args:
-        text: as the file has it.
+        text: as in the file.
         where: file and place, for errors.
 
     Raises:
-        DataFormatError: implausibly long, or half characters (see `characters`).
+        DataFormatError: implausibly long, or lone surrogates (see `characters`).
     """
     if len(text) > LONGEST:
-        raise DataFormatError(f"{where}: a sentence of {len(text):,} characters; at most {LONGEST:,} are read")
-    # an UTF-8 mark stands where files were joined
+        raise DataFormatError(f"{where}: the sentence has {len(text):,} characters; at most {LONGEST:,} are read")
+    # a byte order mark is left where files were joined
     return unicodedata.normalize("NFC", characters(text, where).strip().removeprefix("\ufeff").strip())
 
 
 def characters(text: str, where: str) -> str:
-    """Return a text that can be written anywhere: the two halves of a character (surrogates) become one.
+    """Return a text that can be written anywhere: surrogate pairs become one character.
 
-    JSON and pickles can hold a half alone, which no file, terminal or tokenizer takes.
+    JSON and pickles can contain a lone surrogate, which no file, terminal or tokenizer accepts.
 
     Raises:
-        DataFormatError: a half alone.
+        DataFormatError: a lone surrogate.
     """
     if text.isascii():
         return text
@@ -42,18 +42,18 @@ def characters(text: str, where: str) -> str:
     except UnicodeDecodeError as cause:
         half = next(c for c in text[cause.start // 2 :] if "\ud800" <= c <= "\udfff")
         raise DataFormatError(
-            f"{where}: holds half a character (the lone surrogate U+{ord(half):04X}), which cannot be written or read; "
+            f"{where}: contains half a character (the lone surrogate U+{ord(half):04X}), which cannot be encoded; "
             "correct the text"
         ) from cause
 
 
 def visible(text: str) -> str:
-    """Return a text as one line for a terminal: control characters as escapes, so that none of them is obeyed."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    """Return a text as one line for a terminal, with control characters escaped, so that none takes effect."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def has_control(text: str) -> bool:
-    """Tell whether a text holds characters that are no text: tabs, ends of lines, NUL, directions of writing."""
+    """Return whether a text contains control characters: tabs, line breaks, NUL, marks of writing direction."""
     return _CONTROL.search(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""The datasets by name. A further one is a reader function and a line here. No torch here."""
+"""The datasets by name. Adding one takes a reader function and a line here. No torch here."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from rrsis_zoo.files import expanded
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a reader is to decide where published programs differ; the defaults are the published numbers'.
+    """Choices on which published programs differ; the defaults are those behind the published numbers.
 
     Attributes:
-        layers: how several layers of an annotation make one mask (run lengths only).
+        layers: how several layers of an annotation combine into one mask (run lengths only).
         text: the field of a sentence that is the expression (RRSIS-D only).
-        threshold: foreground is where the grey level is above (grey masks only); None for the dataset's own rule.
+        threshold: foreground is above this grey level (grey masks only); None for the dataset's own rule.
         mask_cleanup: filter of the masks.
         drop_empty: leave out samples without foreground.
     """
@@ -40,16 +40,16 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class DataSource:
-    """How one dataset is found and read.
+    """How to find and read one dataset.
 
     Attributes:
-        find: looks for the files without reading them; raises MissingDataError where a part is not there.
+        find: looks for the files without reading them; raises MissingDataError if a part is missing.
         reader: reads one split.
-        options: fields of `ReadOptions` that the reader knows.
-        default_root: where it is looked for if no root is given.
-        card: what is known of it, for a published dataset.
-        copies: whether a scene has a file for each of its expressions.
-        make: makes the dataset in a folder, for one that is embedded in the package.
+        options: fields of `ReadOptions` that the reader supports.
+        default_root: its folder if no root is given.
+        card: what is known about a published dataset.
+        copies: whether a scene has one image file per expression.
+        make: generates the dataset in a folder, if it is embedded in the package.
     """
 
     find: Callable[[Path], object]
@@ -66,29 +66,28 @@ class DataSource:
         Args:
             root: folder of the dataset.
             split: ``train``, ``val`` or ``test``.
-            options: what to decide.
-            absent: takes the names of files that are not there, whose samples are then left out; None to raise an
-                error.
+            options: see `ReadOptions`.
+            absent: receives the names of missing files, whose samples are then left out; None to raise an error.
 
         Raises:
-            ConfigError: an option that this dataset's masks or texts have no use for.
+            ConfigError: an option that does not apply to this dataset.
             MissingDataError, DataFormatError: as the reader.
         """
         self.check_options(options)
-        given = {name: getattr(options, name) for name in self.options}
-        return self.reader(root, split, absent=absent, **given)
+        supported = {name: getattr(options, name) for name in self.options}
+        return self.reader(root, split, absent=absent, **supported)
 
     def check_options(self, options: ReadOptions) -> None:
-        """Refuse an option that would be without effect.
+        """Refuse an option that would have no effect.
 
         Raises:
-            ConfigError: it is set to something else than its default.
+            ConfigError: such an option is not at its default.
         """
         for field in fields(options):
-            given = getattr(options, field.name)
-            if field.name not in self.options and given != field.default:
+            value = getattr(options, field.name)
+            if field.name not in self.options and value != field.default:
                 raise ConfigError(
-                    f"{field.name}={given!r} has no meaning for this dataset: leave data.{field.name} at "
+                    f"{field.name}={value!r} does not apply to this dataset: leave data.{field.name} at "
                     f"{field.default!r}"
                 )
 
@@ -96,7 +95,7 @@ class DataSource:
 def _make_synthetic(root: Path) -> None:
     from rrsis_zoo.data.synthetic.write import make_synthetic
 
-    print(f"making the synthetic scenes in {root} (about half a minute, once)", flush=True)
+    print(f"generating the synthetic scenes in {root} (about half a minute, once)", flush=True)
     print(make_synthetic(root))
 
 
@@ -129,11 +128,11 @@ def source(name: str) -> DataSource:
 
 
 def locate(name: str, root: str | Path | None) -> Path:
-    """Return the root of a dataset: the given one, with ``~`` and variables replaced, or the default.
+    """Return the root of a dataset: the argument with ``~`` and variables expanded, or the default.
 
     Raises:
-        ConfigError: the given one begins with an unknown user or variable.
-        MissingDataError: none was given and there is no folder at the default place.
+        ConfigError: the argument has an unknown user or variable.
+        MissingDataError: it is None and there is no folder at the default place.
     """
     known = source(name)
     if root is not None:

@@ -1,4 +1,4 @@
-"""What a dataset consists of, as numbers and as a figure. No torch here."""
+"""Statistics of a dataset, as a table and as a figure. No torch here."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class SplitStatistics:
     """One split.
 
     Attributes:
-        expressions, distinct, scenes: numbers of samples, different sentences (letter case aside), different images.
-        words: (N,) words of each expression.
+        expressions, distinct, scenes: numbers of samples, distinct sentences (ignoring case), distinct images.
+        words: (N,) words in each expression.
         areas: (N,) foreground pixels of each mask.
         shares: (N,) foreground share of each image, 0 to 1.
-        categories: numbers of expressions by category; ``(none found)`` where the text names none.
-        emptiness: why masks are empty -> how many, where there is something to say, of the first few.
+        categories: numbers of expressions by category; ``(none found)`` if the text names none.
+        emptiness: why masks are empty -> how many, among the first few with a known reason.
     """
 
     expressions: int
@@ -44,9 +44,9 @@ class SplitStatistics:
 
 
 FIGURES = (".png", ".pdf", ".svg")
-"""What the figure can be written as."""
+"""Formats of the figure."""
 
-_EXPLAINED = 200  # empty masks of a split whose files are opened again
+_EXPLAINED = 200  # empty masks of a split whose files are reopened
 
 
 def statistics(records: Sequence[Record]) -> SplitStatistics:
@@ -70,18 +70,18 @@ def statistics(records: Sequence[Record]) -> SplitStatistics:
     )
 
 
-def text(found: Mapping[str, SplitStatistics]) -> str:
-    """Return the statistics as a table, a column a split."""
+def text(by_split: Mapping[str, SplitStatistics]) -> str:
+    """Return the statistics as a table, one column per split."""
 
     def row(name: str, values: Sequence[object]) -> str:
         return f"{name:<34}" + "".join(f"{value!s:>12}" for value in values)
 
-    splits = list(found.values())
-    lines = [row("", list(found))]
+    splits = list(by_split.values())
+    lines = [row("", list(by_split))]
     lines.append(row("expressions", [f"{s.expressions:,}" for s in splits]))
     lines.append(row("  different sentences", [f"{s.distinct:,}" for s in splits]))
     lines.append(row("scenes", [f"{s.scenes:,}" for s in splits]))
-    lines.append(row("  expressions a scene", [f"{s.expressions / s.scenes:.2f}" for s in splits]))
+    lines.append(row("  expressions per scene", [f"{s.expressions / s.scenes:.2f}" for s in splits]))
     for cent in _CENTS:
         lines.append(row(f"words, {cent} %", [f"{np.percentile(s.words, cent):.0f}" for s in splits]))
     for cent in _CENTS:
@@ -93,13 +93,13 @@ def text(found: Mapping[str, SplitStatistics]) -> str:
         lines.append(row(f"masks {name} pixels", [f"{100 * p.mean():.1f} %" for p in part]))
     for name, _ in sum((s.categories for s in splits), Counter[str]()).most_common():
         lines.append(row(f"  {visible(name)}", [s.categories[name] for s in splits]))
-    for split, s in found.items():
+    for split, s in by_split.items():
         lines += [f"empty masks of {split}: {reason}" for reason, _ in s.emptiness.most_common(3)]
     return "\n".join(lines)
 
 
 def ceilings_text(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Return ceilings as a table, a row a method."""
+    """Return ceilings as a table, one row per method."""
     names = list(next(iter(scores.values())))
     lines = [f"{'true mask through the output grid':<36}" + "".join(f"{name:>8}" for name in names)]
     for method, values in scores.items():
@@ -107,12 +107,12 @@ def ceilings_text(scores: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def figure(found: Mapping[str, SplitStatistics], title: str, path: Path) -> None:
-    """Write a picture: lengths of expressions, sizes of masks, categories.
+def figure(by_split: Mapping[str, SplitStatistics], title: str, path: Path) -> None:
+    """Write a figure: lengths of expressions, sizes of masks, categories.
 
     Args:
-        found: split -> its statistics.
-        title: stands above.
+        by_split: split -> its statistics.
+        title: above the plots.
         path: with a suffix of `FIGURES`.
 
     Raises:
@@ -122,15 +122,15 @@ def figure(found: Mapping[str, SplitStatistics], title: str, path: Path) -> None
     from matplotlib.figure import Figure
 
     colours = {"train": "#3b6ea8", "val": "#e0a030", "test": "#b04a5a"}
-    total = sum((s.categories for s in found.values()), Counter[str]())
+    total = sum((s.categories for s in by_split.values()), Counter[str]())
     names = [name for name, _ in total.most_common(30)]
     labels = [visible(name)[:60] for name in names]
     shape = Figure(figsize=(12, max(4.2, 0.24 * len(names) + 1.4)), layout="constrained", dpi=110)
     FigureCanvasAgg(shape)
     shape.suptitle(visible(title), fontsize=13, parse_math=False)  # a folder may be called $x$
     lengths, sizes, categories = shape.subplots(1, 3)
-    longest = max(int(s.words.max()) for s in found.values())
-    for split, s in found.items():
+    longest = max(int(s.words.max()) for s in by_split.values())
+    for split, s in by_split.items():
         style = {"histtype": "step", "color": colours[split], "label": f"{split} ({s.expressions:,})", "linewidth": 1.6}
         weights = np.full(s.expressions, 100 / s.expressions)
         lengths.hist(s.words, bins=np.arange(0.5, longest + 1.5), weights=weights, **style)
@@ -141,7 +141,7 @@ def figure(found: Mapping[str, SplitStatistics], title: str, path: Path) -> None
     lengths.set(xlabel="words in an expression", ylabel="% of expressions")
     sizes.set(xlabel="mask, % of the image", ylabel="% of expressions", xscale="log")
     left = np.zeros(len(names))
-    for split, s in found.items():
+    for split, s in by_split.items():
         share = np.array([100 * s.categories[name] / max(1, total.total()) for name in names])
         categories.barh(range(len(names)), share, left=left, color=colours[split])
         left += share

@@ -1,8 +1,8 @@
-"""Augmentation of training samples; the only file that knows albumentations. Off unless asked for: the papers use none
-but the black squares.
+"""Augmentation of training samples; the only file that uses albumentations. Off by default: the papers use only the
+black squares.
 
-What is drawn for a sample depends on the seed, the epoch and the sample, and on nothing else: not on the number of
-loading processes, nor on which of them has it.
+The random choices for a sample depend only on the seed, the epoch and the sample, not on the number of loading
+processes or on which of them loads it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from rrsis_zoo.data.describe import bounding_box
 from rrsis_zoo.data.directions import Symmetry, is_local, rewrite
 from rrsis_zoo.errors import ConfigError, unknown_name
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would check the network for a newer version
 
 AUGMENTATIONS = ("random_boxes", "photometric", "crops", "flips", "rotations")
-"""``random_boxes``: 20 to 60 black squares of 32 px on the native image, anew in every epoch, on a share of the
+"""``random_boxes``: 20 to 60 black squares of 32 px on the native image, redrawn every epoch, on a share of the
 references that is chosen once (RMSIN, and RS2-SAM2 on RRSIS-D: 0.2). ``photometric``: brightness, contrast and gamma,
-blur, noise or JPEG artefacts; no hue, for sentences name colours. ``crops``: a window of 60 to 100 % of each side that
-holds all of the mask, only where the sentence speaks of nothing around the referent. ``flips``: left-right and
-top-bottom, each on its own. ``rotations``: by 90, 180 or 270 degrees. Flips and rotations rewrite the sentence or do
-not happen, see `rrsis_zoo.data.directions`."""
+blur, noise or JPEG artefacts; no hue, since sentences name colours. ``crops``: a window of 60 to 100 % of each side
+that contains the whole mask, only if the sentence mentions nothing around the referent. ``flips``: left-right and
+top-bottom, independently. ``rotations``: by 90, 180 or 270 degrees. Flips and rotations rewrite the sentence or are
+skipped, see `rrsis_zoo.data.directions`."""
 
 BOXES, BOX_SIDE = (20, 60), 32
 _LEAST_CROP = 0.6
@@ -36,7 +36,7 @@ Mask = NDArray[np.bool_]
 
 
 def check_shares(shares: Mapping[str, float]) -> None:
-    """Refuse what is no augmentation or no share.
+    """Refuse an unknown augmentation or an invalid share.
 
     Raises:
         ConfigError: an unknown name, or a share outside 0 to 1.
@@ -52,7 +52,7 @@ class Augmentation:
     """Changes image, mask and sentence of training samples together.
 
     Args:
-        shares: name of an augmentation -> share of the samples that get it (of the references for ``random_boxes``).
+        shares: name of an augmentation -> share of samples that get it (of references for ``random_boxes``).
         seed: non-negative.
         references: the reference of every training sample, for the choice of ``random_boxes``.
 
@@ -72,18 +72,18 @@ class Augmentation:
     def __call__(
         self, image: Image, mask: Mask, expression: str, reference: str, epoch: int, index: int
     ) -> tuple[Image, Mask, str]:
-        """Return the sample as this epoch sees it.
+        """Return the sample as augmented in this epoch.
 
         Args:
-            image: uint8 RGB (H, W, 3); not changed.
-            mask: bool (H, W); not changed.
+            image: uint8 RGB (H, W, 3); not modified.
+            mask: bool (H, W); not modified.
             expression: the sentence.
-            reference: whose sentence it is.
+            reference: that the sentence belongs to.
             epoch: non-negative.
             index: number of the sample in its split.
         """
         rng = np.random.default_rng((self.seed, epoch, index))
-        # every decision is drawn whether or not it can be followed: one sample's sentence shifts no other draw
+        # draw every decision even if it cannot be applied, so that the sentence does not shift later draws
         photometric, crop, hflip, vflip, rotation = rng.random(5)
         symmetry: Symmetry = rng.choice(["rot90", "rot180", "rot270"])  # type: ignore[assignment]
         if reference in self.boxed:
@@ -129,7 +129,7 @@ class Augmentation:
 def random_boxes(image: Image, rng: np.random.Generator) -> Image:
     """Return the image with 20 to 60 black squares of 32 px.
 
-    As published: upper left corners are uniform in 0 to width − 32 on *both* axes; what lies outside is cut off.
+    As published: upper left corners are uniform in 0 to width − 32 on *both* axes; parts outside are clipped.
     """
     image = image.copy()
     number = rng.integers(BOXES[0], BOXES[1] + 1)
@@ -140,7 +140,7 @@ def random_boxes(image: Image, rng: np.random.Generator) -> Image:
 
 
 def crop_around(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image, Mask]:
-    """Return a random window that holds all of the mask; an empty mask leaves everything as it is."""
+    """Return a random window that contains the whole mask; with an empty mask, nothing changes."""
     box = bounding_box(mask)
     if box is None:
         return image, mask
@@ -157,7 +157,7 @@ def crop_around(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Ima
 
 
 def transform(image: Image, mask: Mask, expression: str, symmetry: Symmetry) -> tuple[Image, Mask, str]:
-    """Mirror or turn image and mask and rewrite the sentence; leave all three where no exact sentence is known.
+    """Mirror or rotate image and mask and rewrite the sentence; change nothing if no exact sentence is known.
 
     Args:
         image: uint8 RGB (H, W, 3).

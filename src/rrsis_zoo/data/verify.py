@@ -1,4 +1,4 @@
-"""Is this copy of a dataset whole? Every file is opened and every mask decoded. No torch here."""
+"""Checks that a copy of a dataset is complete: opens every file and decodes every mask. No torch here."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from rrsis_zoo.data.sources import ReadOptions, source
 from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
 from rrsis_zoo.files import expanded, read_json, write_json
 
-_MANY = 2000  # images that take long enough to say so
+_MANY = 2000  # images that take long enough for a message
 
 
 @dataclass
 class Finding:
-    """Samples or files with the same fault.
+    """Samples or files with the same defect.
 
     Attributes:
-        what: the fault.
+        what: the defect.
         where: sample ids, file names or messages.
-        expected: how many the complete published copy has; these are no fault of the copy.
-        repair: what the readers do about it.
-        harmless: whether it is only worth knowing.
+        expected: how many the complete published copy has, which do not count as faults.
+        repair: how the readers handle it.
+        harmless: whether it is for information only.
     """
 
     what: str
@@ -54,7 +54,7 @@ class Finding:
         return not self.harmless and len(self.where) != self.expected
 
     def text(self, most: int) -> str:
-        """Return the fault and where it is, at most so many places, a line each."""
+        """Return the defect and at most ``most`` of its places, one per line."""
         known = f" (known: the published copy has {self.expected})" if self.expected else ""
         repair = f"; {self.repair}" if self.repair else ""
         more = [f"... and {len(self.where) - most} more: --all lists them"] if len(self.where) > most else []
@@ -65,12 +65,12 @@ class Finding:
 
 @dataclass
 class Report:
-    """What was found in a copy.
+    """The results of checking a copy.
 
     Attributes:
-        dataset, root: what was looked at.
+        dataset, root: what was checked.
         counts: expressions per split that could be read.
-        scenes: different images per split, by their pixels.
+        scenes: distinct images per split, by their pixels.
         findings: in the order of the checks.
     """
 
@@ -86,7 +86,7 @@ class Report:
         return not any(finding.is_fault for finding in self.findings)
 
     def text(self, most: int = 5) -> str:
-        """Return the report; of every finding at most so many places."""
+        """Return the report, with at most ``most`` places per finding."""
         lines = [f"{self.dataset} in {self.root}"]
         for split, count in self.counts.items():
             lines.append(f"  {split:<6}{count:>8,} expressions {self.scenes.get(split, 0):>8,} scenes")
@@ -115,15 +115,15 @@ def verify(
     Args:
         dataset: its name.
         root: its folder.
-        complete: compare the counts and the known defects with the published ones; False for a part or a miniature.
-        reading: what to decide where published programs differ; None for the published numbers'.
-        manifest: file of hashes: written if it is not there, compared with if it is.
-        limits: method -> what it reads of an expression: longer ones are listed.
-        counters: method -> its own counter of tokens; words are counted for the others.
-        threads: that read files; None for one per processor.
+        complete: compare counts and known defects with the published ones; False for a part of the dataset.
+        reading: choices on which published programs differ; None for those behind the published numbers.
+        manifest: file of hashes: written if missing, otherwise compared with.
+        limits: method -> what it reads of an expression; longer ones are listed.
+        counters: method -> its own token counter; words are counted for the others.
+        threads: to read files; None for one per processor.
 
     Raises:
-        MissingDataError: the dataset, or a part of its layout, is not there.
+        MissingDataError: the dataset, or a part of its layout, is missing.
         ConfigError: a manifest that cannot be used.
         OutputError: the manifest cannot be written.
     """
@@ -152,12 +152,12 @@ def verify(
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         _check_pixels(records, report, card, pool)
     again = [record.sample_id for record in records if known.copies and not record.sample_id.endswith("/0")]
-    add(Finding("lines whose id was on an earlier one", again, repair="a sample of its own", harmless=True))
-    add(Finding("sentences that an image has twice, word by word", _twice(records), harmless=True))
+    add(Finding("lines that repeat an earlier id", again, repair="read as samples of their own", harmless=True))
+    add(Finding("sentences that an image has twice, word for word", _twice(records), harmless=True))
     odd = [f"{r.sample_id} {r.expression!r}" for r in records if has_control(r.expression)]
-    add(Finding("sentences with tabs, ends of lines or control characters", odd, repair="kept", harmless=True))
+    add(Finding("sentences with tabs, line breaks or control characters", odd, repair="kept", harmless=True))
     for method, limit in limits.items():
-        unit = "its tokenizer" if method in counters else "words, so these at least"
+        unit = "its tokenizer" if method in counters else "words, so at least these"
         long = [record.sample_id for record in records if too_long(record.expression, limit, counters.get(method))]
         add(Finding(f"expressions longer than the {limit.tokens} tokens of {method} (by {unit})", long, harmless=True))
     if manifest is not None:
@@ -171,7 +171,7 @@ def verify(
 
 def _counts(counts: dict[str, int], card: DatasetCard) -> list[str]:
     return [
-        f"{split} has {counts.get(split, 0):,}, published are {number:,}"
+        f"{split} has {counts.get(split, 0):,}, {number:,} are published"
         for split, number in card.counts.items()
         if counts.get(split, 0) != number
     ]
@@ -205,13 +205,13 @@ def _check_pixels(
         other = (r for r, image, _ in pairs if image.size not in (None, card.image_size))
         add(f"images that are not {card.image_size[0]} x {card.image_size[1]}", (r.image_file for r in other), "", True)
     add(
-        "masks not of their image's size",
+        "masks that differ from their image in size",
         (r.sample_id for r, image, m in pairs if image.size and m.size and image.size != m.size),
-        "the mask is resized to the image by nearest",
+        "the mask is resized to the image, nearest neighbour",
     )
     turned = [f"{path.name} (image, {image.orientation})" for path, image in images.items() if image.orientation > 1]
     turned += [f"{r.sample_id} (mask, {m.orientation})" for r, _, m in pairs if m.orientation > 1]
-    add("files with an EXIF orientation", turned, "turned as they are shown, and masks are expected to fit that", True)
+    add("files with an EXIF orientation", turned, "turned as displayed; masks are expected to match that", True)
     empty = (f"{r.sample_id}{f' ({m.emptiness})' if m.emptiness else ''}" for r, _, m in pairs if m.size and not m.area)
     add("empty masks", empty, "kept; drop_empty leaves them out")
     add(
@@ -219,7 +219,12 @@ def _check_pixels(
         (f"{r.sample_id} ({m.levels} levels)" for r, _, m in pairs if m.levels > 2),
         "the dataset's threshold decides",
     )
-    add("masks of several channels", (r.sample_id for r, _, m in pairs if m.bands > 1), "their grey is taken", True)
+    add(
+        "masks with several channels",
+        (r.sample_id for r, _, m in pairs if m.bands > 1),
+        "their grey level is used",
+        True,
+    )
     scenes: dict[str, set[str]] = defaultdict(set)
     files: dict[str, set[str]] = defaultdict(set)
     for record, image, _ in pairs:
@@ -280,10 +285,10 @@ def _twice(records: Sequence[Record]) -> list[str]:
 # -- manifest ----------------------------------------------------------------------------------------------------------
 
 
-def _files(found: object, records: Sequence[Record]) -> list[Path]:
-    """Return all files that are used: those that list the samples, images, masks."""
+def _files(parts: object, records: Sequence[Record]) -> list[Path]:
+    """Return all files in use: those that list the samples, images, masks."""
     paths: list[Path] = []
-    for part in vars(found).values():
+    for part in vars(parts).values():
         paths += [path for path in (part.values() if isinstance(part, dict) else [part]) if os.path.isfile(path)]
     paths += [record.image_path for record in records]
     return paths + [record.mask.path for record in records if isinstance(record.mask, GreyFile)]
@@ -295,10 +300,10 @@ def compare_manifest(root: Path, paths: Sequence[Path], manifest: Path) -> list[
     A manifest is JSON: path below the root -> SHA-256.
 
     Returns:
-        What differs; nothing where the manifest was written now.
+        The differences; none if the manifest was just written.
 
     Raises:
-        ConfigError: the manifest is no such file.
+        ConfigError: the file is not a manifest.
         OutputError: it cannot be written.
     """
     hashes: dict[str, str] = {}
@@ -311,9 +316,9 @@ def compare_manifest(root: Path, paths: Sequence[Path], manifest: Path) -> list[
     try:
         wanted = read_json(manifest)
     except RRSISError as error:
-        raise ConfigError(f"{manifest}: is no manifest ({error}); name a new file to write one") from error
+        raise ConfigError(f"{manifest}: is not a manifest ({error}); name a new file to write one") from error
     if not isinstance(wanted, dict) or not all(isinstance(digest, str) for digest in wanted.values()):
-        raise ConfigError(f"{manifest}: must hold an object of path: SHA-256; name a new file to write one")
+        raise ConfigError(f"{manifest}: must contain an object of path: SHA-256; name a new file to write one")
     differing = [f"{name} is missing" for name in sorted(wanted.keys() - hashes.keys())]
     differing += [f"{name} is new" for name in sorted(hashes.keys() - wanted.keys())]
     changed = (name for name in sorted(wanted) if hashes.get(name, wanted[name]) != wanted[name])

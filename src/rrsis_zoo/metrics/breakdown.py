@@ -1,6 +1,6 @@
-"""What the total hides: numbers by category, size and sentence, and *where* told apart from *how exactly*. No torch.
+"""Breakdowns: scores by category, size and sentence, and *where* separately from *how exactly*. No torch.
 
-All of it is computed from per-sample results, under the protocol of the run; every value is in percent except counts.
+All values are computed from per-sample results under the protocol of the run, in percent except counts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rrsis_zoo.metrics.samples import Samples
 from rrsis_zoo.metrics.scores import NanPolicy, mean, sample_iou, score
 
 NO_CATEGORY = "none"
-"""Category of the samples that have none."""
+"""Category of samples that have none."""
 
 SIZES = (("0.1 % or less", 0.001), ("0.1-1 %", 0.01), ("1-5 %", 0.05), ("5-20 %", 0.2), ("more than 20 %", 1.0))
-"""Classes of target size: name, and the largest share of the image that it takes. Empty targets are a class apart."""
+"""Classes of target size: name, and largest share of the image. Empty targets are a separate class."""
 
 _EMPTY, _PLAIN = "empty", "no such word"
 
@@ -39,27 +39,28 @@ def evaluate(samples: Samples, protocol: Protocol, nan_policy: NanPolicy = "prop
 
 
 def breakdown(samples: Samples, protocol: Protocol) -> dict[str, Any]:
-    """Return everything that is known of an evaluation beside its total.
+    """Return everything about an evaluation besides its totals.
 
     Args:
         samples: of the whole split.
-        protocol: the conventions to follow. Classes leave out samples that the protocol gives no IoU.
+        protocol: the conventions to follow. Classes leave out samples without an IoU under the protocol.
 
     Returns:
         Names and values
 
-        * ``per_category_n``, ``per_category_oiou``, ``per_category_miou``, ``per_category_pr@t``: class -> value; the
-          like for ``per_size`` (share of the image that the target covers), where there are expressions ``per_words``
-          (kinds of word, overlapping) and ``per_length`` (number of words), and where the dataset names kinds of
-          expression ``per_kind``.
-        * ``macro_miou``: plain mean of the categories' mIoU. ``category_source``: ``label``, ``text`` (guessed from the
-          sentence), ``mixed``, or None without categories.
-        * ``n_empty``, ``no_target_acc`` (empty targets left empty), ``target_acc`` (other targets not left empty).
+        * ``per_category_n``, ``per_category_oiou``, ``per_category_miou``, ``per_category_pr@t``: class -> value; and
+          likewise ``per_size`` (share of the image that the target covers), with expressions ``per_words`` (kinds of
+          word, overlapping) and ``per_length`` (number of words), and, if the dataset labels kinds of expression,
+          ``per_kind``.
+        * ``macro_miou``: plain mean of the categories' mIoU. ``category_source``: ``label``, ``text`` (inferred from
+          the sentence), ``mixed``, or None without categories.
+        * ``n_empty``, ``no_target_acc`` (empty targets predicted empty), ``target_acc`` (other targets predicted
+          not empty).
         * with details: ``boundary_miou``; and over the ``n_target`` samples with a referent ``centre_hit`` (centre of
           the prediction inside the referent), ``box_miou``, ``box_pr@0.5``, and, over those whose centre hits,
-          ``hit_miou`` and ``hit_boundary_miou``: how exactly, where the place was right.
+          ``hit_miou`` and ``hit_boundary_miou``: how exactly, if the place was right.
 
-        What there is no sample for is nan.
+        Values without any sample are nan.
 
     Raises:
         ConfigError: no samples.
@@ -80,28 +81,28 @@ def breakdown(samples: Samples, protocol: Protocol) -> dict[str, Any]:
 
 
 def sample_classes(samples: Samples) -> dict[str, dict[str, NDArray[np.bool_]]]:
-    """Return name of a division -> class -> which samples are of it, bool (N,).
+    """Return name of a division -> class -> its samples, bool (N,).
 
-    Divisions are ``category``, ``size``, where there are expressions ``words`` (a sample may be of several) and
-    ``length``, and where the dataset names kinds of expression ``kind``. Only classes that have samples are there, in
-    the order of their definition, or of their names.
+    Divisions are ``category`` and ``size``, with expressions also ``words`` (overlapping) and ``length``, and, if the
+    dataset labels kinds of expression, ``kind``. Only classes with samples are returned, in the order of their
+    definition, or of their names.
     """
     subjects = samples.subjects
-    found = {
+    divisions = {
         "category": _members([[s.category or NO_CATEGORY] for s in subjects], []),
         "size": _members([[name] for name in size_classes(samples)], [_EMPTY, *(name for name, _ in SIZES)]),
     }
     if any(s.expression for s in subjects):
         words = [sorted(word_kinds(s.expression)) or [_PLAIN] for s in subjects]
-        found["words"] = _members(words, [*KINDS, _PLAIN])
-        found["length"] = _members([[length_class(s.expression)] for s in subjects], [name for name, _ in LENGTHS])
+        divisions["words"] = _members(words, [*KINDS, _PLAIN])
+        divisions["length"] = _members([[length_class(s.expression)] for s in subjects], [name for name, _ in LENGTHS])
     if any(s.kind for s in subjects):
-        found["kind"] = _members([[s.kind] if s.kind else [] for s in subjects], [])
-    return found
+        divisions["kind"] = _members([[s.kind] if s.kind else [] for s in subjects], [])
+    return divisions
 
 
 def _members(classes: Sequence[Sequence[str]], order: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """Return class -> which samples are of it; classes in the order given, others by name after them."""
+    """Return class -> its samples; classes in the given order, then others by name."""
     present = {c for mine in classes for c in mine}
     listed = [c for c in order if c in present] + sorted(present - set(order))
     return {c: np.array([c in mine for mine in classes]) for c in listed}
@@ -131,7 +132,7 @@ def _by(
     result: dict[str, dict[str, float]] = {}
     counts = samples.counts
     for c, rows in classes.items():
-        with warnings.catch_warnings():  # a class of nothing but empty masks has no oIoU, which nan says
+        with warnings.catch_warnings():  # a class with only empty masks has no oIoU, shown as nan
             warnings.simplefilter("ignore", UserWarning)
             numbers = score(counts.intersection[rows], counts.union[rows], protocol, nan_policy="omit")
         for metric, value in numbers.items():
@@ -166,8 +167,8 @@ def _localisation(samples: Samples, protocol: Protocol) -> dict[str, float]:
     }
 
 
-def _share(found: NDArray[np.bool_]) -> float:
-    return 100.0 * int(np.count_nonzero(found)) / len(found) if len(found) else math.nan
+def _share(hits: NDArray[np.bool_]) -> float:
+    return 100.0 * int(np.count_nonzero(hits)) / len(hits) if len(hits) else math.nan
 
 
 def without_nan(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""From two masks to the integers that all metrics are made of. Nothing here reads back to the host.
+"""The pixel counts of two masks from which all metrics are computed. Nothing here reads back to the host.
 
-On a GPU every call returns before the device is done: there is no ``item``, no ``tolist``, no indexing by a mask.
+On a GPU every call returns before the device is done: no ``item``, ``tolist`` or indexing by a mask.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from rrsis_zoo.errors import ConfigError
 
 BOUNDARY_RATIO = 0.02
-"""Width of the boundary as a part of the mask's diagonal (Cheng et al., CVPR 2021, their default)."""
+"""Width of the boundary as a fraction of the mask's diagonal (the default of Cheng et al., CVPR 2021)."""
 
 
 def mask_counts(pred: Tensor, target: Tensor) -> Tensor:
@@ -31,13 +31,13 @@ def mask_counts(pred: Tensor, target: Tensor) -> Tensor:
         ConfigError: masks that are not bool, not two-dimensional, or of different shapes.
     """
     _check(pred, target)
-    # count_nonzero: half the time of a bool sum on a CPU, and int64 like it
+    # count_nonzero: half the time of a bool sum on a CPU, and also int64
     intersection, predicted = torch.count_nonzero(pred & target), torch.count_nonzero(pred)
     return torch.stack([intersection, predicted + torch.count_nonzero(target) - intersection, predicted])
 
 
 def detail_counts(pred: Tensor, target: Tensor) -> Tensor:
-    """Measure where and how exactly a prediction lies.
+    """Measure where a prediction is, and how exactly.
 
     Args:
         pred: predicted mask, bool (H, W).
@@ -61,7 +61,7 @@ def boundary(mask: Tensor) -> Tensor:
     """Return the pixels of a bool mask (H, W) that lie within d pixels of its contour.
 
     d is 2 % of the diagonal, at least 1: the mask without its erosion by a square of side 2d + 1 (d erosions by 3 x 3).
-    Outside of the image is background, so that a mask's pixels at the image border belong to its boundary (Cheng et
+    Outside the image is background, so a mask's pixels at the image border belong to its boundary (Cheng et
     al., Boundary IoU, CVPR 2021).
     """
     d = max(1, round(BOUNDARY_RATIO * math.hypot(*mask.shape)))
@@ -72,7 +72,7 @@ def boundary(mask: Tensor) -> Tensor:
 
 
 def _and_window(mask: Tensor, d: int, axis: int) -> Tensor:
-    """Return where all of the 2d + 1 pixels around a pixel along an axis are set; outside is not."""
+    """Return where all of the 2d + 1 pixels around a pixel along an axis are set; outside counts as unset."""
     size = mask.shape[axis]
     if size < 2 * d + 1:
         return torch.zeros_like(mask)
@@ -95,7 +95,7 @@ def box(mask: Tensor) -> Tensor:
     """
     ends = []
     for axis in (1, 0):
-        line = mask.any(axis).to(torch.uint8)  # argmax gives the first of equal values
+        line = mask.any(axis).to(torch.uint8)  # argmax returns the first of equal values
         start, stop = line.argmax(), len(line) - line.flip(0).argmax()
         ends.append(torch.stack([start, stop]))
     rows, columns = ends
@@ -106,8 +106,8 @@ def box(mask: Tensor) -> Tensor:
 def centre_inside(pred: Tensor, target: Tensor) -> Tensor:
     """Return whether the centre of a predicted mask lies inside the true one, bool () on their device.
 
-    The centre is the predicted pixel nearest to the prediction's centre of gravity (of several, any), not the centre of
-    gravity itself: that of a bent or ring-shaped referent lies outside it, and a perfect mask has to hit. An empty
+    The centre is the predicted pixel nearest to the prediction's centroid (any of several), not the centroid itself:
+    that of a bent or ring-shaped referent lies outside it, and a perfect mask must be a hit. An empty
     prediction has no centre.
     """
     height, width = pred.shape
@@ -124,8 +124,8 @@ def centre_inside(pred: Tensor, target: Tensor) -> Tensor:
 def _check(pred: Tensor, target: Tensor) -> None:
     for role, mask in (("predicted", pred), ("true", target)):
         if mask.dtype != torch.bool or mask.ndim != 2:
-            given = f"{str(mask.dtype).removeprefix('torch.')} {tuple(mask.shape)}"
-            raise ConfigError(f"a {role} mask must be bool of shape (H, W), got {given}")
+            kind = f"{str(mask.dtype).removeprefix('torch.')} {tuple(mask.shape)}"
+            raise ConfigError(f"a {role} mask must be bool of shape (H, W), got {kind}")
     if pred.shape != target.shape:
         raise ConfigError(
             f"a predicted mask of shape {tuple(pred.shape)} cannot be compared with a true mask of shape "

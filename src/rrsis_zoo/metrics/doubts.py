@@ -1,4 +1,4 @@
-"""What a mistake in saving would explain: masks that would score far better inverted, turned, or in another order."""
+"""Signs of mistakes in saving: masks that would score far better inverted, rotated, or in another order."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 from rrsis_zoo.metrics.counts import mask_counts
 
 _SAMPLES = 200
-"""Samples that are tried in every way; what is wrong with how masks were saved is wrong with all of them."""
+"""Samples to try in every way; a mistake in saving affects all masks."""
 
 _BETTER, _ENOUGH = 2.0, 0.5
-"""How many times better, and how good at least, another reading must be on average to be mentioned."""
+"""Minimum factor and minimum mIoU of another reading to be mentioned."""
 
 _OTHERS_EXACTLY = 0.5
-"""Share of the imperfect predictions that are exactly another sample's target, from which their order is in doubt."""
+"""Share of imperfect predictions equal to another sample's target that casts doubt on their order."""
 
 _MOST_COVERED = 0.5
-"""Share of their images that true masks cover on average, from which they may be inverted."""
+"""Average share of the image covered by true masks above which they may be inverted."""
 
 
 class Doubts:
-    """Looks at predictions and targets, each a pair of masks of one size, and says what is strange about them."""
+    """Collects signs of mistakes from predictions and targets, given as pairs of masks of one size."""
 
     def __init__(self) -> None:
         self._tried: dict[str, list[float]] = {}
@@ -34,7 +34,7 @@ class Doubts:
         self._covered, self._target_pixels, self._predicted, self._n = 0.0, 0, 0, 0
 
     def add(self, key: str, pred: Tensor, target: Tensor) -> None:
-        """Look at a sample.
+        """Take a sample into account.
 
         Args:
             key: its name.
@@ -60,24 +60,24 @@ class Doubts:
                 self._tried.setdefault("numbered one higher", []).append(_iou(earlier, target))
         self._previous = (pred, target)
 
-    def said(self) -> list[str]:
-        """Return what is strange, a sentence each."""
+    def found(self) -> list[str]:
+        """Return what looks wrong, one sentence each."""
         doubts = []
         if not self._target_pixels:
-            doubts.append("no target has any foreground: is the right file read as targets?")
+            doubts.append("no target has any foreground: is that the right file for the targets?")
         elif not self._predicted:
-            doubts.append("no prediction has any foreground: is the right file read as predictions?")
+            doubts.append("no prediction has any foreground: is that the right file for the predictions?")
         if self._covered > _MOST_COVERED * self._n:
             doubts.append(
                 f"the true masks cover {100 * self._covered / self._n:.0f} % of their images on average: are they "
-                "inverted? What is not 0 is foreground"
+                "inverted? Any value except 0 is foreground"
             )
         elsewhere = {mark: self._targets[mark] for mark in self._wrong if mark in self._targets}
         if len(elsewhere) > 1 and len(elsewhere) >= _OTHERS_EXACTLY * len(self._wrong):
             mark, theirs = next(iter(elsewhere.items()))
             doubts.append(
                 f"{len(elsewhere)} predictions are not their own target but exactly that of another sample "
-                f"(prediction {self._wrong[mark]} is target {theirs}): their order or their names do not agree"
+                f"(prediction {self._wrong[mark]} is target {theirs}): their order or their names differ"
             )
         means = {name: float(np.mean(values)) for name, values in self._tried.items() if values}
         own = means.pop("", 0.0)
@@ -85,13 +85,13 @@ class Doubts:
             name = next(name for name, mean in means.items() if mean == best)
             doubts.append(
                 f"the predictions would score an mIoU of {100 * best:.1f} instead of {100 * own:.1f} if they were "
-                f"{name} (of the first {len(self._tried[''])} samples with a referent): were they saved so?"
+                f"{name} (of the first {len(self._tried[''])} samples with a referent): were they saved like that?"
             )
         return doubts
 
 
 def _readings(pred: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield what a prediction may have been before it was saved wrongly, of its own size."""
+    """Yield what a prediction may have been before a mistake in saving, at its own size."""
     height, width = pred.shape
     yield "inverted", ~pred
     yield "flipped upside down", pred.flip(0)
@@ -112,6 +112,6 @@ def _iou(pred: Tensor, target: Tensor) -> float:
 
 
 def _mark(mask: Tensor) -> bytes:
-    """Return what two masks have in common only if they are equal."""
+    """Return a digest that two masks share only if they are equal."""
     array = mask.numpy()
     return hashlib.blake2b(np.packbits(array).tobytes(), digest_size=16, salt=str(array.shape)[:16].encode()).digest()

@@ -1,7 +1,7 @@
-"""What kind of sentence an expression is, from its words. English; no torch.
+"""The kinds of an expression, inferred from its words. English; no torch.
 
-The published data sets do not say it. The word lists below were made for their templates (RefSegRS: "car driving on the
-road"; RRSIS-D: "the ship on the upper left", "the dam is on the left of the overpass"); an expression may be of
+The published data sets do not label them. The word lists below were made for their templates (RefSegRS: "car driving
+on the road"; RRSIS-D: "the ship on the upper left", "the dam is on the left of the overpass"); an expression may be of
 several kinds or of none.
 """
 
@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 
 KINDS = ("position", "relation", "colour", "size")
-"""``position``: where in the image; ``relation``: where with respect to something else; words of colour and size."""
+"""``position``: where in the image; ``relation``: where relative to something else; words for colour and size."""
 
 LENGTHS = (("1-4 words", 4), ("5-8 words", 8), ("9-12 words", 12), ("13 or more words", None))
-"""Classes of length: name, and the most words it takes."""
+"""Classes of length: name, and largest number of words."""
 
 _SIDE = (
     r"(?:(?:upper|lower|top|bottom|far|very|north|south)[ -]?)?"
     r"(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re)|central|north|south|east|west)"
 )
 _IMAGE = r"(?:the |this )?(?:whole )?(?:image|picture|photo|photograph|scene|frame|view)\b"
-# "left of the pier" says where with respect to something; "left of the image" does not
+# "left of the pier" is relative to something; "left of the image" is not
 _SIDE_OF = rf"\b{_SIDE}(?:[ -]hand)?(?: side| part| corner)? of (?!{_IMAGE})"
 _PREPOSITIONS = (
     r"next to|near(?:est|by|er)?|close(?:st|r)? to|clos(?:est|er) to|farthest from|furthest from|far from|beside|"
@@ -47,7 +47,7 @@ _SIZE = re.compile(
 
 
 def word_kinds(expression: str) -> frozenset[str]:
-    """Return the kinds, of ``KINDS``, that the words of an expression speak of; empty for a bare noun.
+    """Return the kinds, from ``KINDS``, of the words in an expression; empty for a bare noun.
 
     Example:
         >>> sorted(word_kinds("the small red ship left of the pier"))
@@ -55,17 +55,17 @@ def word_kinds(expression: str) -> frozenset[str]:
         >>> word_kinds("the ship")
         frozenset()
     """
-    rest = _RELATION.sub(" ", expression)  # what belongs to a relation is no position
-    found = {
+    rest = _RELATION.sub(" ", expression)  # words of a relation are not a position
+    tests = {
         "relation": rest != expression,
         "position": _POSITION.search(rest) is not None,
         "colour": _COLOUR.search(expression) is not None,
         "size": _SIZE.search(expression) is not None,
     }
-    return frozenset(kind for kind, there in found.items() if there)
+    return frozenset(kind for kind, there in tests.items() if there)
 
 
 def length_class(expression: str) -> str:
-    """Return the class, of ``LENGTHS``, of an expression's number of words (between blanks)."""
+    """Return the class, from ``LENGTHS``, of an expression's number of words (split at white space)."""
     words = len(expression.split())
     return next(name for name, most in LENGTHS if most is None or words <= most)

@@ -1,4 +1,4 @@
-"""One prediction against one truth: to the protocol's grid, decided, counted. The host never waits for the device."""
+"""Measures one prediction against its target on the protocol's grid. The host never waits for the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rrsis_zoo.metrics.protocols import EvalSize
 from rrsis_zoo.metrics.sizes import decide, eval_shape, resize_mask
 
 CORE_WIDTH, DETAIL_WIDTH = 4, 11
-"""Numbers that ``measure`` returns, and those that details add."""
+"""Numbers that ``measure`` returns, and further ones with details."""
 
 
 def measure(
@@ -21,33 +21,33 @@ def measure(
     details: bool = False,
     counted: Tensor | None = None,
 ) -> Tensor:
-    """Count what every metric of a sample is made of.
+    """Return the counts behind every metric of a sample.
 
     Args:
-        prediction: bool mask or floating-point log-odds, (h, w). Log-odds are brought to the grid bilinearly; a bool
-            mask with PIL's nearest, but at ``native`` it must have the size of the target.
+        prediction: bool mask or floating-point log-odds, (h, w). Log-odds are resized to the grid bilinearly; a bool
+            mask with PIL's nearest neighbour, but at ``native`` it must have the target's size.
         target: bool (H, W), native, on the prediction's device.
         eval_size: of the protocol.
-        details: whether boundaries, boxes and the centre are measured too.
-        counted: bool (H, W), False where a pixel is left out (an ignore label); None for all.
+        details: whether to measure boundaries, boxes and the centre too.
+        counted: bool (H, W), False for pixels to leave out (an ignore label); None for all.
 
     Returns:
-        int64 on the masks' device, (4,): intersection, union, predicted pixels, and 1 if a log-odds value is not a
-        number, else 0; with details (15,), see ``rrsis_zoo.metrics.counts.detail_counts``.
+        int64 on the masks' device, (4,): intersection, union, predicted pixels, and 1 if a log-odds value is NaN, else
+        0; with details (15,), see ``rrsis_zoo.metrics.counts.detail_counts``.
 
     Raises:
-        ConfigError: what is neither mask nor log-odds, or masks that cannot be compared.
+        ConfigError: neither mask nor log-odds, or masks that cannot be compared.
     """
     if target.dtype != torch.bool or target.ndim != 2 or not target.numel():
-        given = f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
-        raise ConfigError(f"a true mask must be bool of shape (H, W), got {given}")
+        kind = f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
+        raise ConfigError(f"a true mask must be bool of shape (H, W), got {kind}")
     shape = eval_shape(eval_size, target)
     if prediction.dtype == torch.bool and eval_size == "native":
         pred, is_nan = prediction, torch.zeros((), dtype=torch.int64, device=prediction.device)
     else:
         pred, is_nan = decide(prediction, shape)
     truth = resize_mask(target, shape)
-    core = mask_counts(pred, truth)  # refuses other shapes before anything is combined
+    core = mask_counts(pred, truth)  # refuses mismatched shapes before anything is combined
     if counted is not None:
         kept = resize_mask(counted, shape)
         pred, truth = pred & kept, truth & kept

@@ -1,8 +1,8 @@
-"""Evaluation protocols: what has to be fixed before two numbers may be compared. No torch.
+"""Evaluation protocols: what must be fixed before two numbers can be compared. No torch.
 
-Published programs differ in the comparison of Pr@t, in what an empty pair of masks scores, in the pixel grid on which
-masks meet and in the sentences they ask; a protocol is one choice of all of these under one name, and every number
-leaves with that name. ``docs/metrics.md`` says which paper used which.
+Published programs differ in the comparison of Pr@t, in the score of an empty pair of masks, in the pixel grid on which
+masks are compared and in the sentences they use; a protocol is one choice of all of these under one name, recorded with
+every number. ``docs/metrics.md`` says which paper used which.
 """
 
 import math
@@ -13,22 +13,22 @@ from typing import Literal
 from rrsis_zoo.errors import unknown_name
 
 EvalSize = int | Literal["native"]
-"""Pixel grid on which masks meet: that of the annotation file, or s x s pixels."""
+"""Pixel grid on which masks are compared: that of the annotation file, or s x s pixels."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a protocol decides.
+    """One set of evaluation conventions.
 
     Attributes:
         name: public name, as in result records.
         comparison: how a sample's IoU is compared with the threshold t of Pr@t.
-        comparison_dtype: precision in which IoU and t are compared. It matters on the boundary: the float32 nearest to
-            0.7 is below the float64 nearest to 0.7.
+        comparison_dtype: precision in which IoU and t are compared. It matters at equality: the float32 nearest to 0.7
+            is below the float64 nearest to 0.7.
         both_empty: IoU of a sample whose predicted and true masks are both empty; nan makes mIoU nan and counts as a
             miss of every Pr@t. Such a sample adds nothing to oIoU under any protocol.
-        eval_size: ``"native"``: log-odds are brought to the size of the annotation file; an int s: masks meet at s x s
-            pixels regardless of aspect, the target resized with PIL's nearest.
+        eval_size: ``"native"``: log-odds are resized to the annotation file's size; an int s: masks are compared at
+            s x s pixels regardless of aspect ratio, the target resized with PIL's nearest neighbour.
         text_mode: how expressions of one batch share a tensor, see ``rrsis_zoo.models.base.TextMode``.
         sentences: ``"all"``: every sentence is a sample; ``"first"``: only the first of each reference.
         union_epsilon: added to the union of a sample (not to the sum of unions).
@@ -44,10 +44,10 @@ class Protocol:
     union_epsilon: float = 0.0
 
     def counted(self, sample_ids: Sequence[str]) -> list[bool]:
-        """Return which samples, given in dataset order, the protocol asks.
+        """Return which of the samples, in dataset order, the protocol uses.
 
-        A reference is what an id says before its last ``/``, as in ``rrsis-d/test/00413/0`` (dataset, split, reference,
-        sentence); ids of another form are taken for a reference each.
+        A reference is the part of an id before its last ``/``, as in ``rrsis-d/test/00413/0`` (dataset, split,
+        reference, sentence); ids of another form count as one reference each.
         """
         if self.sentences == "all":
             return [True] * len(sample_ids)
@@ -86,7 +86,7 @@ PROTOCOLS: dict[str, Protocol] = {
             eval_size="native",
             text_mode="published",
         ),
-        # EviSAM3's evaluator in training, which its tables come from; its standalone script is another one
+        # EviSAM3's evaluator in training, the source of its tables; its standalone script differs
         Protocol(
             name="evisam3",
             comparison=">",
@@ -97,7 +97,7 @@ PROTOCOLS: dict[str, Protocol] = {
             sentences="first",
             union_epsilon=1e-8,
         ),
-        # LISA, EVF-SAM, gRefCOCO: expressions may refer to nothing, and saying so is right
+        # LISA, EVF-SAM, gRefCOCO: expressions may refer to nothing, and an empty mask is then correct
         replace(_CANONICAL, name="generalized", both_empty=1.0),
     )
 }

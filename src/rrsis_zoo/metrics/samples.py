@@ -1,4 +1,4 @@
-"""Per-sample results: what every number, interval, table and breakdown is computed from. No torch."""
+"""Per-sample results, from which every score, interval, table and breakdown is computed. No torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CORE = ("intersection", "union", "predicted", "height", "width")
 
 @dataclass(frozen=True)
 class Details:
-    """Where and how exactly N predictions lie; see ``rrsis_zoo.metrics.counts.detail_counts``.
+    """Where N predictions are, and how exactly; see ``rrsis_zoo.metrics.counts.detail_counts``.
 
     Attributes:
         boundary_intersection, boundary_union: int64 (N,), pixels of the two boundaries.
@@ -40,7 +40,7 @@ class Details:
     centre_inside: NDArray[np.bool_]
 
     def box_iou(self) -> NDArray[np.float64]:
-        """Return the IoU of the boxes, (N,) in [0, 1]; 0 where either is empty."""
+        """Return the IoU of the boxes, (N,) in [0, 1]; 0 if either is empty."""
         low = np.maximum(self.pred_box[:, :2], self.target_box[:, :2])
         high = np.minimum(self.pred_box[:, 2:], self.target_box[:, 2:])
         both = np.clip(high - low, 0, None).prod(axis=1)
@@ -60,7 +60,7 @@ class Counts:
     Attributes:
         intersection, union, predicted: int64 (N,), pixels.
         height, width: int64 (N,), size of the grid.
-        details: where and how exactly, or None where that was not measured.
+        details: where and how exactly, or None if not measured.
     """
 
     intersection: Integers
@@ -72,7 +72,7 @@ class Counts:
 
     @classmethod
     def from_rows(cls, rows: Integers) -> Self:
-        """Make the counts of rows (N, 5): intersection, union, predicted, height, width; or (N, 16) with details.
+        """Make the counts from rows (N, 5): intersection, union, predicted, height, width; or (N, 16) with details.
 
         The details are in the order of ``rrsis_zoo.metrics.counts.detail_counts``.
         """
@@ -108,11 +108,11 @@ class Subject:
 
     Attributes:
         sample_id: unique in its split.
-        scene_id: samples with the same one share their image.
+        scene_id: shared by samples with the same image.
         expression: the sentence.
-        category: class of the referent, None where it is not known.
+        category: class of the referent, None if unknown.
         category_source: ``label`` or ``text``, see ``rrsis_zoo.data.records.Record``; None without a category.
-        kind: kind of the expression where the dataset says it.
+        kind: kind of the expression, if the dataset gives it.
     """
 
     sample_id: str
@@ -129,7 +129,7 @@ class Samples:
 
     Attributes:
         subjects: N.
-        counts: of the same N.
+        counts: of the same N samples.
     """
 
     subjects: Sequence[Subject]
@@ -137,13 +137,13 @@ class Samples:
 
     def __post_init__(self) -> None:
         if len(self.subjects) != len(self.counts):
-            raise ValueError(f"{len(self.subjects)} subjects do not go with the counts of {len(self.counts)} samples")
+            raise ValueError(f"{len(self.subjects)} subjects do not match the counts of {len(self.counts)} samples")
 
     def __len__(self) -> int:
         return len(self.subjects)
 
     def counted(self, protocol: Protocol) -> Samples:
-        """Return the samples that the protocol asks."""
+        """Return the samples that the protocol uses."""
         keep = protocol.counted([subject.sample_id for subject in self.subjects])
         return self if all(keep) else self[np.array(keep)]
 
@@ -153,9 +153,9 @@ class Samples:
 
 
 _SIDE = 2**20
-"""Pixels a side at most: sums over a split stay far below the largest int64."""
+"""Most pixels per side: sums over a split stay far below the largest int64."""
 _LINE, _FILE = 2**20, 2**28
-"""Bytes of a line and of a file at most; RISBench's 16,158 test samples take 8 MB."""
+"""Most bytes of a line and of a file; RISBench's 16,158 test samples take 8 MB."""
 
 _Side = Annotated[int, Field(ge=1, le=_SIDE)]
 _Pixels = Annotated[int, Field(ge=0, le=_SIDE**2)]
@@ -163,7 +163,7 @@ _Box = Annotated[list[Annotated[int, Field(ge=0, le=_SIDE)]], Field(min_length=4
 
 
 class _Line(Strict):
-    """A line of the file. Whether its numbers go together is checked over the whole table."""
+    """A line of the file. The consistency of its numbers is checked over the whole table."""
 
     sample_id: Annotated[Text, Field(min_length=1)]
     scene_id: Text
@@ -194,10 +194,10 @@ class _Line(Strict):
 
 
 def write_samples(path: str | Path, samples: Samples) -> None:
-    """Write a line a sample as gzipped JSON; the same samples give the same bytes.
+    """Write one line per sample as gzipped JSON; the same samples give the same bytes.
 
     Raises:
-        OutputError: the file cannot be written; the one that was there before is as it was.
+        OutputError: the file cannot be written; an existing one is unchanged.
     """
     # no file name and no time in the header
     with (
@@ -206,7 +206,7 @@ def write_samples(path: str | Path, samples: Samples) -> None:
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file,
     ):
         for line in _lines(samples):
-            # a lone surrogate, which is no character, becomes a question mark
+            # a lone surrogate, which is not a character, becomes a question mark
             file.write((json.dumps(line, ensure_ascii=False) + "\n").encode(errors="replace"))
 
 
@@ -215,14 +215,14 @@ def read_samples(path: str | Path) -> Samples:
 
     Raises:
         MissingDataError: there is no such file.
-        DataFormatError: it is damaged, of other content, or has a sample twice or with counts that no two masks have.
+        DataFormatError: it is damaged, not such a file, has a sample twice, or has counts that no two masks can have.
     """
     try:
         return _read(Path(path))
     except MissingDataError as error:
         raise MissingDataError(f"{error}: `rrsis test` writes it") from error
     except DataFormatError as error:
-        raise DataFormatError(f"{error}; this does not hold per-sample results: run `rrsis test` again") from error
+        raise DataFormatError(f"{error}; this file has no valid per-sample results: run `rrsis test` again") from error
 
 
 def _read(path: Path) -> Samples:
@@ -232,7 +232,7 @@ def _read(path: Path) -> Samples:
         what = f"{path}, line {number}"
         line = checked(_Line, parse_json(text, what), what)
         if line.sample_id in places:
-            raise DataFormatError(f"{what}: {line.sample_id!r} is also the sample of line {places[line.sample_id]}")
+            raise DataFormatError(f"{what}: {line.sample_id!r} is also on line {places[line.sample_id]}")
         places[line.sample_id] = number
         lines.append(line)
         if _details(line) not in (set(), _DETAILS) or _details(line) != _details(lines[0]):
@@ -249,19 +249,19 @@ _DETAILS = frozenset({"boundary_intersection", "boundary_union", "pred_box", "ta
 
 
 def _details(line: _Line) -> Set[str]:
-    """Return which of the details a line has: all or none, in every line the same."""
+    """Return which of the details a line has: all or none, the same in every line."""
     return line.model_fields_set & _DETAILS
 
 
 def impossible(counts: Counts) -> tuple[int, str] | None:
-    """Return the first sample whose counts no two masks of its size have, and what is wrong; None if there is none."""
+    """Return the first sample with counts that no two masks of its size can have, and why; None if there is none."""
     i, u, p, area = counts.intersection, counts.union, counts.predicted, counts.height * counts.width
     rules = {
         "intersection <= predicted <= union <= height * width": (i >= 0) & (i <= p) & (p <= u) & (u <= area),
     }
     if (d := counts.details) is not None:
         edge_i, edge_u = d.boundary_intersection, d.boundary_union
-        # a mask's boundary is a part of it, and no mask is without one
+        # a mask's boundary is a part of it, and every non-empty mask has one
         rules["boundary_intersection <= boundary_union, and neither above that of the masks"] = (
             (edge_i >= 0) & (edge_i <= i) & (edge_i <= edge_u) & (edge_u <= u) & ((edge_u > 0) == (u > 0))
         )
@@ -279,7 +279,7 @@ def impossible(counts: Counts) -> tuple[int, str] | None:
 
 
 def _box_holds(box: Integers, pixels: Integers, counts: Counts) -> NDArray[np.bool_]:
-    """Tell for N boxes whether they lie inside of the image and so many pixels may have them."""
+    """Return for N boxes whether they are inside the image and can be those of that many pixels."""
     top, left, bottom, right = box.T
     inside = (top >= 0) & (top < bottom) & (bottom <= counts.height)
     inside &= (left >= 0) & (left < right) & (right <= counts.width)

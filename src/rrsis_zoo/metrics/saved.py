@@ -1,7 +1,7 @@
-"""Masks that any program has saved: an npz file, a folder of images, or run lengths in JSON lines. No torch.
+"""Masks saved by any program: an npz file, a folder of images, or run lengths in JSON lines. No torch.
 
-Predictions and targets are brought together by name. Where a file does not name its masks, their places stand in, and
-places are only compared with places: that mask 3 of a list is the mask of image 3 would be an accident.
+Predictions and targets are matched by name. If a file does not name its masks, their positions are used, which are
+matched only with positions: mask 3 of a list would be the mask of image 3 only by accident.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MaskRole = Literal["pred", "target"]
 _FORMS = "an npz file with pred_0, pred_1, … / target_0, …, a folder of PNG files, or a .jsonl file of run lengths"
 _SHOWN = 5
 _LINE = 2**23
-"""Bytes of a line at most: run lengths of noise at 2,048 x 2,048 pixels."""
+"""Most bytes of a line: run lengths of noise at 2,048 x 2,048 pixels."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class SavedMasks:
     """Saved masks by key, read one at a time.
 
     Attributes:
-        where: what the user named.
-        keys: in the order of the file, of the numbers in an npz, or of the file names.
-        read: key -> the array as it was saved.
-        naming: what the keys are: ``file names``, ``sample_id``, ``image_id``; or, where they are only places, ``array
+        where: the path from the user.
+        keys: in the order of the lines, of the numbers in an npz, or of the file names.
+        read: key -> the array as saved.
+        naming: what the keys are: ``file names``, ``sample_id``, ``image_id``; or, if only positions, ``array
             numbers`` or ``line numbers``.
-        facts: key -> what else a line of JSON says of the sample (``expression``, ``category`` …).
-        notes: what is to be said of how masks were read -> of how many of them; complete when all have been read.
+        facts: key -> other fields of its JSON line (``expression``, ``category`` …).
+        notes: remark on how masks were read -> number of masks; complete when all have been read.
     """
 
     where: Path
@@ -58,27 +58,27 @@ class SavedMasks:
 
     @property
     def by_place(self) -> bool:
-        """Whether the keys are places and no names."""
+        """Whether the keys are positions, not names."""
         return self.naming.endswith("numbers")
 
 
 def open_saved(path: str | Path, role: MaskRole) -> SavedMasks:
     """Open saved masks.
 
-    * npz: arrays ``pred_<i>`` or ``target_<i>``, by role, for numbers i; a path may stand before the name
+    * npz: arrays ``pred_<i>`` or ``target_<i>``, by role, for numbers i; the name may have a path in front
       (``case/pred_0``). The key is the path with the number.
-    * folder: images (``IMAGES``), also in folders inside; the key is the file's name without its suffix.
-    * ``.jsonl`` or ``.jsonl.gz``: a line a mask with COCO's ``size`` and ``counts`` (a string, or a list of numbers),
-      at the top or under ``segmentation``. The key is ``sample_id``, else ``image_id``, the same in every line; else,
-      where lines name nothing at all, the number of the line.
+    * folder: images (``IMAGES``), including those in inner folders; the key is the file's name without its suffix.
+    * ``.jsonl`` or ``.jsonl.gz``: one line per mask with COCO's ``size`` and ``counts`` (a string, or a list of
+      numbers), at the top level or under ``segmentation``. The key is ``sample_id``, else ``image_id``, the same on
+      every line; or, if no line has a name, the number of the line.
 
     Raises:
-        MissingDataError: there is nothing of that name.
-        DataFormatError: none of these forms, no masks, damaged, or a key that occurs twice or only in some lines.
+        MissingDataError: nothing has that name.
+        DataFormatError: none of these formats, no masks, damaged, or a key that occurs twice or only on some lines.
     """
     path = expanded(path)
     try:
-        is_folder = os.path.isdir(path)
+        is_folder = path.is_dir()
     except (OSError, ValueError) as cause:
         raise DataFormatError(f"{path} cannot be read ({reason(cause)})") from cause
     if is_folder:
@@ -91,11 +91,11 @@ def open_saved(path: str | Path, role: MaskRole) -> SavedMasks:
         return _npz(path, role)
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         return _run_lengths(path)
-    raise DataFormatError(f"{path} is no form of saved masks; give {_FORMS}")
+    raise DataFormatError(f"{path} is not a supported form of saved masks; give {_FORMS}")
 
 
 def matched(predictions: SavedMasks, targets: SavedMasks) -> tuple[list[str], list[str]]:
-    """Return the keys in the order of the targets, and what is to be said of how they were brought together.
+    """Return the keys in the order of the targets, and notes on how they were matched.
 
     Raises:
         DataFormatError: a target without a prediction, or a prediction without a target; or names on one side only.
@@ -104,8 +104,8 @@ def matched(predictions: SavedMasks, targets: SavedMasks) -> tuple[list[str], li
         places, names = (predictions, targets) if predictions.by_place else (targets, predictions)
         raise DataFormatError(
             f"the masks in {places.where} have no names but {places.naming}, those in {names.where} have "
-            f"{names.naming}: which belongs to which cannot be known; name the masks of both (lines of JSON by "
-            "sample_id), or save both in one form"
+            f"{names.naming}: so they cannot be matched; name the masks in both (lines of JSON by "
+            "sample_id), or save both in the same form"
         )
     for missing, there, absent in (
         (set(targets.keys) - set(predictions.keys), targets, predictions),
@@ -123,12 +123,12 @@ def matched(predictions: SavedMasks, targets: SavedMasks) -> tuple[list[str], li
 
 
 def _how(predictions: SavedMasks, targets: SavedMasks) -> list[str]:
-    """Return what is to be said of masks that were brought together."""
-    said = []
+    """Return notes on matched masks."""
+    notes = []
     if predictions.naming != targets.naming:
-        said.append(f"{predictions.naming} of the predictions were matched with {targets.naming} of the targets")
+        notes.append(f"{predictions.naming} of the predictions were matched with {targets.naming} of the targets")
     elif predictions.naming == "line numbers":
-        said.append("no line names its sample, so predictions and targets were matched line by line")
+        notes.append("no line names its sample, so predictions and targets were matched line by line")
     other = [
         key
         for key in targets.keys
@@ -136,11 +136,11 @@ def _how(predictions: SavedMasks, targets: SavedMasks) -> list[str]:
         > 1
     ]
     if other:
-        said.append(
-            f"{len(other)} samples have another expression in the predictions than in the targets ({_few(other)}): are "
-            "they the same samples?"
+        notes.append(
+            f"{len(other)} samples have different expressions in predictions and targets ({_few(other)}): are they "
+            "the same samples?"
         )
-    return said
+    return notes
 
 
 def _few(names: list[str]) -> str:
@@ -153,16 +153,16 @@ def _few(names: list[str]) -> str:
 def _npz(path: Path, role: MaskRole) -> SavedMasks:
     try:
         file = np.load(path, allow_pickle=False)
-    except Exception as error:  # parsers of damaged zip files raise nearly anything
+    except Exception as error:  # parsers raise almost anything on damaged zip files
         raise DataFormatError(f"{path} cannot be read as npz ({reason(error)})") from error
     if not isinstance(file, NpzFile):
-        raise DataFormatError(f"{path} cannot be read as npz: it holds a single array without a name")
+        raise DataFormatError(f"{path} cannot be read as npz: it contains a single unnamed array")
     names: dict[str, str] = {}
     for name in file.files:
-        if found := re.fullmatch(rf"(.*/)?{role}_([0-9]{{1,18}})", name):
-            key = f"{found[1] or ''}{found[2]}"
+        if match := re.fullmatch(rf"(.*/)?{role}_([0-9]{{1,18}})", name):
+            key = f"{match[1] or ''}{match[2]}"
             if key in names:
-                raise DataFormatError(f"{path} holds {name} twice: one mask of a name is needed")
+                raise DataFormatError(f"{path} holds {name} twice: one mask per name is needed")
             names[key] = name
     if not names:
         raise DataFormatError(
@@ -170,7 +170,7 @@ def _npz(path: Path, role: MaskRole) -> SavedMasks:
         )
     notes: dict[str, int] = {}
     if left := [name for name in file.files if name not in names.values() and role in name.rpartition("/")[2].lower()]:
-        notes[f"were not read, as their names are not {role}_ and a number: {_few(left)}"] = len(left)
+        notes[f"were not read, because their names are not {role}_ and a number: {_few(left)}"] = len(left)
 
     def number(key: str) -> tuple[str, int]:
         folder, _, last = key.rpartition("/")
@@ -189,34 +189,34 @@ def _npz(path: Path, role: MaskRole) -> SavedMasks:
 
 
 def _member(file: NpzFile, name: str, what: str) -> Array:
-    """Read an array of an npz whose header was looked at: it says how much memory is taken.
+    """Read an array of an npz after checking its header, which decides how much memory is allocated.
 
     Raises:
-        DataFormatError: implausibly large, or not what the header says.
+        DataFormatError: implausibly large, or different from its header.
     """
     assert file.zip is not None
     info = file.zip.getinfo(f"{name}.npy" if f"{name}.npy" in file.zip.namelist() else name)
     if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise DataFormatError(f"{what} is packed in a way that numpy does not write; save it with numpy.savez")
+        raise DataFormatError(f"{what} is compressed in a way that numpy does not use; save it with numpy.savez")
     with file.zip.open(info) as member:
         version = np.lib.format.read_magic(member)
         header = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }.get(version)
-        if header is None:  # a later version is written for fields with names
-            raise DataFormatError(f"{what} is no plain array, a mask of 0 and 1 is expected")
+        if header is None:  # later versions are only for named fields
+            raise DataFormatError(f"{what} is not a plain array; a mask of 0 and 1 is expected")
         shape, _, dtype = header(member)
         size, limit = math.prod(shape), pixel_limit()
         if dtype.hasobject:
-            raise DataFormatError(f"{what} holds Python objects, which are not read; a mask of 0 and 1 is expected")
+            raise DataFormatError(f"{what} contains Python objects, which are not read; a mask of 0 and 1 is expected")
         if size > limit or size * dtype.itemsize > 2 * limit:
             raise DataFormatError(
-                f"{what} has {size:,} values of {dtype.itemsize} bytes; {limit:,} pixels are read at most, of 2 bytes "
-                f"each ({LIMIT_VARIABLE} sets another limit)"
+                f"{what} has {size:,} values of {dtype.itemsize} bytes; at most {limit:,} pixels of 2 bytes each are "
+                f"read ({LIMIT_VARIABLE} changes the limit)"
             )
         if info.file_size - member.tell() != size * dtype.itemsize:
-            raise DataFormatError(f"{what} is damaged: its header says {shape} of {dtype}, its content does not")
+            raise DataFormatError(f"{what} is damaged: its header says {shape} of {dtype}, its content differs")
     with file.zip.open(info) as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 
@@ -227,17 +227,17 @@ def _member(file: NpzFile, name: str, what: str) -> Array:
 def _folder(path: Path) -> SavedMasks:
     files: dict[str, Path] = {}
     others: list[str] = []
-    for file in sorted(p for p in path.rglob("*") if not p.name.startswith(".")):  # macOS leaves ._x.png beside x.png
+    for file in sorted(p for p in path.rglob("*") if not p.name.startswith(".")):  # macOS leaves ._x.png next to x.png
         key = file.relative_to(path).with_suffix("").as_posix()
         if file.suffix.lower() not in IMAGES:
             others += [] if os.path.isdir(file) else [file.relative_to(path).as_posix()]
             continue
         if key in files:
-            raise DataFormatError(f"{path} holds {files[key].name} and {file.name}: one mask of a name is needed")
+            raise DataFormatError(f"{path} holds {files[key].name} and {file.name}: one mask per name is needed")
         files[key] = file
     if not files:
         raise DataFormatError(f"{path} holds no masks ({', '.join(IMAGES)}); JPEG loses the values and is not read")
-    notes = {f"were not read, as they are no {', '.join(IMAGES)}: {_few(others)}": len(others)} if others else {}
+    notes = {f"were not read, because they are not {', '.join(IMAGES)}: {_few(others)}": len(others)} if others else {}
 
     def note(text: str) -> None:
         notes[text] = notes.get(text, 0) + 1
@@ -272,7 +272,7 @@ class _Code(Strict):
 
 
 class _Line(Strict):
-    """What is read of a line beside the code."""
+    """What is read of a line besides the code."""
 
     sample_id: _Name = None
     image_id: _Name = None
@@ -291,7 +291,7 @@ _OF_OTHERS = frozenset(("category", "cat", "class", "scene", "label", "dataset",
 
 
 def _is_name(name: str) -> bool:
-    """Tell whether a field names a sample in somebody's file: ``id``, ``ref_id``, ``annId``, ``file_name`` …"""
+    """Return whether a field of an unknown file names a sample: ``id``, ``ref_id``, ``annId``, ``file_name`` …"""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
     return bool(words) and words[-1] in _NAMES and words[0] not in _OF_OTHERS
 
@@ -313,11 +313,11 @@ def _run_lengths(path: Path) -> SavedMasks:
         own = _naming(content, line, what)
         naming = naming or own
         if own != naming:
-            raise DataFormatError(f"{what}: has {own}, the lines before have {naming}; name all in one way")
+            raise DataFormatError(f"{what}: has {own}, earlier lines have {naming}; name all lines in the same way")
         key = str(number if own == "line numbers" else getattr(line, own))
         if key in codes:
             raise DataFormatError(
-                f"{what}: {key} occurs twice; one mask a sample is needed (of several of one image, each its sample_id)"
+                f"{what}: {key} occurs twice; one mask per sample is needed (give several of one image a sample_id)"
             )
         codes[key] = code
         facts[key] = {name: value for name in _FACTS if (value := getattr(line, name)) is not None}
@@ -334,19 +334,19 @@ def _run_lengths(path: Path) -> SavedMasks:
 
 
 def _naming(content: Mapping[str, Any], line: _Line, what: str) -> str:
-    """Return by what a line names its sample.
+    """Return the field by which a line names its sample.
 
     Raises:
-        DataFormatError: it has a name that is null, or one that is not known here.
+        DataFormatError: the name is null, or in an unknown field.
     """
     if "sample_id" in content or "image_id" in content:
         naming = "sample_id" if "sample_id" in content else "image_id"
         if getattr(line, naming) is None:
-            raise DataFormatError(f"{what}: {naming} is null; give every line the name of its sample")
+            raise DataFormatError(f"{what}: {naming} is null; name the sample on every line")
         return naming
     if other := [name for name in content if _is_name(name)]:
         raise DataFormatError(
             f"{what}: has {', '.join(other[:_SHOWN])}, but neither sample_id nor image_id, by which masks are matched; "
-            "write what names the sample as sample_id, in predictions and targets alike"
+            "write the name of the sample as sample_id, in predictions and targets alike"
         )
     return "line numbers"

@@ -1,4 +1,4 @@
-"""From per-sample pixel counts to the numbers of the field. No torch.
+"""The scores of the field from per-sample pixel counts. No torch.
 
 One sample is one (image, expression) pair with intersection I and union U of the predicted and the true mask:
 
@@ -22,7 +22,7 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """IoU thresholds t of Pr@t."""
 
 NanPolicy = Literal["propagate", "omit"]
-"""What a sample without an IoU (empty pair, protocol ``rsrefseg``) does to the mean: make it nan, or be left out."""
+"""How the mean treats a sample without an IoU (empty pair, protocol ``rsrefseg``): become nan, or leave it out."""
 
 
 def sample_iou(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) -> NDArray[np.float64]:
@@ -31,7 +31,7 @@ def sample_iou(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) ->
     Args:
         intersection: (N,) integers, pixels.
         union: (N,) integers, pixels.
-        protocol: decides what an empty pair (union 0) scores.
+        protocol: decides the score of an empty pair (union 0).
 
     Returns:
         float64 (N,), in [0, 1] except where the protocol scores an empty pair as nan.
@@ -48,14 +48,14 @@ def sample_iou(intersection: ArrayLike, union: ArrayLike, protocol: Protocol) ->
     """
     i, u = _counts("intersection", intersection), _counts("union", union)
     if i.shape != u.shape:
-        raise ConfigError(f"{len(i)} intersections do not go with {len(u)} unions: one of each per sample is needed")
+        raise ConfigError(f"{len(i)} intersections do not match {len(u)} unions: one of each per sample is needed")
     impossible = np.flatnonzero((i < 0) | (i > u))
     if impossible.size:
         at = impossible[0]
         raise ConfigError(
             f"sample {at} has intersection {i[at]} and union {u[at]}; 0 <= intersection <= union is needed"
         )
-    # One correctly rounded float64 division of exact integers: 7/10 becomes the very double that 0.7 is written as.
+    # One correctly rounded float64 division of exact integers: 7/10 is exactly the double of the literal 0.7.
     empty = np.full(i.shape, protocol.both_empty, dtype=np.float64)
     return np.divide(i, u + protocol.union_epsilon, out=empty, where=u > 0)
 
@@ -82,7 +82,7 @@ def score(
 
     Returns:
         ``n`` (number of samples) and, in percent, ``oiou``, ``miou``, ``pr@0.5`` ... ``pr@0.9``. oIoU is nan, with a
-        warning, where all masks of all samples are empty.
+        warning, if all masks of all samples are empty.
 
     Raises:
         ConfigError: no samples, or counts as in ``sample_iou``.
@@ -112,7 +112,7 @@ def score(
 
 
 def mean(values: NDArray[np.float64], nan_policy: NanPolicy = "propagate") -> float:
-    """Return the exactly summed mean; nan where there is nothing to average."""
+    """Return the exactly summed mean; nan if there is nothing to average."""
     kept = values[~np.isnan(values)] if nan_policy == "omit" else values
     return math.fsum(kept) / len(kept) if len(kept) else math.nan
 

@@ -1,15 +1,15 @@
-"""How sure a number is: intervals and tests by *scene*, and the spread over seeds. No torch.
+"""The uncertainty of a score: intervals and tests by *scene*, and the spread over seeds. No torch.
 
-Expressions of one scene share its image, so they fail together; resampling expressions one by one takes them for
-independent evidence and gives intervals that are too narrow. Here a draw takes whole scenes, with replacement.
+Expressions of one scene share its image, so their errors are correlated; resampling expressions one by one treats them
+as independent and gives intervals that are too narrow. Here a draw resamples whole scenes, with replacement.
 
-Every score of an evaluation is a ratio of two sums over its samples: mIoU and Pr@t divide by 1 a sample, oIoU divides
+Every score of an evaluation is a ratio of two sums over its samples: mIoU and Pr@t divide by 1 per sample, oIoU divides
 the intersections by the unions. So every function takes values and, for oIoU, weights.
 
-A method that was trained several times has values (S, N), one row a training. Its score is the mean of its trainings'
-scores, and a draw takes whole scenes *and* trainings: what another test set and another seed could have given. The
-variance of a mean over S resampled trainings is (S - 1) / S of what it should be, so their deviations are stretched by
-the root of S / (S - 1). Two or three trainings say little of the next one whatever is done with them.
+A method that was trained several times has values (S, N), one row per training run. Its score is the mean over the
+runs, and a draw resamples scenes *and* runs: another test set and another seed. The variance of a mean over S resampled
+runs is (S - 1) / S of what it should be, so their deviations are scaled by the square root of S / (S - 1). Whatever the
+method, two or three runs say little about the next one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Interval:
 
     Attributes:
         mean: over the samples.
-        low, high: ends of the expanded percentile interval; nan for a single scene, which says nothing of others.
+        low, high: ends of the expanded percentile interval; nan for a single scene, which says nothing about others.
         level: its nominal coverage.
     """
 
@@ -43,7 +43,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside."""
+        """Whether 0 is outside."""
         return self.low > 0 or self.high < 0
 
 
@@ -53,9 +53,9 @@ class Comparison:
 
     Attributes:
         difference: first minus second, with its interval.
-        p_value: how often exchanging the two methods at random, scene by scene, gives a difference at least as large;
+        p_value: how often swapping the two methods at random, scene by scene, gives a difference at least as large;
             in (0, 1].
-        samples, scenes: how many.
+        samples, scenes: their numbers.
     """
 
     difference: Interval
@@ -66,12 +66,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Spread:
-    """A score over several trainings that differ in their seed.
+    """A score over several training runs with different seeds.
 
     Attributes:
-        mean: of the runs.
+        mean: over the runs.
         deviation: sample standard deviation (n - 1); nan for one run.
-        runs: how many.
+        runs: their number.
     """
 
     mean: float
@@ -97,18 +97,18 @@ def scene_interval(
     """Return a score and its interval, resampled by scene.
 
     Args:
-        values: (N,) finite numbers, one a sample: its IoU for mIoU, 0 or 1 for Pr@t, its intersection for oIoU; the
-            differences of two methods for the paired interval of a mean. Or (S, N), a row a training: the interval
-            then covers scenes and trainings.
+        values: (N,) finite numbers, one per sample: its IoU for mIoU, 0 or 1 for Pr@t, its intersection for oIoU; the
+            differences of two methods for the paired interval of a mean. Or (S, N), one row per training
+            run: the interval then covers scenes and runs.
         scenes: N scene ids.
-        weights: numbers >= 0 of the values' shape, the unions for oIoU; None for a plain mean.
+        weights: numbers >= 0 with the shape of the values, the unions for oIoU; None for a plain mean.
         level: nominal coverage, in (0, 1).
         draws: bootstrap draws.
         seed: the same seed gives the same interval.
 
     Raises:
-        ConfigError: no samples, different numbers of the three, values that are not finite, or weights that are
-            negative or 0 for all samples.
+        ConfigError: no samples, mismatched lengths, values that are not finite, or weights that are negative or 0 for
+            all samples.
 
     Example:
         >>> iou = [0.9, 0.8, 0.1, 0.2, 0.7, 0.6]
@@ -136,14 +136,14 @@ def paired_test(
     """Compare two methods on the same samples, pair by pair, by scene.
 
     The interval resamples scenes and takes the difference of the two scores in each draw. The p-value is that of the
-    two-sided randomisation test: if the methods were equal, it would not matter which of the two answered a scene.
-    Of methods with several trainings the interval covers scenes and trainings; the p-value is about the scenes, for
-    the trainings that there are.
+    two-sided randomisation test: if the methods were equal, it would not matter which of the two predicted a scene.
+    For methods with several training runs the interval covers scenes and runs; the p-value is about the scenes, for
+    the existing runs.
 
     Args:
         first: (N,) values of one method, or (S, N), as in ``scene_interval``.
-        second: (N,) or (T, N) values of the other on the same samples in the same order; its trainings are no partners
-            of the first one's.
+        second: (N,) or (T, N) values of the other on the same samples in the same order; its runs are not paired with
+            those of the first.
         scenes: N scene ids.
         weights: the weights of both methods (their unions for oIoU); None for plain means.
         level, draws, seed: as in ``scene_interval``.
@@ -154,8 +154,8 @@ def paired_test(
     Example:
         >>> scenes = [f"scene {i}" for i in range(20)]
         >>> first, second = [0.6 + i / 100 for i in range(20)], [0.5 + i / 100 for i in range(20)]
-        >>> found = paired_test(first, second, scenes)
-        >>> round(found.difference.mean, 3), found.difference.excludes_zero, found.p_value < 0.001
+        >>> result = paired_test(first, second, scenes)
+        >>> round(result.difference.mean, 3), result.difference.excludes_zero, result.p_value < 0.001
         (0.1, True, True)
     """
     a = _SceneSums(first, None if weights is None else weights[0], scenes)
@@ -167,8 +167,8 @@ def paired_test(
         [of_a.drawn(a.ratios(drawn)) - of_b.drawn(b.ratios(drawn)) for drawn in _resampled(a.n, draws, seed)]
     )
     rng, extreme = np.random.default_rng((seed, 1)), 0
-    tolerance = 1e-12 * (abs(a.ratio) + abs(b.ratio))  # an exchange of equals must not count by its rounding
-    pairs = math.lcm(a.trainings, b.trainings)  # every training equally often, so that no score changes
+    tolerance = 1e-12 * (abs(a.ratio) + abs(b.ratio))  # swapping equals must not count because of rounding
+    pairs = math.lcm(a.trainings, b.trainings)  # every run equally often, so that no score changes
     for rows in _chunks(draws, a.n):
         swap = rng.integers(0, 2, (rows, a.n)).astype(np.float64)
         exchanged = np.zeros(rows)
@@ -179,7 +179,7 @@ def paired_test(
                 up = (x.sum() + moved) / (x_weight.sum() + moved_weight)
                 down = (y.sum() - moved) / (y_weight.sum() - moved_weight)
                 exchanged += (up - down) / pairs
-        # a side without any weight has no score: counted as extreme, which can only raise the p-value
+        # a side without any weight has no score: counting it as extreme can only raise the p-value
         extreme += int(np.count_nonzero(~(np.abs(exchanged) < abs(observed) - tolerance)))
     return Comparison(
         difference=_interval(observed, differences, level, a.n),
@@ -190,9 +190,9 @@ def paired_test(
 
 
 def over_seeds(values: ArrayLike) -> Spread:
-    """Return mean and sample standard deviation of a score over trainings with different seeds.
+    """Return mean and sample standard deviation of a score over training runs with different seeds.
 
-    It says how far a training falls from the next, not how sure the test set makes a score: that is the interval.
+    This is the variation between runs, not the uncertainty due to the test set, which is the interval.
 
     Raises:
         ConfigError: no values, or values that are not finite.
@@ -209,13 +209,13 @@ def over_seeds(values: ArrayLike) -> Spread:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number by Holm's step-down method, in the order given.
+    """Return p-values corrected for their number by Holm's step-down method, in the same order.
 
-    Calling what is below 0.05 a difference is then wrong in at most 5 % of *families* of comparisons, however they
+    Calling values below 0.05 significant is then wrong in at most 5 % of *families* of comparisons, however they
     depend on each other (Holm, Scandinavian Journal of Statistics 1979).
 
     Raises:
-        ConfigError: a value outside of [0, 1].
+        ConfigError: a value outside [0, 1].
     """
     if not all(0 <= p <= 1 for p in p_values):
         raise ConfigError(f"p-values lie between 0 and 1, got {list(p_values)}")
@@ -239,7 +239,7 @@ class _SceneSums:
             or sample.shape[-1] != len(scenes)
         ):
             raise ConfigError(
-                f"{sample.shape} values and {weight.shape} weights do not go with {len(scenes)} scenes: one of each "
+                f"{sample.shape} values and {weight.shape} weights do not match {len(scenes)} scenes: one of each "
                 "per sample is needed"
             )
         if not (np.isfinite(sample).all() and np.isfinite(weight).all()):
@@ -254,12 +254,12 @@ class _SceneSums:
         self.ratio = math.fsum(scores) / len(scores)
 
     def of(self, training: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return values and weights of a training, counted in a circle."""
+        """Return values and weights of a run; the index wraps around."""
         i = training % self.trainings
         return self.values[i], self.weights[i]
 
     def ratios(self, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the score of each training in each draw of scenes (draws, n) as (S, draws); nan without weight."""
+        """Return the score of each run in each draw of scenes (draws, n) as (S, draws); nan without weight."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.stack([v[drawn].sum(1) / w[drawn].sum(1) for v, w in zip(self.values, self.weights, strict=True)])
 
@@ -270,14 +270,14 @@ def _summed(rows: NDArray[np.float64], scene: NDArray[np.intp]) -> NDArray[np.fl
 
 
 class _Trainings:
-    """Draws of S trainings with replacement, the same for a seed however many are asked at once."""
+    """Draws of S runs with replacement; the same seed gives the same draws, whatever the chunk size."""
 
     def __init__(self, trainings: int, seed: int, stream: int) -> None:
         self.n = trainings
         self.rng = np.random.default_rng((seed, stream))
 
     def drawn(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the mean score of S drawn trainings for scores (S, draws), its deviation stretched; (draws,)."""
+        """Return the mean score of S drawn runs for scores (S, draws), its deviation scaled; (draws,)."""
         if self.n == 1:
             return scores[0]
         centre = scores.mean(0)
@@ -287,7 +287,7 @@ class _Trainings:
 
 
 def _resampled(n: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield draws of n of n scenes with replacement, some at a time: the same for a seed however many."""
+    """Yield draws of n out of n scenes with replacement, in chunks; the chunk size does not change them."""
     rng = np.random.default_rng(seed)
     for rows in _chunks(draws, n):
         yield rng.integers(0, n, (rows, n))
@@ -302,10 +302,10 @@ def _chunks(draws: int, n: int) -> Iterator[int]:
 def _interval(score: float, draws: NDArray[np.float64], level: float, n: int) -> Interval:
     """Return the expanded percentile interval of draws from n scenes (Hesterberg, The American Statistician 2015).
 
-    The plain one is too narrow for few scenes, as a normal interval is that divides by n and not n - 1 and uses no
-    Student quantile; the quantiles are moved out by those two factors.
+    The plain one is too narrow for few scenes, like a normal interval that divides by n instead of n - 1 and does not
+    use Student's quantile; the quantiles are widened by these two factors.
     """
-    if n == 1:  # nothing is known of other scenes
+    if n == 1:  # nothing is known about other scenes
         return Interval(score, math.nan, math.nan, level)
     from scipy.special import ndtr, stdtrit  # 0.2 s, which a command without intervals need not wait for
 

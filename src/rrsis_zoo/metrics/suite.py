@@ -18,23 +18,23 @@ from rrsis_zoo.metrics.samples import Counts
 from rrsis_zoo.metrics.scores import score
 from rrsis_zoo.metrics.sizes import eval_shape
 
-_NAMED = 5  # how many faulty samples an error names
-_KNOWN = 3  # columns that the host knows: place in the split, height, width
+_NAMED = 5  # faulty samples named in an error
+_KNOWN = 3  # columns known to the host: place in the split, height, width
 
 
 class ReferringMetrics(Metric):
     """oIoU, mIoU and Pr@t of one split under a protocol.
 
-    The state is one row of integers per sample, keyed by its id's place in the split, and the numbers are computed once
-    from the rows in dataset order. So they are the same to the last bit for every batch size and number of processes,
-    ranks may have different numbers of samples or none, and a sample that was scored twice (a sampler that pads) or
-    never is found instead of averaged in. A sample keeps 56 bytes (144 with details), on the metric's device.
+    The state is one row of integers per sample, keyed by its id's place in the split, and the scores are computed once
+    from the rows in dataset order. So they are bit-identical for every batch size and number of processes, ranks may
+    have different numbers of samples or none, and a sample that was scored twice (by a sampler that pads) or never is
+    detected instead of averaged in. A sample takes 56 bytes (144 with details), on the metric's device.
 
     Args:
         protocol: the conventions, or their name.
         sample_ids: ids of all samples of the split over all processes, in dataset order.
-        complete: whether every sample must be scored; False for a run that is cut short on purpose.
-        details: whether boundaries, boxes and centres are measured too, see ``rrsis_zoo.metrics.breakdown``.
+        complete: whether every sample must be scored; False for a run that is deliberately partial.
+        details: whether to measure boundaries, boxes and centres too, see ``rrsis_zoo.metrics.breakdown``.
 
     Raises:
         ConfigError: no protocol of that name, or an id that occurs twice.
@@ -54,7 +54,7 @@ class ReferringMetrics(Metric):
         complete: bool = True,
         details: bool = False,
     ) -> None:
-        # `compute` synchronises by itself, see `_merged`; a cache would hand every caller the same mutable dict.
+        # `compute` synchronises itself, see `_merged`; a cache would give every caller the same mutable dict.
         super().__init__(sync_on_compute=False, compute_with_cache=False)
         self.protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
         self.add_state("rows", default=[], dist_reduce_fx="cat")
@@ -62,7 +62,7 @@ class ReferringMetrics(Metric):
         self.start(sample_ids, complete, details)
 
     def start(self, sample_ids: Sequence[str], complete: bool = True, details: bool = False) -> None:
-        """Forget all samples and begin with a split; the arguments are those of the class.
+        """Forget all samples and start with a split; the arguments are those of the class.
 
         Raises:
             ConfigError: an id that occurs twice.
@@ -81,18 +81,17 @@ class ReferringMetrics(Metric):
 
         Args:
             predictions: N log-odds maps (h_n, w_n), floating point, or N bool masks; see
-                ``rrsis_zoo.metrics.measure.measure`` for how they are brought to the evaluation size.
+                ``rrsis_zoo.metrics.measure.measure`` for how they are resized to the evaluation size.
             targets: N true masks, bool (H_n, W_n), native, each on the device of its prediction.
             sample_ids: N ids of the split.
 
         Raises:
-            ConfigError: different numbers of the three, an id that the split does not have, or masks that cannot be
-                compared.
+            ConfigError: mismatched lengths, an id that is not in the split, or masks that cannot be compared.
         """
         if not len(predictions) == len(targets) == len(sample_ids):
             raise ConfigError(
-                f"{len(predictions)} predictions, {len(targets)} true masks and {len(sample_ids)} sample ids do not go "
-                "together: one of each per sample is needed"
+                f"{len(predictions)} predictions, {len(targets)} true masks and {len(sample_ids)} sample ids do not "
+                "match: one of each per sample is needed"
             )
         unknown = [name for name in sample_ids if name not in self._place]
         if unknown:
@@ -115,14 +114,14 @@ class ReferringMetrics(Metric):
         self.update(*args, **kwargs)
 
     def compute(self) -> dict[str, float]:
-        """Return the numbers of all samples of all processes; every process must call it.
+        """Return the scores over all samples of all processes; every process must call it.
 
         Returns:
             As ``rrsis_zoo.metrics.scores.score``: ``n``, and ``oiou``, ``miou``, ``pr@0.5`` ... ``pr@0.9`` in percent.
 
         Raises:
             ConfigError: a sample that was scored more than once or, in a complete evaluation, not at all; log-odds that
-                are not numbers; processes that evaluate different splits; nothing to score.
+                are nan; processes that evaluate different splits; nothing to score.
         """
         places, counts = self._merged()
         asked = np.array(self.protocol.counted(self.sample_ids), dtype=np.bool_)[places]
@@ -139,8 +138,8 @@ class ReferringMetrics(Metric):
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the rows of all processes, as ``torchmetrics.Metric.sync``."""
-        # For a process without samples torchmetrics would send a float vector where the others send an integer matrix,
-        # on which the collective fails or hangs; an empty matrix of the right kind gathers like any other.
+        # For a process without samples torchmetrics would send a float vector while the others send an integer matrix,
+        # which makes the collective fail or hang; an empty matrix of the right type gathers like any other.
         if isinstance(self.rows, list) and not self.rows:
             width = _KNOWN + CORE_WIDTH + (DETAIL_WIDTH if self.details else 0)
             self.rows.append(torch.empty(0, width, dtype=torch.int64, device=self.device))
@@ -150,7 +149,7 @@ class ReferringMetrics(Metric):
 
     def _merged(self) -> tuple[NDArray[np.int64], Counts]:
         """Return the checked places (N,), sorted, and counts of all processes."""
-        # The context restores the local rows only if its body succeeds, so the checks come after it.
+        # The context restores the local rows only if its body succeeds, so the checks come afterwards.
         with self.sync_context():
             rows = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.empty((0, _KNOWN + CORE_WIDTH), int)
             splits = set(self.fingerprint.cpu().reshape(-1).tolist())
@@ -172,7 +171,7 @@ class ReferringMetrics(Metric):
         return places, Counts.from_rows(np.concatenate([rows[:, 3:6], rows[:, 1:3], rows[:, 7:]], axis=1))
 
     def _check(self, places: NDArray[np.int64]) -> None:
-        """Refuse sorted places that are not every sample of the split exactly once."""
+        """Refuse sorted places that do not cover every sample of the split exactly once."""
         values, times = np.unique(places, return_counts=True)
         if (times > 1).any():
             raise ConfigError(
@@ -197,5 +196,5 @@ class ReferringMetrics(Metric):
 
 
 def _move(tensor: Tensor, device: torch.device) -> Tensor:
-    """Move a tensor; the host waits only where it is the one to read the result."""
+    """Move a tensor; the host waits only if it reads the result itself."""
     return tensor.to(device, non_blocking=device.type != "cpu")

@@ -1,12 +1,12 @@
-"""Synthetic aerial scenes with verified expressions: a dataset of this field that anyone has at once.
+"""Synthetic aerial scenes with verified expressions: a dataset for this field, available immediately.
 
-Real RRSIS data is gigabytes of downloads under unclear licences. These scenes are made in seconds on a CPU, in the
-layout of RRSIS-D, so that every command of the zoo can be tried and every kind of mistake can be counted. Scores on
-them rank nothing: they are a toy.
+Real RRSIS data is gigabytes of downloads under unclear licences. These scenes are generated in seconds on a CPU, in
+RRSIS-D's layout, so that every command of the zoo can be tried and every kind of mistake counted. Scores on them are
+not a ranking: they are toys.
 
 * `make_synthetic` writes the dataset; `make_sample` gives one scene as arrays.
 * `contact_sheet` draws expressions with their masks, to look at.
-* `mask_ceiling` says how much of the IoU a coarse mask can reach at all.
+* `mask_ceiling` gives the highest IoU that a coarse mask can reach.
 
 How sentences are read, and when one is accepted, is stated in `rrsis_zoo.data.synthetic.language`.
 """

@@ -38,7 +38,7 @@ between A and B     c projects to the middle half of the line A-B, at   c projec
 ==================  ==================================================  =============================================
 
 An anchor ("the large building") must itself fit exactly one object by the same rules. All kinds but `category` are
-only made for objects with at least one peer, so that the words beside the category are needed; an anchor of the
+only made for objects with at least one peer, so that the words besides the category are needed; an anchor of the
 referent's own category needs three objects of it. `multi` expressions join clauses and speak of at least two objects.
 
 Kinds: ``category`` ("the harbor"), ``attribute`` ("the red ship"), ``position`` ("the ship at the top left"),
@@ -284,7 +284,7 @@ class Reader:
         return YES if min(ratios) >= 1.6 else NO if min(ratios) <= 1 / 1.6 else UNCLEAR
 
     def position(self, position: str) -> list[int]:
-        """Return one answer per object: does it lie there?"""
+        """Return one answer per object: is it there?"""
         return [self._lies(i, position) for i in range(len(self.shapes))]
 
     def _lies(self, i: int, position: str) -> int:
@@ -315,7 +315,7 @@ class Reader:
         return self.shapes[i].low[axis] if sign > 0 else 1 - self.shapes[i].high[axis]
 
     def link(self, relation: str, anchors: tuple[int, ...]) -> list[int]:
-        """Return one answer per object: does it stand so to the anchors? Anchors themselves do not."""
+        """Return one answer per object: is it in this relation to the anchors? Anchors themselves are not."""
         key = (relation, anchors)
         if key not in self._links:
             self._links[key] = [
@@ -384,9 +384,9 @@ class Reader:
         """Return the objects that each link's anchors fit; None where an anchor does not fit exactly one object."""
         out = []
         for link in meaning.links:
-            found = [self.sole(self.phrase(anchor)) for anchor in link.anchors]
-            known = tuple(anchor for anchor in found if anchor is not None)
-            if len(known) != len(found) or len(set(known)) != len(known):
+            soles = [self.sole(self.phrase(anchor)) for anchor in link.anchors]
+            known = tuple(anchor for anchor in soles if anchor is not None)
+            if len(known) != len(soles) or len(set(known)) != len(known):
                 return None
             out.append(known)
         return tuple(out)
@@ -408,7 +408,7 @@ class Reader:
         return None if answers is None else self.sole(answers)
 
 
-# -- all that can be said ----------------------------------------------------------------------------------------------
+# -- all possible meanings ---------------------------------------------------------------------------------------------
 
 
 def sayable(reader: Reader) -> list[tuple[Meaning, int]]:
@@ -424,8 +424,8 @@ def sayable(reader: Reader) -> list[tuple[Meaning, int]]:
     categories = sorted({shape.category for shape in shapes})
     attributes: dict[str, list[str]] = {}
     for category in categories:
-        found = {shape.colour for shape in shapes if shape.category == category and shape.colour}
-        attributes[category] = [*sorted(found), *SIZES]
+        colours = {shape.colour for shape in shapes if shape.category == category and shape.colour}
+        attributes[category] = [*sorted(colours), *SIZES]
     common = [c for c in categories if len([s for s in shapes if s.category == c]) > 1]
     anchors = [Phrase(c) for c in categories] + [Phrase(c, a) for c in common for a in attributes[c]]
     anchors = [phrase for phrase in anchors if reader.sole(reader.phrase(phrase)) is not None]

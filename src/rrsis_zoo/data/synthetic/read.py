@@ -21,8 +21,8 @@ def find_synthetic(root: str | Path) -> RRSISDFiles:
     """Return where the files of a synthetic dataset are.
 
     Raises:
-        MissingDataError: it has not been made there, or a part is gone.
-        DataFormatError: another version of the generator made it.
+        MissingDataError: it has not been generated there, or a part is missing.
+        DataFormatError: it is from another version of the generator.
     """
     return _find(expanded(root))[0]
 
@@ -32,15 +32,15 @@ def _find(root: Path) -> tuple[RRSISDFiles, Any]:
     path = root / SIDECAR
     if not os.path.lexists(path):
         raise MissingDataError(
-            f"no synthetic dataset in '{root}'{dangling(root)} (no {SIDECAR}): it is made there when training starts, "
-            f"or by: rrsis data make --root {root}"
+            f"no synthetic dataset in '{root}'{dangling(root)} (no {SIDECAR}): it is generated when training "
+            f"starts, or by: rrsis data make --root {root}"
         )
     content = read_sidecar(path)
     made = part(Made, content, path)
     if made.version != GENERATOR_VERSION:
         raise DataFormatError(
             f"{root} was made by version {made.version} of the generator, this is version {GENERATOR_VERSION}: remove "
-            "the folder to have it made again"
+            "the folder to generate it again"
         )
     if made.layout != "rrsis-d":
         raise DataFormatError(
@@ -71,8 +71,8 @@ def read_synthetic(
         dataset="synthetic",
     )
     path = root / SIDECAR
-    kinds = {said.ref_id: characters(said.kind, str(path)) for said in part(Kinds, content, path).expressions}
+    kinds = {entry.ref_id: characters(entry.kind, str(path)) for entry in part(Kinds, content, path).expressions}
     numbers = [int(record.sample_id.split("/")[2]) for record in records]
     if lost := set(numbers) - kinds.keys():
-        raise DataFormatError(f"{path}: has no expression of ref {min(lost)}; remove its folder to have it made again")
+        raise DataFormatError(f"{path}: has no expression of ref {min(lost)}; remove its folder to generate it again")
     return [replace(record, kind=kinds[number]) for record, number in zip(records, numbers, strict=True)]

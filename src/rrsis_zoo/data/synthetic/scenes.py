@@ -51,7 +51,7 @@ _STANDS_ON: dict[str, tuple[int, ...]] = {
     "storage tank": (LAND, PAVED),
     "vehicle": (PAVED, ROAD),
 }
-"""Ground that an object needs; land where nothing is said."""
+"""Ground that an object needs; land if not listed."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _place_objects(ground: Ground, stream: RandomStream) -> list[Placement]:
             if _fits(candidate, ground, placed):
                 placed.append(candidate)
                 break
-    # An empty place of a bridge or a roundabout would look like one that nobody listed.
+    # An empty place for a bridge or a roundabout would look like an unlisted one.
     for spot in spots:
         taken = any(p.x == spot.x and p.y == spot.y for p in placed)
         if not taken and spot.category in ("bridge", "roundabout"):

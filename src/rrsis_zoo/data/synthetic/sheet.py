@@ -37,9 +37,9 @@ def contact_sheet(
 
     Args:
         root: a folder that `make_synthetic` has written.
-        out_png: the picture to write.
-        n: number of expressions; all of them where there are fewer.
-        seed: which expressions.
+        out_png: the image to write.
+        n: number of expressions; all of them if there are fewer.
+        seed: selects the expressions.
         split: ``train``, ``val`` or ``test``; None for all.
         kind: one of `KINDS`; None for all.
         columns: expressions in a row.
@@ -50,10 +50,10 @@ def contact_sheet(
         The ``ref_id`` of the expressions, in reading order.
 
     Raises:
-        MissingDataError: ``root`` is no synthetic dataset.
-        DataFormatError: what it says of itself is damaged.
-        ConfigError: unknown split or kind, nothing to draw, or a suffix of no format.
-        OutputError: the picture cannot be written.
+        MissingDataError: ``root`` is not a synthetic dataset.
+        DataFormatError: its sidecar is damaged.
+        ConfigError: unknown split or kind, nothing to draw, or a suffix of an unknown format.
+        OutputError: the image cannot be written.
     """
     if split is not None and split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
@@ -67,7 +67,7 @@ def contact_sheet(
         raise MissingDataError(f"no {SIDECAR} in {root}: contact sheets need a folder written by make_synthetic")
     sidecar = part(Drawn, read_sidecar(path), path)
     if sidecar.layout not in LAYOUTS:
-        raise DataFormatError(f"{path}: layout {sidecar.layout[:40]!r} is none of {', '.join(LAYOUTS)}")
+        raise DataFormatError(f"{path}: layout {sidecar.layout[:40]!r} is not one of {', '.join(LAYOUTS)}")
     folder = root / LAYOUTS[sidecar.layout].folders[0]  # type: ignore[index]
     images = {image.id: image for image in sidecar.images}
     for entry in sidecar.expressions:
@@ -94,7 +94,7 @@ def contact_sheet(
         try:
             sheet.save(temporary)
         except ValueError as cause:  # PIL goes by the suffix
-            raise ConfigError(f"{out_png}: PIL writes no such format; name it .png") from cause
+            raise ConfigError(f"{out_png}: PIL cannot write this format; name it .png") from cause
     return [entry.ref_id for entry in entries]
 
 

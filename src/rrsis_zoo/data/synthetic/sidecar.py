@@ -1,4 +1,4 @@
-"""What a synthetic dataset says of itself in ``synthetic.json``, as it is read again."""
+"""The sidecar ``synthetic.json`` of a synthetic dataset, as it is read back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ S = TypeVar("S", bound=Strict)
 
 
 class Made(Strict):
-    """How it was made: all that is looked at of another generator's version."""
+    """How it was generated: all that is read from another generator version."""
 
     version: int
     layout: str = "rrsis-d"
@@ -80,7 +80,7 @@ def read_sidecar(path: Path) -> Any:
 
     Raises:
         MissingDataError: there is none.
-        DataFormatError: no JSON.
+        DataFormatError: not JSON.
     """
     try:
         return read_json(path)
@@ -89,12 +89,12 @@ def read_sidecar(path: Path) -> Any:
 
 
 def part(schema: type[S], content: Any, path: Path) -> S:
-    """Return what a schema asks of a sidecar's content.
+    """Return the part of a sidecar's content that a schema describes.
 
     Raises:
-        DataFormatError: it is not there, or of another kind.
+        DataFormatError: it is missing, or does not match the schema.
     """
     return checked(schema, content, str(path), advice=_AGAIN)
 
 
-_AGAIN = "remove its folder to have it made again"
+_AGAIN = "remove its folder to generate it again"

@@ -1,4 +1,4 @@
-"""Write synthetic scenes to disk in a published dataset's layout, with a sidecar of what that dataset does not tell.
+"""Write synthetic scenes to disk in a published dataset's layout, with a sidecar for what that dataset does not record.
 
 In RRSIS-D's layout, the default::
 
@@ -7,8 +7,8 @@ In RRSIS-D's layout, the default::
     <root>/images/rrsisd/JPEGImages/<5 digits>.jpg
     <root>/synthetic.json                           seed, version, held-out combinations, all objects, all meanings
 
-A scene depends on the seed, the size, its split and its number in the split, and on nothing else: a larger training
-split leaves the test scenes as they are, and the number of processes changes nothing.
+A scene depends only on the seed, the size, its split and its number in the split: a larger training split leaves the
+test scenes unchanged, and the number of processes has no effect.
 
 In the layouts of RefSegRS and RISBench every expression has a copy of its image and a mask file; the reader of that
 dataset reads them, and finds the copies.
@@ -46,7 +46,7 @@ from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.files import cannot_write, dangling, expanded, write_text
 
 GENERATOR_VERSION = 1
-"""Goes up with every change that changes an array or a sentence."""
+"""Incremented by every change to an array or a sentence."""
 
 SPLITS = ("train", "val", "test")
 SIDECAR = "synthetic.json"
@@ -133,8 +133,8 @@ def make_sample(split: str, index: int, *, size: int = 128, seed: int = 0, expre
         >>> sample = make_sample("test", 0)
         >>> sample.scene.image.shape, sample.scene.theme
         ((128, 128, 3), 'coast')
-        >>> for said in sample.expressions:
-        ...     print(said.text)
+        >>> for expression in sample.expressions:
+        ...     print(expression.text)
         the harbor farthest from the swimming pool
         the harbor below the swimming pool
         the swimming pool in the image
@@ -143,12 +143,12 @@ def make_sample(split: str, index: int, *, size: int = 128, seed: int = 0, expre
         raise unknown_name("split", split, SPLITS)
     _check_values(size, seed, expressions)
     attempt = 0
-    while True:  # a scene of unlike things may have too little to say; the next attempt is another scene
+    while True:  # a scene of unlike objects may give too few expressions; the next attempt is another scene
         stream = RandomStream(seed, SPLITS.index(split), index, attempt)
         scene = make_scene(size, stream)
-        said = express(scene.objects, expressions, split == "test", stream)
-        if len(said) == expressions:
-            return Sample(split, index, scene, tuple(said))
+        sentences = express(scene.objects, expressions, split == "test", stream)
+        if len(sentences) == expressions:
+            return Sample(split, index, scene, tuple(sentences))
         attempt += 1
 
 
@@ -164,17 +164,16 @@ def make_synthetic(
     processes: int | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Make the synthetic dataset.
+    """Generate the synthetic dataset.
 
     Args:
-        root: folder to make.
+        root: folder to create.
         scenes: number of scenes of all splits together, 3 to 99,999.
         size: side of the square images in pixels, 64 to 1024, a multiple of 4; the objects grow with it.
         seed: non-negative seed.
         splits: relative sizes of train, val and test; each split gets at least one scene.
         expressions: expressions per scene, 1 to 6.
-        layout: the published dataset whose files it is written as, and whose name it is read by; ``synthetic`` reads
-            RRSIS-D's.
+        layout: the published dataset whose file layout and reader it uses; ``synthetic`` reads RRSIS-D's.
         processes: worker processes; None for one per processor. The result does not depend on it.
         overwrite: replace an earlier synthetic dataset in ``root``.
 
@@ -182,8 +181,8 @@ def make_synthetic(
         Counts and the IoU ceiling; ``print`` shows them as a table.
 
     Raises:
-        ConfigError: a value out of range, or a ``root`` that holds something else.
-        OutputError: it cannot be written; what was there before is as it was.
+        ConfigError: a value out of range, or a ``root`` with other content.
+        OutputError: it cannot be written; existing files are unchanged.
     """
     root = expanded(root)
     _check_values(size, seed, expressions)
@@ -196,7 +195,7 @@ def make_synthetic(
 
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
     work = partial(_encode, size=size, seed=seed, expressions=expressions)
-    # Written beside its place and moved there at the end: a broken run leaves no half dataset.
+    # Written next to its place and moved there at the end: a failed run leaves no partial dataset.
     draft = place.with_name(f"{place.name}.partial-{os.getpid()}")
     try:
         with cannot_write(root):
@@ -237,8 +236,8 @@ def _split_sizes(scenes: int, splits: Sequence[int]) -> dict[str, int]:
     order = sorted(range(len(splits)), key=lambda i: -(scenes * splits[i] % total))
     for i in order[: scenes - sum(sizes)]:
         sizes[i] += 1
-    for i, given in enumerate(sizes):
-        if given == 0:
+    for i, number in enumerate(sizes):
+        if number == 0:
             sizes[sizes.index(max(sizes))] -= 1
             sizes[i] = 1
     return dict(zip(SPLITS, sizes, strict=True))
@@ -256,9 +255,9 @@ def _check_root(root: Path, overwrite: bool) -> Path:
             raise ConfigError(f"{root} is a file; name a folder for the synthetic dataset")
         holds = any(place.iterdir())
     if holds and not os.path.isfile(place / SIDECAR):
-        raise ConfigError(f"{root} holds files that are no synthetic dataset (no {SIDECAR}); name another folder")
+        raise ConfigError(f"{root} contains files but no synthetic dataset (no {SIDECAR}); name another folder")
     if holds and not overwrite:
-        raise ConfigError(f"{root} holds a synthetic dataset already; name another folder or set overwrite=True")
+        raise ConfigError(f"{root} already contains a synthetic dataset; name another folder or set overwrite=True")
     return place
 
 
@@ -290,7 +289,7 @@ def _map(work: partial[_Encoded], tasks: list[tuple[str, int]], processes: int |
 def _encode(task: tuple[str, int], *, size: int, seed: int, expressions: int) -> _Encoded:
     sample = make_sample(*task, size=size, seed=seed, expressions=expressions)
     things = sample.scene.objects
-    # one reference a sentence, as in the real files; sentences about one object share its mask and so its annotation
+    # one reference per sentence, as in the real files; sentences about one object share its mask and so its annotation
     referents = [Referent(things[e.referent].mask, [e.text], things[e.referent].category) for e in sample.expressions]
     scene = ReferredScene(sample.scene.image, referents, cast(Split, sample.split))
     objects = [_describe(thing) for thing in things]
@@ -379,15 +378,15 @@ def _write_sidecar(
 
 
 def _summarise(root: Path, encoded: Sequence[_Encoded], size: int, seed: int) -> Summary:
-    said = {split: [e for one in encoded if one.split == split for e in one.expressions] for split in SPLITS}
+    by_split = {split: [e for one in encoded if one.split == split for e in one.expressions] for split in SPLITS}
     return Summary(
         root=root,
         size=size,
         seed=seed,
         scenes={split: sum(one.split == split for one in encoded) for split in SPLITS},
-        expressions={split: len(said[split]) for split in SPLITS},
-        kinds={split: Counter(e["kind"] for e in said[split]) for split in SPLITS},
-        categories={split: Counter(e["category"] for e in said[split]) for split in SPLITS},
-        held_out=sum(bool(e["held_out"]) for e in said["test"]),
+        expressions={split: len(by_split[split]) for split in SPLITS},
+        kinds={split: Counter(e["kind"] for e in by_split[split]) for split in SPLITS},
+        categories={split: Counter(e["category"] for e in by_split[split]) for split in SPLITS},
+        held_out=sum(bool(e["held_out"]) for e in by_split["test"]),
         ceiling=float(np.mean([value for one in encoded for value in one.ceilings])),
     )
