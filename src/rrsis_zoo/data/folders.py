@@ -96,7 +96,7 @@ def _leads_to_file(entry: os.DirEntry[str]) -> bool:
 
 def _what_is(path: Path) -> str:
     try:
-        if os.path.isdir(path):
+        if path.is_dir():
             return " (a folder)"
         return dangling(path) or " (not a regular file)"
     except OSError as cause:
