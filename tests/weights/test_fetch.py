@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -96,6 +97,8 @@ def test_configs_of_ones_own(tmp_path):
     assert repos(config(weights="hub:me/all:w.pth")) == [("hub:me/all:w.pth", (("w.pth",),))]
     with pytest.raises(ConfigError, match=r"hf download me/all$"):
         config(weights="hub:me/all")
+    with pytest.raises(ConfigError, match="did you mean 'siglip'"):
+        config(weights={"sam": "none", "siglib": "none"})
     path.write_text("model: {class_path: somebody.else}")
     with pytest.raises(ConfigError, match="names no model of rrsis-zoo"):
         wanted(str(path))
@@ -163,6 +166,7 @@ def test_the_downloader_is_the_hubs_own(monkeypatch, tmp_path):
         (LocalEntryNotFoundError("no network"), MissingWeightsError, "cannot be reached"),
         (EntryNotFoundError("404"), Absent, "w.pth"),
         (OSError("disk full"), MissingWeightsError, "does not give w.pth: disk full"),
+        (httpx.ReadTimeout("too slow"), MissingWeightsError, "does not give w.pth: too slow"),
     ],
 )
 def test_what_goes_wrong_while_fetching(monkeypatch, error, expected, words):

@@ -84,6 +84,8 @@ def wanted(name: str, preset: str | None = None) -> list[Wanted]:
 def _of_weights(facts: MethodCard, weights: Mapping[str, str]) -> list[Wanted]:
     needs = []
     for role, text in weights.items():
+        if role not in facts.foundations:
+            raise unknown_name(f"role in the weights of {facts.name}", role, facts.foundations)
         source = parse_source(text)
         if not isinstance(source, NoSource | MiniSource):  # neither has anything to fetch
             foundation = facts.foundations[role]
@@ -191,6 +193,7 @@ def hub_download(source: HubSource, file: str) -> Path:
         Absent: the repository has no such file.
         MissingWeightsError: the hub cannot be reached, or does not give the file.
     """
+    import httpx
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -203,5 +206,5 @@ def hub_download(source: HubSource, file: str) -> Path:
         ) from error
     except EntryNotFoundError as error:
         raise Absent(file) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise MissingWeightsError(f"{source.page} does not give {file}: {error}") from error
