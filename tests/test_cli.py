@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 from pycocotools import mask as coco
 
+import warm
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.methods.registry import list_models
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
@@ -43,16 +44,21 @@ def tree(tmp_path_factory):
     return root
 
 
-def run(rrsis, *arguments, cwd=None, **environment):
-    given = {k: str(v) for k, v in environment.items()}
+def start(rrsis, *arguments, cwd=None, **environment):
+    """Start the command as a shell does, where imports or further processes matter."""
     return subprocess.run(
         [*rrsis, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, **given},
+        env={**os.environ, **{name: str(value) for name, value in environment.items()}},
         check=False,
     )
+
+
+def run(*arguments, cwd=None, **environment):
+    """Run the command in a process forked from a warm one: everything is imported already."""
+    return warm.command(arguments, cwd, **environment)
 
 
 def tiny(method):
@@ -79,8 +85,8 @@ def test_help_is_quick():
 
 
 def test_version_and_unknown_command(rrsis):
-    assert run(rrsis, "--version").stdout.startswith("rrsis-zoo ")
-    wrong = run(rrsis, "fti")
+    assert start(rrsis, "--version").stdout.startswith("rrsis-zoo ")
+    wrong = start(rrsis, "fti")
     assert wrong.returncode == 2
     known = "convert, data, fit, models, predict, score, table, test, validate"
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
@@ -127,9 +133,9 @@ def one_line(done):
 
 
 @pytest.mark.parametrize("config", TOP)
-def test_offline_without_weights(rrsis, config, tmp_path):
+def test_offline_without_weights(config, tmp_path):
     """What is missing, where it is to be had, which command fetches it."""
-    said = one_line(run(rrsis, "fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path))
+    said = one_line(run("fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path))
     assert "https://huggingface.co/" in said
     repositories = {
         "control": ["timm/resnet34.a1_in1k"],
@@ -143,34 +149,32 @@ def test_offline_without_weights(rrsis, config, tmp_path):
     assert all(f"hf download {name}" in said for name in repositories[Path(config).stem.removesuffix("_b")])
 
 
-def test_without_data(rrsis, tmp_path):
-    said = one_line(run(rrsis, "fit", *tiny("rsrefseg"), "--data.root", tmp_path / "nowhere"))
+def test_without_data(tmp_path):
+    said = one_line(run("fit", *tiny("rsrefseg"), "--data.root", tmp_path / "nowhere"))
     for part in ("nowhere", "refs(unc).p", "RMSIN", "licence"):
         assert part in said
 
 
-def test_unknown_preset_and_group(rrsis, tree, tmp_path):
+def test_unknown_preset_and_group(tree, tmp_path):
     arguments = ["fit", *tiny("rsrefseg"), "--data.root", tree, *CPU]
-    assert "known: b, l, mini, tiny" in one_line(
-        run(rrsis, *arguments, "--model.init_args.preset", "tyni", cwd=tmp_path)
-    )
+    assert "known: b, l, mini, tiny" in one_line(run(*arguments, "--model.init_args.preset", "tyni", cwd=tmp_path))
     rates = json.dumps({"promter": 1.0})
-    said = one_line(run(rrsis, *arguments, "--model.init_args.learning_rates", rates, cwd=tmp_path))
+    said = one_line(run(*arguments, "--model.init_args.learning_rates", rates, cwd=tmp_path))
     assert "unknown: promter" in said
     assert "missing: mask_decoder" in said
 
 
-def test_an_option_that_would_be_lost_is_refused(rrsis):
+def test_an_option_that_would_be_lost_is_refused():
     """Of several parts of a nested setting jsonargparse keeps the last."""
     options = ["--model.init_args.settings.loss.dice=1.0", "--model.init_args.settings.loss.bce", "2.0"]
-    said = one_line(run(rrsis, "fit", *tiny("rsrefseg2"), *options))
+    said = one_line(run("fit", *tiny("rsrefseg2"), *options))
     assert said.endswith("--model.init_args.settings.loss '{dice: …, bce: …}'")
 
 
 @pytest.mark.parametrize("option", ["--model.init_args.warmup_epoch", "--trainer.max_epoch"])
-def test_unknown_option_is_named(rrsis, tree, option):
+def test_unknown_option_is_named(tree, option):
     """Also the beginning of a known one's name."""
-    done = run(rrsis, "fit", *tiny("rsrefseg"), "--data.root", tree, option, "3")
+    done = run("fit", *tiny("rsrefseg"), "--data.root", tree, option, "3")
     assert done.returncode == 2
     assert option.rpartition(".")[2] in done.stderr
     assert "Traceback" not in done.stderr
@@ -180,9 +184,9 @@ def test_unknown_option_is_named(rrsis, tree, option):
 
 
 @pytest.mark.parametrize("config", TOP)
-def test_every_config_is_accepted(rrsis, config, tree):
+def test_every_config_is_accepted(config, tree):
     """Parsed and shown as it is, with all its parts."""
-    done = run(rrsis, "fit", "--config", CONFIGS / config, "--data.root", tree, "--print_config")
+    done = run("fit", "--config", CONFIGS / config, "--data.root", tree, "--print_config")
     assert done.returncode == 0, done.stderr
     shown = yaml.safe_load(done.stdout)
     assert shown["model"]["init_args"]["learning_rates"]
@@ -192,7 +196,7 @@ def test_every_config_is_accepted(rrsis, config, tree):
 @pytest.mark.parametrize("method", list_models())
 def test_fit_test_predict(rrsis, method, tree, tmp_path):
     common = [*tiny(method), "--data.root", tree, "--data.batch_size", 2, *CPU]
-    fit = run(rrsis, "fit", *common, "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path)
+    fit = run("fit", *common, "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path)
     assert fit.returncode == 0, fit.stderr
     assert "Tip" not in fit.stdout + fit.stderr
     folder = tmp_path / "runs" / method / "version_0"
@@ -202,7 +206,7 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     assert (folder / "config.yaml").is_file()
 
     best = folder / "checkpoints" / "best.ckpt"
-    test = run(rrsis, "test", *common, "--ckpt_path", best, cwd=tmp_path)
+    test = run("test", *common, "--ckpt_path", best, cwd=tmp_path)
     assert test.returncode == 0, test.stderr
     folder = tmp_path / "runs" / method / "version_1"
     record = json.loads((folder / "test.json").read_text())
@@ -229,7 +233,7 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     assert record["metrics"]["miou"] == pytest.approx(100 * np.mean(iou))
     assert np.array(Image.open(folder / "predictions.png")).std() > 10
 
-    predict = run(rrsis, "predict", *common, "--ckpt_path", best, cwd=tmp_path)
+    predict = run("predict", *common, "--ckpt_path", best, cwd=tmp_path)
     assert predict.returncode == 0, predict.stderr
     lines = (tmp_path / "runs" / method / "version_2" / "predictions.jsonl").read_text().splitlines()
     masks = [json.loads(line) for line in lines]
@@ -243,7 +247,6 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
 
     # a saved config is a config
     saved = run(
-        rrsis,
         "validate",
         "--config",
         tmp_path / "runs" / method / "version_0" / "config.yaml",
@@ -255,7 +258,7 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     assert "val/miou" in saved.stdout
 
 
-def test_wandb_offline_and_early_stopping(rrsis, tree, tmp_path):
+def test_wandb_offline_and_early_stopping(tree, tmp_path):
     overlays = [a for name in ("wandb", "early_stopping") for a in ("--config", CONFIGS / "overlays" / f"{name}.yaml")]
     arguments = [
         *tiny("rsrefseg"),
@@ -269,7 +272,7 @@ def test_wandb_offline_and_early_stopping(rrsis, tree, tmp_path):
         1,
     ]
     environment = {"WANDB_API_KEY": "", "WANDB_MODE": "", "NETRC": tmp_path / "none", "WANDB_SILENT": "true"}
-    done = run(rrsis, "fit", *arguments, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path, **environment)
+    done = run("fit", *arguments, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "runs" / "wandb").glob("offline-run-*"))
     assert (tmp_path / "runs" / "rsrefseg" / "version_0" / "metrics.csv").is_file()
@@ -280,7 +283,7 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
     """Every sample once, and the same numbers to the last digit; one of the processes has no scene."""
     common = [*tiny("rsrefseg"), "--config", CONFIGS / "overlays" / "wandb.yaml", "--data.root", tree]
     common += ["--data.batch_size", 2, "--trainer.accelerator", "cpu"]
-    fit = run(
+    fit = start(
         rrsis,
         "fit",
         *common,
@@ -298,7 +301,7 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
     last = tmp_path / "runs" / "rsrefseg" / "version_0" / "checkpoints" / "last.ckpt"
     records = []
     for devices, strategy, version in ((1, "auto", 1), (2, "ddp", 2)):
-        done = run(
+        done = start(
             rrsis,
             "test",
             *common,
@@ -326,7 +329,7 @@ def test_a_loading_process_error_is_one_line(rrsis, tree, tmp_path):
     image = sorted((broken / "images" / "rrsisd" / "JPEGImages").iterdir())[0]
     image.write_bytes(image.read_bytes()[:500])
     arguments = [*tiny("rsrefseg"), "--data.root", broken, "--data.batch_size", 2, "--data.num_workers", 1, *CPU]
-    done = run(rrsis, "fit", *arguments, "--trainer.max_epochs", 1, cwd=tmp_path)
+    done = run("fit", *arguments, "--trainer.max_epochs", 1, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("rrsis: ")]
     assert len(said) == 1

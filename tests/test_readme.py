@@ -26,7 +26,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 
 
 @pytest.fixture(scope="module")
-def trained(rrsis, tmp_path_factory):
+def trained(tmp_path_factory):
     """A folder with a tree of data and a run of the tiny preset, as somebody who follows the README has it."""
     folder = tmp_path_factory.mktemp("reader")
     rng = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def trained(rrsis, tmp_path_factory):
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "tests").symlink_to(ROOT / "tests")
     few = ["--data.root", folder / "data", "--data.batch_size", 2, *CPU, "--trainer.max_epochs", 1]
-    done = run(rrsis, "fit", *tiny("rsrefseg"), *few, "--trainer.check_val_every_n_epoch", 1, cwd=folder)
+    done = run("fit", *tiny("rsrefseg"), *few, "--trainer.check_val_every_n_epoch", 1, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, few
 
@@ -81,25 +81,25 @@ def test_fetching_commands_are_those_of_the_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("rrsis")])
-def test_rrsis_commands(rrsis, trained, line):
+def test_rrsis_commands(trained, line):
     """With the paper's model replaced by its tiny preset, which needs no weights."""
     folder, few = trained
     words = shlex.split(line)[1:]
     if words[0] in ("models", "convert"):
-        weights_command(rrsis, words, folder)
+        weights_command(words, folder)
         return
     if words[0] != "score":  # that needs neither model nor data
         words = [str(folder / "data") if word == "/path/to/rrsis-d" else word for word in words]
         if not any("tiny" in word for word in words):
             words += ["--config", "configs/overlays/rsrefseg_tiny.yaml"]
         words += ["--data.dataset", "rrsis-d", *map(str, few)]
-    done = run(rrsis, *words, cwd=folder)
+    done = run(*words, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def weights_command(rrsis, words, folder):
+def weights_command(words, folder):
     """Without a network: a listing, or what is missing and how it is fetched."""
-    done = run(rrsis, *words, cwd=folder, HF_HUB_CACHE=folder / "hub", HF_HUB_OFFLINE=1)
+    done = run(*words, cwd=folder, HF_HUB_CACHE=folder / "hub", HF_HUB_OFFLINE=1)
     if words == ["models"]:
         assert done.returncode == 0
         assert all(name in done.stdout for name in list_models())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import warm
 from rrsis_zoo.commands.convert import run_convert
 from rrsis_zoo.commands.models import run_models
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
@@ -120,7 +121,7 @@ def test_convert_refuses(authors, tmp_path, more, words):
 
 
 @pytest.mark.slow
-def test_a_whole_model_in_a_config(rrsis, root, tmp_path):
+def test_a_whole_model_in_a_config(root, tmp_path):
     """`rrsis test` of a shared folder: one source string instead of a checkpoint."""
     rng = np.random.default_rng(0)
     mask = np.zeros((64, 64), dtype=np.bool_)
@@ -132,9 +133,9 @@ def test_a_whole_model_in_a_config(rrsis, root, tmp_path):
     model.fit_tokenizer(EXPRESSIONS)
     model.save_pretrained(tmp_path / "model")
     configs = [root / "configs" / "rsrefseg.yaml", root / "configs" / "overlays" / "rsrefseg_tiny.yaml"]
-    command = [*rrsis, "test", *(a for c in configs for a in ("--config", c)), "--data.root", tmp_path / "data"]
+    command = ["test", *(a for c in configs for a in ("--config", c)), "--data.root", tmp_path / "data"]
     command += ["--model.init_args.weights", f"local:{tmp_path / 'model'}"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = warm.command(command, tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads(next(tmp_path.glob("runs/**/test.json")).read_text())
     assert record["weights_sha256"] == weights_hash(model)

@@ -8,14 +8,17 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from huggingface_hub import constants
+
 from rrsis_zoo.methods.registry import list_models
 
 _context = multiprocessing.get_context("forkserver")
-_heavy = [f"rrsis_zoo.{part}.{name}" for part in ("training", "models") for name in list_models()]
+_heavy = [f"rrsis_zoo.methods.{name}.module" for name in list_models()]
 _context.set_forkserver_preload(["rrsis_zoo.commands.fit", *_heavy])
 
 
@@ -67,6 +70,44 @@ def run(arguments, folder: Path, at: Signal | None = None, largest: int | None =
     process.start()
     process.join()
     return Ended(process.exitcode, log.read_text())
+
+
+def command(arguments, folder: Path | None = None, **environment) -> subprocess.CompletedProcess[str]:
+    """Run ``rrsis`` and return what `subprocess.run` would: status, standard output and standard error apart.
+
+    For commands whose environment matters only after the imports; Lightning's own further processes are not for it.
+
+    Args:
+        arguments: of the command.
+        folder: where it runs; here by default.
+        **environment: further variables.
+    """
+    words = [str(word) for word in arguments]
+    with tempfile.TemporaryDirectory() as place:
+        files = [os.path.join(place, name) for name in ("out", "err")]
+        everything = {**os.environ, **{name: str(value) for name, value in environment.items()}}
+        process = _context.Process(target=_plain, args=(words, str(folder or Path.cwd()), files, everything))
+        process.start()
+        process.join()
+        texts = [Path(file).read_text(encoding="utf-8") for file in files]
+    return subprocess.CompletedProcess(["rrsis", *words], process.exitcode or 0, *texts)
+
+
+def _plain(words, folder, files, environment) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    # these were read when huggingface_hub was imported
+    constants.HF_HUB_CACHE = environment.get("HF_HUB_CACHE", constants.HF_HUB_CACHE)
+    constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE or environment.get("HF_HUB_OFFLINE") == "1"
+    for descriptor, file in zip((1, 2), files, strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    multiprocessing.set_start_method("fork", force=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from rrsis_zoo import cli
+
+    sys.argv = ["rrsis", *words]
+    cli.main()
 
 
 def _command(words, folder, log, at, largest, environment) -> None:
