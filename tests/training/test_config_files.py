@@ -20,7 +20,7 @@ LIST = f"[{', '.join(BOMB)}]"
         ("text", f"model:\n  init_args:\n    learning_rates: '{LIST}'\n", "stands for more than 50,000 values"),
         ("deep", "data: " + "[" * 3000, "nested more than 50 levels"),
         ("bytes", b"\xff\xfe\x00data: 1", "not UTF-8"),
-        ("number", "seed_everything: " + "1" * 4090 + "_" + "1" * 400, "without quotes|cannot be read"),
+        ("number", "seed_everything: " + "1" * 4090 + "_" + "1" * 400, "unquoted|cannot be read"),
         ("large", "# " + "x" * 300_000, "more than 256 KiB"),
     ],
 )
