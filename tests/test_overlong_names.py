@@ -74,5 +74,5 @@ def test_an_index_that_names_such_a_shard(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "a.safetensors", "b": LONG}}))
-    with pytest.raises(RRSISError, match="must lie beside"):
+    with pytest.raises(RRSISError, match="must be in the folder of"):
         read_state_dict(index)

@@ -25,25 +25,28 @@ def load_model(
     """Return a torch model in evaluation mode. Nothing is downloaded.
 
     Args:
-        name_or_path: a model that needs nothing else: a checkpoint of ``rrsis fit``, a folder of ``save_pretrained``
-            or ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder; or a
+        name_or_path: a complete model: a checkpoint of ``rrsis fit``, a folder of ``save_pretrained`` or
+            ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder; or a
             method's name.
-        weights: with a name: a source of a whole model (as above, or the authors' own file), or one for each of the
+        weights: with a name: a source of a complete model (as above, or the authors' own file), or one for each of the
             method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); ``"none"`` for random weights.
-        preset: with a name: which sizes; the paper's first preset by default.
+        preset: with a name: the sizes; the paper's first preset by default.
 
     Raises:
         ConfigError: unknown name or preset, settings that exclude each other, or no weights for a preset that starts
             from published ones.
-        MissingWeightsError, WeightsMismatchError: as the sources.
+        MissingWeightsError: a file of the weights is not on this machine.
+        WeightsMismatchError: a file is damaged, or its weights do not fit the model.
 
     Warns:
-        UserWarning: no weights for a preset that there are none for: its masks are noise until it is trained.
+        UserWarning: no weights for a preset without published ones: its masks are noise until it is trained.
     """
     name = str(name_or_path)
     if name not in methods():
         if weights is not None or preset is not None:
-            raise ConfigError(f"{name_or_path} is a whole model: it says its own preset and weights")
+            raise ConfigError(
+                f"{name_or_path} is a complete model with its own preset and weights: leave out both arguments"
+            )
         return saved_model(_open_ours(name_or_path))
     facts, kind = card(name), method_named(name).model()
     if preset is not None and preset not in kind.presets:
@@ -66,7 +69,7 @@ def saved_model(saved: Saved) -> ReferringSegmenter:
 
     Raises:
         WeightsMismatchError: an unknown method, or weights that do not fit the configuration.
-        ConfigError: its configuration describes no model.
+        ConfigError: its configuration is invalid.
     """
     return kind_of(saved).from_saved(saved)
 
@@ -84,15 +87,15 @@ def kind_of(saved: Saved) -> type[ReferringSegmenter]:
 
 
 def _check_random(facts: MethodCard, preset: str) -> None:
-    """Refuse random weights that nobody asked for, or warn of them where there are no others."""
-    meant = 'weights="none" says that random ones are meant'
+    """Refuse random weights that were not requested, or warn about them if there are no others."""
+    meant = 'weights="none" asks for random weights'
     if starts := facts.presets[preset].weights:
         roles = ", ".join(f"{role!r}: {source!r}" for role, source in starts.items())
         raise ConfigError(
             f"{facts.name}, preset {preset!r}, without weights would be random numbers: give weights={{{roles}}} to "
             f"start training from, or the source of a trained model; {meant}"
         )
-    warnings.warn(f"{facts.name}, preset {preset!r}, has random weights, its masks are noise: {meant}", stacklevel=3)
+    warnings.warn(f"{facts.name}, preset {preset!r}, has random weights, so its masks are noise: {meant}", stacklevel=3)
 
 
 def _open_ours(name_or_path: str | Path) -> Saved:
@@ -101,10 +104,10 @@ def _open_ours(name_or_path: str | Path) -> Saved:
         path = find_whole(text)
         saved = ours_at(path)
         if saved is None:
-            raise ConfigError(f"{text} is no model of rrsis-zoo ({path}): say which method it is, load_model(NAME, …)")
+            raise ConfigError(f"{text} is not a model of rrsis-zoo ({path}): name the method, load_model(NAME, …)")
         return saved
     no_url(text)
     path = expanded(name_or_path)
     if not path.suffix and not os.path.exists(path):
-        card(text)  # a misspelt name gets the answer for names
+        card(text)  # a misspelt name gets the error for names
     return open_folder(path) if os.path.isdir(path) else read_checkpoint(path)

@@ -157,7 +157,7 @@ def test_latex_of_others_is_no_command(rows):
 
 @pytest.mark.parametrize("name", ["a b", "x} \\input{y", "../up", "a%b", "", "a\nb"])
 def test_a_name_that_breaks_out_of_label_file_and_address_is_refused(name, tmp_path):
-    with pytest.raises(ValueError, match="no name of a table"):
+    with pytest.raises(ValueError, match="not a valid table name"):
         table(Cell("x"), name=name)
     (written,) = write_tables({name: table(Cell("x"))}, tmp_path / "out", ["md"])
     assert written.parent == tmp_path / "out"

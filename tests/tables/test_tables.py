@@ -595,7 +595,7 @@ def test_a_protocol_without_an_iou_for_empty_pairs(tmp_path):
     [
         ({"protocol": "lavt480"}, r"b--synthetic--seed1 has protocol 'lavt480', a--synthetic--seed1 has 'canonical'"),
         ({"annotations_sha256": "cd" * 32}, "annotations_sha256"),
-        ({"metrics": {"n": 45, "oiou": 1.0}}, "of different tests; run the job again"),
+        ({"metrics": {"n": 45, "oiou": 1.0}}, "come from different tests; run the job again"),
         (None, "status 'finished' without"),
     ],
 )
@@ -633,7 +633,7 @@ def test_bad_folders_are_named(tmp_path):
         ("{", "is not JSON .*run the suite again"),
         ('{"schema": 2}', "another version"),
         (good.replace('"models"', '"rows"'), "models"),
-        (good.replace('"against": []', '"against": ["b"]'), "a is compared with b, which is no row"),
+        (good.replace('"against": []', '"against": ["b"]'), "a is compared with b, which is not a row"),
     ):
         (folder / "suite.json").write_text(text)
         with pytest.raises(DataFormatError, match=message):

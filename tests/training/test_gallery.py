@@ -103,5 +103,5 @@ def test_large_images_are_reduced_and_small_referents_stay_visible():
     assert grey.max() > 0
     assert grey.sum() / 255 == pytest.approx(mask.sum() * (192 / 800) ** 2, rel=0.25)
     assert sum(map(len, files.values())) < 20_000
-    with pytest.raises(ValueError, match="truth"):
+    with pytest.raises(ValueError, match="true mask"):
         pictures(Shown(image, "the car", np.eye(4, dtype=np.float32), mask, None), 192)

@@ -97,7 +97,7 @@ def gallery(folder, n=5):
     shown = Gallery()
     shown._wanted = [record.sample_id for record in records]
     pictures = {kind: bytes(700) for kind in PICTURES}
-    shown._found = {name: {"iou": 0.5, "pictures": pictures} for name in shown._wanted}
+    shown._kept = {name: {"iou": 0.5, "pictures": pictures} for name in shown._wanted}
     return shown, trainer(folder, datamodule=data)
 
 

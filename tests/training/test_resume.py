@@ -234,7 +234,7 @@ def test_a_second_training_in_the_same_folder(tree, tmp_path, monkeypatch):
     lock = RunLock(tmp_path)
     part = tmp_path / "checkpoints" / ".best.0123456789abcdef.part.ckpt"
     part.touch()
-    with pytest.raises(ConfigError, match="another training writes in"):
+    with pytest.raises(ConfigError, match="another training is writing to"):
         fit(tree, tmp_path)
     assert part.exists()  # who holds the folder may be writing it
     lock.release()

@@ -100,7 +100,7 @@ def test_an_installed_package_from_any_folder(installed, tmp_path, monkeypatch, 
     where, *notes = done.stderr.splitlines()
     assert where == str(installed / "__init__.py")
     assert "preset: tiny" in done.stdout
-    shown = [line for line in notes if "comes with rrsis-zoo" in line]
+    shown = [line for line in notes if "shipped with rrsis-zoo" in line]
     assert len(shown) == said
     assert all(str(installed / "configs") in line for line in shown)
 

@@ -106,10 +106,10 @@ def test_shards(tmp_path):
     assert same(read_state_dict(index), whole)
 
     index.write_text(json.dumps({"weight_map": places | {"n": "s-1.safetensors"}}))
-    with pytest.raises(WeightsMismatchError, match=r"s-1\.safetensors does not hold what model\..* the first is n"):
+    with pytest.raises(WeightsMismatchError, match=r"s-1\.safetensors does not match model\..* the first is n"):
         read_state_dict(index)
     index.write_text(json.dumps({"weight_map": places | {"n": "s-3.safetensors"}}))
-    with pytest.raises(MissingWeightsError, match=r"s-3\.safetensors must lie beside"):
+    with pytest.raises(MissingWeightsError, match=r"s-3\.safetensors must be in the folder of"):
         read_state_dict(index)
 
 
@@ -136,7 +136,7 @@ def test_truncated_safetensors_says_how_much_is_missing(tmp_path):
     save_file({"a": torch.ones(1000), "b": torch.ones(3)}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
-    fault(path, f"cut short: {len(whole) - 5} of at least {len(whole)} bytes are there")
+    fault(path, f"is truncated: it has {len(whole) - 5} of at least {len(whole)} bytes")
     path.write_bytes(whole + b"x")
     fault(path, rf"\({len(whole) + 1} bytes\) is not a safetensors file")
 
@@ -151,12 +151,12 @@ def test_empty_and_absent_files(tmp_path):
 def test_what_is_no_weight_file(tmp_path):
     path = tmp_path / "w.pt"
     path.write_bytes(b"<!doctype html><html>Not found</html>")
-    fault(path, "neither a safetensors nor a torch file: its 37 bytes begin with b'<!doctype")
+    fault(path, r"\(37 bytes\) is neither a safetensors nor a torch file: it starts with b'<!doctype")
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
     fault(path, "Git LFS pointer of 64 bytes")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    fault(path, "no torch file of weights")
+    fault(path, "not a torch file of weights")
     torch.save({"a": torch.ones(1)}, tmp_path / "w.safetensors")
     fault(tmp_path / "w.safetensors", "is not a safetensors file")
 
@@ -198,9 +198,9 @@ def test_harmless_objects_are_named_too(tmp_path):
         (torch.ones(1), "holds a Tensor, not a state dict"),
         ({}, "holds an empty state dict"),
         ({"state_dict": {}}, "holds an empty state dict"),
-        ({"a": torch.ones(1), "epoch": 3}, r"1 of its 2 entries are no named tensors \(epoch\)"),
-        ({"weights": {"a": torch.ones(1)}}, r"\(weights\), and there is none under state_dict, module, model"),
-        ({0: torch.ones(1)}, r"no named tensors \(0\)"),
+        ({"a": torch.ones(1), "epoch": 3}, r"1 of its 2 entries are not named tensors \(epoch\)"),
+        ({"weights": {"a": torch.ones(1)}}, r"\(weights\), and it has none under state_dict, module, model"),
+        ({0: torch.ones(1)}, r"not named tensors \(0\)"),
         ({"model": {"a": torch.ones(1)}, "state_dict": {"a": torch.ones(1)}}, "several state dicts"),
     ],
 )

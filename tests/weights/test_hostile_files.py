@@ -230,7 +230,9 @@ def test_no_name_in_a_file_is_imported(saved, tmp_path):
 @pytest.mark.parametrize("name", ["x/../../../../etc/passwd", "../model", "/etc/passwd", "", ".", "a/b", "a\0b", "~"])
 def test_names_of_tokenizer_files_are_plain(saved, tmp_path, name):
     folder = edit(copy(saved, tmp_path / "m"), lambda said: said["tokenizer"].update(files=[name]))
-    with pytest.raises(WeightsMismatchError, match=r"config\.json: tokenizer\.files names .*no plain name"):
+    with pytest.raises(
+        WeightsMismatchError, match=r"config\.json: tokenizer\.files names .*letters, digits and _ are allowed"
+    ):
         load_model(folder)
 
 
@@ -241,7 +243,7 @@ def test_shards_lie_beside_their_index(tmp_path, name):
     index = tmp_path / "m" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": name}}))
     for read in (read_state_dict, file_hashes):
-        with pytest.raises(WeightsMismatchError, match="which is no file beside it"):
+        with pytest.raises(WeightsMismatchError, match="which is not a file name in its folder"):
             read(index)
 
 
@@ -250,7 +252,7 @@ def test_links_do_not_lead_out_of_a_folder(saved, tmp_path, name):
     folder = copy(saved, tmp_path / "m")
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
-    with pytest.raises(WeightsMismatchError, match="leads out of the folder"):
+    with pytest.raises(WeightsMismatchError, match="is a link to a place outside the folder"):
         load_model(folder)
     (folder / name).unlink()
     (folder / "stored").mkdir()
@@ -265,7 +267,7 @@ def test_shards_are_no_links_out_of_their_folder(tmp_path):
     (tmp_path / "m" / "x.safetensors").symlink_to(tmp_path / "x.safetensors")
     index = tmp_path / "m" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
-    with pytest.raises(WeightsMismatchError, match="leads out of its folder"):
+    with pytest.raises(WeightsMismatchError, match="is a link to a place outside its folder"):
         read_state_dict(index)
 
 
@@ -284,7 +286,7 @@ def test_the_hub_cache_links_into_its_store(saved, tmp_path, monkeypatch):
 
 
 def test_revisions_stay_in_the_cache():
-    with pytest.raises(ConfigError, match="is no revision"):
+    with pytest.raises(ConfigError, match="is not a valid revision"):
         load_model("hub:org/repo@a/../../b")
 
 
@@ -298,13 +300,13 @@ def test_packed_members_are_not_unpacked(tmp_path):
         for name in old.namelist():
             new.writestr(name, old.read(name) + bytes(50_000_000 if name.endswith("/data/0") else 0))
     assert path.stat().st_size < 100_000
-    with pytest.raises(WeightsMismatchError, match="packed members"):
+    with pytest.raises(WeightsMismatchError, match="compressed or encrypted members"):
         read_state_dict(path)
 
 
 def test_tensors_are_not_larger_than_their_file(tmp_path):
     torch.save({"a": torch.zeros(1).expand(10**5, 10**6)}, tmp_path / "w.pt")
-    with pytest.raises(WeightsMismatchError, match="more than the file has values"):
+    with pytest.raises(WeightsMismatchError, match="too large for the values in the file"):
         read_state_dict(tmp_path / "w.pt")
     torch.save({"ids": torch.arange(64).expand(4, 64)}, tmp_path / "w.pt")  # as some programs save positions
     assert read_state_dict(tmp_path / "w.pt")["ids"].shape == (4, 64)
@@ -342,7 +344,7 @@ except WeightsMismatchError as error:
 )
 def test_tensors_of_other_kinds_are_named(tmp_path, content):
     torch.save({"a": content}, tmp_path / "w.pt")
-    with pytest.raises(WeightsMismatchError, match=r"a is no plain tensor|not only tensors|damaged"):
+    with pytest.raises(WeightsMismatchError, match=r"a is not a plain tensor|not only tensors|damaged"):
         read_state_dict(tmp_path / "w.pt")
 
 
@@ -350,7 +352,7 @@ def test_state_dicts_in_state_dicts_end(tmp_path):
     content: dict = {}
     content["state_dict"] = content
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(WeightsMismatchError, match="without end"):
+    with pytest.raises(WeightsMismatchError, match="nested in more than 4 levels"):
         read_state_dict(tmp_path / "w.pt")
 
 
@@ -404,7 +406,7 @@ def test_our_own_checkpoint_cut_short_is_said_to_be_so(tmp_path, share):
         lambda: load_model("control", weights=f"local:{path}"),
         lambda: run_convert([f"local:{path}", str(tmp_path / "out"), "--model", "control"]),
     ):
-        with pytest.raises(WeightsMismatchError, match=r"cut\.ckpt \(\d+ bytes\) is cut short"):
+        with pytest.raises(WeightsMismatchError, match=r"cut\.ckpt \(\d+ bytes\) is truncated"):
             read()
     assert not (tmp_path / "out").exists()
 

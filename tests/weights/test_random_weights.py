@@ -15,7 +15,7 @@ def test_nothing_is_random_without_a_word(method):
         if preset.weights:
             with pytest.raises(ConfigError, match=r'would be random numbers: give weights=.*weights="none"'):
                 rrsis_zoo.load_model(method, preset=name)
-    with pytest.warns(UserWarning, match='has random weights, its masks are noise: weights="none"'):
+    with pytest.warns(UserWarning, match='has random weights, so its masks are noise: weights="none"'):
         rrsis_zoo.load_model(method, preset="tiny")
 
 

@@ -38,21 +38,21 @@ def test_sources_are_read_and_written_alike(text, source):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("local:", "names no path"),
-        ("local", "names no path"),
-        ("hub:", "names no repository"),
-        ("hub", "names no repository"),
-        ("hub:@v1", "names no repository"),
-        ("hub:repo", "'repo' is no repository of the form ORG/REPO"),
-        ("hub:a/b/c", "'a/b/c' is no repository"),
-        ("hub:a/../b", "no repository"),
-        ("hub:a/b--c", "no repository"),
-        ("hub:org/repo@", "'' after '@' is no revision"),
-        ("hub:org/repo@a b", "'a b' after '@' is no revision"),
-        ("hub:org/repo:", "'' is no path of a file"),
-        ("hub:org/repo:../w.pt", "'../w.pt' is no path of a file"),
-        ("hub:org/repo:/w.pt", "'/w.pt' is no path of a file"),
-        ("none:w.pt", "'none' stands alone"),
+        ("local:", "has no path"),
+        ("local", "has no path"),
+        ("hub:", "has no repository"),
+        ("hub", "has no repository"),
+        ("hub:@v1", "has no repository"),
+        ("hub:repo", "'repo' is not of the form ORG/REPO"),
+        ("hub:a/b/c", "'a/b/c' is not of the form"),
+        ("hub:a/../b", "is not of the form ORG/REPO"),
+        ("hub:a/b--c", "is not of the form ORG/REPO"),
+        ("hub:org/repo@", "'' after '@' is not a valid revision"),
+        ("hub:org/repo@a b", "'a b' after '@' is not a valid revision"),
+        ("hub:org/repo:", "'' is not a valid path"),
+        ("hub:org/repo:../w.pt", "'../w.pt' is not a valid path"),
+        ("hub:org/repo:/w.pt", "'/w.pt' is not a valid path"),
+        ("none:w.pt", "nothing may follow 'none'"),
         ("lokal:w.pt", "'lokal' (did you mean 'local'?); known: hub, local, mini, none"),
         ("org/repo", "unknown kind of weight source in 'org/repo'"),
         ("", "unknown kind of weight source in ''"),
@@ -90,7 +90,7 @@ def test_local_file_whatever_its_name(tmp_path):
 
 def test_local_folder_in_order_of_preference(tmp_path):
     source = LocalSource(tmp_path)
-    with pytest.raises(MissingWeightsError, match=r"holds no model\.safetensors or pytorch_model\.bin") as error:
+    with pytest.raises(MissingWeightsError, match=r"has no model\.safetensors or pytorch_model\.bin") as error:
         resolve(source, WANTED, ROLE)
     assert str(tmp_path) in str(error.value)
     assert str(error.value).startswith(ROLE)
@@ -119,7 +119,7 @@ def test_local_shards_must_be_there(tmp_path):
     index = write_index(tmp_path, ["s-1.safetensors", "s-2.safetensors", "s-1.safetensors"])
     (tmp_path / "s-1.safetensors").touch()
     for source in (LocalSource(tmp_path), LocalSource(index)):
-        with pytest.raises(MissingWeightsError, match=r": s-2\.safetensors must lie beside"):
+        with pytest.raises(MissingWeightsError, match=r": s-2\.safetensors must be in the folder of"):
             resolve(source, WANTED, ROLE)
 
 

@@ -30,16 +30,16 @@ def cost_tables(runs: Runs) -> Iterator[Table]:
         if model.name not in profiles:
             rows.append([Cell(model.title), Cell("not measured"), *[Cell("not measured")] * 6])
             continue
-        said = profiles[model.name]
-        size = [millions(said["parameters"][name]) for name in ("total", "trained")]
-        step, inference = said["step"], said["inference"]
+        profile = profiles[model.name]
+        size = [millions(profile["parameters"][name]) for name in ("total", "trained")]
+        step, inference = profile["step"], profile["inference"]
         parts = [(f"training step, batch {step['batch']}", step)]
         parts += [(_asked(part["expressions"]), part) for part in inference]
         rows += [[Cell(model.title), Cell(what), *size, *_costs(part)] for what, part in parts]
     notes = ["Latency: median after warm-up; in brackets the 10th and 90th percentile of the calls."]
     machines: dict[str, list[str]] = {}
-    for name, said in profiles.items():
-        machines.setdefault(_machine(said), []).append(runs.model(name).title)
+    for name, profile in profiles.items():
+        machines.setdefault(_machine(profile), []).append(runs.model(name).title)
     for text, titles in machines.items():
         notes.append(f"{text}: {'; '.join(titles)}" if len(machines) > 1 else text)
     yield Table(
@@ -73,7 +73,7 @@ def _megabytes(count: int | None) -> Cell:
     return Cell("not measured") if count is None else Cell(number(count / 1e6, 0), count / 1e6)
 
 
-def _machine(said: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in said["versions"].items())
-    image = f", images of {said['image'][0]} × {said['image'][1]} pixels" if said.get("image") else ""
-    return f"Measured on {said['device']}, {said['dtype']}, threads: {said['threads']}{image}; {versions}"
+def _machine(machine: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    image = f", images of {machine['image'][0]} × {machine['image'][1]} pixels" if machine.get("image") else ""
+    return f"Measured on {machine['device']}, {machine['dtype']}, threads: {machine['threads']}{image}; {versions}"

@@ -1,4 +1,4 @@
-"""From per-sample counts to a score with its spread and interval, and to which score is told from which. No torch."""
+"""Scores with spread and interval from per-sample counts, and which of them differ significantly. No torch."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ALPHA = 0.05
 """Largest corrected p-value of a difference that counts as shown."""
 
 _SAME = ("protocol", "eval_size", "text_mode", "split", "n", "annotations_sha256")
-"""What must be equal before two results stand in one table."""
+"""Must be equal for two results to appear in one table."""
 
 
-# -- what is measured --------------------------------------------------------------------------------------------------
+# -- measures ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Measure:
     """A score that is a ratio of two sums over samples.
 
     Attributes:
-        key, title: names in the CSV and for people.
-        terms: samples and protocol -> what is summed above and below, float (N,) each, the latter >= 0. A value that
-            is not a number marks a sample that has no score under the protocol.
+        key, title: names in the CSV and in the other forms.
+        terms: samples and protocol -> terms of numerator and denominator, float (N,) each, the latter >= 0. NaN
+            marks a sample that has no score under the protocol.
     """
 
     key: str
@@ -69,7 +69,7 @@ def _precision(t: float) -> Measure:
 OIOU = Measure("oiou", "oIoU", _overall)
 MIOU = Measure("miou", "mIoU", _mean_iou)
 MAIN = (OIOU, MIOU, *(_precision(t) for t in THRESHOLDS))
-"""The measures of the field."""
+"""The usual metrics of the field."""
 
 
 def _details(samples: Samples) -> Details:
@@ -110,18 +110,18 @@ LOCALISATION = (
 """*Where* and *how exactly*; see ``rrsis_zoo.metrics.breakdown``."""
 
 
-# -- who is measured ---------------------------------------------------------------------------------------------------
+# -- the rows ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of the suite on one data set.
+    """A row of the suite on one dataset.
 
     Attributes:
         model: the row.
-        finished, failed: its jobs, by seed; a test of a part of the split, or of an untrained model, counts as failed.
-        missing: seeds of which there is no job yet.
-        samples: of the finished jobs, all in the same order, those that the protocol asks.
+        finished, failed: its jobs, by seed; a test on a part of the split, or of an untrained model, counts as failed.
+        missing: seeds that have no job yet.
+        samples: of the finished jobs, all in the same order, restricted to those that the protocol counts.
     """
 
     model: Model
@@ -132,12 +132,12 @@ class Trial:
 
     @property
     def absent(self) -> str:
-        """What stands in the place of a number where no training has finished."""
+        """Text in place of a number if no training run has finished."""
         return self.failed[0].word if self.failed else "not run"
 
     @property
     def seeds(self) -> str:
-        """How many trainings the numbers are the mean of: ``2``, ``1 of 2``; ``–`` for what is not trained."""
+        """Number of training runs in the mean: ``2``, ``1 of 2``; ``–`` for what is not trained."""
         if self.model.role == "baseline":
             return "–"
         done, planned = len(self.finished), len(self.model.seeds)
@@ -146,12 +146,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Board:
-    """All rows of a suite on one data set, measured on the same samples.
+    """All rows of a suite on one dataset, measured on the same samples.
 
     Attributes:
         dataset, title: name and title in the suite.
         trials: rows in order.
-        protocol: the conventions of every number; None where nothing has finished.
+        protocol: of every score; None if nothing has finished.
     """
 
     dataset: str
@@ -166,7 +166,7 @@ class Board:
 
     @cached_property
     def samples(self) -> Samples:
-        """One finished job's samples: what they are about is the same for all."""
+        """One finished job's samples: apart from the counts, they are the same for all jobs."""
         return next(trial.samples[0] for trial in self.trials if trial.samples)
 
     @cached_property
@@ -176,20 +176,20 @@ class Board:
 
     @property
     def digits(self) -> int:
-        """Digits worth printing: papers' two from 1,000 samples on."""
+        """Decimals worth printing: two, as in papers, from 1,000 samples on."""
         return 2 if len(self.samples) >= 1000 else 1
 
 
 def read_board(runs: Runs, dataset: str) -> Board:
-    """Read all per-sample results on a data set, bring them into one order, and check them.
+    """Read all per-sample results on a dataset, sort and check them.
 
     Raises:
-        MissingDataError: per-sample counts of a finished job are not there.
-        DataFormatError: jobs of different protocols, annotations or samples, or numbers in a ``job.json`` that the
-            per-sample counts beside it do not give.
+        MissingDataError: per-sample counts of a finished job are missing.
+        DataFormatError: jobs differ in protocol, annotations or samples, or scores in a ``job.json`` do not follow
+            from its per-sample counts.
     """
     everything = [job for model in runs.models for job in runs.of(model.name, dataset) if job.finished]
-    # baselines may say less of themselves
+    # records of baselines may have fewer fields
     first = next((job for job in everything if job.record["role"] != "baseline"), everything[0] if everything else None)
     order = [] if first is None else [subject.sample_id for subject in first.samples.subjects]
     trials = []
@@ -212,25 +212,25 @@ def read_board(runs: Runs, dataset: str) -> Board:
 def _check_same(first: JobRecord | None, job: JobRecord) -> None:
     assert first is not None  # there is at least `job`
     for name in _SAME:
-        ours, theirs = job.result.get(name), first.result.get(name)
-        if ours is None and job.record["role"] == "baseline":
-            continue  # what reads no sentence has no text mode
-        if ours != theirs:
+        value, expected = job.result.get(name), first.result.get(name)
+        if value is None and job.record["role"] == "baseline":
+            continue  # a baseline that reads no sentence has no text mode
+        if value != expected:
             raise DataFormatError(
-                f"{job.name} has {name} {ours!r}, {first.name} has {theirs!r}: their numbers do not belong in one "
+                f"{job.name} has {name} {value!r}, {first.name} has {expected!r}: their numbers do not belong in one "
                 "table; run the suite again, which repeats what has changed"
             )
 
 
 def _check_numbers(job: JobRecord, protocol: Protocol) -> None:
-    said: Mapping[str, float | None] = job.result["metrics"]
+    recorded: Mapping[str, float | None] = job.result["metrics"]
     counted = evaluate(job.samples, protocol)
     for name, value in counted.items():
-        written = said.get(name)
+        written = recorded.get(name)
         other = math.nan if written is None else written
         if not (math.isnan(value) and math.isnan(other)) and not math.isclose(value, other, abs_tol=1e-9):
             raise DataFormatError(
-                f"{job.folder}: job.json says {name} {other}, its per-sample counts give {value}: they are of "
+                f"{job.folder}: job.json has {name} {other}, its per-sample counts give {value}: they come from "
                 "different tests; run the job again"
             )
 
@@ -254,9 +254,9 @@ class Estimate:
     """A score in percent.
 
     Attributes:
-        each: of every training.
+        each: score of every training run.
         spread: their mean and deviation.
-        interval: by scene and, with several trainings, by training; None where the score is not a number.
+        interval: by scene and, with several training runs, by run; None if the score is NaN.
     """
 
     each: tuple[float, ...]
@@ -265,11 +265,11 @@ class Estimate:
 
     @property
     def mean(self) -> float:
-        """Mean over trainings."""
+        """Mean over training runs."""
         return self.spread.mean
 
     def cell(self, digits: int, mark: Mark = "", interval: bool = False) -> Cell:
-        """Return the cell: mean, with several trainings ± deviation, and the interval where it is asked."""
+        """Return the cell: mean, ± deviation with several training runs, and the interval if requested."""
         several = self.spread.runs > 1 and math.isfinite(self.spread.deviation)
         known = self.interval if self.interval is not None and math.isfinite(self.interval.low) else None
         detail = [f"± {number(self.spread.deviation, digits)}"] if several else []
@@ -287,15 +287,15 @@ class Estimate:
 
 
 def estimate(board: Board, trial: Trial, measure: Measure, rows: Rows | None = None) -> Estimate | None:
-    """Return a row's score on all samples, or on some of them; None where there is nothing to divide by.
+    """Return a row's score on all samples, or on some of them; None if the denominator is 0.
 
-    Under a protocol that gives a pair of empty masks no IoU, the total is not a number, as in its own program; classes
-    leave such samples out.
+    Under a protocol that gives a pair of empty masks no IoU, the total is NaN, as in its own program; classes leave
+    such samples out.
 
     Args:
         board: of the row.
         trial: with finished jobs.
-        measure: what is asked.
+        measure: the score.
         rows: bool (N,), which samples; None for all.
     """
     each = trainings(board, trial, measure, rows)
@@ -304,13 +304,13 @@ def estimate(board: Board, trial: Trial, measure: Measure, rows: Rows | None = N
     if not all(map(math.isfinite, each)):
         return Estimate(each, Spread(math.nan, math.nan, len(each)), None)
     values, weights = _terms(board, trial, measure, rows)
-    found = _percent(scene_interval(values, _scenes(board, rows), weights=weights))
-    low, high = np.clip([found.low, found.high], 0, 100)  # what trainings add may reach beyond what a share can be
-    return Estimate(each, over_seeds(each), replace(found, low=float(low), high=float(high)))
+    interval = _percent(scene_interval(values, _scenes(board, rows), weights=weights))
+    low, high = np.clip([interval.low, interval.high], 0, 100)  # with several runs it may exceed this range
+    return Estimate(each, over_seeds(each), replace(interval, low=float(low), high=float(high)))
 
 
 def trainings(board: Board, trial: Trial, measure: Measure, rows: Rows | None = None) -> tuple[float, ...] | None:
-    """Return the score of every training in percent, as ``estimate`` does, without what it costs to be sure of it."""
+    """Return the score of every training run in percent, like ``estimate`` but without the cost of the interval."""
     values, weights = _terms(board, trial, measure, rows)
     if not weights.any(axis=1).all():
         return None
@@ -318,48 +318,48 @@ def trainings(board: Board, trial: Trial, measure: Measure, rows: Rows | None = 
 
 
 def compare(board: Board, first: Trial, second: Trial, measure: Measure, rows: Rows | None = None) -> Comparison | None:
-    """Compare two rows on the same samples, in points; None where one of them has no score."""
+    """Compare two rows on the same samples, in percentage points; None if one of them has no score."""
     a, b = _terms(board, first, measure, rows), _terms(board, second, measure, rows)
     for values, weights in (a, b):
         if np.isnan(values).any() or not weights.any(axis=1).all():
             return None
-    found = paired_test(a[0], b[0], _scenes(board, rows), weights=(a[1], b[1]))
-    return Comparison(_percent(found.difference), found.p_value, found.samples, found.scenes)
+    result = paired_test(a[0], b[0], _scenes(board, rows), weights=(a[1], b[1]))
+    return Comparison(_percent(result.difference), result.p_value, result.samples, result.scenes)
 
 
 def rank(board: Board, estimates: Sequence[Estimate | None], measure: Measure, rows: Rows | None = None) -> list[Mark]:
     """Return the mark of every row's score, in order.
 
-    The highest score of the rows that compete is compared with each of the others, by scene, with Holm's correction for
-    their number. If every difference is shown it is ``best``, and the next one is ``second``; otherwise it and all that
-    it is not told from are ``tied``. One row alone competes with nobody.
+    The highest score of the competing rows is compared with each of the others, by scene, with Holm's correction for
+    their number. If every difference is significant it is ``best``, and the next one is ``second``; otherwise it is
+    ``tied`` with all that do not differ significantly from it. A single row gets no mark.
 
     Args:
         board: the rows.
-        estimates: one a row; None where there is none.
+        estimates: one for each row; None if it has none.
         measure, rows: as in ``estimate``.
     """
-    found: list[Mark] = [""] * len(estimates)
+    marks: list[Mark] = [""] * len(estimates)
     scores = {
         i: e.mean
         for i, (e, trial) in enumerate(zip(estimates, board.trials, strict=True))
         if e is not None and trial.model.ranked and math.isfinite(e.mean)
     }
     if len(scores) < 2:
-        return found
+        return marks
     best, *others = sorted(scores, key=lambda i: -scores[i])
-    told = shown([compare(board, board.trials[best], board.trials[i], measure, rows) for i in others])
-    if all(told):
-        found[best], found[others[0]] = "best", "second"
+    significant = shown([compare(board, board.trials[best], board.trials[i], measure, rows) for i in others])
+    if all(significant):
+        marks[best], marks[others[0]] = "best", "second"
     else:
-        for i, different in zip(others, told, strict=True):
-            found[i] = "" if different else "tied"
-        found[best] = "tied"
-    return found
+        for i, different in zip(others, significant, strict=True):
+            marks[i] = "" if different else "tied"
+        marks[best] = "tied"
+    return marks
 
 
 def shown(comparisons: Sequence[Comparison | None]) -> list[bool]:
-    """Return which differences are shown: p-value, corrected for their number, and interval agree that it is not 0."""
+    """Return which differences are significant: both the corrected p-value and the interval exclude 0."""
     corrected = holm([1.0 if c is None else c.p_value for c in comparisons])
     return [
         c is not None and p < ALPHA and c.difference.excludes_zero for c, p in zip(comparisons, corrected, strict=True)
@@ -367,7 +367,7 @@ def shown(comparisons: Sequence[Comparison | None]) -> list[bool]:
 
 
 def _terms(board: Board, trial: Trial, measure: Measure, rows: Rows | None) -> tuple[Floats, Floats]:
-    """Return values and weights (S, N) of the rows asked."""
+    """Return values and weights, float (S, N), of the selected samples."""
     assert board.protocol is not None
     terms = [measure.terms(samples, board.protocol) for samples in trial.samples]
     values, weights = (np.stack([term[i] for term in terms]) for i in (0, 1))
@@ -379,7 +379,9 @@ def _terms(board: Board, trial: Trial, measure: Measure, rows: Rows | None) -> t
 
 
 def _scenes(board: Board, rows: Rows | None) -> list[str]:
-    return board.scenes if rows is None else [s for s, asked in zip(board.scenes, rows.tolist(), strict=True) if asked]
+    return (
+        board.scenes if rows is None else [s for s, wanted in zip(board.scenes, rows.tolist(), strict=True) if wanted]
+    )
 
 
 def _percent(interval: Interval) -> Interval:

@@ -1,10 +1,10 @@
 """A table and its four forms: Markdown, CSV, LaTeX (booktabs) and HTML. No torch.
 
-The three forms for people hold rounded text, marks and notes; the CSV holds every value to ten digits, with the ends of
-its interval, its deviation and its mark in columns of their own, and what the numbers depend on in every row.
+The three readable forms hold rounded numbers, marks and notes; the CSV holds every value to ten digits, with interval,
+deviation and mark in separate columns, and the provenance of the numbers in every row.
 
-A text is what others wrote, and every form shows it literally (`rrsis_zoo.escape`), unless its type says that it is
-ours: `Prose`, which `prose` and `caption` make.
+Texts may come from outside, so every form shows them literally (`rrsis_zoo.escape`), except for those of the type
+`Prose`, which `prose` and `caption` make.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, Self
 from rrsis_zoo import escape
 
 Mark = Literal["", "best", "tied", "second"]
-"""``best``: told from all others, the only one in bold; ``tied``: cannot be told from the highest; ``second``."""
+"""``best``: significantly above all others, the only one in bold; ``tied``: not significantly below the highest."""
 
 _LONG = 45  # rows that still fit on a page of LaTeX
 _WIDE = 6  # columns that still fit into one of two columns of a page
@@ -34,7 +34,7 @@ _INLINE = re.compile(r"`([^`]+)`|\*\*(?=\S)([^*]+)(?<=\S)\*\*|(?<![\w*])\*(?=\S)
 _KINDS = ("code", "bold", "italic")
 
 Kind = Literal["plain", "ours", "code", "bold", "italic"]
-"""``ours`` is taken as it is where a form has signs of its own; every other kind is shown literally."""
+"""``ours`` keeps the special characters of a form; every other kind is shown literally."""
 
 
 class Span(NamedTuple):
@@ -45,9 +45,9 @@ class Span(NamedTuple):
 
 
 class Prose(str):
-    """A text of which is known what is marked up in it, and what is ours. As a ``str`` it has its marks.
+    """A text with known markup and known origin of its parts. As a ``str`` it includes the markup characters.
 
-    What is cut out of it or joined with it is a plain text again, and shown literally.
+    Slices and concatenations are plain text again, and shown literally.
 
     Attributes:
         spans: its parts in order.
@@ -56,19 +56,19 @@ class Prose(str):
     spans: tuple[Span, ...]
 
     def __new__(cls, text: str, spans: Iterable[Span]) -> Self:
-        """Make a text, as a ``str``, of its spans."""
+        """Make it from the text as a ``str``, and its spans."""
         made = super().__new__(cls, text)
         made.spans = tuple(spans)
         return made
 
 
 def prose(template: str, **texts: object) -> Prose:
-    """Return a text of ours, with texts of others in it.
+    """Return a text of this program with other texts inserted.
 
     Args:
-        template: a constant of this program; `` `code` ``, ``**bold**`` and ``*italic*`` in it are marked up,
-            ``{name}`` stands for a text.
-        **texts: name -> text, which is shown literally whatever it holds.
+        template: a constant of this program, with the markup `` `code` ``, ``**bold**`` and ``*italic*``, and
+            ``{name}`` in place of a text.
+        **texts: name -> text, which is always shown literally.
     """
     spans: list[Span] = []
     for kind, part in _inline(template, "ours"):
@@ -84,16 +84,16 @@ def prose(template: str, **texts: object) -> Prose:
 
 
 def caption(text: str) -> Prose:
-    """Return a text of others in which `` `code` ``, ``**bold**`` and ``*italic*`` are marked up, and nothing else."""
+    """Return a text from outside whose only markup is `` `code` ``, ``**bold**`` and ``*italic*``."""
     return Prose(text, _inline(text, "plain"))
 
 
 def _inline(text: str, between: Literal["plain", "ours"]) -> Iterator[Span]:
     end = 0
-    for found in _INLINE.finditer(text):
-        yield Span(between, text[end : found.start()])
-        yield next(Span(kind, given) for kind, given in zip(_KINDS, found.groups(), strict=True) if given is not None)
-        end = found.end()
+    for match in _INLINE.finditer(text):
+        yield Span(between, text[end : match.start()])
+        yield next(Span(kind, group) for kind, group in zip(_KINDS, match.groups(), strict=True) if group is not None)
+        end = match.end()
     yield Span(between, text[end:])
 
 
@@ -132,12 +132,12 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: as people read it; what is missing says why (``not run``, ``failed``).
-        value: the number behind it in the column's unit, not rounded; None where there is none.
+        text: for the readable forms; in place of a missing number the reason (``not run``, ``failed``).
+        value: its number in the column's unit, not rounded; None if there is none.
         mark: see ``Mark``.
-        detail: what follows the text in smaller type, such as spread and interval.
+        detail: shown after the text in smaller type, such as spread and interval.
         low, high: ends of the value's interval.
-        deviation: standard deviation over trainings.
+        deviation: standard deviation over training runs.
     """
 
     text: str
@@ -155,8 +155,8 @@ class Column:
 
     Attributes:
         key: its name in the CSV.
-        title: its name for people.
-        numeric: whether it is set to the right.
+        title: its name in the other forms.
+        numeric: whether it is aligned to the right.
     """
 
     key: str
@@ -166,12 +166,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with all that a reader must know of it.
+    """A table with everything that a reader needs to know about it.
 
     Attributes:
         name: short name, also of its files: letters, digits, ``-``, ``.`` and ``_`` (`rrsis_zoo.escape.slug`).
         title: one line, above.
-        caption: what it shows; of a text of others too, what `caption` names is marked up.
+        caption: what it shows; a plain ``str`` is passed through `caption`.
         columns: C.
         rows: each of C cells.
         notes: sentences below it.
@@ -188,19 +188,19 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.name != escape.slug(self.name):
-            raise ValueError(f"{self.name!r} is no name of a table; {escape.slug(self.name)!r} is")
+            raise ValueError(f"{self.name!r} is not a valid table name; {escape.slug(self.name)!r} is")
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"{self.name}: a row does not have {len(self.columns)} cells")
 
     def _caption(self) -> Prose:
         return self.caption if isinstance(self.caption, Prose) else caption(self.caption)
 
-    def said(self) -> str:
-        """Return the provenance as a line, hashes cut to 12 digits."""
+    def provenance_line(self) -> str:
+        """Return the provenance as one line, with hashes shortened to 12 digits."""
         return _HEX.sub(r"\1", "; ".join(f"{name} {text}" for name, text in self.provenance.items()))
 
     def markdown(self) -> str:
-        """Return the table for a page."""
+        """Return the table as Markdown."""
         show = _MARKDOWN.show
         lines = [f"## {show(self.title)}", "", _bar(_MARKDOWN_CELL.show(c.title) for c in self.columns)]
         lines.append("|" + "|".join("---:" if c.numeric else "---" for c in self.columns) + "|")
@@ -208,7 +208,7 @@ class Table:
         lines.append("")
         if self.notes:
             lines += [*(f"* {show(note)}" for note in self.notes), ""]
-        lines += [show(text) + "\n" for text in (self._caption(), self.said()) if text]
+        lines += [show(text) + "\n" for text in (self._caption(), self.provenance_line()) if text]
         return "\n".join(lines)
 
     def csv(self) -> str:
@@ -228,15 +228,15 @@ class Table:
         return out.getvalue()
 
     def latex(self) -> str:
-        """Return a table environment for a paper; it needs the package booktabs, and longtable where it is long."""
+        """Return a table environment for LaTeX; it needs the package booktabs, and longtable if it is long."""
         long, env = len(self.rows) > _LONG, "table*" if len(self.columns) > _WIDE else "table"
         spec = "@{}" + "".join("r" if c.numeric else "l" for c in self.columns) + "@{}"
         head = " & ".join(_latex_head(c) for c in self.columns) + r" \\"
         body = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in self.rows]
         show = _LATEX.show
-        said = " ".join(text for text in (f"{show(self.title)}.", show(self._caption())) if text)
-        title = rf"\caption{{{said}}}\label{{tab:{self.name}}}"
-        below = [show(text) + r"\par" for text in (*self.notes, self.said()) if text]
+        text = " ".join(text for text in (f"{show(self.title)}.", show(self._caption())) if text)
+        title = rf"\caption{{{text}}}\label{{tab:{self.name}}}"
+        below = [show(text) + r"\par" for text in (*self.notes, self.provenance_line()) if text]
         notes = [r"{\footnotesize\raggedright", *below, "}"] if below else []
         setting = [r"\small", r"\setlength{\tabcolsep}{4pt}"]
         if long:
@@ -259,7 +259,7 @@ class Table:
         return "\n".join([rf"% \usepackage{{{packages}}}", *parts, ""])
 
     def html(self) -> str:
-        """Return a fragment: a ``section`` of class ``table`` that needs no style; ``data-value`` holds full values."""
+        """Return a fragment: a ``section`` of class ``table`` that needs no CSS; ``data-value`` holds full values."""
         show = _HTML.show
         lines = [f'<section class="table" id="table-{self.name}">', f"<h2>{show(self.title)}</h2>"]
         lines += ['<div class="scroll"><table>', "<thead><tr>"]
@@ -275,17 +275,17 @@ class Table:
         if self.caption:
             lines.append(f'<p class="caption">{show(self._caption())}</p>')
         if self.provenance:
-            lines.append(f'<p class="provenance">{show(self.said())}</p>')
+            lines.append(f'<p class="provenance">{show(self.provenance_line())}</p>')
         return "\n".join([*lines, "</section>", ""])
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """Return a number as people read it, with a true minus sign; ``sign``: also with a plus."""
+    """Return a number as readable text, with a true minus sign; with ``sign`` also a plus sign."""
     return f"{value:{'+' if sign else ''},.{digits}f}".replace("-", "−")
 
 
 def exact(value: float) -> str:
-    """Return a value to ten digits, an integer whole."""
+    """Return a value to ten digits, an integer in full."""
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.10g}"
 
 
@@ -298,11 +298,11 @@ def millions(count: float) -> Cell:
 
 
 def _extra(column: int, rows: Sequence[Sequence[Cell]]) -> list[str]:
-    """Return which parts of a column's cells have to be written beside the value."""
+    """Return which parts of a column's cells must be written in addition to the value."""
     cells = [row[column] for row in rows]
     parts = ["deviation", "low", "high"]
-    found = [part for part in parts if any(getattr(cell, part) is not None for cell in cells)]
-    return found + (["mark"] if any(cell.mark for cell in cells) else [])
+    needed = [part for part in parts if any(getattr(cell, part) is not None for cell in cells)]
+    return needed + (["mark"] if any(cell.mark for cell in cells) else [])
 
 
 def _keys(key: str, parts: Sequence[str]) -> list[str]:
@@ -332,7 +332,7 @@ def _in_cell(text: str) -> str:
 
 
 _MARKDOWN = _Form(escape.markdown, escape.one_line, escape.markdown_code, "**%s**", "*%s*")
-# a vertical line ends a cell even inside of code
+# a vertical bar ends a cell even inside code
 _MARKDOWN_CELL = _Form(escape.markdown, _in_cell, escape.markdown, "**%s**", "*%s*")
 
 
@@ -350,7 +350,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _latex_head(column: Column) -> str:
-    """Break a long title into lines: columns are as wide as their numbers."""
+    """Break a long title into lines, so that columns are only as wide as their numbers."""
     lines = textwrap.wrap(column.title, 16, break_long_words=False) or [""]
     if len(lines) == 1:
         return escape.latex(lines[0])
@@ -388,5 +388,5 @@ _HTML = _Form(_html, _html, lambda text: f"<code>{_html(text)}</code>", "<strong
 
 
 def html_prose(text: str) -> str:
-    """Return a text as HTML; only what its type says is marked up in it."""
+    """Return a text as HTML; only `Prose` has markup."""
     return _HTML.show(text)

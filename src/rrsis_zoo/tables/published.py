@@ -1,7 +1,7 @@
-"""What was published, beside what we have measured. No torch.
+"""Published results next to our own. No torch.
 
-Two sources: the methods' cards (the zoo's own methods) and a file of the literature,
-``benchmarks/published_results.csv`` in the repository, which a test holds to the cards.
+Two sources: the cards of the zoo's methods, and a file of results from the literature,
+``benchmarks/published_results.csv`` in the repository; a test checks that they agree.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from rrsis_zoo.tables.estimates import MAIN, Board, Trial, estimate
 from rrsis_zoo.tables.formats import Cell, Column, Table, number
 
 DATASETS = (REFSEGRS, RRSIS_D, RISBENCH)
-"""The published data sets."""
+"""The published datasets."""
 
 METRICS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
-"""In the order in which papers print them."""
+"""In the usual order of papers."""
 
 _MEASURES = {measure.key: measure for measure in MAIN}
 _TITLES = {name: measure.title for name, measure in _MEASURES.items()}
@@ -37,7 +37,7 @@ _TEXTS = ("method", "model", "venue_year", "arxiv", "type", "visual_encoder", "t
 _COLUMNS = (*_TEXTS, *(_FIELDS.get(name, name) for name in METRICS), "protocol", "source")
 
 UNKNOWN = "not stated"
-"""Protocol of a number whose program is not known."""
+"""Protocol of a result whose program is not known."""
 
 _DIFFERENCE = "difference"
 _LIMIT = 16 * 2**20  # bytes; the shipped file has 20 kB
@@ -48,15 +48,14 @@ class PublishedResult:
     """A row of a published table.
 
     Attributes:
-        method: as its authors write it.
-        model: its name in the zoo, empty where it is not there.
-        venue: where and when.
+        method: the authors' spelling.
+        model: its name in the zoo, empty if the zoo does not have it.
+        venue: and year of publication.
         kind: ``coupled``, ``decoupled`` or ``llm``.
-        dataset, split: what was scored.
-        values: metric -> percent, under our names, mapped by definition and not by the name in the paper.
-        protocol: of the public program of the method's authors, or ``not stated``; the table that is the source may
-            have used another.
-        source: where the numbers are printed.
+        dataset, split: that the method was tested on.
+        values: metric -> percent, under our names, assigned by definition and not by the name in the paper.
+        protocol: of the public program of the method's authors, or ``not stated``; the source may have used another.
+        source: of the numbers.
     """
 
     method: str
@@ -74,14 +73,14 @@ def read_published(path: str | Path) -> list[PublishedResult]:
     """Read a file of published results.
 
     Raises:
-        MissingDataError: it is not there.
-        DataFormatError: other columns, or a value that cannot be.
+        MissingDataError: the file does not exist.
+        DataFormatError: wrong columns, or an impossible value.
     """
     try:
         text = read_text(path, _LIMIT)
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except MissingDataError as error:
-        raise MissingDataError(f"{error}; the repository has it as benchmarks/published_results.csv") from error
+        raise MissingDataError(f"{error}; the repository contains it as benchmarks/published_results.csv") from error
     except csv.Error as error:
         raise DataFormatError(f"{path} cannot be read as published results ({error})") from error
     return [_result(f"{path}, line {number}", row) for number, row in enumerate(rows, 2)]
@@ -126,14 +125,14 @@ def _percent(where: str, text: str) -> float:
 
 
 def published_table(boards: Sequence[Board]) -> Table:
-    """Return published results of the zoo's methods, ours beside them, and the difference.
+    """Return the published results of the zoo's methods, ours, and the difference.
 
-    Ours are runs of a published preset, on the same split of the same data set: the record of the test says that counts
-    and annotations are those of the published split. A run on synthetic scenes, on one's own data in the data set's
-    layout, or of a smaller preset is none; nor is one whose record does not say so, as those of earlier versions.
+    Ours are runs of a published preset on the same split of the same dataset: according to the record of the test, the
+    counts and annotations match the published split. Runs on synthetic scenes or your own data in the dataset's layout,
+    runs of a smaller preset, and runs whose record lacks this statement (earlier versions) do not count.
 
     Args:
-        boards: of a suite, one a data set.
+        boards: of a suite, one for each dataset.
     """
     columns = [Column("method", "method", numeric=False), Column("dataset", "data set", numeric=False)]
     columns += [Column("split", "split", numeric=False), Column("result", "result", numeric=False), Column("n", "N")]
@@ -153,11 +152,11 @@ def published_table(boards: Sequence[Board]) -> Table:
                     *(_printed(score, name) for name in METRICS),
                 ]
             )
-            found = list(_ours(card, score, boards))
-            for board, trial in found:
+            matches = list(_ours(card, score, boards))
+            for board, trial in matches:
                 rows += _reproduced(head, score, board, trial)
                 notes.append(_run_of(card, score, board, trial))
-            if not found:
+            if not matches:
                 rows.append([*head, Cell("ours"), *[Cell("–")] * 2, *[Cell("not run")] * len(METRICS)])
             note = f"{head[0].text}: protocol {score.protocol}. Source: {score.source}."
             if note not in notes:
@@ -180,7 +179,7 @@ def published_table(boards: Sequence[Board]) -> Table:
 
 
 def has_ours(table: Table) -> bool:
-    """Tell whether a run of ours stands beside a published result in what `published_table` made."""
+    """Return whether a table from `published_table` contains a run of ours."""
     return any(cell.text == _DIFFERENCE for row in table.rows for cell in row)
 
 
@@ -194,20 +193,20 @@ def _ours(card: MethodCard, score: Score, boards: Sequence[Board]) -> Iterator[t
         for trial in board.trials:
             if not trial.finished or trial.model.role != "method":
                 continue
-            said = trial.finished[0].result
-            same = said["dataset"].casefold() == score.dataset.casefold() and said["split"] == score.split
-            preset = card.presets.get(said["preset"]) if said["model"] == card.name else None
-            if same and said.get("published_split") is True and preset is not None and preset.kind == "published":
+            result = trial.finished[0].result
+            same = result["dataset"].casefold() == score.dataset.casefold() and result["split"] == score.split
+            preset = card.presets.get(result["preset"]) if result["model"] == card.name else None
+            if same and result.get("published_split") is True and preset is not None and preset.kind == "published":
                 yield board, trial
 
 
 def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) -> Iterator[list[Cell]]:
-    said = trial.finished[0].result
-    protocol, n = Cell(said["protocol"]), Cell(f"{len(board.samples):,}", float(len(board.samples)))
-    found = [estimate(board, trial, _MEASURES[name]) for name in METRICS]
-    ours = [Cell("none") if e is None else e.cell(2) for e in found]
+    result = trial.finished[0].result
+    protocol, n = Cell(result["protocol"]), Cell(f"{len(board.samples):,}", float(len(board.samples)))
+    estimates = [estimate(board, trial, _MEASURES[name]) for name in METRICS]
+    ours = [Cell("none") if e is None else e.cell(2) for e in estimates]
     yield [*head, Cell("ours"), n, protocol, *ours]
-    foreign = "" if said["protocol"] == score.program else "†"
+    foreign = "" if result["protocol"] == score.program else "†"
     cells = []
     for name, cell in zip(METRICS, ours, strict=True):
         value = score.values.get(name)
@@ -219,17 +218,17 @@ def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) 
 
 
 def _run_of(card: MethodCard, score: Score, board: Board, trial: Trial) -> str:
-    said = trial.finished[0].result
+    result = trial.finished[0].result
     seeds = ", ".join("not known" if job.seed is None else str(job.seed) for job in trial.finished)
     counts = next(data.counts for data in DATASETS if data.title == score.dataset)
     whole = next(count for split, count in counts.items() if split == score.split)
-    n, text_mode = len(board.samples), said.get("text_mode") or "not known"
+    n, text_mode = len(board.samples), result.get("text_mode") or "not known"
     part = "" if n == whole else f" N is {n:,}, the published split has {whole:,}."
     return (
-        f"{card.title.partition(':')[0]} on {score.dataset}, {score.split}, ours: preset {said['preset']}, "
+        f"{card.title.partition(':')[0]} on {score.dataset}, {score.split}, ours: preset {result['preset']}, "
         f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {text_mode}, "
-        f"evaluation size {said['eval_size']}, annotations {said['annotations_sha256'][:12]}, "
-        f"commit {(said['code']['commit'] or 'not known')[:12]}.{part}"
+        f"evaluation size {result['eval_size']}, annotations {result['annotations_sha256'][:12]}, "
+        f"commit {(result['code']['commit'] or 'not known')[:12]}.{part}"
     )
 
 
@@ -237,7 +236,7 @@ def _run_of(card: MethodCard, score: Score, board: Board, trial: Trial) -> str:
 
 
 def literature_tables(results: Iterable[PublishedResult]) -> Iterator[Table]:
-    """Yield a table of published results for each data set, the test split first, the highest mIoU first."""
+    """Yield a table of published results for each dataset, the test split first, the highest mIoU first."""
     by_dataset: dict[str, list[PublishedResult]] = {}
     for result in results:
         by_dataset.setdefault(result.dataset.casefold(), []).append(result)

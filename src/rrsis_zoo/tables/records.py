@@ -1,10 +1,10 @@
-"""What the files of a suite must look like, one schema for each, and how they are read. No torch.
+"""Schemas of the files of a suite, and how they are read. No torch.
 
-Everything that lies in a folder of runs may have been written by another version, by another person, or half. What is
-read here is whole and possible, or there is an error that names file and field. Names that stand for folders are names
-of folders, and counts and scores are such as a test can have.
+Any file in a folder of runs may come from another version or another person, or be incomplete. What is read here is
+complete and plausible, or there is an error that names the file and the field: names that stand for folders are valid
+folder names, and counts and scores are values that a test can have.
 
-Beside them are the records of ``rrsis test`` from before a field was there: they lack it, and are read.
+Records of ``rrsis test`` from before a field was introduced lack it; they are read as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rrsis_zoo.schema import Strict, checked
 
 SCHEMA = 1
 LIMIT = 64 * 2**20
-"""Bytes that one of these files may have; that of a large suite has some 100 kB."""
+"""Largest size of one of these files in bytes; that of a large suite has about 100 kB."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
@@ -29,7 +29,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Percent = Annotated[float, Field(ge=0, le=100 + 1e-6)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FolderName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]*$", max_length=240)]
-"""One that names a folder beside others: it has no separators and is not ``..``."""
+"""Name of one folder among others: no separators, and not ``..``."""
 
 RowRole = Literal["method", "control", "ablation", "baseline"]
 
@@ -38,7 +38,7 @@ RowRole = Literal["method", "control", "ablation", "baseline"]
 
 
 class Code(Strict):
-    """Which code has run."""
+    """Version of the code."""
 
     version: str
     commit: str | None
@@ -46,23 +46,23 @@ class Code(Strict):
 
 
 class Parameters(Strict):
-    """Numbers of scalars of a model."""
+    """Numbers of a model's parameters."""
 
     total: Count
     trained: Count
 
 
 class Part(Strict):
-    """What was scored of a split: ``n`` of ``of`` samples."""
+    """The scored part of a split: ``n`` of ``of`` samples."""
 
     n: Count
     of: Count
 
 
 class Result(Strict):
-    """``test.json``: the numbers of a test and what they depend on.
+    """``test.json``: the results of a test and what they depend on.
 
-    ``n_empty`` counts the whole split, of which a protocol may ask a part only.
+    ``n_empty`` counts the whole split; a protocol may use only a part of it.
     """
 
     model: str
@@ -107,15 +107,15 @@ class Result(Strict):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.metrics.get("n", self.n) != self.n:
-            raise ValueError(f"n is {self.n}, and {self.metrics['n']} in its metrics")
+            raise ValueError(f"n is {self.n}, but {self.metrics['n']} in the metrics")
         asked = PROTOCOLS.get(self.protocol)
         if self.n_empty > self.n and (asked is None or asked.sentences == "all"):
-            raise ValueError(f"n_empty is {self.n_empty}, more than all {self.n} samples")
+            raise ValueError(f"n_empty is {self.n_empty}, more than the {self.n} samples")
         return self
 
 
 def _possible(name: str, value: float | None) -> None:
-    """Refuse a count that is none, and a share that is not from 0 to 100."""
+    """Refuse an impossible count, and a percentage outside 0 to 100."""
     if value is None:
         return
     if name == "n" or name.startswith("n_") or name.endswith("_n"):
@@ -126,10 +126,10 @@ def _possible(name: str, value: float | None) -> None:
 
 
 def unfit(result: Any) -> str:
-    """Return why a test's numbers belong in no table; empty if they do.
+    """Return why a test's results must not appear in a table; empty if they may.
 
     Args:
-        result: content of a ``test.json`` that `Result` accepts.
+        result: content of a valid ``test.json`` (`Result`).
     """
     if result.get("untrained"):
         return "the model was not trained"
@@ -138,7 +138,7 @@ def unfit(result: Any) -> str:
 
 
 def on_made_scenes(result: Any) -> bool:
-    """Tell whether a test was on synthetic scenes; one's own may have another name, in their layout."""
+    """Return whether a test used synthetic scenes, or data of any name in their layout."""
     return "synthetic" in (result["dataset"], result.get("layout"))
 
 
@@ -146,7 +146,7 @@ def on_made_scenes(result: Any) -> bool:
 
 
 class Latency(Strict):
-    """Seconds on the clock."""
+    """Wall-clock time in seconds: median and percentiles of the calls."""
 
     median: Annotated[float, Field(gt=0, le=1e9)]
     low: Annotated[float, Field(gt=0, le=1e9)]
@@ -163,19 +163,19 @@ class Costs(Strict):
 
 
 class StepCosts(Costs):
-    """Of a training step with ``batch`` expressions."""
+    """Costs of a training step with ``batch`` expressions."""
 
     batch: Positive
 
 
 class InferenceCosts(Costs):
-    """Of one image with so many expressions."""
+    """Costs of one image with this number of expressions."""
 
     expressions: Positive
 
 
 class Profile(Strict):
-    """``profile.json``: what `make benchmark` measured of a method's cost."""
+    """``profile.json``: the costs of a method as `make benchmark` measured them."""
 
     device: str
     dtype: str
@@ -191,7 +191,7 @@ class Profile(Strict):
 
 
 class Spent(Strict):
-    """How a process ended and what it took."""
+    """How a process ended and how long it took."""
 
     status: int
     wall_s: Seconds
@@ -230,7 +230,7 @@ class JobFile(Strict):
 
 
 class SuiteDataset(Strict):
-    """A data set of a suite."""
+    """A dataset of a suite."""
 
     name: str
     title: str
@@ -259,12 +259,12 @@ class SuiteFile(Strict):
     @model_validator(mode="after")
     def _rows(self) -> Self:
         names = [model.name for model in self.models]
-        for kind, given in (("row", names), ("data set", [d.name for d in self.datasets])):
-            if twice := [name for name in given if given.count(name) > 1]:
-                raise ValueError(f"the {kind} {twice[0]!r} is there twice")
+        for kind, entries in (("row", names), ("data set", [d.name for d in self.datasets])):
+            if twice := [name for name in entries if entries.count(name) > 1]:
+                raise ValueError(f"the {kind} {twice[0]!r} is listed twice")
         for model in self.models:
             if unknown := [name for name in model.against if name not in names]:
-                raise ValueError(f"{model.name} is compared with {', '.join(unknown)}, which is no row")
+                raise ValueError(f"{model.name} is compared with {', '.join(unknown)}, which is not a row")
         return self
 
 
@@ -272,16 +272,16 @@ class SuiteFile(Strict):
 
 
 def read_record(path: Path, schema: type[Strict], advice: str) -> dict[str, Any]:
-    """Return the content of a file that its schema accepts, as it is.
+    """Return the content of a file, unchanged, if its schema accepts it.
 
     Args:
         path: of the file.
-        schema: what it must look like.
-        advice: what mends it.
+        schema: of its content.
+        advice: what to do about a bad file.
 
     Raises:
-        MissingDataError: it is not there.
-        DataFormatError: it is no JSON, or not what it should be.
+        MissingDataError: the file does not exist.
+        DataFormatError: it is not JSON, does not match the schema, or was written by another version.
     """
     try:
         content = read_json(path, LIMIT)

@@ -1,6 +1,6 @@
-"""What a suite left behind: ``suite.json``, a ``job.json`` for every job, and the per-sample counts. No torch.
+"""Reading the results of a suite: ``suite.json``, a ``job.json`` for every job, and per-sample counts. No torch.
 
-Runs of ``rrsis test`` outside of a suite are read as one: each a row, compared with the first.
+Runs of ``rrsis test`` outside a suite are read as if they formed one: each is a row, compared with the first.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Model:
 
     Attributes:
         name: unique in the suite.
-        title: as the tables say it.
+        title: in the tables.
         role: ``method``, ``control``, ``ablation`` or ``baseline``.
-        against: names of the rows that it is compared with, pair by pair.
-        seeds: one training each; None alone for what is not trained, or with a seed that is not known.
+        against: names of the rows that it is compared with, in pairs.
+        seeds: one training run each; a single None for what is not trained, or if the seed is not known.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Model:
 
     @property
     def ranked(self) -> bool:
-        """Whether it competes for the best number; what is there to be beaten does not."""
+        """Whether it competes for the best score; baselines and ablations do not."""
         return self.role in ("method", "control")
 
 
@@ -61,32 +61,32 @@ class JobRecord:
 
     @property
     def name(self) -> str:
-        """Name of the job, which is that of its folder."""
+        """Name of the job and its folder."""
         return self.record["name"]
 
     @property
     def seed(self) -> int | None:
-        """Seed of the training; None for what was not trained, or where it is not known."""
+        """Seed of the training run; None for what was not trained, or if it is not known."""
         return self.record["seed"]
 
     @property
     def finished(self) -> bool:
-        """Whether there are results that may stand in a table: of a trained model, on the whole split."""
+        """Whether it has results that may appear in a table: of a trained model, on the whole split."""
         return self.record["status"] == "finished" and not self.unfit
 
     @property
     def unfit(self) -> str:
-        """Why its numbers may stand in no table though it has some; empty if they may, or there are none."""
+        """Why its results must not appear in a table; empty if they may, or there are none."""
         return unfit(self.record["result"]) if self.record["status"] == "finished" else ""
 
     @property
     def word(self) -> str:
-        """What stands in the place of a number that there is not, in a word."""
+        """Short text in place of a missing number."""
         return "left out" if self.unfit else "failed"
 
     @property
     def reason(self) -> str:
-        """Why there are no results, in a line."""
+        """Why there are no results, in one line."""
         if self.unfit:
             return self.unfit
         lines = str(self.record.get("reason", "")).strip().splitlines()
@@ -102,13 +102,14 @@ class JobRecord:
         """Per-sample counts, read once.
 
         Raises:
-            MissingDataError, DataFormatError: they are not there, or damaged.
+            MissingDataError: the file does not exist.
+            DataFormatError: it is damaged.
         """
         return read_samples(self.place / "test_samples.jsonl.gz")
 
     @property
     def place(self) -> Path:
-        """Folder of the test: the job's own, where `rrsis test` itself left it and not a suite."""
+        """Folder of the test: the job's own if `rrsis test` wrote it outside a suite."""
         alone = os.path.isfile(self.folder / "test.json")
         return self.folder if alone else self.folder / "test" / "version_0"
 
@@ -118,13 +119,13 @@ class Runs:
     """A suite and the jobs that have ended.
 
     Attributes:
-        folder: where they lie.
+        folder: that contains them.
         name, title, caption: of the suite.
         models: rows in order.
         datasets: name -> title, in order.
-        jobs: those of these rows, data sets and seeds.
-        left_out: names of other folders of jobs: the suite no longer has them, was run with other seeds, or they are
-            copies under another name.
+        jobs: of these rows, datasets and seeds.
+        left_out: names of other job folders: no longer part of the suite, run with other seeds, or copies under
+            another name.
     """
 
     folder: Path
@@ -137,7 +138,7 @@ class Runs:
     left_out: tuple[str, ...] = ()
 
     def of(self, model: str, dataset: str) -> list[JobRecord]:
-        """Return the jobs of a row on a data set, in the order of their seeds."""
+        """Return the jobs of a row on a dataset, in the order of their seeds."""
         mine = [job for job in self.jobs if (job.record["model"], job.record["dataset"]) == (model, dataset)]
         place = {seed: i for i, seed in enumerate(self.model(model).seeds)}
         return sorted(mine, key=lambda job: place[job.seed])
@@ -152,7 +153,7 @@ def read_runs(folder: str | Path) -> Runs:
 
     Raises:
         MissingDataError: it has no ``suite.json``.
-        DataFormatError: a file in it is damaged, impossible, or of another version.
+        DataFormatError: a file in it is damaged, implausible, or from another version.
     """
     folder = Path(folder)
     path = folder / "suite.json"
@@ -162,18 +163,18 @@ def read_runs(folder: str | Path) -> Runs:
             "a suite's runs, such as runs/embedded, or folders of `rrsis test` with their test.json"
         )
     suite = read_record(path, SuiteFile, _AGAIN)
-    models = tuple(_model(given, suite["seeds"]) for given in suite["models"])
-    datasets = {given["name"]: given["title"] for given in suite["datasets"]}
+    models = tuple(_model(description, suite["seeds"]) for description in suite["models"])
+    datasets = {description["name"]: description["title"] for description in suite["datasets"]}
     wanted = {(model.name, dataset, seed) for model in models for dataset in datasets for seed in model.seeds}
     jobs: list[JobRecord] = []
     left_out: list[str] = []
     for file in sorted(folder.glob("*/job.json")):
         job = JobRecord(file.parent, read_record(file, JobFile, _AGAIN))
-        asked = (job.record["model"], job.record["dataset"], job.seed)
-        if job.name != file.parent.name or asked not in wanted:
+        identity = (job.record["model"], job.record["dataset"], job.seed)
+        if job.name != file.parent.name or identity not in wanted:
             left_out.append(file.parent.name)
             continue
-        wanted.remove(asked)  # a second one under another name is none of the suite's
+        wanted.remove(identity)  # a second one, under another name, is not part of the suite
         jobs.append(job)
     return Runs(
         folder,
@@ -188,12 +189,12 @@ def read_runs(folder: str | Path) -> Runs:
 
 
 def read_tests(folders: Sequence[str | Path]) -> Runs:
-    """Read folders that ``rrsis test`` left, each as a row of its own that is compared with the first.
+    """Read folders written by ``rrsis test``, each as a row of its own that is compared with the first.
 
     Raises:
         MissingDataError: one of them has no ``test.json``.
-        DataFormatError: a damaged one.
-        ConfigError: a folder that is given twice.
+        DataFormatError: a ``test.json`` is damaged.
+        ConfigError: a folder is given twice.
     """
     paths = [Path(folder) for folder in folders]
     names = [path.as_posix() for path in paths]
@@ -229,18 +230,18 @@ def _as_job(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "key": "",
         "role": "method",
         "status": "finished",
-        "fit": None,  # what the training took is not known
+        "fit": None,  # the cost of the training is not known
         "result": result,
         "profile": None,
     }
 
 
 def code_versions(versions: Sequence[Mapping[str, Any]]) -> str:
-    """Return the versions of the code that the jobs ran with, each once."""
+    """Return the versions of the code that the jobs ran with, without repetitions."""
     texts = []
-    for said in versions:
-        commit = f", commit {said['commit']}" if said["commit"] else ", no commit known"
-        texts.append(f"{said['version']}{commit}{' with changes' if said['changed'] else ''}")
+    for code in versions:
+        commit = f", commit {code['commit']}" if code["commit"] else ", no commit known"
+        texts.append(f"{code['version']}{commit}{' with changes' if code['changed'] else ''}")
     return " and ".join(dict.fromkeys(texts))
 
 
@@ -248,18 +249,19 @@ def read_counts(path: Path, records: Sequence[Record]) -> NDArray[np.int64]:
     """Read ``test_samples.jsonl.gz`` as int64 (N, 2), intersection and union in the order of the records.
 
     Raises:
-        MissingDataError, DataFormatError: it is not there, damaged, or not about these samples.
+        MissingDataError: the file does not exist.
+        DataFormatError: it is damaged, or its samples are not those of the records.
     """
     samples = read_samples(path)
     place = {subject.sample_id: i for i, subject in enumerate(samples.subjects)}
     wanted = [record.sample_id for record in records]
     if set(place) != set(wanted):
-        raise DataFormatError(f"{path} is about other samples than the dataset has: run the job again")
+        raise DataFormatError(f"{path} has other samples than the dataset: run the job again")
     counts = samples.counts[[place[name] for name in wanted]]
     return np.stack([counts.intersection, counts.union], axis=1)
 
 
-def _model(given: Mapping[str, Any], seeds: Sequence[int]) -> Model:
-    baseline = given["role"] == "baseline"
-    own = (None,) if baseline else tuple(seeds if given.get("seeds") is None else given["seeds"])
-    return Model(given["name"], given["title"], given["role"], tuple(given["against"]), own)
+def _model(description: Mapping[str, Any], seeds: Sequence[int]) -> Model:
+    baseline = description["role"] == "baseline"
+    own = (None,) if baseline else tuple(seeds if description.get("seeds") is None else description["seeds"])
+    return Model(description["name"], description["title"], description["role"], tuple(description["against"]), own)

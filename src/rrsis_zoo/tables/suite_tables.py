@@ -1,7 +1,7 @@
-"""The tables of a suite, from its ``job.json`` and per-sample files alone. No torch.
+"""The tables of a suite, made from its ``job.json`` and per-sample files only. No torch.
 
 ``read_runs`` reads the folder, ``tables_of`` makes the tables, ``write_tables`` writes each in four forms. A number is
-the mean over trainings; its interval draws scenes and trainings (``rrsis_zoo.metrics.statistics``).
+the mean over training runs; its interval resamples scenes and training runs (``rrsis_zoo.metrics.statistics``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _DIVISIONS = {
     "words": ("words", "what the words of the expression speak of"),
     "length": ("lengths", "number of words"),
 }
-"""Division of ``sample_classes`` -> name of its table, what its classes are."""
+"""Division of ``sample_classes`` -> name of its table, description of its classes."""
 
 _SYNTHETIC = prose("Synthetic scenes: **not a ranking** of the published methods.")
 
@@ -70,17 +70,17 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
 
     Args:
         runs: of a suite.
-        literature: published results to list beside ours, see ``rrsis_zoo.tables.published.read_published``.
+        literature: published results to list as well, from ``rrsis_zoo.tables.published.read_published``.
 
     Returns:
-        name -> table, in this order: for every data set ``main``, ``differences``, ``localisation``, ``categories``,
-        ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples say so, each with ``--DATASET`` after it
-        where the suite has several; ``profile`` where there is one; ``published`` (published, ours, difference), which
-        comes first if anything of ours stands in it; ``literature--DATASET``.
+        name -> table, in this order: for every dataset ``main``, ``differences``, ``localisation``, ``categories``,
+        ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples have this information, each followed by
+        ``--DATASET`` if the suite has several; ``profile`` if there is one; ``published`` (published, ours,
+        difference), which comes first if it holds any result of ours; ``literature--DATASET``.
 
     Raises:
-        MissingDataError, DataFormatError: per-sample counts that are not there, or results that do not belong in one
-            table.
+        MissingDataError: per-sample counts of a finished job are missing.
+        DataFormatError: a damaged file, or results that do not belong in one table.
     """
     boards = [read_board(runs, dataset) for dataset in runs.datasets]
     published = published_table(boards)
@@ -93,13 +93,13 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
 
 
 def write_tables(tables: Mapping[str, Table], out: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write ``<name>.md``, ``.csv``, ``.tex`` and ``.html`` of every table, and return the files.
+    """Write every table as ``<name>.md``, ``.csv``, ``.tex`` and ``.html``, and return the files' paths.
 
-    The HTML file is a page that shows the table alone.
+    The HTML file is a page with only this table.
 
     Raises:
         ConfigError: an unknown format.
-        OutputError: a file cannot be written; those that are written are whole.
+        OutputError: a file cannot be written; those already written are complete.
     """
     writers = {"md": Table.markdown, "csv": Table.csv, "tex": Table.latex, "html": page}
     out = make_folder(out)
@@ -131,7 +131,7 @@ td.number { white-space: nowrap; }
 
 
 def page(table: Table) -> str:
-    """Return a table as an HTML page of its own."""
+    """Return a table as a complete HTML page."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -140,7 +140,7 @@ def page(table: Table) -> str:
     )
 
 
-# -- tables of a data set ----------------------------------------------------------------------------------------------
+# -- tables of a dataset -----------------------------------------------------------------------------------------------
 
 
 def _of_board(runs: Runs, board: Board, suffix: str) -> Iterator[Table]:
@@ -176,11 +176,11 @@ def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     by_name = {trial.model.name: trial for trial in board.trials}
     pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against]
     there = [bool(a.samples and b.samples) for a, b in pairs]
-    found = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
-    corrected = iter(holm([c.p_value for c in found if c is not None]))
-    told = iter(shown([c for c in found if c is not None]))
+    comparisons = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
+    corrected = iter(holm([c.p_value for c in comparisons if c is not None]))
+    significant = iter(shown([c for c in comparisons if c is not None]))
     rows = []
-    for (first, second), comparison in zip(pairs, found, strict=True):
+    for (first, second), comparison in zip(pairs, comparisons, strict=True):
         names = [Cell(first.model.title), Cell(second.model.title)]
         if comparison is None:
             reason = next((t.absent for t in (first, second) if not t.samples), "no number")
@@ -194,13 +194,13 @@ def _differences(runs: Runs, board: Board, suffix: str) -> Table:
                 Cell(number(d.mean, board.digits, True), d.mean, "", detail, d.low, d.high),
                 Cell(f"{comparison.p_value:.4f}", comparison.p_value),
                 Cell(f"{p:.4f}", p),
-                Cell("yes" if next(told) else "no"),
+                Cell("yes" if next(significant) else "no"),
             ]
         )
     columns = [Column("method", "method", numeric=False), Column("compared_with", "compared with", numeric=False)]
     columns += [Column("difference", "difference of mIoU [95 %]"), Column("p", "p"), Column("p_holm", "p, corrected")]
     columns.append(Column("shown", "difference shown", numeric=False))
-    number_of = sum(c is not None for c in found)
+    number_of = sum(c is not None for c in comparisons)
     notes = [
         "Points of mIoU, first minus second, on the same samples. The interval draws whole scenes and, where there are "
         "several, trainings; p is of the randomisation test that exchanges the two methods scene by scene, for the "
@@ -263,10 +263,10 @@ def _table(
     notes: Sequence[str],
 ) -> Table:
     full = ": ".join(part for part in (runs.title, board.title if len(runs.datasets) > 1 else "", title) if part)
-    said = provenance(runs, board)
-    synthetic = said["dataset"] == "synthetic" or any(on_made_scenes(job.result) for job in board.finished)
+    values = provenance(runs, board)
+    synthetic = values["dataset"] == "synthetic" or any(on_made_scenes(job.result) for job in board.finished)
     made = [_SYNTHETIC] if synthetic else []
-    return Table(name, full, runs.caption, columns, rows, [*made, *notes], said)
+    return Table(name, full, runs.caption, columns, rows, [*made, *notes], values)
 
 
 def _column(
@@ -276,22 +276,22 @@ def _column(
     interval: bool = False,
     known: Sequence[bool] | None = None,
 ) -> list[Cell]:
-    """Return the cells of one measure, one a row of the suite, the best ones marked.
+    """Return the cells of one measure, one for each row of the suite, the best ones marked.
 
     Args:
         board: of the rows.
-        measure, rows: what is asked of which samples.
-        interval: whether people see it too.
-        known: whether each row was measured so; None for all.
+        measure, rows: the score, and the samples that it is computed on.
+        interval: whether it is also shown in the text, not only in the CSV.
+        known: for each row, whether it has this measure; None for all.
     """
     known = known or [True] * len(board.trials)
-    found = [
+    estimates = [
         estimate(board, trial, measure, rows) if trial.samples and there else None
         for trial, there in zip(board.trials, known, strict=True)
     ]
-    marks = rank(board, found, measure, rows)
+    marks = rank(board, estimates, measure, rows)
     cells = []
-    for trial, there, value, mark in zip(board.trials, known, found, marks, strict=True):
+    for trial, there, value, mark in zip(board.trials, known, estimates, marks, strict=True):
         if value is not None:
             cells.append(value.cell(board.digits, mark, interval))
         else:
@@ -300,7 +300,7 @@ def _column(
 
 
 def _macro(board: Board, trial: Trial, classes: Sequence[Rows]) -> Cell:
-    """Return the plain mean over categories, of every training and then over trainings; it has no interval here."""
+    """Return the plain mean over categories, averaged over training runs; without an interval."""
     if not trial.samples:
         return Cell(trial.absent)
     known = [scores for rows in classes if (scores := trainings(board, trial, MIOU, rows)) is not None]
@@ -311,13 +311,13 @@ def _macro(board: Board, trial: Trial, classes: Sequence[Rows]) -> Cell:
 
 
 def _cost(trial: Trial) -> list[Cell]:
-    """Return parameters, trained parameters, and the mean processor time of a training."""
+    """Return parameters, trained parameters, and the mean processor time of a training run."""
     if trial.model.role == "baseline":
         return [Cell("–")] * 3
     if not trial.finished:
         return [Cell(trial.absent)] * 3
-    said = trial.finished[0].result.get("parameters")
-    size = [Cell("not known")] * 2 if not said else [millions(said[name]) for name in ("total", "trained")]
+    parameters = trial.finished[0].result.get("parameters")
+    size = [Cell("not known")] * 2 if not parameters else [millions(parameters[name]) for name in ("total", "trained")]
     minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished if job.record["fit"]]
     if not minutes:
         return [*size, Cell("not known")]
@@ -326,13 +326,13 @@ def _cost(trial: Trial) -> list[Cell]:
 
 
 def _marked(board: Board, line: str) -> list[str]:
-    """Say what the marks mean, where there is anything to mark."""
+    """Explain the marks, if anything can be marked."""
     competing = sum(bool(trial.samples) and trial.model.ranked for trial in board.trials)
     return [prose(_MARKS, line=line)] if competing > 1 else []
 
 
 def _gaps(runs: Runs, board: Board) -> list[str]:
-    """Say what is missing: failed jobs with their reason, those that were not run, and what is in the folder beside."""
+    """List what is missing: failed jobs with their reason, jobs that were not run, and folders that were left out."""
     notes = []
     for trial in board.trials:
         notes += [f"{trial.model.title}{_seed(job.seed)}: {job.word}: {job.reason}" for job in trial.failed]
@@ -355,12 +355,12 @@ def _seed(seed: int | None) -> str:
 
 def _sources(board: Board) -> str:
     sources = {s.category_source for s in board.samples.subjects if s.category}
-    said = {"label": "labels of the data set", "text": "guessed from the sentence"}
-    return f"Categories: {' and '.join(sorted(said[s] for s in sources if s)) or 'none are known'}."
+    titles = {"label": "labels of the data set", "text": "guessed from the sentence"}
+    return f"Categories: {' and '.join(sorted(titles[s] for s in sources if s)) or 'none are known'}."
 
 
 def provenance(runs: Runs, board: Board) -> dict[str, str]:
-    """Return all that the numbers on a data set depend on, name -> text."""
+    """Return everything that the numbers on a dataset depend on, name -> text."""
     if board.protocol is None:
         return {"suite": runs.name, "dataset": board.dataset, "results": "none yet"}
     first = next((job for job in board.finished if job.record["role"] != "baseline"), board.finished[0]).result

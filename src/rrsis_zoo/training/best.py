@@ -1,4 +1,4 @@
-"""The best model stays the best one when a training goes on, in its own folder or in another."""
+"""Keeps the best model when a training is resumed, in its own folder or in another."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rrsis_zoo.training.checkpoint_io import read
 
 
 def carry_over(callback: ModelCheckpoint, state: dict[str, Any], resumed: Path) -> dict[str, Any]:
-    """Return the state with which a callback goes on that chooses checkpoints by a score.
+    """Return the state for resuming a callback that selects checkpoints by score.
 
-    Lightning forgets the best score where the folder is another one, and the first model there, whatever it is worth,
-    becomes the best. So the chosen checkpoints are given a second name in the new folder, and the score is kept. The
-    file itself may be better than the state says: the attempt that wrote it was killed before its next resume point.
+    Lightning forgets the best score if the folder differs, so that the first model in the new one becomes the best. So
+    the selected checkpoints are linked into the new folder, and the score is kept. The file itself may have a better
+    score than the state: the attempt that wrote it may have been killed before its next resume point.
 
     Args:
-        callback: its folder is known.
-        state: of the callback, from the checkpoint with which the training goes on.
-        resumed: that checkpoint.
+        callback: with a known folder.
+        state: of the callback, from the checkpoint that the training resumes from.
+        resumed: path of that checkpoint.
 
     Raises:
-        OutputError: a checkpoint cannot be brought into the new folder.
+        OutputError: a checkpoint cannot be linked or copied into the new folder.
     """
     assert callback.dirpath is not None
     folder, names = Path(callback.dirpath), dict(state["best_k_models"])
@@ -37,18 +37,18 @@ def carry_over(callback: ModelCheckpoint, state: dict[str, Any], resumed: Path) 
     there = {callback.format_checkpoint_name({})} if resumed.parent.resolve() == folder.resolve() else set()
     for path in {*names, state["best_model_path"]} - {""}:
         moved[path] = str(folder / Path(path).name)
-        # beside the checkpoint that is resumed, also if the run was moved or copied; or where it was
-        found = next((p for p in (resumed.parent / Path(path).name, Path(path)) if os.path.isfile(p)), None)
-        if found is None:
+        # next to the resumed checkpoint, even if the run was moved or copied; or at its old path
+        existing = next((p for p in (resumed.parent / Path(path).name, Path(path)) if os.path.isfile(p)), None)
+        if existing is None:
             score = state["best_model_score"]
             rank_zero_warn(
                 f"the best model so far ({callback.monitor} {'?' if score is None else f'{float(score):.2f}'}) is not "
-                f"at {path} any more; {moved[path]} is written when one is better"
+                f"at {path} any more; {moved[path]} is written when a model is better"
             )
             continue
         there.add(moved[path])
-        if not os.path.exists(target := Path(moved[path])) or not target.samefile(found):
-            link(found, target)
+        if not os.path.exists(target := Path(moved[path])) or not target.samefile(existing):
+            link(existing, target)
     last = state["last_model_path"]
     state = {
         **state,
@@ -62,12 +62,12 @@ def carry_over(callback: ModelCheckpoint, state: dict[str, Any], resumed: Path) 
     score = _own_score(callback, path) if callback.save_top_k == 1 and path in there else None
     if score is None or (known is not None and not (score > known if callback.mode == "max" else score < known)):
         return state
-    found = {"best_model_path": path, "best_model_score": score, "best_k_models": {path: score}}
-    return {**state, **found, "kth_best_model_path": path, "kth_value": score}
+    better = {"best_model_path": path, "best_model_score": score, "best_k_models": {path: score}}
+    return {**state, **better, "kth_best_model_path": path, "kth_value": score}
 
 
 def _own_score(callback: ModelCheckpoint, path: str) -> Any:
-    """Return the score with which a callback chose a checkpoint; None where there is none, or it is another's."""
+    """Return the score that a callback recorded in a checkpoint; None if it has none, or is not from this callback."""
     try:
         return read(Path(path), map_location="cpu", mmap=True)["callbacks"][callback.state_key]["best_model_score"]
     except (RRSISError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the record of a test, a figure of its predictions, the masks of a prediction."""
+"""Output of a run: the record of a test, a figure of its predictions, the masks of a prediction."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def _folder(trainer: Trainer) -> Path:
 
 
 class TestRecord(Callback):
-    """Writes ``test.json`` (the numbers and all that they depend on) and ``test_samples.jsonl.gz`` (a line a sample).
+    """Writes ``test.json`` (the results and what they depend on) and ``test_samples.jsonl.gz`` (one line per sample).
 
-    A line says what the sample is about and what was counted, see ``rrsis_zoo.metrics.samples``; every number can be
-    computed again from the lines.
+    A line holds the sample's description and counts, see ``rrsis_zoo.metrics.samples``; every result can be recomputed
+    from the lines.
     """
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    __test__ = False  # tells pytest that this is not a test
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning hook; every rank takes part in gathering, rank 0 writes."""
+        """Lightning hook; every rank takes part in gathering, rank 0 writes the files."""
         module, data = cast(RRSISModule, pl_module), cast(Any, trainer).datamodule
         names, counts = module.metrics.results()
         folder = _folder(trainer)
@@ -66,14 +66,14 @@ class TestRecord(Callback):
 
 
 def scored(samples: Samples, protocol: Protocol, data: RRSISDataModule) -> dict[str, Any]:
-    """Return the numbers of a test and what they depend on beside the model, as ``test.json`` has them.
+    """Return the results of a test and what they depend on besides the model, as in ``test.json``.
 
-    ``partial`` is None for a test of the whole split, else how many of how many samples were tested; everything else is
-    then of the part. ``dataset`` is the data's own name, ``layout`` that of the dataset whose files they look like,
+    ``partial`` is None for a test on the whole split, else the number of tested and of all samples; everything else
+    then refers to the part. ``dataset`` is the data's own name, ``layout`` the dataset whose files they look like,
     ``published_split`` whether they are its published split.
 
     Args:
-        samples: of the test split, or of a part of it.
+        samples: of the test split, or a part of it.
         protocol: of the test.
         data: whose ``test_split`` was tested.
     """
@@ -102,7 +102,7 @@ def scored(samples: Samples, protocol: Protocol, data: RRSISDataModule) -> dict[
 
 
 def subject(record: Record) -> Subject:
-    """Return what a sample is about, as per-sample results say it."""
+    """Return the description of a sample in per-sample results."""
     return Subject(
         sample_id=record.sample_id,
         scene_id=record.scene_id,
@@ -114,10 +114,10 @@ def subject(record: Record) -> Subject:
 
 
 class PredictionFigure(Callback):
-    """Writes ``predictions.png``: a few test samples spread over the split.
+    """Writes ``predictions.png``: a few test samples, evenly spaced in the split.
 
     Args:
-        samples: how many.
+        samples: their number.
     """
 
     def __init__(self, samples: int = 6) -> None:
@@ -126,7 +126,7 @@ class PredictionFigure(Callback):
         self._rows: list[Shown] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose samples at equal distances through the split."""
+        """Choose evenly spaced samples of the split."""
         data = cast(Any, trainer).datamodule
         self._wanted = frozenset(spread(data.sample_ids(data.test_split), self.samples))
 
@@ -139,7 +139,7 @@ class PredictionFigure(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the samples that are wanted."""
+        """Keep the chosen samples."""
         if not trainer.is_global_zero:
             return
         self._rows += [
@@ -160,7 +160,7 @@ class PredictionFigure(Callback):
 
 
 def spread(ids: Sequence[str], count: int) -> list[str]:
-    """Return so many ids at equal distances, the first and the last among them; all where there are no more."""
+    """Return ``count`` evenly spaced ids including the first and the last; all ids if there are not more."""
     count = min(count, len(ids))
     return [ids[(len(ids) - 1) * i // max(1, count - 1)] for i in range(count)]
 
@@ -179,17 +179,17 @@ def shown(answer: Answer, batch: Batch, n: int) -> Shown:
 
 
 class PredictionWriter(Callback):
-    """Writes ``predictions.jsonl``: a line a sample with its mask as COCO run-length code at native size.
+    """Writes ``predictions.jsonl``: one line per sample with its mask as COCO run-length code at native size.
 
-    With several processes each writes its own part, ``predictions.RANK.jsonl``. A file has that name only when it is
-    complete: until then it is a hidden ``.part`` beside it, which is removed where the run ends before its time.
+    With several processes each writes its own part, ``predictions.RANK.jsonl``. A file gets this name only when it is
+    complete: until then it is a hidden ``.part`` file in the same folder, which is removed if the run ends early.
     """
 
     def __init__(self) -> None:
-        self._open = contextlib.ExitStack()  # what has been begun and is not finished
+        self._open = contextlib.ExitStack()  # closes the unfinished file
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the file.
+        """Open the file.
 
         Raises:
             OutputError: it cannot be written.
@@ -197,7 +197,7 @@ class PredictionWriter(Callback):
         part = "" if trainer.world_size == 1 else f".{trainer.global_rank}"
         self._path = _folder(trainer) / f"predictions{part}.jsonl"
         temporary = self._open.enter_context(writing(self._path))
-        # half a character, which is none, becomes a question mark
+        # a lone surrogate becomes a question mark
         self._file = self._open.enter_context(temporary.open("w", encoding="utf-8", errors="replace"))
 
     def on_predict_batch_end(
@@ -234,15 +234,15 @@ class PredictionWriter(Callback):
             OutputError: it cannot be written.
         """
         with self._open:
-            self._file.flush()  # an error is that of this file, and nothing of it stays
+            self._file.flush()  # after an error nothing remains of the file
         print(f"wrote {self._path}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave nothing of a file that was not finished."""
+        """Remove an unfinished file."""
         self._give_up()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave nothing of a file that was not finished."""
+        """Remove an unfinished file."""
         self._give_up()
 
     def _give_up(self) -> None:
@@ -251,4 +251,4 @@ class PredictionWriter(Callback):
 
 
 class _Unfinished(Exception):
-    """What tells a file in the making that it will not be finished."""
+    """Makes the writer discard an unfinished file."""

@@ -1,6 +1,6 @@
-"""Configurations of the command line: what stands for too much is refused before the parser makes anything of it.
+"""Configurations of the command line: those that would expand to too much are refused before they are parsed.
 
-A configuration may name others for its sections; and its strings are read as YAML again where a setting is no string.
+A configuration may name others for its sections, and its strings are parsed as YAML again if a setting is not a string.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from rrsis_zoo.yaml_files import YAML_LIMIT, check_yaml
 
 _SECTIONS = ("--config", "--model", "--data", "--trainer")
 _HARMLESS = 100
-"""Characters that a text may have without being looked at: too few to stand for much."""
+"""Length in characters up to which a text is not checked: too short to expand to much."""
 
 _load = get_loader("yaml")
 
 
 def guard_configs(arguments: Sequence[str] = ()) -> None:
-    """Check the configurations that a command names, and its arguments; have all others checked as they are loaded.
+    """Check the configurations that a command names, and its arguments; all others are checked when they are loaded.
 
     Args:
         arguments: of a command.
 
     Raises:
-        ConfigError: a configuration, or one that it names, is no UTF-8 text or larger than `check_yaml` allows.
+        ConfigError: a configuration, or one that it names, is not UTF-8 text or larger than `check_yaml` allows.
     """
     set_loader("yaml", _checked, (yaml.YAMLError,))
     seen: set[Path] = set()
@@ -43,11 +43,11 @@ def guard_configs(arguments: Sequence[str] = ()) -> None:
 
 
 def _checked(stream: str) -> Any:
-    """Load a text as jsonargparse does, after a look at it and at the strings in it."""
+    """Load a text like jsonargparse, but check it and the strings in it."""
     _check_text(stream, "a configuration")
     try:
         value = _load(stream)
-    except ValueError as cause:  # a number of more digits than Python converts
+    except ValueError as cause:  # a number with more digits than Python converts
         raise ConfigError(f"a configuration cannot be read ({cause})") from cause
     for text in _texts(value):
         _check_text(text, "a value in a configuration")
@@ -55,18 +55,18 @@ def _checked(stream: str) -> Any:
 
 
 def _check_file(path: Path, seen: set[Path]) -> None:
-    """Check a configuration file and those that it names; whether there is one is the parser's matter."""
+    """Check a configuration file and those that it names; a missing file is left to the parser."""
     try:
         if not os.path.isfile(path) or path in seen:
             return
-    except (OSError, ValueError):  # a text that no file can be called
+    except (OSError, ValueError):  # not a possible file name
         return
     seen.add(path)
     text = read_text(path, YAML_LIMIT, ConfigError)
     check_yaml(text, str(path))
     try:
         value = _load(text)
-    except yaml.YAMLError:  # the parser says so in its own way
+    except yaml.YAMLError:  # reported by the parser
         return
     except ValueError as cause:
         raise ConfigError(f"{path} cannot be read ({cause})") from cause

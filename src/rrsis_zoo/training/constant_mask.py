@@ -1,4 +1,4 @@
-"""The best constant mask: what a method has to beat before it has read a sentence. It needs no training."""
+"""The best constant mask: a baseline that reads no sentence and needs no training."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from rrsis_zoo.metrics.sizes import eval_shape
 from rrsis_zoo.training.callbacks import subject
 
 _LARGEST = 256
-"""Longest side of the grid on which the constant mask is chosen, in pixels."""
+"""Longest side of the grid on which the constant mask is selected, in pixels."""
 
 
 def best_constant(train: Sequence[Record], test: Sequence[Record], levels: int = 40) -> NDArray[np.bool_]:
     """Return the best constant mask, bool (h, w).
 
-    Candidates: the mean training mask thresholded at ``levels`` values, the full mask among them. The one with the
-    highest mIoU *on the test samples* is taken, so that no constant of this kind does better.
+    Candidates are the mean training mask thresholded at ``levels`` values, including the full mask. The one with the
+    highest mIoU *on the test samples* is selected, so that it is an upper bound for constants of this kind.
 
     Args:
-        train: whose masks make the mean.
-        test: on what the mask is chosen.
-        levels: thresholds.
+        train: samples for the mean mask.
+        test: samples for the selection.
+        levels: number of thresholds.
 
     Returns:
-        The mask on the grid of the first training mask, at most 256 pixels long; every mask is brought to that grid.
+        The mask on the grid of the first training mask, at most 256 pixels long; every mask is resized to that grid.
     """
     shrink = max(1.0, max(train[0].height, train[0].width) / _LARGEST)
     size = (round(train[0].height / shrink), round(train[0].width / shrink))
@@ -51,7 +51,7 @@ def best_constant(train: Sequence[Record], test: Sequence[Record], levels: int =
 
 
 def measure_constant(mask: NDArray[np.bool_], test: Sequence[Record], protocol: Protocol) -> Samples:
-    """Return the results of one mask that answers every sample, at each sample's own size."""
+    """Return the results of predicting the same mask for every sample, at each sample's own size."""
     rows = []
     for record in test:
         target = record.mask.decode()
@@ -59,5 +59,5 @@ def measure_constant(mask: NDArray[np.bool_], test: Sequence[Record], protocol: 
         truth = torch.from_numpy(target)
         core = measure(torch.from_numpy(np.array(answer)), truth, protocol.eval_size, details=True)
         shape = torch.tensor(eval_shape(protocol.eval_size, truth))
-        rows.append(torch.cat([core[:3], shape, core[4:]]))  # without the flag for log-odds that are no numbers
+        rows.append(torch.cat([core[:3], shape, core[4:]]))  # without the flag for NaN log-odds
     return Samples([subject(record) for record in test], Counts.from_rows(torch.stack(rows).numpy()))

@@ -1,4 +1,4 @@
-"""A training stops at the first loss that is not finite, and nothing of it is written."""
+"""Stops a training at the first loss that is not finite, before anything is written."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from rrsis_zoo.errors import NotFiniteError
 
 class _Look(NamedTuple):
     names: tuple[str, ...]
-    flags: Tensor  # one for each name, 1 where it is not finite; on the CPU, where it may still be on its way
-    ready: Any  # event on a GPU after which the flags are there; None where they are
+    flags: Tensor  # one for each name, 1 if it is not finite; on the CPU, but the copy may not be complete
+    ready: Any  # GPU event that marks the end of the copy; None if there is none
     step: int
     epoch: int
 
 
 class FiniteWatch:
-    """Looks at every loss, and waits for none that a GPU has not come to: it tells a step later.
+    """Checks every loss without waiting for a GPU, so that an error may come a step later.
 
-    Before anything is written or scored, `settle` waits.
+    `settle` waits; it is called before anything is written or scored.
     """
 
     def __init__(self) -> None:
         self._looks: deque[_Look] = deque()
 
     def look(self, terms: Mapping[str, Tensor], trainer: Any) -> None:
-        """Take note of a step's losses; of all processes, if there are several.
+        """Record a step's losses, of all processes if there are several.
 
         Args:
             terms: name -> scalar.
@@ -55,7 +55,7 @@ class FiniteWatch:
         self._tell(trainer, wait=False)
 
     def settle(self, trainer: Any, model: nn.Module) -> None:
-        """Wait for what was noted, and look at the weights: a gradient may have spoiled them after a finite loss.
+        """Wait for the recorded losses, and check the weights: after a finite loss a gradient may still be infinite.
 
         Raises:
             NotFiniteError: a loss or a weight is not finite.
@@ -96,5 +96,5 @@ def _advice(trainer: Any) -> str:
     if trainer is None:
         return ""
     rates = {f"{group['lr']:.3g}" for optimiser in trainer.optimizers for group in optimiser.param_groups}
-    said = f"learning rates {', '.join(sorted(rates, key=float))}" if rates else "unknown learning rates"
-    return f" ({said}): lower them with --model.init_args.rate_factor, or set --trainer.gradient_clip_val"
+    rates_text = f"learning rates {', '.join(sorted(rates, key=float))}" if rates else "unknown learning rates"
+    return f" ({rates_text}): lower them with --model.init_args.rate_factor, or set --trainer.gradient_clip_val"

@@ -1,4 +1,4 @@
-"""Logs without surprises: a CSV file that a kill does not damage, and Weights & Biases."""
+"""Loggers: a CSV file that survives a kill, and Weights & Biases without prompts."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from rrsis_zoo.training.wandb_account import wandb_mode
 
 
 class QuietWandbLogger(WandbLogger):
-    """A `WandbLogger` that never prompts and never waits for an account.
+    """A `WandbLogger` that never prompts for an account.
 
-    W&B's own switches are obeyed, see `rrsis_zoo.training.wandb_account.wandb_mode`; without any, runs are offline
-    where there is no account. All that W&B writes lies in ``save_dir/wandb``, also what it would keep in the home
-    folder: files staged for artefacts and its own logs. ``WANDB_DATA_DIR`` and ``WANDB_CACHE_DIR`` name other places.
-    With ``WANDB_MODE=disabled`` nothing is written.
+    W&B's own settings are respected, see `rrsis_zoo.training.wandb_account.wandb_mode`; without any, runs are offline
+    if there is no account. W&B writes only to ``save_dir/wandb``, including what it would keep in the home folder:
+    files staged for artefacts and its own logs. ``WANDB_DATA_DIR`` and ``WANDB_CACHE_DIR`` name other places. With
+    ``WANDB_MODE=disabled`` nothing is written.
 
     Args:
         project: project name.
         name: run name; W&B invents one by default.
-        save_dir: where the run's folder goes.
-        offline: None for what the switches say, else "offline unless there is an account".
+        save_dir: parent of the run's folder.
+        offline: None to follow W&B's settings, which default to offline unless there is an account.
         tags: of the run.
         group: of the run.
 
     Raises:
-        ConfigError: online is asked for and there is no account, or a switch has a value that W&B does not know.
-        OutputError: the folder cannot be written: W&B would choose another one.
+        ConfigError: online is requested without an account, or a setting has a value that W&B does not know.
+        OutputError: the folder is not writable: W&B would choose another one.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class QuietWandbLogger(WandbLogger):
         self.disabled = mode == "disabled"
         options: dict[str, Any] = {"tags": tags, "group": group, "mode": mode}
         super().__init__(project=project, name=name, save_dir=save_dir, offline=mode == "offline", **options)
-        self._wandb_init.pop("anonymous", None)  # W&B warns of it, whatever its value
+        self._wandb_init.pop("anonymous", None)  # W&B warns about it, whatever its value
         if self.disabled:
-            self._wandb_init["dir"] = tempfile.gettempdir()  # W&B makes the folder all the same
+            self._wandb_init["dir"] = tempfile.gettempdir()  # W&B creates the folder all the same
             return
         _check_folder(Path(save_dir) / "wandb")
         for variable, folder in (("WANDB_DATA_DIR", ".data"), ("WANDB_CACHE_DIR", ".cache")):
@@ -66,10 +66,10 @@ class QuietWandbLogger(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """W&B's run, begun when it is first asked for.
+        """W&B's run, started on first access.
 
         Raises:
-            ConfigError: it cannot be begun: no network, a server that refuses the key.
+            ConfigError: it cannot be started: no network, or the server refuses the key.
         """
         import wandb
 
@@ -77,20 +77,22 @@ class QuietWandbLogger(WandbLogger):
             return super().experiment
         except wandb.Error as cause:
             why = " ".join(str(cause).split())
-            raise ConfigError(f"W&B cannot begin a run ({why}); WANDB_MODE=offline keeps it here") from cause
+            raise ConfigError(
+                f"W&B cannot start a run ({why}); WANDB_MODE=offline logs to this machine only"
+            ) from cause
 
 
 def _check_folder(folder: Path) -> None:
-    """Make the folder of W&B's runs, and see that it can be written: else W&B falls back to the temporary folder."""
+    """Create the folder of W&B's runs and check that it is writable: else W&B falls back to the temporary folder."""
     make_folder(folder)
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise OutputError(f"{folder} cannot be written (no permission)")
 
 
 def wandb_logger(trainer: Trainer) -> WandbLogger | None:
-    """Return the logger that a callback may send things to.
+    """Return the W&B logger that a callback may use.
 
-    None without W&B, where it is disabled, and on all processes but the first.
+    None without W&B, if it is disabled, and on all processes but the first.
     """
     if not trainer.is_global_zero:
         return None
@@ -99,27 +101,31 @@ def wandb_logger(trainer: Trainer) -> WandbLogger | None:
 
 
 class RunLog(CSVLogger):
-    """A `CSVLogger` whose ``metrics.csv`` goes on where it was, whole after every kill.
+    """A `CSVLogger` that continues an existing ``metrics.csv`` and keeps it intact after a kill.
 
-    Lightning's removes what lies in its folder, is left without a header or without its rows where it is killed while
-    it writes a new column, and cannot append to a file with other columns.
+    Lightning's removes the contents of its folder, loses the header or the rows if it is killed while it writes a new
+    column, and cannot append to a file with other columns.
     """
 
     @property
     @rank_zero_experiment
     def experiment(self) -> _LogWriter:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What writes the file."""
+        """The writer of the file."""
         if self._experiment is None:
             self._experiment = cast(Any, _LogWriter(Path(self.log_dir)))
         return cast(_LogWriter, self._experiment)
 
     @rank_zero_only
     def save(self) -> None:
-        """Write what was logged since; errors as `rrsis_zoo.files.writing`."""
+        """Write the rows logged since the last call.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         self.experiment.save()
 
     def rows(self) -> int:
-        """Return how many rows there are, all on the disk; 0 on all processes but the first."""
+        """Write the rows and return how many the file has; 0 on all processes but the first."""
         writer: Any = self.experiment
         if not isinstance(writer, _LogWriter):
             return 0
@@ -128,31 +134,31 @@ class RunLog(CSVLogger):
 
     @rank_zero_only
     def go_on(self, step: int, rows: int | None = None) -> None:
-        """Drop the rows of an attempt that came further than the point from which this one goes on.
+        """Drop rows of an earlier attempt that are later than the point from which this one resumes.
 
         Args:
-            step: optimiser steps that are done; 0 begins a new log.
-            rows: how many there were; None if it is not known. Some of them may be of a step that had only begun.
+            step: optimiser steps done; 0 starts a new log.
+            rows: number of rows at that point; None if unknown. Some may be from a step that had only begun.
         """
         self.experiment.go_on(step, rows)
 
 
 class _LogWriter:
-    """The rows and hyper-parameters of one run; with the methods of Lightning's own.
+    """Writes the rows and hyper-parameters of one run; it has the methods of Lightning's own writer.
 
     Args:
-        folder: of the run; it is made.
+        folder: of the run; it is created.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = make_folder(folder) / "metrics.csv"
         self.hparams: dict[str, Any] = {}
         self.metrics: list[dict[str, Any]] = []
-        self._columns: list[str] | None = None  # of the file; None before it was looked at
-        self._count = 0  # of its rows
+        self._columns: list[str] | None = None  # of the file; None before it is read
+        self._count = 0  # its rows
 
     def log_hparams(self, params: dict[str, Any]) -> None:
         self.hparams.update(params)
@@ -193,7 +199,7 @@ class _LogWriter:
             self._replace(columns, kept)
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
-        """Return columns and rows of the file; a row that a kill cut short is left out."""
+        """Return columns and rows of the file; a row that a kill truncated is left out."""
         try:
             text = read_text(self._path)
         except MissingDataError:
@@ -216,7 +222,7 @@ def _text(columns: list[str], rows: list[dict[str, Any]]) -> str:
 
 
 def _step(row: dict[str, Any]) -> int:
-    """Return the step of a row of the file; one that is no number is from no training of ours."""
+    """Return the step of a row in the file; 0 if it is not a number, which our trainings never write."""
     try:
         return int(row["step"])
     except (KeyError, TypeError, ValueError):
@@ -224,7 +230,7 @@ def _step(row: dict[str, Any]) -> int:
 
 
 def run_log(logger: CSVLogger) -> RunLog:
-    """Return a `RunLog` that writes where a `CSVLogger` would write."""
+    """Return a `RunLog` that writes to the same place as a `CSVLogger`."""
     if isinstance(logger, RunLog):
         return logger
     every = logger._flush_logs_every_n_steps

@@ -1,4 +1,4 @@
-"""The LightningModule of all methods: what is written once against the contract.
+"""The LightningModule of all methods, written once against their common interface.
 
 Its constructor takes plain values only, so that a checkpoint loads with ``weights_only=True`` and needs no config.
 """
@@ -31,16 +31,16 @@ from rrsis_zoo.training.sentences import CutSentences
 from rrsis_zoo.weights.checkpoints import META
 
 Decay = Literal["all", "matrices"]
-"""What AdamW's weight decay acts on."""
+"""The parameters that AdamW's weight decay acts on."""
 
 
 @dataclass  # not frozen: Lightning moves what steps return by setting attributes
 class Answer:
-    """What an evaluation step hands to callbacks.
+    """Output of an evaluation step for callbacks.
 
     Attributes:
-        prediction: the model's; None for an empty batch, as a process gets that has fewer scenes than another.
-        native: N log-odds maps (H_i, W_i); each is made when it is asked for, every time anew.
+        prediction: the model's; None for an empty batch, which a process gets if it has fewer scenes than another.
+        native: N log-odds maps, float (H_i, W_i); each is computed on every access.
     """
 
     prediction: Prediction | None
@@ -51,15 +51,15 @@ class RRSISModule(lightning.LightningModule):
     """Trains and evaluates one method.
 
     Args:
-        preset: which sizes, one of the method's presets.
-        settings: configuration fields that differ from the preset's, nested where the configuration is.
-        weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``), or one of a
-            whole model: ours or the authors'.
+        preset: sizes of the model, one of the method's presets.
+        settings: configuration fields that differ from the preset's, nested like the configuration.
+        weights: source of each foundation model (role -> ``local:PATH``, ``hub:ORG/REPO`` or ``none``), or of a
+            complete model, ours or the authors'.
         learning_rates: one for each of the method's parameter groups.
-        rate_factor: multiplies all of them; one number to search, or to follow the batch size with.
+        rate_factor: multiplies all of them: a single number to search over or to scale with the batch size.
         weight_decay: AdamW's.
-        decay: ``all`` that trains decays, as in the published recipes; ``matrices``: norms, biases, gates and other
-            vectors and scalars do not.
+        decay: ``all`` trained parameters decay, as in the published recipes; ``matrices``: norms, biases, gates and
+            other vectors and scalars do not.
         betas: AdamW's.
         warmup_epochs, warmup_start, cosine_start, cosine_epochs, floor: see `WarmupCosine`.
         drop_epoch, drop_factor: see `WarmupCosine`.
@@ -72,8 +72,8 @@ class RRSISModule(lightning.LightningModule):
 
     Attributes:
         model_class: the method's torch class.
-        trained: whether it has been trained, or its weights are those of a trained model; to be set where they were put
-            into it by hand. A test's record says so where it is not.
+        trained: whether it has been trained, or has the weights of a trained model; set it after loading weights by
+            hand. A test records models that are not.
     """
 
     model_class: ClassVar[type[ReferringSegmenter]]
@@ -116,10 +116,10 @@ class RRSISModule(lightning.LightningModule):
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
 
     def _make_ready(self) -> None:
-        """Give a model that comes from no checkpoint its foundation weights and its vocabulary, once.
+        """Give a model that is not from a checkpoint its foundation weights and its vocabulary, once.
 
-        A checkpoint has both: resuming or testing needs none of the base files. That is known only after Lightning has
-        restored it, which is why this is not done in ``setup``.
+        A checkpoint has both, so resuming or testing needs none of the base files. This is only known after Lightning
+        has restored it, so ``setup`` is too early.
         """
         if self._ready:
             return
@@ -131,10 +131,10 @@ class RRSISModule(lightning.LightningModule):
         self._ready = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `rrsis_zoo.load_model` needs.
+        """Add the description that `rrsis_zoo.load_model` needs.
 
         Raises:
-            NotFiniteError: the training has spoiled the weights: nothing is written.
+            NotFiniteError: weights are not finite; nothing is written.
         """
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._watch.settle(self.trainer, self.model)
@@ -144,32 +144,34 @@ class RRSISModule(lightning.LightningModule):
         """Take the tokenizer; refuse the checkpoint of another method or configuration.
 
         Raises:
-            ConfigError: see there, or settings that this version does not know.
-            WeightsMismatchError: it was not written by rrsis-zoo, or what it says of its model is damaged.
+            ConfigError: another method or configuration, or settings that this version does not know.
+            WeightsMismatchError: it was not written by rrsis-zoo, or its description of the model is damaged.
         """
         description = checkpoint.get(META)
         if description is None:
             raise WeightsMismatchError(f"this checkpoint was not written by rrsis-zoo: it has no {META!r}")
-        ours = self.model.description()
+        own = self.model.description()
         try:
             name, config, tokenizer = description["model"], dict(description["config"]), description["tokenizer"]
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsMismatchError(f"this checkpoint's {META!r} is damaged ({error!r})") from error
-        if name != ours["model"]:
-            raise ConfigError(f"the checkpoint's model is {name}, this run's is {ours['model']}")
-        # what it does not say was added since: it was trained with the default
-        theirs = to_plain(from_plain(type(self.model.config), config))
-        free = {name: ours["config"][name] for name in self.model.evaluation_settings}
-        if {**theirs, **free} != ours["config"]:
-            raise ConfigError(f"the checkpoint's config is {config}, this run's is {ours['config']}")
+        if name != own["model"]:
+            raise ConfigError(f"the checkpoint's model is {name}, the model of this run is {own['model']}")
+        # fields that it lacks were introduced later: it was trained with their defaults
+        saved_config = to_plain(from_plain(type(self.model.config), config))
+        free = {name: own["config"][name] for name in self.model.evaluation_settings}
+        if {**saved_config, **free} != own["config"]:
+            raise ConfigError(f"the checkpoint's config is {config}, the config of this run is {own['config']}")
         if tokenizer is None and not self.model.tokenizer_ready:
-            raise WeightsMismatchError(f"this checkpoint's {META!r} has no tokenizer, without which no word is read")
+            raise WeightsMismatchError(
+                f"this checkpoint's {META!r} has no tokenizer, which the model needs to read sentences"
+            )
         try:
             if tokenizer is not None:
                 self.model.load_tokenizer_state(tokenizer)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WeightsMismatchError(f"this checkpoint's tokenizer is damaged ({error!r})") from error
-        # of a model that was compiled in Python before it was trained
+        # if the model was compiled in Python before training
         state = checkpoint.get("state_dict")
         if isinstance(state, Mapping):
             checkpoint["state_dict"] = {str(name).replace("_orig_mod.", ""): value for name, value in state.items()}
@@ -179,16 +181,16 @@ class RRSISModule(lightning.LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:  # type: ignore[override]
         """Build the module from a checkpoint on this machine; see Lightning's method of this name.
 
-        Nothing in the file is run, whatever ``weights_only`` says.
+        No code in the file is run, regardless of ``weights_only``.
 
         Raises:
-            ConfigError: an address; Lightning would run the code in what comes from one.
+            ConfigError: a URL; Lightning would run code from there.
         """
         path = local_path(str(checkpoint_path))
         return super().load_from_checkpoint(path, *args, **{**options, "weights_only": True})
 
     def setup(self, stage: str) -> None:
-        """Refuse a precision that cannot be, see `check_precision`."""
+        """Refuse an unsupported precision, see `check_precision`."""
         check_precision(str(self.trainer.precision))
 
     def on_fit_start(self) -> None:
@@ -227,7 +229,7 @@ class RRSISModule(lightning.LightningModule):
         return terms["loss"]
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a rate for every named group, and the schedule by step.
+        """Return AdamW with a rate for every named group, and the schedule by step.
 
         Raises:
             ConfigError: a group without a rate, or a rate without a group.
@@ -239,7 +241,7 @@ class RRSISModule(lightning.LightningModule):
         optimiser = torch.optim.AdamW(
             groups, betas=tuple(self.hparams["betas"]), weight_decay=self.hparams["weight_decay"]
         )
-        self.trainer.fit_loop.setup_data()  # else an epoch's batches are counted only if it bounds the training
+        self.trainer.fit_loop.setup_data()  # else an epoch's batches are only counted if epochs limit the training
         names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
         schedule = WarmupCosine(steps_per_epoch(self.trainer), **{name: self.hparams[name] for name in names})
         self._decay = [(group["weight_decay"], group["betas"]) for group in optimiser.param_groups]
@@ -249,7 +251,7 @@ class RRSISModule(lightning.LightningModule):
         }
 
     def on_train_start(self) -> None:
-        """Go on with this run's rates, decay and schedule, whatever those of the checkpoint were."""
+        """Continue with this run's rates, decay and schedule, whatever the checkpoint had."""
         self.trained = True
         scheduler = cast(FollowingLR, self.lr_schedulers())
         changes: list[str] = []
@@ -266,12 +268,12 @@ class RRSISModule(lightning.LightningModule):
             group.update(weight_decay=decay, betas=betas)
         scheduler.settle(steps_as_now(self.trainer))
         if scheduler.offset:
-            changes.append(f"{scheduler.schedule.steps_per_epoch} steps an epoch, which the schedule follows")
+            changes.append(f"{scheduler.schedule.steps_per_epoch} steps per epoch, which the schedule follows")
         if changes:
             rank_zero_info(f"changed since the checkpoint: {'; '.join(changes)}")
 
     def on_train_end(self) -> None:
-        """Lightning hook; without any checkpoint a loss that is not finite would end a training with status 0."""
+        """Lightning hook; without it, a non-finite loss could go unnoticed if no checkpoint is written."""
         self._watch.settle(self.trainer, self.model)
 
     # -- evaluation --------------------------------------------------------------------------------------------------
@@ -285,15 +287,15 @@ class RRSISModule(lightning.LightningModule):
         self._start_metrics(self._data().test_split, self.trainer.limit_test_batches, details=True)
 
     def validation_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
-        """Score a batch of whole scenes; callbacks get the answer."""
+        """Score a batch of whole scenes; callbacks get the output."""
         return self._score(batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
-        """Score a batch of whole scenes; callbacks get the answer."""
+        """Score a batch of whole scenes; callbacks get the output."""
         return self._score(batch)
 
     def predict_step(self, batch: Batch, batch_index: int) -> Answer:
-        """Answer a batch of whole scenes; callbacks write it."""
+        """Predict a batch of whole scenes; callbacks write the output."""
         if not len(batch):
             return Answer(None, [])
         prediction = self.model(batch, self.protocol.text_mode)
@@ -302,15 +304,15 @@ class RRSISModule(lightning.LightningModule):
     def on_predict_batch_end(  # type: ignore[override]
         self, outputs: Answer, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Refuse what is no number, from which masks without a pixel were made; scores refuse it by themselves.
+        """Refuse NaN log-odds, which would give empty masks; scoring refuses them by itself.
 
         Raises:
-            ConfigError: see there.
+            ConfigError: the prediction contains NaN.
         """
         if outputs.prediction is not None and outputs.prediction.mask_logits.isnan().any():
             raise ConfigError(
-                f"{batch.sample_ids[0]} and its like were predicted as nan: the log-odds are not numbers; evaluate in "
-                "full precision (trainer.precision 32-true), or look at the weights"
+                f"the predicted log-odds of {batch.sample_ids[0]} or another sample of its batch are NaN; evaluate in "
+                "full precision (trainer.precision 32-true), or check the weights"
             )
 
     def on_validation_epoch_end(self) -> None:
@@ -322,13 +324,13 @@ class RRSISModule(lightning.LightningModule):
         self._log_metrics("test")
 
     def _start_metrics(self, split: Any, limit: float | int, details: bool) -> None:
-        whole = isinstance(limit, float) and limit == 1.0  # the whole number 1 is one batch
+        whole = isinstance(limit, float) and limit == 1.0  # the integer 1 is one batch
         partial = self.trainer.sanity_checking or not whole
         self.metrics.start(self._data().sample_ids(split), complete=not partial, details=details)
 
     def _score(self, batch: Batch) -> Answer:
         if batch.masks is None:
-            raise ConfigError("evaluation needs masks, the batch has none")
+            raise ConfigError("evaluation needs masks, but the batch has none")
         answer = self.predict_step(batch, 0)
         scored = answer.native
         if self.protocol.eval_size != "native" and answer.prediction is not None:
@@ -343,22 +345,23 @@ class RRSISModule(lightning.LightningModule):
     def _data(self) -> Any:
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
-            raise ConfigError("train and test with trainer.fit(module, datamodule=RRSISDataModule(…))")
+            raise ConfigError("there is no data module: call trainer.fit(module, datamodule=RRSISDataModule(…))")
         return data
 
     def configure_callbacks(self) -> list[Callback]:
-        """Lightning hook: what every run says."""
+        """Lightning hook: callbacks of every run."""
         return [CutSentences()]
 
 
 def check_precision(precision: str) -> None:
-    """Refuse parameters of another number type than float32 as a whole, which our methods' own steps do not take.
+    """Refuse to convert all parameters to another type than float32, which the methods do not support.
 
     Args:
         precision: of the trainer.
 
+
     Raises:
-        ConfigError: see there.
+        ConfigError: the precision is not float32 and not mixed.
     """
     if (precision.endswith("-true") and precision != "32-true") or precision == "64":
         raise ConfigError(
@@ -368,7 +371,7 @@ def check_precision(precision: str) -> None:
 
 
 def at_size(prediction: Prediction, size: EvalSize) -> Prediction:
-    """Return an answer whose images are said to be of a protocol's size, for ``restore``."""
+    """Return a prediction with its image sizes replaced by a protocol's size, for ``restore``."""
     if size == "native":
         return prediction
     state = prediction.state
@@ -376,10 +379,10 @@ def at_size(prediction: Prediction, size: EvalSize) -> Prediction:
 
 
 def log_odds_at(model: ReferringSegmenter, prediction: Prediction, size: EvalSize) -> list[Tensor]:
-    """Return N log-odds maps on a protocol's grid, by the method's own steps.
+    """Return N log-odds maps, float (H_i, W_i), on a protocol's grid, by the method's own steps.
 
-    At s x s pixels that is what the method would restore for images of that size: nothing is resized twice for a method
-    whose own output is s x s, and padding of methods that keep the aspect ratio is left out.
+    At s x s pixels this is what the method would restore for images of that size: output that is already s x s is not
+    resized twice, and the padding of methods that keep the aspect ratio is removed.
     """
     return model.restore(at_size(prediction, size))
 
@@ -388,7 +391,7 @@ def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[d
     """Pair a method's parameter groups with their learning rates.
 
     Returns:
-        AdamW's parameter groups, named.
+        Named parameter groups for AdamW.
 
     Raises:
         ConfigError: a group without a rate, or a rate without a group.
@@ -400,7 +403,7 @@ def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[d
             f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names
         ]
         raise ConfigError(
-            f"learning_rates of {model.name}: {'; '.join(faults)}; there must be one for each of {', '.join(groups)}"
+            f"learning_rates of {model.name}: {'; '.join(faults)}; give one for each of {', '.join(groups)}"
         )
     return [{"params": groups[name], "lr": float(rates[name]), "name": name} for name in groups]
 

@@ -1,9 +1,9 @@
-"""How far a training is, as Lightning's loops count it, and how they are made to go on from there.
+"""The progress of a training run in Lightning's loops, and how to make them continue from there.
 
-Lightning guesses from its counters at which of its hooks a checkpoint was written, and goes on from some of them in
-another way than it would have gone on: it leaves out a validation that was due, repeats the end of an epoch where the
-training is bounded by steps, and counts a step twice for the log. Here the counters are read as one `Position`, and
-written as that state of which it makes the right thing.
+Lightning guesses from its counters in which hook a checkpoint was written, and does not always continue as it would
+have without the interruption: it skips a validation that was due, repeats the end of an epoch if steps limit the
+training, and counts a step twice for the log. Here the counters are read as one `Position`, and written back in the
+state that Lightning continues from correctly.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from lightning.pytorch import Trainer
 
 @dataclass(frozen=True)
 class Position:
-    """A place between two steps of a training.
+    """A point between two steps of a training run.
 
     Attributes:
         epoch: epochs done.
-        batch: batches done of the epoch that is under way; 0 between two epochs.
+        batch: batches done in the current epoch; 0 between two epochs.
         step: optimiser steps done.
-        validating: a validation comes next, where one is due after so many batches; of ``batch`` batches only.
-        ended: no batch of the epoch is left, it has only to be closed; of ``batch`` batches only.
+        validating: a validation comes next, if one is due after this number of batches; only if ``batch`` is not 0.
+        ended: no batch of the epoch is left, it only remains to be closed; only if ``batch`` is not 0.
     """
 
     epoch: int
@@ -35,11 +35,11 @@ class Position:
 
 
 def position(fit_loop: dict[str, Any], validating: bool = False) -> Position:
-    """Read where a training is.
+    """Read the position of a training run.
 
     Args:
-        fit_loop: the state of Lightning's fit loop, as its checkpoints have it, of any of its hooks.
-        validating: whether a validation is under way, which the state does not tell.
+        fit_loop: the state of Lightning's fit loop, as in its checkpoints, from any hook.
+        validating: whether a validation is running, which the state does not show.
     """
     epochs = fit_loop["epoch_progress"]["current"]
     progress = fit_loop["epoch_loop.batch_progress"]
@@ -47,18 +47,18 @@ def position(fit_loop: dict[str, Any], validating: bool = False) -> Position:
     step = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]["completed"]
     epoch, done = epochs["processed"], batches["processed"]
     ended = last and batches["ready"] == done  # otherwise the next batch is the last one
-    if epochs["started"] > epoch:  # under way
-        validating = validating or batches["completed"] < done  # at the end of a batch: what follows is to come
+    if epochs["started"] > epoch:  # within an epoch
+        validating = validating or batches["completed"] < done  # at the end of a batch: what follows is still to come
         if done == 0 or (ended and not validating):
             return Position(epoch + (done > 0), 0, step)
         return Position(epoch, done, step, validating, ended)
-    if done > 0 and not ended and batches["ready"] == done:  # it was left before its end: by a limit of steps or time
+    if done > 0 and not ended and batches["ready"] == done:  # left before its end, by a limit of steps or time
         return Position(epoch - 1, done, step)
     return Position(epoch, 0, step)
 
 
 def place(fit_loop: dict[str, Any], where: Position) -> None:
-    """Set the state of the fit loop so that Lightning, having loaded it, stands where it says."""
+    """Set the state of the fit loop so that Lightning continues from this position after loading it."""
 
     def counts(names: dict[str, int], value: int) -> dict[str, int]:
         return dict.fromkeys(names, value)
@@ -77,40 +77,40 @@ def place(fit_loop: dict[str, Any], where: Position) -> None:
     for name in ("total", "current"):
         validation[name] = counts(validation[name], 0)
     validation["is_last_batch"] = False
-    if where.validating:  # by this Lightning tells a validation that was broken off, and runs it
+    if where.validating:  # Lightning recognises an interrupted validation by this, and runs it
         validation["total"].update(ready=1, started=1)
 
 
 def settle(trainer: Trainer, where: Position) -> bool:
-    """Make the loops go on from where the checkpoint was, when the fit loop has started.
+    """Make the loops continue from the checkpoint's position, after the fit loop has started.
 
     Returns:
-        Whether something of the validation that ``where`` asks for is due.
+        Whether a validation is due at this position.
     """
     fit = trainer.fit_loop
     loop = fit.epoch_loop
-    if not where.batch:  # nothing is repeated: as if the last epoch had just ended here
+    if not where.batch:  # nothing is repeated, as if the last epoch had just ended
         for one in (fit, loop, loop.val_loop, loop.automatic_optimization):
             one.on_iteration_done()
         loop._batches_that_stepped = where.step
         return False
     assert fit._data_fetcher is not None
     due = loop._should_check_val_fx(fit._data_fetcher)
-    # where a validation is due after this batch, Lightning runs it or leaves it out, and counts the step in either case
+    # if a validation is due after this batch, Lightning runs or skips it, and counts the step in either case
     loop._batches_that_stepped = where.step - due
     return due
 
 
 def steps_per_epoch(trainer: Trainer) -> int:
-    """Return how many optimiser steps an epoch has."""
+    """Return the number of optimiser steps per epoch."""
     batches = trainer.num_training_batches
-    if batches == math.inf:  # none at all: the loader was not asked for
+    if batches == math.inf:  # the loader has not been set up
         return 1
     return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
 
 def steps_as_now(trainer: Trainer) -> int:
-    """Return how many steps it would have taken to come to where the training is, were all epochs as long as now."""
+    """Return the number of steps to the current position if all epochs had the current length."""
     epochs: Any = trainer.fit_loop.epoch_progress.current
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     steps = steps_per_epoch(trainer)

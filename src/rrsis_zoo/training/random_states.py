@@ -1,4 +1,4 @@
-"""The states of all random number generators, of every process, as a checkpoint can hold them."""
+"""The states of the random number generators of every process, in a form for checkpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of this process's generators: torch's, from which dropout is drawn, NumPy's and Python's.
+    """Return the states of this process's generators: torch's (used by dropout), NumPy's and Python's.
 
-    The order of the samples and their augmentation need none: they follow from seed and epoch.
+    The order and augmentation of the samples do not need them: they follow from seed and epoch.
     """
-    _, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - the global one, which callbacks may use
+    _, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - callbacks may use the global one
     version, words, following = random.getstate()
     return {
         "cpu": torch.get_rng_state(),
@@ -30,11 +30,11 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Set what ``random_states`` returned; CUDA's only where there are as many devices as there were."""
+    """Restore the result of ``random_states``; CUDA's states only if the number of devices is the same."""
     torch.set_rng_state(states["cpu"])
     if len(states["cuda"]) == (torch.cuda.device_count() if torch.cuda.is_available() else 0):
         torch.cuda.set_rng_state_all(states["cuda"])
-    if "numpy" in states:  # checkpoints of before have torch's alone
+    if "numpy" in states:  # older checkpoints only have torch's
         n, p = states["numpy"], states["python"]
         np.random.set_state(  # noqa: NPY002
             ("MT19937", n["keys"].numpy().astype(np.uint32), n["place"], n["has_gauss"], n["gauss"])
@@ -43,7 +43,7 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 def of_all_processes() -> list[dict[str, Any]]:
-    """Return the states of every process, by rank; to be called by all of them together."""
+    """Return the states of every process, by rank; all processes must call it together."""
     mine = random_states()
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [mine]

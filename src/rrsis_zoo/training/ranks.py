@@ -1,4 +1,4 @@
-"""Several processes of one training: all end when one does, each with the status of what happened."""
+"""Several processes of one training: all end when one does, each with the appropriate status."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class OwnSignals(_SignalConnector):
     """Leaves signals to `rrsis_zoo.signals`.
 
     Lightning's own handlers end a training with status 0 and without a checkpoint, communicate with other processes
-    from within the handler, and on a cluster write a checkpoint in mid step into the working folder, which the next
-    command that is started there takes for its own.
+    inside the handler, and on a cluster write a checkpoint in the middle of a step to the working folder, where the
+    next command picks it up.
     """
 
     def register_signal_handlers(self) -> None:
-        """Register none."""
+        """Register no handlers."""
         self.received_sigterm = False
 
 
 class RanksEndTogether(Callback):
-    """Takes the processes that Lightning has started out of its hands when this one ends by an exception.
+    """Takes over the processes that Lightning started when this one ends with an exception.
 
-    It would kill this one as soon as one of them has ended, whatever it is about to say or write.
+    Lightning would kill this process as soon as one of them has ended, even while it reports or writes something.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Handle signals in this process, also where a strategy has forked it."""
+        """Handle signals in this process, even if a strategy has forked it."""
         signals.adopt()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -55,10 +55,10 @@ class RanksEndTogether(Callback):
 
 @contextlib.contextmanager
 def ended_together() -> Iterator[None]:
-    """End the processes that were started for a training with it: they get a minute to end by themselves.
+    """End the processes of a training together with it; they get a minute to end by themselves.
 
     Raises:
-        Interrupted: a signal has ended one that was forked or spawned; this one only waits for them.
+        Interrupted: a signal ended a forked or spawned process; this one only waits for them.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""A point from which an interrupted training goes on as if nothing had happened."""
+"""Resume points, from which an interrupted training continues as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from rrsis_zoo.training.progress import Position, place, position, settle
 from rrsis_zoo.training.random_states import of_all_processes, random_states, set_random_states
 from rrsis_zoo.training.runs import CHECKPOINTS, LAST, RESUME, RunLock, Where
 
-_SAVE, _STOP = 1, 1000  # what the processes tell each other; above the second, a signal's number is added
+_SAVE, _STOP = 1, 1000  # codes that the processes exchange; a signal's number is added to the second
 
 
 class ResumePoint(Checkpoint):
-    """Writes ``checkpoints/resume.ckpt`` after every epoch, every so many minutes, and when a signal ends the training.
+    """Writes ``checkpoints/resume.ckpt`` after every epoch, at intervals, and when a signal ends the training.
 
-    The checkpoints that are chosen by a score are written where the score is the best, which may be long ago. After
-    every epoch ``checkpoints/last.ckpt`` is the same file as the resume point, under a second name.
+    Checkpoints selected by score are only written when the score improves, which may be long ago. After every epoch
+    ``checkpoints/last.ckpt`` is a second name of the resume point's file.
 
-    A training that goes on from any checkpoint that was written beside this callback is the one that was never
-    interrupted, also in the midst of an epoch: every process takes its random number generators up where they were, the
-    samples of the epoch that were seen are left out, the log goes on where it was, and the best model so far stays the
-    best. With another batch size, accumulation or number of processes the rest of the epoch is what it had not seen.
+    A training that resumes from any checkpoint written with this callback gives the same result as an uninterrupted
+    one, even from the middle of an epoch: every process restores its random number generators, samples already seen in
+    the epoch are left out, the log is continued, and the best model so far is kept. With another batch size,
+    accumulation or number of processes, the rest of the epoch consists of the samples not seen yet.
 
-    A signal (`rrsis_zoo.signals`) ends the training after the optimiser step, or the validation batch, that is under
-    way. Points are taken between two optimiser steps only, and only of weights that are finite.
+    A signal (`rrsis_zoo.signals`) ends the training after the current optimiser step or validation batch. Points are
+    only written between two optimiser steps, and only if the weights are finite.
 
-    Beside it ``resume.json`` says in which state the training was: ``epoch`` (epochs done), ``batch`` (batches done of
-    the next one), ``step`` (optimiser steps done), ``finished`` (whether the training came to its end), ``cpu_s``
+    ``resume.json`` in the same folder records the state of the training: ``epoch`` (epochs done), ``batch`` (batches
+    done in the next one), ``step`` (optimiser steps done), ``finished`` (whether the training is complete), ``cpu_s``
     (processor time of the process so far, in seconds), ``time`` (Unix time of writing).
 
     Args:
-        minutes: at most so many between two points, as soon as a step ends; 0 for the ends of epochs only.
-        keep: whether resume point and ``resume.json`` stay when the training has come to its end; ``last.ckpt`` does.
+        minutes: longest time between two points, up to the end of a step; 0 for the ends of epochs only.
+        keep: whether resume point and ``resume.json`` are kept after the end of the training; ``last.ckpt`` always is.
     """
 
     def __init__(self, minutes: float = 15.0, keep: bool = True) -> None:
@@ -71,10 +71,10 @@ class ResumePoint(Checkpoint):
     # -- beginning and end -------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the run's folder; there a killed training may have left something.
+        """Lock the run's folder and remove partial files of a killed training.
 
         Raises:
-            ConfigError: another training writes there.
+            ConfigError: another training is writing to it.
         """
         first = next(c for c in cast(Any, trainer).callbacks if isinstance(c, ResumePoint))
         if stage != "fit" or cast(Any, trainer).fast_dev_run or first is not self:
@@ -87,15 +87,15 @@ class ResumePoint(Checkpoint):
             self._lock = RunLock(self._folder.parent)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the folder."""
+        """Release the folder."""
         self._leave()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the folder; say what a training that broke off can go on from.
+        """Release the folder; add to the error where the training can be resumed.
 
         Raises:
-            Interrupted: a signal was waiting: what broke off may be its consequence, as where all processes of a job
-                are sent one and the loading processes are gone first.
+            Interrupted: a signal was pending: the exception may be its consequence, for instance if all processes of a
+                job get a signal and the loading processes end first.
         """
         if self._folder is None:
             return
@@ -117,7 +117,7 @@ class ResumePoint(Checkpoint):
     # -- going on ----------------------------------------------------------------------------------------------------
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Make Lightning go on where the checkpoint was, which it does by itself from the end of an epoch only."""
+        """Make Lightning continue at the checkpoint's position; by itself it only does so from the end of an epoch."""
         if trainer.state.fn != TrainerFn.FITTING or self._folder is None:
             return
         state = next((s for name, s in checkpoint["callbacks"].items() if name.startswith("ResumePoint")), {})
@@ -125,16 +125,16 @@ class ResumePoint(Checkpoint):
         if trainer.global_rank < len(states):
             self._random = states[trainer.global_rank]
             now = random_states()
-            set_random_states(states[trainer.global_rank])  # here it is still told whose fault it is
+            set_random_states(states[trainer.global_rank])  # a failure here is still attributed to the checkpoint
             set_random_states(now)
         fit_loop = checkpoint["loops"]["fit_loop"]
-        what = f"{trainer.ckpt_path}, where its training is"
-        said = checked(Where, state["where"], what, WeightsMismatchError) if "where" in state else None
-        self._resumed = self._place(trainer, position(fit_loop, said is not None and said.validating), said)
+        what = f"{trainer.ckpt_path}, position of the training"
+        saved = checked(Where, state["where"], what, WeightsMismatchError) if "where" in state else None
+        self._resumed = self._place(trainer, position(fit_loop, saved is not None and saved.validating), saved)
         place(fit_loop, self._resumed)
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # it is now
         if self._resumed.validating and 0 < trainer.max_steps <= self._resumed.step:
-            # the last step has been taken, its validation has not: the loop would not be entered for it
+            # the last step is done but its validation is not: the loop would not be entered for it
             self._max_steps, trainer.fit_loop.epoch_loop.max_steps = trainer.max_steps, self._resumed.step + 1
         assert trainer.ckpt_path is not None
         source = Path(trainer.ckpt_path).absolute()
@@ -143,27 +143,27 @@ class ResumePoint(Checkpoint):
                 known = checkpoint["callbacks"][callback.state_key]
                 moved = carry_over(callback, known, source) if trainer.is_global_zero else None
                 checkpoint["callbacks"][callback.state_key] = trainer.strategy.broadcast(moved)
-        self._rows = None if said is None else said.rows
+        self._rows = None if saved is None else saved.rows
         self._in_place = source.parent.resolve() == self._folder.resolve()
 
-    def _place(self, trainer: Trainer, where: Position, said: Where | None) -> Position:
-        """Return where the epoch goes on, with the batches of this run, and let the data leave out what was seen."""
+    def _place(self, trainer: Trainer, where: Position, saved: Where | None) -> Position:
+        """Return the position in this run's batches, and let the data module skip the samples already seen."""
         data = cast(Any, trainer).datamodule
         if not where.batch or not hasattr(data, "start_at"):
             return where
         every, there = trainer.accumulate_grad_batches, _batches(trainer, len(data.train_dataloader()))
         shape = {"batch_size": data.batch_size, "processes": trainer.world_size, "accumulate": every}
-        before = {name: getattr(said, name, None) or value for name, value in shape.items()}
+        before = {name: getattr(saved, name, None) or value for name, value in shape.items()}
         seen = where.batch * before["batch_size"] * before["processes"]
         batch = seen // (shape["batch_size"] * shape["processes"])
         if where.ended:
             batch = there
-        else:  # to where an optimiser step begins
+        else:  # back to the start of an optimiser step
             batch = min(batch, there - 1)
             batch -= batch % every
         if before != shape:
             rank_zero_info(
-                f"of epoch {where.epoch} {seen} samples are done, {batch} of {there} batches as they are now"
+                f"{seen} samples of epoch {where.epoch} are done, which is {batch} of {there} batches of this run"
             )
         if batch:
             data.start_at(where.epoch, batch)
@@ -171,7 +171,7 @@ class ResumePoint(Checkpoint):
         return Position(where.epoch, batch, where.step, validating, ended)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Settle the loops, and drop what the log has from beyond this point."""
+        """Set up the loops, and drop rows of the log that are later than this point."""
         if self._folder is None:
             return
         if self._resumed is not None:
@@ -194,20 +194,20 @@ class ResumePoint(Checkpoint):
             trainer.fit_loop.epoch_loop.max_steps, self._max_steps = self._max_steps, None
 
     def _take_up(self) -> None:
-        """Take the generators' states up, once, as late as possible: starting a run draws random numbers too."""
+        """Restore the generators' states, once, as late as possible: starting a run draws random numbers too."""
         if self._random is not None:
             set_random_states(self._random)
             self._random = None
 
-    # -- places between two steps ------------------------------------------------------------------------------------
+    # -- points between two steps ------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The epoch before is over, with its validation and its log."""
+        """The previous epoch is complete, with its validation and its log."""
         self._take_up()
         self._pause(trainer, epoch_over=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """The batch before is over, with a validation after it."""
+        """The previous batch is complete, with any validation after it."""
         self._take_up()
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._pause(trainer)
@@ -227,13 +227,13 @@ class ResumePoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Weights stay as they are in a validation: it is done again."""
+        """Weights do not change in a validation, so it can be repeated."""
         loop = trainer.fit_loop.epoch_loop
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not loop._should_accumulate():
             self._pause(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last point; it is the last checkpoint."""
+        """Write the last point, which is also the last checkpoint."""
         if self._folder is None:
             return
         self._finished = True
@@ -250,14 +250,14 @@ class ResumePoint(Checkpoint):
         signals.forget()
 
     def _pause(self, trainer: Trainer, epoch_over: bool = False) -> None:
-        """Save what is due and end if that is what a signal asked, on all processes alike."""
+        """Save a point if due, and end if a signal requested it, in the same way on all processes."""
         if self._folder is None:
             return
         late = self.minutes and time.monotonic() - self._last_written > self.minutes * 60
         code = _STOP + signals.pending() if signals.pending() else _SAVE if late else 0
         if trainer.world_size > 1:
-            said = torch.tensor(float(code), device=trainer.strategy.root_device)
-            code = int(cast(Any, trainer.strategy.reduce(said, reduce_op="max")))
+            code_tensor = torch.tensor(float(code), device=trainer.strategy.root_device)
+            code = int(cast(Any, trainer.strategy.reduce(code_tensor, reduce_op="max")))
         if (code or epoch_over) and trainer.global_step:
             where = _position(trainer, trainer.fit_loop.state_dict())
             if where != self._written:
@@ -272,7 +272,7 @@ class ResumePoint(Checkpoint):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add to every checkpoint where the training is, and every process's generators."""
+        """Add the training's position and every process's generators to every checkpoint."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         where = _position(trainer, checkpoint["loops"]["fit_loop"])
@@ -319,11 +319,11 @@ class ResumePoint(Checkpoint):
         if self._written is None:
             return "no step was taken"
         where = f"epoch {self._written.epoch}, step {self._written.step}"
-        return f"{where}; `rrsis fit --resume {shlex.quote(str(self._folder.parent))}` goes on from there"
+        return f"{where}; `rrsis fit --resume {shlex.quote(str(self._folder.parent))}` continues from there"
 
 
 def _run_folder(trainer: Trainer) -> Path:
-    """Return the folder in which Lightning keeps a run's checkpoints, as its ``ModelCheckpoint`` finds it."""
+    """Return the folder of a run's checkpoints, determined like in Lightning's ``ModelCheckpoint``."""
     if not trainer.loggers:
         return Path(trainer.default_root_dir)
     logger = trainer.loggers[0]
@@ -332,7 +332,7 @@ def _run_folder(trainer: Trainer) -> Path:
 
 
 def _leave_out(trainer: Trainer, batches: int) -> None:
-    """Draw batches that were trained on, where the loader did not leave them out: another's, or Lightning's own."""
+    """Skip batches already trained on, if the loader does not do it itself because it is not ours."""
     fetcher = trainer.fit_loop._data_fetcher
     sampler = getattr(trainer.train_dataloader, "sampler", None)
     if fetcher is not None and fetcher.iterator is not None and not isinstance(sampler, TrainingSampler):
@@ -345,13 +345,13 @@ def _log(trainer: Trainer) -> RunLog | None:
 
 
 def _position(trainer: Trainer, fit_loop: dict[str, Any]) -> Position:
-    """Return where a training is, from any of its hooks."""
+    """Return the position of a training run, from any of its hooks."""
     validation = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     over = validation.is_last_batch and validation.current.completed == validation.current.ready
     return position(fit_loop, trainer.validating and not over)
 
 
 def _batches(trainer: Trainer, loader: int) -> int:
-    """Return how many batches an epoch has of a loader with so many."""
+    """Return the number of batches per epoch for a loader of this length."""
     limit = trainer.limit_train_batches
     return min(loader, limit) if isinstance(limit, int) else int(loader * limit)

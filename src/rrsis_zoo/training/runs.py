@@ -1,4 +1,4 @@
-"""The folder of a training: who writes in it, and what a training goes on from."""
+"""The folder of a training run: locking it, and finding the point to resume from."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ LOCK = ".lock"
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 
-_PATIENCE_S = 20.0  # loading processes of a training that was killed hold its lock until they notice, within 5 s
+_PATIENCE_S = 20.0  # the loading processes of a killed training hold its lock until they notice, within 5 s
 
 
 class RunLock:
-    """Keeps a second training out of a run's folder, and clears up what a killed one left there.
+    """Keeps a second training out of a run's folder, and removes partial files of a killed one.
 
     Args:
-        folder: of the run; it is made.
+        folder: of the run; it is created.
 
     Raises:
-        ConfigError: another training writes in it.
-        OutputError: the folder cannot be made.
+        ConfigError: another training is writing to it.
+        OutputError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,27 +46,27 @@ class RunLock:
             self._lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
             raise ConfigError(
-                f"another training writes in {folder}: wait for it, end it, or start this one in another folder"
+                f"another training is writing to {folder}: wait for it, stop it, or use another folder"
             ) from None
-        except (NotImplementedError, OSError):  # a file system without locks: nobody can tell who else is there
+        except (NotImplementedError, OSError):  # a file system without locks: other trainings cannot be detected
             return
         for place in (folder, folder / CHECKPOINTS):
             remove_parts(place)
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         self._lock.release()
 
 
 class Where(Strict):
-    """What a resume point says of itself.
+    """The position that a resume point records.
 
     Attributes:
         epoch, batch, step, validating, ended: see `rrsis_zoo.training.progress.Position`.
-        finished: whether the training has come to its end there.
-        rows: how many the log has.
-        batch_size: None where the data is not ours.
-        processes, accumulate: with the batch size, what a batch and a step are.
+        finished: whether the training was complete.
+        rows: number of rows in the log.
+        batch_size: None if the data do not come from our data module.
+        processes, accumulate: they determine, with the batch size, the size of a batch and of a step.
     """
 
     epoch: Count
@@ -83,14 +83,14 @@ class Where(Strict):
 
 @dataclass(frozen=True)
 class Run:
-    """A training that goes on.
+    """A training run to resume.
 
     Attributes:
-        folder: absolute; checkpoints and log are continued there.
-        point: checkpoint to go on from.
-        epoch: epochs that are done there.
-        step: optimiser steps that are done there.
-        finished: whether the training had come to its end.
+        folder: absolute path; checkpoints and log are continued there.
+        point: checkpoint to resume from.
+        epoch: epochs done at that point.
+        step: optimiser steps done at that point.
+        finished: whether the training was complete.
     """
 
     folder: Path
@@ -101,19 +101,19 @@ class Run:
 
     @property
     def config(self) -> Path:
-        """The configuration with which it ran."""
+        """Its configuration file."""
         return self.folder / CONFIG
 
     def left(self, config: Any) -> bool:
-        """Tell whether a configuration asks for more than is done: other limits, and not those reached already.
+        """Return whether a configuration leaves anything to do: its limits differ, and are not reached yet.
 
         Args:
-            config: of the training that is to go on, as ``rrsis fit`` has parsed it.
+            config: for the rest of the training, as parsed by ``rrsis fit``.
         """
         asked = {name: config["trainer"].get(name) for name in _LIMITS}
         epochs, steps = asked["max_epochs"], asked["max_steps"]
         if epochs is None and steps in (None, -1) and asked["max_time"] is None:
-            epochs = 1000  # Lightning's own limit where there is none
+            epochs = 1000  # Lightning's default limit
         if epochs not in (None, -1) and self.epoch >= epochs:
             return False
         if steps not in (None, -1) and self.step >= steps:
@@ -126,33 +126,33 @@ _LIMITS = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
 
 
 def find(folder: str | Path) -> Run:
-    """Return the training in a run's folder.
+    """Return the training run in a folder.
 
     Raises:
-        ConfigError: no folder of a run, or nothing in it to go on from.
+        ConfigError: not a run's folder, or it has no resume point.
         WeightsMismatchError: its resume point is damaged.
     """
     folder = Path(folder).expanduser().absolute()
     if not os.path.isdir(folder):
-        raise ConfigError(f"--resume {folder}: there is no such folder; it is the one with {CONFIG} and {CHECKPOINTS}")
+        raise ConfigError(f"--resume {folder}: there is no such folder; give the one with {CONFIG} and {CHECKPOINTS}")
     if not os.path.isfile(folder / CONFIG):
         inner = sorted(p.parent.name for p in folder.glob(f"*/{CONFIG}"))
-        hint = f"; there are runs in it: {', '.join(inner)}" if inner else ""
-        raise ConfigError(f"--resume {folder}: it is no run's folder, there is no {CONFIG} in it{hint}")
-    found = [run for name in (RESUME, LAST) if (run := _read(folder, folder / CHECKPOINTS / name)) is not None]
-    if not found:
+        hint = f"; it contains the runs {', '.join(inner)}" if inner else ""
+        raise ConfigError(f"--resume {folder}: not the folder of a run, it has no {CONFIG}{hint}")
+    runs = [run for name in (RESUME, LAST) if (run := _read(folder, folder / CHECKPOINTS / name)) is not None]
+    if not runs:
         best = folder / CHECKPOINTS / "best.ckpt"
-        hint = f"; `--ckpt_path {best}` trains on from the best model" if os.path.isfile(best) else ""
-        raise ConfigError(f"--resume {folder}: there is no resume point, {CHECKPOINTS}/{RESUME}, in it{hint}")
-    return max(found, key=lambda run: (run.step, run.finished))
+        hint = f"; `--ckpt_path {best}` continues from the best model" if os.path.isfile(best) else ""
+        raise ConfigError(f"--resume {folder}: it has no resume point, {CHECKPOINTS}/{RESUME}{hint}")
+    return max(runs, key=lambda run: (run.step, run.finished))
 
 
 def of_this_job(logs: Path, config: dict[str, Any]) -> Run | None:
-    """Return the training that a job of a cluster had begun before it was put back into the queue.
+    """Return the training run that a cluster job had started before it was requeued.
 
     Args:
         logs: folder with the folders of runs.
-        config: of the training that is to start; the run that goes on is one of the same job and configuration.
+        config: of the training to start; only a run with the same job and configuration is resumed.
     """
     if not slurm.has_come_back():
         return None
@@ -162,7 +162,7 @@ def of_this_job(logs: Path, config: dict[str, Any]) -> Run | None:
                 continue
             try:
                 return find(path.parent)
-            except ConfigError:  # it had come to no resume point
+            except ConfigError:  # it has no resume point yet
                 continue
     return None
 
@@ -171,35 +171,35 @@ _JOB = ".slurm-job"
 
 
 def note_job(folder: Path) -> None:
-    """Leave the number of the cluster's job in a run's folder, for `of_this_job`."""
+    """Write the cluster job's number to a run's folder, for `of_this_job`."""
     if slurm.job():
         write_text(folder / _JOB, f"{slurm.job()}\n")
 
 
 def _read(folder: Path, path: Path) -> Run | None:
-    """Read how far a checkpoint is; None where there is none, or none that one can go on from."""
+    """Read the position of a checkpoint; None if it does not exist or cannot be resumed from."""
     if not os.path.isfile(path):
         return None
     try:
         content = read(path, map_location="cpu", mmap=True)
     except WeightsMismatchError as error:
-        raise WeightsMismatchError(f"{error}; without it the run goes on from {LAST}, if that is there") from error
+        raise WeightsMismatchError(f"{error}; if you remove it, the run resumes from {LAST}, if that exists") from error
     try:
         states = content["callbacks"].items()
         where = next(state for name, state in states if name.startswith("ResumePoint")).get("where")
-        if where is None and path.name == RESUME:  # of a version that wrote them at the end of epochs only
+        if where is None and path.name == RESUME:  # from a version that wrote them only at the end of epochs
             done = position(content["loops"]["fit_loop"])
             return Run(folder, path, done.epoch, done.step, False)
     except (StopIteration, KeyError, TypeError, AttributeError):  # no resume point: a copy of the best model
         return None
     if where is None:
         return None
-    said = checked(Where, where, f"{path}, where its training is", WeightsMismatchError)
-    return Run(folder, path, said.epoch, said.step, said.finished)
+    recorded = checked(Where, where, f"{path}, where its training is", WeightsMismatchError)
+    return Run(folder, path, recorded.epoch, recorded.step, recorded.finished)
 
 
 def _read_config(path: Path) -> dict[str, Any] | None:
-    """Return the settings in a run's configuration; None where they cannot be read, of which the parser tells."""
+    """Return the settings in a run's configuration; None if they cannot be read, which the parser reports."""
     try:
         content = read_yaml(path)
     except RRSISError:

@@ -14,23 +14,22 @@ from torch.optim.lr_scheduler import LambdaLR
 class WarmupCosine:
     """Linear warm-up by step, a constant phase, then a cosine by epoch; optionally one drop at an epoch.
 
-    RSRefSeg (docs/methods/rsrefseg.md §6): warm-up 5 epochs from 0.01, cosine from there with a period of 200 epochs to
-    a floor of 1e-3. RSRefSeg 2 stays constant in between and has a period that is longer than the training. RS2-SAM2 is
+    RSRefSeg (docs/methods/rsrefseg.md §6): 5 epochs of warm-up from 0.01, then a cosine with a period of 200 epochs to
+    a floor of 1e-3. RSRefSeg 2 has a constant phase in between, and a period longer than the training. RS2-SAM2 is
     constant with one drop.
 
-    Lengths are in epochs and belong to the recipe: they do not depend on what bounds the training, which may be epochs,
-    steps, time or nothing. After a cosine the factor stays at the floor.
+    Lengths are in epochs and belong to the recipe: they do not depend on the limit of the training, which may be in
+    epochs, steps, time or absent. After a cosine the factor stays at the floor.
 
     Attributes:
-        steps_per_epoch: optimiser steps.
+        steps_per_epoch: optimiser steps per epoch.
         warmup_epochs: length of the warm-up; 0 for none.
         warmup_start: factor at the first step.
-        cosine_start: epoch at which the cosine begins; before it, and after the warm-up, the factor is 1.
-        cosine_epochs: half a period: epochs from factor 1 to the floor; None for a constant rate.
+        cosine_start: epoch at which the cosine begins; between warm-up and cosine the factor is 1.
+        cosine_epochs: half a period, the epochs from factor 1 to the floor; None for a constant rate.
         floor: smallest factor of the cosine.
-        drop_epoch: epoch, counted from 0, from whose start on the factor is multiplied by ``drop_factor``; None for
-            never.
-        drop_factor: see there.
+        drop_epoch: first epoch, counted from 0, in which the factor is multiplied by ``drop_factor``; None for never.
+        drop_factor: multiplies the factor from ``drop_epoch`` on.
 
     Example:
         >>> factor = WarmupCosine(steps_per_epoch=10, warmup_epochs=1, cosine_start=1, cosine_epochs=4)
@@ -64,14 +63,14 @@ class WarmupCosine:
 
 
 class FollowingLR(LambdaLR):
-    """A learning rate that follows a schedule of this run, also when it goes on from a checkpoint of another.
+    """A learning rate that follows the schedule of this run, even when it resumes from another run's checkpoint.
 
-    The checkpoint says how many steps were taken; rates, lengths and steps an epoch are those of the run. Where an
-    epoch had another number of steps (another batch size, accumulation or number of processes), the schedule goes on at
-    the epoch that it had come to.
+    The checkpoint provides the number of steps done; rates, lengths and steps per epoch are this run's. If an epoch had
+    another number of steps (another batch size, accumulation or number of processes), the schedule continues at the
+    same epoch.
 
     Args:
-        optimiser: whose groups' rates are multiplied.
+        optimiser: the rates of its groups are multiplied.
         schedule: factor at a step.
     """
 
@@ -81,22 +80,22 @@ class FollowingLR(LambdaLR):
         super().__init__(optimiser, self.factor)
 
     def factor(self, step: int) -> float:
-        """Return the factor after so many steps of the training."""
+        """Return the factor after this number of steps."""
         return self.schedule(max(0, step - self.offset))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what depends on the past only."""
+        """Return only the number of steps; everything else belongs to the run."""
         return {"last_epoch": self.last_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the number of steps; also from checkpoints that hold the whole schedule."""
+        """Take the number of steps, also from checkpoints with the whole schedule."""
         self.last_epoch = state_dict["last_epoch"]
 
     def settle(self, steps: int) -> None:
-        """Go on.
+        """Continue from a position.
 
         Args:
-            steps: optimiser steps from the beginning of the training to here, were all epochs as long as now.
+            steps: optimiser steps from the start of the training to this position if all epochs had the current length.
         """
         self.offset = self.last_epoch - steps
         for group, rate in zip(self.optimizer.param_groups, self.base_lrs, strict=True):

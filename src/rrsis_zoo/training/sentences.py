@@ -1,4 +1,4 @@
-"""Sentences that are longer than what a method reads: said once a split, with their number."""
+"""Warns once per split about sentences that are longer than a method reads, with their number."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rrsis_zoo.data.datamodule import RRSISDataModule
 
 
 class CutSentences(Callback):
-    """Warns of every split in use that has longer sentences, when it is first gone through.
+    """Warns about every split with sentences that are too long, when it is first used.
 
-    Data that do not come from our data module are not looked at.
+    Data that do not come from our data module are not checked.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class CutSentences(Callback):
         self._tell(trainer, pl_module, "train")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning hook; the tokenizer is there since the one before."""
+        """Lightning hook; the tokenizer was set up in the previous one."""
         self._tell(trainer, pl_module, "fit_eval_split")
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""The configurations that come with the package, by name: ``rrsis fit --config rs2sam2`` from any folder."""
+"""Names of the configurations shipped with the package: ``rrsis fit --config rs2sam2`` works in any folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rrsis_zoo.errors import unknown_name
 _OPTION = "--config"
 _FOLDER = "configs/"
 _NAME = re.compile(r"\w[\w-]*(/[\w-]+)*")
-"""What may be a name: a file has a suffix, and the text of a configuration has a colon."""
+"""Form of a name: a file has a suffix, and the text of a configuration has a colon."""
 
 
 def shipped_folder() -> Path:
-    """Return where the configurations lie: in an installed package, or beside its source in a clone."""
+    """Return the folder of the configurations: in an installed package, or next to its source in a clone."""
     package = Path(__file__).parents[1]
     inside = package / "configs"
     return inside if os.path.isdir(inside) else package.parents[1] / "configs"
@@ -30,57 +30,57 @@ def shipped_names() -> list[str]:
 
 
 def with_shipped(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Replace the names of shipped configurations by their files, and paths that only a clone has by the shipped ones.
+    """Replace the names of shipped configurations, and paths that only exist in a clone, by the shipped files.
 
-    A file that exists is taken as it is.
+    An existing file is left unchanged.
 
     Args:
         arguments: of a command, with any number of ``--config VALUE`` or ``--config=VALUE``.
 
     Returns:
-        The arguments, and a line for each path that was not there.
+        The arguments, and a message for each path that was replaced.
 
     Raises:
-        ConfigError: a name that no shipped configuration has.
+        ConfigError: no shipped configuration has this name.
     """
     words: list[str] = []
     notes: list[str] = []
     is_value = False
     for word in arguments:
-        option, equals, value = word.partition("=")
+        option, equals, inline = word.partition("=")
         if is_value:
             words.append(_file(word, notes))
         elif option == _OPTION and equals:
-            words.append(f"{option}={_file(value, notes)}")
+            words.append(f"{option}={_file(inline, notes)}")
         else:
             words.append(word)
         is_value = not is_value and word == _OPTION
     return words, notes
 
 
-def _file(given: str, notes: list[str]) -> str:
-    """Return the file that a value of ``--config`` stands for; the value itself where that is the parser's matter."""
-    if _exists(given):
-        return given
-    if given.startswith(_FOLDER) and given.endswith(".yaml"):
-        name = given.removeprefix(_FOLDER).removesuffix(".yaml")
+def _file(value: str, notes: list[str]) -> str:
+    """Return the file for a value of ``--config``; the value itself if it is left to the parser."""
+    if _exists(value):
+        return value
+    if value.startswith(_FOLDER) and value.endswith(".yaml"):
+        name = value.removeprefix(_FOLDER).removesuffix(".yaml")
         if name in shipped_names():
             path = shipped_folder() / f"{name}.yaml"
-            notes.append(f"{given} is not in this folder: the one that comes with rrsis-zoo is taken, {path}")
+            notes.append(f"{value} does not exist here: the one shipped with rrsis-zoo is used, {path}")
             return str(path)
-        return given
-    if not _NAME.fullmatch(given):
-        return given
+        return value
+    if not _NAME.fullmatch(value):
+        return value
     names = shipped_names()
-    if given not in names:
-        raise unknown_name("configuration", given, names)
-    return str(shipped_folder() / f"{given}.yaml")
+    if value not in names:
+        raise unknown_name("configuration", value, names)
+    return str(shipped_folder() / f"{value}.yaml")
 
 
-def _exists(given: str) -> bool:
-    """Tell whether a value is a file, or another thing that can be read; a folder that is called so is none."""
+def _exists(value: str) -> bool:
+    """Return whether a value is a path that can be read, and not a folder."""
     try:
-        path = Path(given)
+        path = Path(value)
         return os.path.exists(path) and not os.path.isdir(path)
-    except (OSError, ValueError):  # a text that no file can be called
+    except (OSError, ValueError):  # not a possible file name
         return False

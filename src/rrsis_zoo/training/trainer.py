@@ -1,4 +1,4 @@
-"""Lightning's trainer with the types that its options mean, and with checkpoints that only mean what they should."""
+"""Lightning's trainer with the intended types of its options, and with safe restoring of checkpoints."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lightning.pytorch.trainer.connectors.checkpoint_connector import _Checkpoin
 from rrsis_zoo.errors import ConfigError, RRSISError, WeightsMismatchError
 
 Batches = int | float | None
-"""A whole number is so many batches, a float that share of them: 1 is one batch, 1.0 all of them."""
+"""An integer is a number of batches, a float a share of them: 1 is one batch, 1.0 all of them."""
 
 _LONGEST = 300  # characters of torch's own message
 
 
 class OwnCheckpoints(_CheckpointConnector):
-    """Restores what was asked for and nothing else, without code, and says in one line why it cannot.
+    """Restores only the requested checkpoint, without running code, and reports failures in one line.
 
-    Lightning's own takes a checkpoint that lies in the working folder under a cluster's name (``hpc_ckpt_1.ckpt``), and
-    fails in any way on one whose content is not as it left it.
+    Lightning's own connector also picks up checkpoints with a cluster's name (``hpc_ckpt_1.ckpt``) in the working
+    folder, and can raise any error on unexpected content.
     """
 
     @property
@@ -31,7 +31,7 @@ class OwnCheckpoints(_CheckpointConnector):
         return None
 
     def resume_start(self, checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
-        """Read the checkpoint, whatever ``weights_only`` says without running code."""
+        """Read the checkpoint without running code in it, regardless of ``weights_only``."""
         with restoring(checkpoint_path):
             super().resume_start(checkpoint_path, weights_only=True)
 
@@ -46,17 +46,17 @@ class OwnCheckpoints(_CheckpointConnector):
             super().restore_callbacks()
 
     def restore_training_state(self) -> None:
-        """Restore how far the training was."""
+        """Restore the progress of the training."""
         with restoring(self._ckpt_path):
             super().restore_training_state()
 
 
 @contextlib.contextmanager
 def restoring(path: Any) -> Iterator[None]:
-    """Turn whatever fails while a checkpoint is restored into an error that names it.
+    """Turn any failure to restore a checkpoint into an error that names it.
 
     Raises:
-        WeightsMismatchError: see there; errors of ours, of settings, and a lack of memory stay as they are.
+        WeightsMismatchError: for any error, except our own, errors of settings, and lack of memory.
     """
     try:
         yield
@@ -66,13 +66,13 @@ def restoring(path: Any) -> Iterator[None]:
         why = " ".join(str(error).split())
         why = why if len(why) <= _LONGEST else f"{why[: _LONGEST - 1]}…"
         raise WeightsMismatchError(
-            f"{path} cannot be restored, its content is not that of this run's checkpoints: "
+            f"{path} cannot be restored, its content is not that of a checkpoint of this run: "
             f"{type(error).__name__}: {why}"
         ) from error
 
 
 class RRSISTrainer(Trainer):
-    """A `lightning.Trainer` whose ``limit_…_batches`` are read as whole numbers where they are written as such.
+    """A `lightning.Trainer` whose ``limit_…_batches`` are read as integers if they are written as such.
 
     Lightning's own annotations name float first, so that its command line reads 1, one batch, as 1.0, all batches.
 
@@ -80,12 +80,12 @@ class RRSISTrainer(Trainer):
         limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: see ``Batches``;
             None for all.
         overfit_batches: see ``Batches``; 0 for none.
-        accumulate_grad_batches: batches an optimiser step takes, at least 1.
+        accumulate_grad_batches: batches per optimiser step, at least 1.
         check_val_every_n_epoch: epochs from one validation to the next, at least 1; None to count batches instead.
         **options: of `lightning.Trainer`.
 
     Raises:
-        ConfigError: a number out of range, which Lightning would divide by.
+        ConfigError: a number below 1, which Lightning would divide by.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What W&B's own switches say: whether a run is online, offline or not at all, and whether there is an account."""
+"""W&B's own settings: whether a run is online, offline or disabled, and whether there is an account."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ _SWITCHES = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY", "WANDB_IDENTITY_TO
 
 
 def wandb_mode(offline: bool | None) -> Mode:
-    """Return how a run is to be logged.
+    """Return how a run is logged.
 
-    ``WANDB_MODE`` is obeyed (also as ``wandb offline`` and ``wandb online`` leave it in W&B's settings files), and so
-    is ``WANDB_DISABLED``. Without either, a run is online where there is an account at the server that W&B is set to
-    (``WANDB_BASE_URL``, or its settings files), else offline.
+    ``WANDB_MODE`` is respected (also in W&B's settings files, where ``wandb offline`` and ``wandb online`` store it),
+    and so is ``WANDB_DISABLED``. Without either, a run is online if there is an account at the server that W&B is set
+    to (``WANDB_BASE_URL``, or its settings files), else offline.
 
     Args:
-        offline: what the configuration says; None for nothing.
+        offline: as configured; None if it is not.
 
     Raises:
-        ConfigError: online is asked for and there is no account; or a switch has a value that W&B does not know.
+        ConfigError: online is requested without an account, or a setting has a value that W&B does not know.
     """
     settings = _settings()
-    given = settings.mode if "mode" in settings.model_fields_set else None
-    if given is None and os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
-        given = "disabled"
-    if given == "disabled":
+    mode = settings.mode if "mode" in settings.model_fields_set else None
+    if mode is None and os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
+        mode = "disabled"
+    if mode == "disabled":
         return "disabled"
     if offline is None:
-        offline = given in ("offline", "dryrun") or (given is None and not _has_account(settings))
+        offline = mode in ("offline", "dryrun") or (mode is None and not _has_account(settings))
     if offline:
         return "offline"
     if not _has_account(settings):
-        why = f"WANDB_MODE is {given}" if given else "offline is false"
+        why = f"WANDB_MODE is {mode}" if mode else "offline is false"
         raise ConfigError(
-            f"W&B is to run online ({why}), but there is no account for {settings.base_url}: log in with "
+            f"W&B should run online ({why}), but there is no account for {settings.base_url}: log in with "
             f"`wandb login --host {settings.base_url}`, or set WANDB_MODE=offline"
         )
-    return "shared" if given == "shared" else "online"
+    return "shared" if mode == "shared" else "online"
 
 
 def has_api_key() -> bool:
-    """Whether W&B can log in without asking, at the server that it is set to.
+    """Return whether W&B can log in without a prompt, at the server that it is set to.
 
-    A key may be in the environment, in W&B's settings files, in the netrc file, or known from an earlier login of this
-    process. One for another server does not count.
+    A key may be in the environment, in W&B's settings files, in the netrc file, or from an earlier login in this
+    process. A key for another server does not count.
 
     Raises:
-        ConfigError: a switch or a key that W&B would refuse.
+        ConfigError: a setting or a key that W&B would refuse.
     """
     return _has_account(_settings())
 
 
 def _settings() -> Any:
-    """Return W&B's settings as they hold for a run that begins now: of its files, then of the environment.
+    """Return W&B's settings for a run that starts now: from its files, then from the environment.
 
-    Those that W&B itself has read once in this process would be as old as that.
+    W&B itself reads them only once per process, so its own copy may be outdated.
     """
     import wandb
 
     try:
-        settings = wandb.Settings(quiet=True)  # about where they are from, which W&B says itself
+        settings = wandb.Settings(quiet=True)  # W&B itself reports where they come from
         folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
         settings.settings_system = str(folder / "settings")
         settings.update_from_system_settings()
-        # an empty variable is none
+        # an empty variable counts as unset
         settings.update_from_env_vars({name: os.environ[name] for name in _SWITCHES if os.environ.get(name)})
     except (ValueError, wandb.Error) as cause:
         raise ConfigError(f"W&B's settings cannot be used: {_short(cause)}") from cause
@@ -94,7 +94,7 @@ def _has_account(settings: Any) -> bool:
 
 
 def _short(cause: Exception) -> str:
-    """Return what is wrong; a key that it quotes is nobody's business."""
+    """Return what is wrong, without the value, which may be a key."""
     from pydantic import ValidationError
 
     if isinstance(cause, ValidationError):

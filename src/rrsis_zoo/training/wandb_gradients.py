@@ -1,4 +1,4 @@
-"""Gradient norms in the log."""
+"""Logging of gradient norms."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rrsis_zoo.training.loggers import wandb_logger
 
 
 class GradientNorms(Callback):
-    """Logs ``gradients/total`` and ``gradients/GROUP``, l2, of the named groups that have learning rates.
+    """Logs ``gradients/total`` and ``gradients/GROUP``, the l2 norms of all gradients and of the named groups.
 
-    They are those of the whole step: after accumulation and over all processes, before clipping, without the loss
-    scale of half precision. Computed at the steps that are logged only (``trainer.log_every_n_steps``), and only where
-    W&B is among the loggers. Strategies that share parameters out (FSDP, DeepSpeed) hold a part of the gradients on
-    each process, and the norms are then those of the first process's part.
+    They belong to the whole step: after accumulation and over all processes, before clipping, without the loss scale
+    of half precision. They are only computed at logged steps (``trainer.log_every_n_steps``) and with a W&B logger.
+    Strategies that shard parameters (FSDP, DeepSpeed) hold a part of the gradients on each process; the norms are then
+    those of the first process's part.
     """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -31,7 +31,7 @@ class GradientNorms(Callback):
 
 
 def group_norms(groups: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """Return the l2 norm of the gradients of every named parameter group that has any, and of all as ``total``.
+    """Return the l2 norm of the gradients of every named parameter group with gradients, and of all as ``total``.
 
     Args:
         groups: an optimiser's, each with ``params`` and ``name``.
@@ -48,6 +48,6 @@ def group_norms(groups: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
 
 
 def _is_logged(trainer: Trainer) -> bool:
-    """Whether Lightning hands this step's values to the loggers."""
+    """Return whether Lightning passes this step's values to the loggers."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning without a declaration
     return every > 0 and (trainer.global_step + 1) % every == 0

@@ -1,4 +1,4 @@
-"""Predictions to look at in W&B."""
+"""Predictions shown in W&B."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ COLUMNS = ["sample", "expression", "IoU", "image | heat map"]
 
 
 class PredictionPanels(Callback):
-    """Shows a few samples: the image beside the localiser's heat map, the true and the predicted mask laid over it.
+    """Shows a few samples: image and localiser's heat map side by side, with the true and predicted masks overlaid.
 
-    W&B switches each mask on and off. Every validation logs the same samples as ``val/predictions``, so that W&B's
-    slider plays the training; a test logs the table ``test/predictions``, to be sorted by IoU. Nothing is done where
-    W&B is not among the loggers. With several processes the panels are those of the first one's scenes.
+    W&B can switch each mask on and off. Every validation logs the same samples as ``val/predictions``, so that W&B's
+    slider shows the progress of training; a test logs the table ``test/predictions``, which can be sorted by IoU.
+    Without a W&B logger nothing is done. With several processes the panels show the first one's scenes.
 
     Args:
-        samples: how many, at equal distances through the split.
-        side: longest side of the image in pixels; a larger one is made smaller.
+        samples: number, evenly spaced in the split.
+        side: longest side of the image in pixels; larger ones are reduced.
     """
 
     def __init__(self, samples: int = 8, side: int = 320) -> None:
@@ -53,7 +53,7 @@ class PredictionPanels(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the samples that are wanted."""
+        """Keep the chosen samples."""
         self._keep(outputs, batch)
 
     def on_test_batch_end(
@@ -65,7 +65,7 @@ class PredictionPanels(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the samples that are wanted."""
+        """Keep the chosen samples."""
         self._keep(outputs, batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -108,15 +108,15 @@ class PredictionPanels(Callback):
 
 
 def caption(row: Shown) -> str:
-    """Return what stands below a panel: the expression and its score."""
+    """Return the text below a panel: the expression and its score."""
     return f"“{row.expression}”" + ("" if row.iou is None else f"  IoU {row.iou:.2f}")
 
 
 def panel(row: Shown, side: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """Return a panel as `wandb.Image` takes it.
+    """Return a panel in the form that `wandb.Image` takes.
 
     Args:
-        row: what is shown.
+        row: the sample.
         side: longest side of the image in pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a run was and what it left, in W&B: configuration, code, tables and artefacts."""
+"""The record of a run in W&B: configuration, code, tables and artefacts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES = ("category", "kind", "size", "words", "length")
 METRICS = ("n", "oiou", "miou", "pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9")
 """Columns of those tables after the class."""
 RESULTS = ("test.json", "test_samples.jsonl.gz", "predictions.png")
-"""Files of the artefact that a test leaves."""
+"""Files of a test's artefact."""
 _EVALUATION = (
     "protocol",
     "eval_size",
@@ -43,19 +43,19 @@ _EVALUATION = (
 
 
 class RunRecord(Callback):
-    """Sends what makes a run's numbers worth something later; nothing where W&B is not among the loggers.
+    """Sends what makes a run's results usable later; does nothing without a W&B logger.
 
     * At the start, as configuration: ``stage``, ``method``, ``dataset`` (the data's own name), ``code`` (version,
       commit, whether files were changed) and the resolved configuration of the command line (``model``, ``data``,
       ``trainer``, ``seed_everything``).
     * After training: the best checkpoint as an artefact of type ``model``, with its score.
-    * After a test: what its numbers depend on as configuration ``evaluation``, a table for every way of dividing the
-      samples into classes (``test/per_category`` …), and the artefact ``results`` of ``test.json``, all per-sample
+    * After a test: what its results depend on, as configuration ``evaluation``; a table for every way of dividing the
+      samples into classes (``test/per_category`` …); and the artefact ``results`` with ``test.json``, all per-sample
       results and the figure.
 
     Args:
-        checkpoint: whether the best checkpoint is sent; a published size's is several gigabytes. Offline it stays where
-            it is and is read when the run is synchronised.
+        checkpoint: whether the best checkpoint is sent; those of published sizes have several gigabytes. Offline it is
+            not copied, but read when the run is synchronised.
     """
 
     def __init__(self, checkpoint: bool = True) -> None:
@@ -66,18 +66,18 @@ class RunRecord(Callback):
         logger = wandb_logger(trainer)
         if logger is None:
             return
-        said = {
+        config = {
             "stage": TrainerFn(stage).value,
             "method": cast(RRSISModule, pl_module).model.name,
             "code": code_version(),
         }
         if isinstance(data := cast(Any, trainer).datamodule, RRSISDataModule):
-            said["dataset"] = data.identity(_split(data, stage)).name
-        logger.experiment.config.update({**said, **resolved(trainer)}, allow_val_change=True)
+            config["dataset"] = data.identity(_split(data, stage)).name
+        logger.experiment.config.update({**config, **resolved(trainer)}, allow_val_change=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Send what the run left; here, because the files of a test are written in hooks before this one."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must ask
+        """Send the run's output; in this hook, because the files of a test are written in earlier ones."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must call it
         logger = wandb_logger(trainer)
         if logger is None:
             return
@@ -85,12 +85,12 @@ class RunRecord(Callback):
             self._send_checkpoint(logger, trainer, cast(RRSISModule, pl_module))
         if stage == "test" and os.path.isfile(folder / "test.json"):
             record = json.loads((folder / "test.json").read_text(encoding="utf-8"))
-            said = {name: record[name] for name in _EVALUATION}
-            logger.experiment.config.update({"evaluation": said}, allow_val_change=True)
+            evaluation = {name: record[name] for name in _EVALUATION}
+            logger.experiment.config.update({"evaluation": evaluation}, allow_val_change=True)
             for name in CLASSES:
                 if rows := class_rows(record["breakdown"], name):
                     logger.log_table(f"test/per_{name}", columns=[name, *METRICS], data=rows)
-            self._send_results(logger, folder, said)
+            self._send_results(logger, folder, evaluation)
 
     def _send_checkpoint(self, logger: WandbLogger, trainer: Trainer, module: RRSISModule) -> None:
         import wandb
@@ -106,7 +106,7 @@ class RunRecord(Callback):
             "score": score,
         }
         artefact = wandb.Artifact(f"checkpoint-{logger.experiment.id}", type="model", metadata=about)
-        # not copied first: gigabytes, and nothing writes it any more
+        # not copied first: it has gigabytes, and nothing writes to it any more
         artefact.add_file(os.path.abspath(kept.best_model_path), name="best.ckpt", policy="immutable")
         logger.experiment.log_artifact(artefact, aliases=["best"])
 
@@ -121,26 +121,30 @@ class RunRecord(Callback):
 
 
 def _split(data: RRSISDataModule, stage: str) -> Split:
-    """Return the split that a stage is about."""
+    """Return the split that a stage uses."""
     splits: dict[str, Split] = {"fit": "train", "validate": data.fit_eval_split, "test": data.test_split}
     return splits.get(stage, data.predict_split)
 
 
 def resolved(trainer: Trainer) -> dict[str, Any]:
-    """Return the command line's configuration with all defaults, plain values; empty for a trainer made in Python."""
+    """Return the command line's configuration with all defaults as plain values; empty for a trainer made in Python."""
     saved = next((c for c in cast(Any, trainer).callbacks if isinstance(c, SaveConfigCallback)), None)
     if saved is None:
         return {}
-    given = json.loads(saved.parser.dump(saved.config, skip_none=False, format="json"))
-    return {name: given[name] for name in ("model", "data", "trainer", "seed_everything", "ckpt_path") if name in given}
+    settings = json.loads(saved.parser.dump(saved.config, skip_none=False, format="json"))
+    return {
+        name: settings[name]
+        for name in ("model", "data", "trainer", "seed_everything", "ckpt_path")
+        if name in settings
+    }
 
 
 def class_rows(breakdown: Mapping[str, Any], name: str) -> list[list[Any]]:
-    """Return a line for every class of one way of dividing a test: class, n and metrics in percent, None where unknown.
+    """Return a row for every class in one division of a test: class, n and metrics in percent, None if unknown.
 
     Args:
         breakdown: of a test's record, see `rrsis_zoo.metrics.breakdown.breakdown`.
-        name: one of ``CLASSES``; without it in the breakdown there are no lines.
+        name: one of ``CLASSES``; if the breakdown lacks it there are no rows.
     """
     counted = breakdown.get(f"per_{name}_n", {})
     return [[value, *(breakdown[f"per_{name}_{metric}"].get(value) for metric in METRICS)] for value in counted]

@@ -1,11 +1,11 @@
-"""Public files that the methods start from: what they are called, whose they are, how large. No torch."""
+"""Public files that the methods start from: names, origin, size. No torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names of a weight file in a Hugging Face repository."""
+"""Names of weight files in a Hugging Face repository."""
 
 SAM_FILES = (*TRANSFORMERS_FILES, "sam_vit_b_01ec64.pth", "sam_vit_l_0b3195.pth", "sam_vit_h_4b8939.pth")
 """SAM in transformers' form, or in its authors'."""
@@ -34,7 +34,7 @@ class Repository:
     Attributes:
         what: the model.
         licence: of its weights.
-        bytes: size of one weight file: 4 bytes for each scalar, to a few kilobytes, or as its page says.
+        bytes: size of one weight file: 4 bytes per parameter, accurate to a few kilobytes, or as stated on its page.
     """
 
     what: str
@@ -47,20 +47,20 @@ REPOSITORIES: dict[str, Repository] = {
     "facebook/sam-vit-large": Repository("SAM ViT-L", "Apache-2.0", 4 * 312_343_088),
     "google/siglip-so400m-patch14-384": Repository("SigLIP so400m, 384 px", "Apache-2.0", 4 * 877_960_498),
     "google/siglip2-so400m-patch16-512": Repository("SigLIP 2 so400m, 512 px", "Apache-2.0", 4 * 1_136_555_698),
-    # with the parts for video, as the table of the sam2 repository's README has them
+    # including the parts for video, from the table in the sam2 repository's README
     "facebook/sam2-hiera-large": Repository("SAM 2 Hiera-L", "Apache-2.0", 4 * 224_400_000),
     "facebook/sam2.1-hiera-large": Repository("SAM 2.1 Hiera-L", "Apache-2.0", 4 * 224_400_000),
     "facebook/sam2.1-hiera-base-plus": Repository("SAM 2.1 Hiera-B+", "Apache-2.0", 4 * 80_800_000),
     "facebook/sam2.1-hiera-small": Repository("SAM 2.1 Hiera-S", "Apache-2.0", 4 * 46_000_000),
     "facebook/sam2.1-hiera-tiny": Repository("SAM 2.1 Hiera-T", "Apache-2.0", 4 * 38_900_000),
     "KyanChen/RSRefSeg2": Repository("RSRefSeg 2, a file for each data set", UNSTATED, 2_900_000_000),
-    # of transformers' Sam3VideoModel, which the repository is for
+    # parameters of transformers' Sam3VideoModel, which the repository is for
     "facebook/sam3": Repository("SAM 3", "SAM License", 4 * 859_922_360),
     "timm/resnet34.a1_in1k": Repository("ResNet-34", "Apache-2.0", 4 * 21_797_672),
 }
-"""Those that the cards name."""
+"""The repositories that the cards name."""
 
 
 def size_text(size: float) -> str:
-    """Return a number of bytes for people: ``3.5 GB``, ``375 MB``."""
+    """Return a number of bytes as readable text: ``3.5 GB``, ``375 MB``."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"

@@ -1,4 +1,4 @@
-"""Our own checkpoints: which method, which configuration, which tokenizer, so that a file alone is a model."""
+"""Our own checkpoints: they contain method, configuration and tokenizer, so that the file alone is a model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _PREFIX = "model."  # of the LightningModule's attribute
 
 @dataclass(frozen=True)
 class Saved:
-    """A whole model of ours in a file or folder.
+    """A complete model of ours in a file or folder.
 
     Attributes:
-        what: what and where it is, as an error says it.
-        meta: what it says of its model besides the tensors, see `rrsis_zoo.weights.description`.
+        what: name and path of the model, for error messages.
+        meta: description of the model, see `rrsis_zoo.weights.description`.
         open: opens the torch model's state dict.
-        steady: whether the file is never written in place, so that a model may stay mapped to it.
+        steady: whether the file is never modified in place, so that a model may stay mapped to it.
     """
 
     what: str
@@ -39,11 +39,11 @@ class Saved:
 
 
 def read_checkpoint(path: Path) -> Saved:
-    """Read a file that `rrsis fit` wrote.
+    """Read a checkpoint of `rrsis fit`.
 
     Raises:
-        MissingWeightsError: there is no such file.
-        WeightsMismatchError: it is damaged, not a checkpoint of ours, or describes no model.
+        MissingWeightsError: the file does not exist.
+        WeightsMismatchError: it is damaged, not a checkpoint of ours, or has no valid description of a model.
         ConfigError: its path is a URL.
     """
     try:
@@ -56,7 +56,13 @@ def read_checkpoint(path: Path) -> Saved:
 
 
 def checkpoint_at(path: Path) -> Saved | None:
-    """Return our checkpoint at a path; None for a whole file of another kind. Errors as `read_checkpoint`."""
+    """Return our checkpoint at a path; None for an intact file of another kind.
+
+    Raises:
+        MissingWeightsError: the file does not exist.
+        WeightsMismatchError: it is damaged, or has no valid description of a model.
+        ConfigError: its path is a URL.
+    """
     return _saved_at(path) if is_torch_file(weight_file(path)) else None
 
 
@@ -66,7 +72,7 @@ def _saved_at(path: Path) -> Saved | None:
         return None
     description = checked_meta(content[META], f"{META} of {path}")
     if not isinstance(content.get("state_dict"), dict):
-        raise WeightsMismatchError(f"{path} is cut short: it has no state_dict")
+        raise WeightsMismatchError(f"{path} is incomplete: it has no state_dict")
     what = f"{description['model']} from {path}"
 
     def state() -> dict[str, Tensor]:
@@ -78,7 +84,7 @@ def _saved_at(path: Path) -> Saved | None:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Return the SHA-256 of all names and values of a model, for the records that its numbers go into."""
+    """Return the SHA-256 of all names and values of a model, for the records of its results."""
     return state_hash(own_names(model.state_dict()))
 
 

@@ -1,4 +1,4 @@
-"""What our files say of a model besides its tensors: one schema for checkpoints and folders."""
+"""The description of a model in our files, besides its tensors: one schema for checkpoints and folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Format(Strict):
 
 
 class _Provenance(Strict):
-    """What a conversion wrote down; it goes into the card."""
+    """The record of a conversion; it goes into the card."""
 
     source: str
     sha256: dict[str, str]
@@ -47,16 +47,16 @@ class _Meta(Strict):
 
 
 class TokenizerFiles(Strict):
-    """What a folder's ``config.json`` says of its tokenizer."""
+    """The tokenizer in a folder's ``config.json``."""
 
     files: list[str]
 
 
 def check_format(content: Any, what: str) -> None:
-    """Refuse a description of another version's format.
+    """Refuse a description in another version's format.
 
     Raises:
-        WeightsMismatchError: it has no format, or another one.
+        WeightsMismatchError: the format is missing, or another one.
     """
     written = checked(_Format, content, what, WeightsMismatchError).format
     if written != FORMAT:
@@ -64,11 +64,11 @@ def check_format(content: Any, what: str) -> None:
 
 
 def checked_meta(content: Any, what: str) -> dict[str, Any]:
-    """Return the description of a model (`rrsis_zoo.models.hub.HubModel.description`) after checking its structure.
+    """Check the structure of a model's description (`rrsis_zoo.models.hub.HubModel.description`) and return it.
 
     Args:
-        content: plain values; the tokenizer's files as uint8 tensors of their bytes.
-        what: where it is from, as an error says it.
+        content: plain values; the bytes of the tokenizer's files as uint8 tensors.
+        what: where it comes from, for error messages.
 
     Raises:
         WeightsMismatchError: a missing or wrong field, or another version's format.

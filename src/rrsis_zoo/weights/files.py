@@ -1,4 +1,4 @@
-"""Weight files to state dicts: safetensors, torch files without code, and sharded sets of either."""
+"""Reading weight files as state dicts: safetensors, torch files without code, and sharded sets of either."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from rrsis_zoo.weights.torchfiles import read_torch
 from rrsis_zoo.weights.wrappers import own_names
 
 WRAPPERS = ("state_dict", "module", "model")
-"""Keys under which training programs keep the state dict among other things (Lightning, DeepSpeed, many scripts)."""
+"""Keys that training programs store the state dict under (Lightning, DeepSpeed, many scripts)."""
 
 _SAFETENSORS_HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 _LFS_POINTER = b"version https://git-lfs"
-_NESTED = 4  # state dicts in state dicts that are unpacked
-_EXPANDED = 2**31  # bytes that a tensor may claim beyond what the file has for it; our largest one has 1.2e9
+_NESTED = 4  # levels of nested state dicts that are unpacked
+_EXPANDED = 2**31  # bytes that a tensor may have, even if its storage is smaller; our largest one has 1.2e9
 
 
 def weight_file(path: Path | str) -> Path:
-    """Return the path of a weight file that can be read without waiting for anybody.
+    """Return the path of a weight file after checking that it is a regular file.
 
     Raises:
-        MissingWeightsError: nothing is there, or a folder.
+        MissingWeightsError: it does not exist, or is a folder.
         WeightsMismatchError: a named pipe, a device, or empty.
         ConfigError: a URL.
     """
@@ -55,22 +55,23 @@ def weight_file(path: Path | str) -> Path:
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of a weight file by name.
 
-    The format is told from the content, not from the file's name. Tensors are mapped from the file, not read, wherever
-    the format allows it (all but torch files of before 1.6), so that a file larger than the memory can be opened and
-    nothing is held twice. Torch files are read without running code that they may hold.
+    The format is recognised by the content, not by the file's name. Tensors are memory-mapped if the format allows it
+    (all but torch files from before 1.6), so that a file may be larger than the memory and nothing is held twice. Code
+    in torch files is not run.
 
-    A state dict inside one of ``WRAPPERS`` is unpacked. What wrappers put into the names (``module.`` of data parallel
-    training, ``_orig_mod.`` of torch.compile, FSDP's) is left out.
+    A state dict inside one of ``WRAPPERS`` is unpacked. Parts of names that come from wrappers (``module.`` of data
+    parallel training, ``_orig_mod.`` of torch.compile, FSDP's) are removed.
 
     Args:
         path: a ``.safetensors`` or torch file, or a ``*.index.json`` beside its shards.
 
     Returns:
-        Names to tensors on the CPU, without gradient. They are for reading: some share the file's pages.
+        Names to tensors on the CPU, without gradient. Do not write to them: some share memory with the file.
 
     Raises:
-        MissingWeightsError: there is no such file, or a shard is not beside its index.
-        WeightsMismatchError: the file is empty, cut short, no weight file, holds code, or holds no single state dict.
+        MissingWeightsError: the file does not exist, or a shard is missing from the folder of its index.
+        WeightsMismatchError: the file is empty, truncated, not a weight file, contains code, or does not contain
+            exactly one state dict.
     """
     path = weight_file(path)
     content = _read_shards(path) if path.name.endswith(INDEX_SUFFIX) else _read(path)
@@ -78,7 +79,7 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether a file begins as torch's do: a zip archive, or a pickle of torch before 1.6."""
+    """Return whether a file starts like a torch file: a zip archive, or a pickle from torch before 1.6."""
     with path.open("rb") as file:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
 
@@ -98,24 +99,24 @@ def _read(path: Path) -> Any:
     if head.startswith((b"PK\x03\x04", b"\x80")):  # a zip archive, or a pickle of torch before 1.6
         return read_torch(path)
     raise WeightsMismatchError(
-        f"{path} is neither a safetensors nor a torch file: its {size} bytes begin with {head[:16]!r}"
+        f"{path} ({size} bytes) is neither a safetensors nor a torch file: it starts with {head[:16]!r}"
     )
 
 
 def _read_safetensors(path: Path, size: int) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
-    except Exception as error:  # its own error, or whatever a number type that torch has not ends in
+    except Exception as error:  # its own error, or any other one for a dtype that torch does not have
         promised = _promised_size(path)
         if promised is not None and size < promised:
             raise WeightsMismatchError(
-                f"{path} is cut short: {size} of at least {promised} bytes are there; fetch it again"
+                f"{path} is truncated: it has {size} of at least {promised} bytes; fetch it again"
             ) from error
         raise WeightsMismatchError(f"{path} ({size} bytes) is not a safetensors file: {error}") from error
 
 
 def _promised_size(path: Path) -> int | None:
-    """Return how many bytes a safetensors file's header promises at least; None where the header itself is damaged."""
+    """Return the minimum size in bytes according to a safetensors file's header; None if the header is damaged."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _SAFETENSORS_HEADER_LIMIT:
@@ -131,27 +132,27 @@ def _promised_size(path: Path) -> int | None:
 
 
 def read_metadata(path: Path, key: str) -> Any:
-    """Return a JSON value in a safetensors file's metadata; None where there is no such key, or it is another file.
+    """Return a JSON value from a safetensors file's metadata; None if there is no such key, or for other formats.
 
     Raises:
-        MissingWeightsError: there is no such file.
-        WeightsMismatchError: the file cannot be read, or the value is no JSON.
+        MissingWeightsError: the file does not exist.
+        WeightsMismatchError: the file cannot be read, or the value is not JSON.
     """
     if weight_file(path).suffix != ".safetensors":
         return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            said = (file.metadata() or {}).get(key)
+            text = (file.metadata() or {}).get(key)
     except Exception as error:  # as above
         raise WeightsMismatchError(f"{path} is not a safetensors file: {error}") from error
-    return None if said is None else parse_json(said, f"{key} of {path}", WeightsMismatchError)
+    return None if text is None else parse_json(text, f"{key} of {path}", WeightsMismatchError)
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """Read all shards of an index; each tensor from the shard that the index names."""
     lacking = missing_shards(index)
     if lacking:
-        raise MissingWeightsError(f"{', '.join(lacking)} must lie beside {index}, which names them")
+        raise MissingWeightsError(f"{', '.join(lacking)} must be in the folder of {index}, which names them")
     names_of: dict[str, set[str]] = defaultdict(set)
     for name, shard in read_index(index).items():
         names_of[shard].add(name)
@@ -159,59 +160,59 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     for shard, names in sorted(names_of.items()):
         path = index.parent / shard
         if outside(index.parent, path):
-            raise WeightsMismatchError(f"{path} is a link that leads out of its folder: put the file itself there")
+            raise WeightsMismatchError(f"{path} is a link to a place outside its folder: put the file itself there")
         content = _state_dict_in(_read(path), path)
         if content.keys() != names:
             differing = sorted(content.keys() ^ names)
             raise WeightsMismatchError(
-                f"{path} does not hold what {index.name} says: {len(differing)} names differ, "
-                f"the first is {differing[0]}"
+                f"{path} does not match {index.name}: {len(differing)} names differ, the first is {differing[0]}; "
+                "fetch both again"
             )
         state.update(content)
     return state
 
 
 def _state_dict_in(content: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
-    """Return the one state dict in what a file holds."""
+    """Return the only state dict in the content of a file."""
     if not isinstance(content, Mapping):
         raise WeightsMismatchError(f"{path} holds a {type(content).__name__}, not a state dict")
     if not content:
         raise WeightsMismatchError(f"{path} holds an empty state dict")
     wrapped = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
     if len(wrapped) > 1:
-        raise WeightsMismatchError(
-            f"{path} holds several state dicts ({', '.join(wrapped)}): save the one that is meant"
-        )
+        raise WeightsMismatchError(f"{path} holds several state dicts ({', '.join(wrapped)}): save only one of them")
     if wrapped:
         if depth == _NESTED:
-            raise WeightsMismatchError(f"{path} holds state dicts in state dicts without end")
+            raise WeightsMismatchError(f"{path} has state dicts nested in more than {_NESTED} levels")
         return _state_dict_in(content[wrapped[0]], path, depth + 1)
     others = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if others:
         raise WeightsMismatchError(
-            f"{path} holds no state dict: {len(others)} of its {len(content)} entries are no named tensors "
-            f"({', '.join(others[:5])}), and there is none under {', '.join(WRAPPERS)}"
+            f"{path} holds no state dict: {len(others)} of its {len(content)} entries are not named tensors "
+            f"({', '.join(others[:5])}), and it has none under {', '.join(WRAPPERS)}"
         )
     return {name: _plain(tensor, name, path) for name, tensor in content.items()}
 
 
 def _plain(tensor: Tensor, name: str, path: Path) -> Tensor:
-    """Return a tensor without gradient; refuse one whose values are not in the file."""
+    """Return a tensor without gradient; refuse one with values that are not in the file."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         kind = "quantised" if tensor.is_quantized else tensor.layout if tensor.device.type == "cpu" else tensor.device
-        raise WeightsMismatchError(f"{path}: {name} is no plain tensor ({kind}): save it as one")
+        raise WeightsMismatchError(f"{path}: {name} is not a plain tensor ({kind}): save it as one")
     if tensor.numel() * tensor.element_size() > max(_EXPANDED, tensor.untyped_storage().nbytes()):
-        raise WeightsMismatchError(f"{path}: {name} has the shape {tuple(tensor.shape)}, more than the file has values")
+        raise WeightsMismatchError(
+            f"{path}: {name} has the shape {tuple(tensor.shape)}, too large for the values in the file"
+        )
     return tensor.detach()
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, completely or not at all.
 
     Args:
         tensors: names to tensors, no two of which share memory; on any device.
-        path: of the file; its folder is made.
-        metadata: texts that go into its header.
+        path: of the file; its folder is created.
+        metadata: texts for its header.
 
     Raises:
         OutputError: it cannot be written.
@@ -219,10 +220,10 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with writing(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # as this user's files are; the library makes them for nobody else
+        mode = temporary.stat().st_mode  # the user's default; the library's would keep everyone else out
         try:
             safetensors.torch.save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})
-        except safetensors.SafetensorError as error:  # of a full disk too, which it tells in words only
+        except safetensors.SafetensorError as error:  # a full disk, too, is reported only in the text
             why = str(error).rpartition("Error: ")[2] or str(error)
             raise OutputError(f"{path} cannot be written ({why})") from error
         temporary.chmod(mode)

@@ -1,9 +1,9 @@
-"""A model as a folder: what ``save_pretrained`` and ``rrsis convert`` write, and what is shared on the hub.
+"""A model as a folder: written by ``save_pretrained`` and ``rrsis convert``, and shared on the hub.
 
 config.json          method, configuration, tokenizer, provenance
-model.safetensors    every tensor under our names, in the dtype that it came in
-tokenizer.*          the tokenizer's files, as their publishers wrote them
-skipped.safetensors  converted models only: entries of the authors' file without a place in ours, for the way back
+model.safetensors    every tensor under our names, in its original dtype
+tokenizer.*          the tokenizer's files, as published
+skipped.safetensors  converted models only: entries of the authors' file that ours lacks, for converting back
 README.md            the card
 """
 
@@ -31,7 +31,7 @@ from rrsis_zoo.weights.places import outside
 
 CONFIG, WEIGHTS, SKIPPED, CARD = "config.json", "model.safetensors", "skipped.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, "tokenizer.*", SKIPPED, CARD)
-"""All that a folder may hold, as patterns."""
+"""Patterns of all files that a folder may hold."""
 
 _LIBRARY = "rrsis-zoo"
 _CONFIG_LIMIT = 16 * 2**20  # bytes
@@ -46,21 +46,21 @@ def write_folder(
     skipped: Mapping[str, Tensor] | None = None,
     card: str | None = None,
 ) -> None:
-    """Write the files of a model from its description and state dict; see the module's docstring.
+    """Write a model's files from its description and state dict; see the module's docstring.
 
-    All of them are on the disk before the first one takes its place, and ``config.json``, without which a folder is no
-    model, does so last. Files are replaced as a whole, so that models that are mapped to earlier ones stay what they
-    are.
+    All of them are on the disk before the first one is moved into place; ``config.json``, without which a folder is not
+    a model, is moved last. Files are replaced, not overwritten, so that models that are mapped to earlier ones do not
+    change.
 
     Args:
-        folder: to write to; it is made.
+        folder: to write to; it is created.
         description: method, configuration, tokenizer, provenance (`rrsis_zoo.weights.description`).
         state: our names to tensors.
-        skipped: entries of an authors' file without a place in ours.
-        card: text of ``README.md``; None leaves the one that is there.
+        skipped: entries of the authors' file that ours lacks.
+        card: text of ``README.md``; None keeps an existing one.
 
     Raises:
-        OutputError: a file cannot be written; what was there before is as it was.
+        OutputError: a file cannot be written; existing files are unchanged.
     """
     config = {"library_name": _LIBRARY, **description}
     with _staged(folder) as place:
@@ -79,15 +79,15 @@ def write_folder(
         write_json(place / CONFIG, config)
     if not skipped:
         with cannot_write(folder / SKIPPED):
-            (folder / SKIPPED).unlink(missing_ok=True)  # of what was here before
+            (folder / SKIPPED).unlink(missing_ok=True)  # of an earlier model
 
 
 @contextlib.contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """Let the block write into a folder of its own; its files come into the given one after it, ``config.json`` last.
+    """Yield a temporary folder; afterwards its files are moved into the given one, ``config.json`` last.
 
     Raises:
-        OutputError: it cannot be written to. A folder that was made for it is removed again.
+        OutputError: the folder cannot be written to. If it was created here, it is removed again.
     """
     new = not os.path.exists(folder)
     make_folder(folder)
@@ -113,7 +113,7 @@ def _staged(folder: Path) -> Iterator[Path]:
 
 
 def _write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write a state dict, tensors that have several names (tied weights) once."""
+    """Write a state dict; tensors with several names (tied weights) are written once."""
     seen: dict[tuple[int, torch.Size], str] = {}
     unique = {}
     for name, tensor in state.items():
@@ -124,7 +124,7 @@ def _write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is one of ours.
+    """Return whether a folder holds a model of ours.
 
     Raises:
         WeightsMismatchError: its ``config.json`` cannot be read.
@@ -134,19 +134,21 @@ def is_folder(path: Path) -> bool:
     try:
         config = read_json(path / CONFIG, _CONFIG_LIMIT, WeightsMismatchError)
     except RRSISError as error:
-        raise WeightsMismatchError(f"{path} is no model of rrsis-zoo: {error}") from error
+        raise WeightsMismatchError(f"{path} is not a model of rrsis-zoo: {error}") from error
     return isinstance(config, dict) and config.get("library_name") == _LIBRARY
 
 
 def open_folder(folder: Path) -> Saved:
-    """Read what a folder holds; its tensors stay in their file.
+    """Open a model's folder; its tensors stay in their file.
 
     Raises:
-        MissingWeightsError: a file of it is missing.
-        WeightsMismatchError: it is not one of ours, damaged, was written by a later version, or leads out of itself.
+        MissingWeightsError: one of its files is missing.
+        WeightsMismatchError: not a model of ours, damaged, of another format version, or with a link to a file outside.
     """
     if not is_folder(folder):
-        raise WeightsMismatchError(f"{folder} is no model of rrsis-zoo: its {CONFIG} is missing or of another library")
+        raise WeightsMismatchError(
+            f"{folder} is not a model of rrsis-zoo: its {CONFIG} is missing or from another library"
+        )
     what = str(folder / CONFIG)
     description = read_json(_present(folder, CONFIG), _CONFIG_LIMIT, WeightsMismatchError)
     check_format(description, what)
@@ -154,7 +156,7 @@ def open_folder(folder: Path) -> Saved:
         state = {key: value for key, value in tokenizer.items() if key != "files"}
         for key in checked(TokenizerFiles, tokenizer, f"{what}: tokenizer", WeightsMismatchError).files:
             if not _PLAIN.fullmatch(key):
-                raise WeightsMismatchError(f"{what}: tokenizer.files names {key!r}, which is no plain name")
+                raise WeightsMismatchError(f"{what}: tokenizer.files names {key!r}; letters, digits and _ are allowed")
             path = _present(folder, f"tokenizer.{key}")
             content = bytearray(read_bytes(path, _TOKENIZER_LIMIT, WeightsMismatchError))
             state[key] = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
@@ -167,7 +169,9 @@ def open_folder(folder: Path) -> Saved:
 def _present(folder: Path, name: str) -> Path:
     path = folder / name
     if not os.path.exists(path):
-        raise MissingWeightsError(f"{path} is missing: the folder was not written or fetched completely")
+        raise MissingWeightsError(
+            f"{path} is missing: the folder was not written or fetched completely; write or fetch it again"
+        )
     if outside(folder, path):
-        raise WeightsMismatchError(f"{path} is a link that leads out of the folder: put the file itself there")
+        raise WeightsMismatchError(f"{path} is a link to a place outside the folder: put the file itself there")
     return path

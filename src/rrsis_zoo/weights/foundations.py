@@ -1,4 +1,4 @@
-"""Released weights of foundation models, into modules of theirs."""
+"""Loading released weights of foundation models into our modules."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ _PROMPT_CODE = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
 
 def fill_sam(module: nn.Module, path: Path) -> None:
-    """Fill a `rrsis_zoo.models.backbones.sam.SAM` from SAM's own release or from transformers' form of it.
+    """Fill a `rrsis_zoo.models.backbones.sam.SAM` from SAM's own release or from transformers' version of it.
 
-    Both position codes get the one matrix that the file has.
+    Both position codes get the same matrix from the file.
     """
     places = [name.replace(".base_layer.", ".") for name in module.state_dict() if not is_lora(name)]
-    ours = {theirs: name for name, theirs in sam_to_transformers(places).items()}
+    own_name_of = {official: name for name, official in sam_to_transformers(places).items()}
 
     def read() -> dict[str, Tensor]:
         state = read_state_dict(path)
         if any(name.startswith("vision_encoder.") for name in state):
-            state = {ours.get(name, name): tensor for name, tensor in state.items()}
+            state = {own_name_of.get(name, name): tensor for name, tensor in state.items()}
         for name, other in ((_OWN_CODE, _PROMPT_CODE), (_PROMPT_CODE, _OWN_CODE)):
             if name not in state and other in state:
                 state[name] = state[other]
@@ -71,17 +71,17 @@ def fill_siglip(module: nn.Module, path: Path) -> None:
 
 
 def fill_sam2(module: nn.Module, path: Path, new: Sequence[str] = ()) -> None:
-    """Fill a `rrsis_zoo.models.backbones.sam2.SAM2` (SAM 2 or 2.1) from Meta's release or transformers' form of it.
+    """Fill a `rrsis_zoo.models.backbones.sam2.SAM2` (SAM 2 or 2.1) from Meta's release or transformers' version of it.
 
     Parts for video are left out.
 
     Args:
         module: the SAM 2.
         path: for instance ``sam2_hiera_large.pt``.
-        new: ``fnmatch`` patterns of names that the method adds and the file cannot have.
+        new: ``fnmatch`` patterns of names that the method adds, which the file cannot have.
     """
     places = [name.replace(".base_layer.", ".") for name in module.state_dict() if not is_lora(name)]
-    ours = {theirs: name for name, theirs in sam2_to_transformers(places).items()}
+    own_name_of = {official: name for name, official in sam2_to_transformers(places).items()}
 
     def read() -> dict[str, Tensor]:
         state = read_state_dict(path)
@@ -89,7 +89,7 @@ def fill_sam2(module: nn.Module, path: Path, new: Sequence[str] = ()) -> None:
             return state
         if (points := state.pop(_POINTS, None)) is not None:
             state |= {f"prompt_encoder.point_embed.{i}.weight": row[None] for i, row in enumerate(points)}
-        return {ours.get(name, name): tensor for name, tensor in state.items()}
+        return {own_name_of.get(name, name): tensor for name, tensor in state.items()}
 
     twice = {"shared_image_embedding.positional_embedding": "the prompt encoder has it too"}
     fill_module(module, read, what=f"SAM 2 from {path}", may_be_missing=new, ignore={**SAM2_VIDEO_PARTS, **twice})

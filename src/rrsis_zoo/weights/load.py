@@ -1,4 +1,4 @@
-"""State dicts into modules: strictly, and all of it or nothing."""
+"""Loading state dicts into modules: strictly, and completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rrsis_zoo.errors import WeightsMismatchError
 from rrsis_zoo.weights.finite import not_finite
 from rrsis_zoo.weights.wrappers import is_lora, own_name
 
-_NAMED = 8  # how many names of each kind an error lists
-_PART = 100_000_000  # bytes that are read before a mapped file is opened anew
+_NAMED = 8  # names of each kind that an error lists
+_PART = 100_000_000  # bytes to read before a mapped file is reopened
 
 State = Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]
-"""A state dict, or a function that opens it; see `fill_module` for what that is good for."""
+"""A state dict, or a function that opens it; `fill_module` explains why."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the entries.
+    """Result of loading.
 
     Attributes:
         loaded: names in the module that were written.
-        missing: names in the module that the state has not and need not have; they keep their values.
+        missing: names in the module without an entry in the state, as allowed; they keep their values.
         skipped: reason -> number of entries of the state that were left out; ``"not ours"`` for those that ``rename``
-            answered with None.
+            mapped to None.
     """
 
     loaded: tuple[str, ...]
@@ -39,7 +39,7 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class Match:
-    """Which entry goes where.
+    """Assignment of entries to a module.
 
     Attributes:
         entries: name in the module -> name in the state.
@@ -64,48 +64,47 @@ def fill_module(
 ) -> LoadReport:
     """Copy a state dict into a module's parameters and buffers, in place and in their own dtype and device.
 
-    Every entry must find its place and every place its entry, apart from what is named below; if anything is wrong
-    nothing is written. Places are the names of ``module.state_dict()`` (persistent buffers included).
+    Every entry must have a place and every place an entry, apart from the exceptions below; on any error nothing is
+    written. Places are the names of ``module.state_dict()`` (including persistent buffers).
 
-    A layer that is wrapped by LoRA takes the entry of the layer that it wraps: ``a.b.weight`` is written to
-    ``a.b.base_layer.weight`` where the module has no ``a.b.weight`` itself. The module's ``lora_`` entries may be
-    missing if no ``lora_`` entry is loaded at all: weights of before the adaptation. Some of them without the others
-    are a fault.
+    A layer that is wrapped by LoRA takes the entry of the layer inside: ``a.b.weight`` is written to
+    ``a.b.base_layer.weight`` if the module has no ``a.b.weight`` itself. The module's ``lora_`` entries may be missing
+    if no ``lora_`` entry is loaded at all: these are weights from before the adaptation. Only some of them is an error.
 
-    Two names for one tensor (tied weights) need one entry; two different ones are refused.
+    Two names for one tensor (tied weights) need one entry; two entries with different values are refused.
 
-    Places on the meta device (`rrsis_zoo.weights.skeleton`) get memory of their own on the CPU.
+    Places on the meta device (`rrsis_zoo.weights.skeleton`) are allocated on the CPU.
 
     Args:
         module: the module to fill.
-        state: names to tensors. What is read of a mapped file counts as this process's memory until the file is
-            closed; with a function that opens it, no more than 0.2 GB of it do at any time.
-        what: what is loaded, as an error says it, for instance ``"SigLIP text tower from model.safetensors"``.
-        rename: name in the state -> name in the module, or None for an entry that does not belong to this module; a
-            KeyError is an entry that belongs nowhere.
+        state: names to tensors. Everything read from a mapped file counts as this process's memory until the file is
+            closed; with a function that opens it, at most 0.2 GB at any time.
+        what: description of the weights for error messages, for instance ``"SigLIP text tower from
+            model.safetensors"``.
+        rename: name in the state -> name in the module, or None for an entry that does not belong to this module; it
+            raises KeyError for an unexpected entry.
         may_be_missing: names in the module that need no entry: a function of the name, or ``fnmatch`` patterns.
-        ignore: ``fnmatch`` pattern of names in the state -> reason why these entries are left out. Asked before
+        ignore: ``fnmatch`` pattern of names in the state -> reason to leave these entries out. Applied before
             ``rename``.
-        share: places on the meta device take the state's own memory where the dtype is the same: a mapped file is
-            then read as it is used, and must not be written to in place. Tensors in a file are not aligned as torch's
-            own are: sums may differ in the last bit.
+        share: places on the meta device use the state's own memory if the dtype is the same: a mapped file is then
+            read when needed, and must not be modified in place. Tensors in a file are not aligned like torch's own, so
+            sums may differ in the last bit.
 
     Raises:
-        WeightsMismatchError: missing, unexpected, repeated or wrongly shaped entries, or entries of another kind of
-            number; one error for all of them.
-            Or entries that are not finite, as a training leaves that diverged.
-        ValueError: a place on the meta device may be missing and is: it would have no values.
+        WeightsMismatchError: missing, unexpected or repeated entries, or entries with another shape or kind of number;
+            one error for all of them. Or entries that are not finite, from a training that diverged.
+        ValueError: a place on the meta device has no entry, even if it may be missing: it would have no values.
     """
     reopen = state if callable(state) else lambda: state
     opened = [reopen()]
-    found = match(module, opened[0], what=what, rename=rename, may_be_missing=may_be_missing, ignore=ignore)
-    _check_finite(found.entries, opened, reopen, what)
+    matched = match(module, opened[0], what=what, rename=rename, may_be_missing=may_be_missing, ignore=ignore)
+    _check_finite(matched.entries, opened, reopen, what)
     places: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
-    for name in found.missing:
+    for name in matched.missing:
         if places[name].is_meta:
-            raise ValueError(f"{what}: {name} is on the meta device and has no entry; it would have no values")
-    _write(module, places, found.entries, reopen, share)
-    return LoadReport(tuple(found.entries), found.missing, dict(Counter(found.skipped.values())))
+            raise ValueError(f"{what}: {name} is on the meta device and has no entry, so it would have no values")
+    _write(module, places, matched.entries, reopen, share)
+    return LoadReport(tuple(matched.entries), matched.missing, dict(Counter(matched.skipped.values())))
 
 
 def match(
@@ -119,12 +118,16 @@ def match(
     bare: bool = True,
     called: Callable[[str], str] = str,
 ) -> Match:
-    """Find which entry of a state dict goes where, and write nothing; arguments and errors as in `fill_module`.
+    """Assign the entries of a state dict to a module without writing anything.
 
     Args:
-        module, state, what, rename, may_be_missing, ignore: see `fill_module`.
-        bare: whether weights of before an adaptation by LoRA will do.
-        called: how an error calls a place of the module.
+        module, state, what, rename, may_be_missing, ignore: as in `fill_module`.
+        bare: whether weights from before an adaptation by LoRA are accepted.
+        called: name in the module -> name for error messages.
+
+    Raises:
+        WeightsMismatchError: missing, unexpected or repeated entries, or entries with another shape or kind of number;
+            one error for all of them.
     """
     places: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
     wrapped = {_unwrapped(name): name for name in places} | {own_name(name): name for name in places}
@@ -133,36 +136,36 @@ def match(
     unexpected: list[str] = []
     clashing: list[str] = []
     skipped: dict[str, str] = {}
-    for given in state:
-        reason = next((why for pattern, why in (ignore or {}).items() if fnmatchcase(given, pattern)), None)
+    for key in state:
+        reason = next((why for pattern, why in (ignore or {}).items() if fnmatchcase(key, pattern)), None)
         if reason is not None:
-            skipped[given] = reason
+            skipped[key] = reason
             continue
         try:
-            name = rename(given) if rename else given
+            name = rename(key) if rename else key
         except KeyError:
-            unexpected.append(given)
+            unexpected.append(key)
             continue
         if name is None:
-            skipped[given] = "not ours"
+            skipped[key] = "not ours"
             continue
         target = name if name in places else wrapped.get(name)
         if target is None:
-            unexpected.append(given if name == given else f"{given} (as {name})")
+            unexpected.append(key if name == key else f"{key} (as {name})")
         elif target in entries:
-            clashing.append(f"{given} (as {called(target)}, which another entry fills)")
+            clashing.append(f"{key} (as {called(target)}, which another entry fills)")
         else:
-            entries[target] = given
+            entries[target] = key
 
     shapes = [
-        f"{called(name)} ({tuple(state[given].shape)} in the file, {tuple(places[name].shape)} in the module)"
-        for name, given in entries.items()
-        if state[given].shape != places[name].shape
+        f"{called(name)} ({tuple(state[key].shape)} in the file, {tuple(places[name].shape)} in the module)"
+        for name, key in entries.items()
+        if state[key].shape != places[name].shape
     ]
     kinds = [
-        f"{called(name)} ({state[given].dtype} in the file, {places[name].dtype} in the module)"
-        for name, given in entries.items()
-        if _kind(state[given]) != _kind(places[name])
+        f"{called(name)} ({state[key].dtype} in the file, {places[name].dtype} in the module)"
+        for name, key in entries.items()
+        if _kind(state[key]) != _kind(places[name])
     ]
     clashing += _differing_ties(entries, places, state)
 
@@ -195,14 +198,14 @@ def _check_finite(
     reopen: Callable[[], Mapping[str, Tensor]],
     what: str,
 ) -> None:
-    """Refuse weights that are not finite. The state is taken from its list, and opened anew as for writing."""
+    """Refuse weights that are not finite. The state is taken out of its list, and reopened as in writing."""
     state, read, bad = opened.pop(), 0, []
-    for name, given in entries.items():
-        for rows in _parts(state[given]):
+    for name, key in entries.items():
+        for rows in _parts(state[key]):
             if read > _PART:
                 del state
                 state, read = reopen(), 0
-            part = state[given] if rows is None else state[given][rows]
+            part = state[key] if rows is None else state[key][rows]
             if not_finite(part):
                 bad.append(name)
                 break
@@ -212,7 +215,7 @@ def _check_finite(
         more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
         raise WeightsMismatchError(
             f"{what}: {len(bad)} of {len(entries)} entries are not finite: {', '.join(bad[:_NAMED])}{more}; the "
-            "training that wrote them diverged, or the file was damaged: use an earlier one"
+            "training that wrote them diverged, or the file is damaged: use an earlier one"
         )
 
 
@@ -223,23 +226,23 @@ def _write(
     reopen: Callable[[], Mapping[str, Tensor]],
     share: bool,
 ) -> None:
-    """Fill the places; the state is opened anew after every ``_PART`` bytes that were read of it."""
+    """Fill the places; the state is reopened after every ``_PART`` bytes read."""
     names_of: dict[int, list[str]] = {}
     for name, place in places.items():
         names_of.setdefault(id(place), []).append(name)
     state, read = reopen(), 0
     with torch.no_grad():
-        for name, given in entries.items():
+        for name, key in entries.items():
             place = places[name]
-            if place.is_meta and share and state[given].dtype == place.dtype:
-                _replace(module, names_of[id(place)], state[given])
+            if place.is_meta and share and state[key].dtype == place.dtype:
+                _replace(module, names_of[id(place)], state[key])
                 continue
             memory = torch.empty_like(place, device="cpu") if place.is_meta else place
-            for rows in _parts(state[given]):
+            for rows in _parts(state[key]):
                 if read > _PART:
-                    del state  # every tensor of it is a piece of the mapping
+                    del state  # each of its tensors keeps the mapping alive
                     state, read = reopen(), 0
-                source = state[given]
+                source = state[key]
                 part = source if rows is None else source[rows]
                 (memory if rows is None else memory[rows]).copy_(part)
                 read += part.numel() * part.element_size()
@@ -249,7 +252,7 @@ def _write(
 
 
 def _parts(tensor: Tensor) -> Iterator[slice | None]:
-    """Yield the rows in portions of at most ``_PART`` bytes; None for a tensor that is one portion."""
+    """Yield slices of rows with at most ``_PART`` bytes each; None for a tensor that fits into one part."""
     size = tensor.numel() * tensor.element_size()
     if size <= _PART or tensor.ndim == 0:
         yield None
@@ -260,7 +263,7 @@ def _parts(tensor: Tensor) -> Iterator[slice | None]:
 
 
 def _replace(module: nn.Module, names: Sequence[str], tensor: Tensor) -> None:
-    """Put a tensor in the place of a parameter or buffer, under all its names."""
+    """Replace a parameter or buffer by a tensor, under all its names."""
     new: Tensor | None = None
     for name in names:
         owner_name, _, leaf = name.rpartition(".")
@@ -272,12 +275,12 @@ def _replace(module: nn.Module, names: Sequence[str], tensor: Tensor) -> None:
 
 
 def _unwrapped(name: str) -> str:
-    """Return the name that an entry had before LoRA, or a compiler, wrapped its layer."""
+    """Return an entry's name from before LoRA or a compiler wrapped its layer."""
     return ".".join(part for part in own_name(name).split(".") if part != "base_layer")
 
 
 def _kind(tensor: Tensor) -> str:
-    """Return which casts lose nothing but precision: among floats, among integers, never between."""
+    """Return the kind of number; casts within one kind lose at most precision."""
     if tensor.is_complex():
         return "complex"
     if tensor.is_floating_point():
@@ -288,17 +291,17 @@ def _kind(tensor: Tensor) -> str:
 def _differing_ties(entries: Mapping[str, str], places: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Return names that share their tensor with an earlier name whose entry has other values."""
     first: dict[int, str] = {}
-    found = []
-    for name, given in entries.items():
+    differing = []
+    for name, key in entries.items():
         other = first.setdefault(id(places[name]), name)
-        if other != name and not torch.equal(state[given], state[entries[other]]):
-            found.append(f"{name} (tied to {other}, whose entry differs)")
-    return found
+        if other != name and not torch.equal(state[key], state[entries[other]]):
+            differing.append(f"{name} (tied to {other}, whose entry differs)")
+    return differing
 
 
 def _as_function(names: Callable[[str], bool] | Sequence[str]) -> Callable[[str], bool]:
     if callable(names):
         return names
-    if isinstance(names, str):  # a lone string would be taken for a sequence of one-letter patterns
+    if isinstance(names, str):  # a string would be treated as a sequence of one-letter patterns
         raise TypeError(f"may_be_missing must be a function or a sequence of patterns, got the string {names!r}")
     return lambda name: any(fnmatchcase(name, pattern) for pattern in names)

@@ -1,7 +1,7 @@
-"""Names of tensors in released foundation models, made from ours.
+"""Names of tensors in released foundation models, derived from ours.
 
-A rule is a regular expression and its replacement; the first that matches a name is applied, once. Going from ours
-to theirs is enough: the names of a module are known, so the inverse is a look-up.
+A rule is a regular expression and its replacement; the first that matches a name is applied, once. This direction is
+enough: the names of a module are known, so the inverse is a look-up.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SAM_TO_TRANSFORMERS: Rules = (
     (r"^(mask_decoder\.(?:output_hypernetworks_mlps\.\d+|iou_prediction_head))\.layers\.2\.", r"\1.proj_out."),
 )
 
-# sam2 -> transformers; what is said of a module first, then where it is
+# sam2 -> transformers; first the names inside a module, then its prefix
 _SAM2_INSIDE: Rules = (
     (r"(blocks\.\d+)\.norm([12])\.", r"\1.layer_norm\2."),
     (r"(blocks\.\d+|transformer\.layers\.\d+)\.mlp\.layers\.0\.", r"\1.mlp.proj_in."),
@@ -76,7 +76,7 @@ _SAM2_PLACES: Rules = (
 
 
 def rename(name: str, rules: Rules) -> str:
-    """Apply the first rule that matches; a name that none matches stays as it is."""
+    """Apply the first rule that matches; a name that none matches is unchanged."""
     for pattern, replacement in rules:
         renamed, hits = re.subn(pattern, replacement, name, count=1)
         if hits:
@@ -92,6 +92,6 @@ def sam_to_transformers(names: Iterable[str]) -> dict[str, str]:
 def sam2_to_transformers(names: Iterable[str]) -> dict[str, str]:
     """Map names of `rrsis_zoo.models.backbones.sam2.SAM2` to those of transformers' ``Sam2Model``.
 
-    Its four point embeddings are the rows of one table there: ``point_embed.0.weight`` stands for the first.
+    Its four point embeddings are the rows of one table there: ``point_embed.0.weight`` is the first.
     """
     return {name: rename(rename(name, _SAM2_INSIDE), _SAM2_PLACES) for name in names}

@@ -1,10 +1,10 @@
-"""What the pickle inside a torch file would do, found out before anything is made of it.
+"""Checks what the pickle inside a torch file would do, before anything in it is built.
 
-``torch.load(weights_only=True)`` calls nothing but what it knows, and that is what keeps strangers' code from running.
-What it knows is enough to take the memory or the machine's time all the same: ``bytearray(10**11)``, a tensor class
-called with a size, a tuple that is nested until hashing it overflows the stack, one whose hash takes years. Files of
-weights hold none of these. Here a pickle is followed step by step, with stand-ins for all that it would make, and only
-what torch itself writes for tensors in plain containers is let through.
+``torch.load(weights_only=True)`` calls only what it knows, which keeps foreign code from running. That is still enough
+to exhaust memory or time: ``bytearray(10**11)``, a tensor class called with a size, a tuple nested so deeply that
+hashing it overflows the stack, or one whose hash takes years. Weight files contain none of these. Here a pickle is
+followed step by step, with placeholders for the objects that it would build, and only what torch itself writes for
+tensors in plain containers is accepted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 
 class Refused(Exception):
-    """A pickle that is not followed further; the text says what it holds, or is empty for a damaged one."""
+    """A refused pickle; the text names the offending content, or is empty if the pickle is damaged."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _Named:
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """Something that would be made: ``dict``, ``storage``, or what a named function returns."""
+    """An object that would be built: ``dict``, ``storage``, or the result of a named function."""
 
     what: str
 
@@ -47,15 +47,15 @@ _REBUILT = (
 
 
 def examine(file: IO[bytes], largest: int) -> None:
-    """Follow one pickle to its end, where the file then stands.
+    """Follow one pickle to its end; the file's position is then after it.
 
     Args:
-        file: at the pickle's first byte; it must answer a request for more bytes than there are with those there are.
-        largest: numbers that a tensor's storage may have.
+        file: at the pickle's first byte; a read past its end must return the bytes up to the end.
+        largest: most numbers that a tensor's storage may have.
 
     Raises:
-        Refused: it names what is no part of tensors in plain containers, asks for more memory than the file can fill,
-            or is damaged.
+        Refused: it contains more than tensors in plain containers, requests more memory than the file can fill, or is
+            damaged.
     """
     follower = _Follower(largest)
     try:
@@ -63,12 +63,12 @@ def examine(file: IO[bytes], largest: int) -> None:
             follower.follow(opcode.name, argument)
     except Refused:
         raise
-    except Exception as error:  # a damaged pickle fails in any way
+    except Exception as error:  # a damaged pickle can fail in any way
         raise Refused("") from error
 
 
 class _Follower:
-    """The unpickler's stack and memo, with stand-ins."""
+    """The unpickler's stack and memo, with placeholders."""
 
     def __init__(self, largest: int) -> None:
         self.largest = largest
@@ -77,7 +77,7 @@ class _Follower:
         self.memo: dict[int, Any] = {}
 
     def follow(self, name: str, argument: Any) -> None:
-        """Do what one operation does."""
+        """Carry out one operation."""
         stack = self.stack
         if name in _CONSTANTS:
             stack.append(_CONSTANTS[name](argument))
@@ -106,8 +106,8 @@ class _Follower:
         elif name == "GLOBAL":
             stack.append(_named(argument))
         elif name == "REDUCE":
-            given, called = stack.pop(), stack.pop()
-            self._check_call(called, given)
+            arguments, called = stack.pop(), stack.pop()
+            self._check_call(called, arguments)
             stack.append(_Made(called.name))
         elif name == "BUILD":
             stack.pop()
@@ -118,7 +118,9 @@ class _Follower:
             stack.append(_Made("storage"))
         elif name == "NEWOBJ":
             raise Refused(_what(stack[-2]))
-        elif name == "STACK_GLOBAL":  # of later protocols, which torch neither writes nor reads: to name what it is
+        elif (
+            name == "STACK_GLOBAL"
+        ):  # from later protocols, which torch neither writes nor reads; for the name in the error
             raise Refused(_named(f"{stack[-2]} {stack[-1]}").name)
         elif name not in ("PROTO", "STOP", "FRAME", "MEMOIZE"):
             raise Refused("")
@@ -132,17 +134,17 @@ class _Follower:
         if any(type(key) not in _PLAIN for key in keys):
             raise Refused(f"a dict with {_what(next(k for k in keys if type(k) not in _PLAIN))} as a key")
 
-    def _check_call(self, called: Any, given: Any) -> None:
+    def _check_call(self, called: Any, arguments: Any) -> None:
         if not isinstance(called, _Named) or called.name not in _CALLED:
             raise Refused(_what(called))
-        if not _CALLED[called.name](given):
-            raise Refused(f"{_short(called.name)} of something else than torch gives it")
+        if not _CALLED[called.name](arguments):
+            raise Refused(f"{_short(called.name)} with arguments that torch does not write")
 
-    def _check_storage(self, said: Any) -> None:
-        if not (isinstance(said, tuple) and len(said) >= 5 and said[0] in ("storage", b"storage")):
+    def _check_storage(self, identifier: Any) -> None:
+        if not (isinstance(identifier, tuple) and len(identifier) >= 5 and identifier[0] in ("storage", b"storage")):
             raise Refused("")
-        if type(said[4]) is not int or not 0 <= said[4] <= self.largest:
-            raise Refused(f"a storage of {said[4]!r} numbers, which the file has not room for")
+        if type(identifier[4]) is not int or not 0 <= identifier[4] <= self.largest:
+            raise Refused(f"a storage of {identifier[4]!r} numbers, more than fit into the file")
 
 
 def _named(argument: str) -> _Named:
@@ -163,26 +165,30 @@ def _what(value: Any) -> str:
     return value.name if isinstance(value, _Named) else value.what if isinstance(value, _Made) else type(value).__name__
 
 
-def _plain_list(given: Any) -> bool:
-    """Whether arguments are one list of plain values, or none: what a set or a counter may be made of."""
-    return given == () or (len(given) == 1 and isinstance(given[0], list) and all(type(v) in _PLAIN for v in given[0]))
+def _plain_list(arguments: Any) -> bool:
+    """Return whether the arguments are one list of plain values, or none, as for a set or a counter."""
+    return arguments == () or (
+        len(arguments) == 1 and isinstance(arguments[0], list) and all(type(v) in _PLAIN for v in arguments[0])
+    )
 
 
-def _encoded(given: Any) -> bool:
-    return len(given) == 2 and given[1] in _ENCODINGS
+def _encoded(arguments: Any) -> bool:
+    return len(arguments) == 2 and arguments[1] in _ENCODINGS
 
 
-def _anything(given: Any) -> bool:
-    return isinstance(given, tuple)
+def _anything(arguments: Any) -> bool:
+    return isinstance(arguments, tuple)
 
 
-def _numbers(given: Any) -> bool:
-    return isinstance(given, tuple) and all(type(v) in (int, float, str, tuple) for v in given)
+def _numbers(arguments: Any) -> bool:
+    return isinstance(arguments, tuple) and all(type(v) in (int, float, str, tuple) for v in arguments)
 
 
 _CALLED: dict[str, Callable[[Any], bool]] = {
-    "collections.OrderedDict": lambda given: given == (),
-    "collections.Counter": lambda given: _plain_list(given) or (len(given) == 1 and _what(given[0]) == "dict"),
+    "collections.OrderedDict": lambda arguments: arguments == (),
+    "collections.Counter": lambda arguments: (
+        _plain_list(arguments) or (len(arguments) == 1 and _what(arguments[0]) == "dict")
+    ),
     "builtins.set": _plain_list,
     "__builtin__.set": _plain_list,
     "builtins.complex": _numbers,
@@ -192,7 +198,7 @@ _CALLED: dict[str, Callable[[Any], bool]] = {
     "torch.device": _numbers,
     **{f"torch._utils.{name}": _anything for name in _REBUILT},
 }
-"""What a file of weights may call, and with what; torch's own list is longer."""
+"""What a weight file may call, and with which arguments; torch's own list is longer."""
 
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _CONSTANTS: dict[str, Callable[[Any], Any]] = {

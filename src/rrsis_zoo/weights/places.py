@@ -1,4 +1,4 @@
-"""Where a file may lie: on this machine, and inside its folder. No torch."""
+"""Where a file may be: on this machine, and inside its folder. No torch."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from rrsis_zoo.errors import ConfigError
 
 
 def no_url(text: str) -> None:
-    """Refuse an address of the web where a file is meant.
+    """Refuse a URL in place of a file.
 
     Raises:
-        ConfigError: it is an address.
+        ConfigError: it is a URL.
     """
-    # as a path it has lost one of its slashes
+    # a path object has lost one of the slashes
     scheme = re.match(r"(?:local:)?([A-Za-z][A-Za-z0-9+.-]+):/", text)
     if scheme and scheme[1] not in ("local", "hub", "mini", "none"):
         raise ConfigError(
-            f"{text!r} is a URL, and nothing is downloaded here: fetch the file, look where it is from, and give "
-            "local:PATH; or hub:ORG/REPO for a repository of the Hugging Face hub"
+            f"{text!r} is a URL, and nothing is downloaded here: fetch the file, check where it comes from, and give "
+            "local:PATH; or give hub:ORG/REPO for a repository of the Hugging Face hub"
         )
 
 
 def outside(folder: Path, path: Path) -> bool:
-    """Whether a file of a folder is a link that leads elsewhere.
+    """Return whether a file in a folder is a link to a place outside it.
 
-    Links into the store that belongs to the folder, as the Hugging Face cache has them, are no such links.
+    Links into the store that belongs to the folder, as in the Hugging Face cache, are allowed.
     """
     if not os.path.islink(path):
         return False

@@ -1,4 +1,4 @@
-"""torch.save that leaves a whole file or none."""
+"""An atomic torch.save: it leaves a complete file or none."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from rrsis_zoo.files import writing
 
 
 def save(content: Any, path: str | Path) -> None:
-    """Write what ``torch.save`` writes, whole or not at all.
+    """Write what ``torch.save`` writes, completely or not at all.
 
-    Storages go to the file straight from where they lie; beside them nothing is held in memory, but one storage at a
-    time of those that are on a GPU.
+    Storages are written without a copy in memory, except for those on a GPU, which are copied one at a time.
 
     Args:
-        content: what is saved.
-        path: of the file; its folder is made.
+        content: to save.
+        path: of the file; its folder is created.
 
     Raises:
-        OutputError: it cannot be written: a full disk, for instance. The file that was there before is as it was, and
-            nothing is left beside it.
+        OutputError: it cannot be written, because of a full disk for instance. An existing file is unchanged, and no
+            partial file is left.
     """
     with writing(path) as temporary, temporary.open("wb") as file:
         sink = _Sink(file)
@@ -34,10 +33,10 @@ def save(content: Any, path: str | Path) -> None:
 
 
 class _Sink:
-    """Takes what torch writes and keeps the first error.
+    """Passes on what torch writes and keeps the first error.
 
-    torch's own writer says "unexpected pos" of a full disk, and is not made for exceptions, such as that of Ctrl-C, in
-    the midst of an archive: after an error the rest of the archive is let through and goes nowhere.
+    torch's own writer reports a full disk as "unexpected pos", and cannot handle exceptions, such as that of Ctrl-C, in
+    the middle of an archive: after an error the rest of the archive is accepted and discarded.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -53,4 +52,4 @@ class _Sink:
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """Do nothing: the file is closed before it takes its place."""
+        """Do nothing: the file is closed before it is moved into place."""

@@ -1,4 +1,4 @@
-"""Models without memory for their parameters, to be filled from a file at once."""
+"""Models without memory for their parameters, to be filled from a file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Inside, every new module has its parameters on the meta device: no memory, no random numbers.
+    """In this context every new module has its parameters on the meta device: no memory, no random numbers.
 
-    Buffers stay real, also those that no file holds. `rrsis_zoo.weights.load.fill_module` fills the rest. The hook is
-    torch's own and global: models that other threads build meanwhile are concerned too.
+    Buffers are real, including those that no file has. `rrsis_zoo.weights.load.fill_module` fills the rest. The hook is
+    torch's own and global: it also affects models that other threads build meanwhile.
     """
 
     def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        if parameter is None or parameter.is_meta:  # already on meta: tied to another name, and to stay so
+        if parameter is None or parameter.is_meta:  # already on meta: tied to another name, which must remain so
             return None
         return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
 

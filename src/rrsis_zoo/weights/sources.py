@@ -1,9 +1,9 @@
-"""Weight sources: one explicit string says where weights come from, and nothing is ever downloaded. No torch.
+"""Weight sources: one explicit string says where weights come from; nothing is ever downloaded. No torch.
 
 local:PATH                        a file, or a folder that holds one
 hub:ORG/REPO[@REVISION][:FILE]    a Hugging Face repository, read from the local cache only
-mini:NAME                         a miniature that comes with this package: sam, sam2, sam3, siglip, beit3
-none                              no weights: parameters stay as they were initialised
+mini:NAME                         a miniature shipped with this package: sam, sam2, sam3, siglip, beit3
+none                              no weights: parameters keep their initial values
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
 from rrsis_zoo.weights.places import no_url
 
 INDEX_SUFFIX = ".index.json"
-"""``model.safetensors.index.json`` says in which shards the tensors of ``model.safetensors`` are."""
+"""``model.safetensors.index.json`` maps the tensors of ``model.safetensors`` to shards."""
 
 INDEX_LIMIT = 64 * 2**20
-"""Bytes of such an index; a thousand names take 0.1 MB."""
+"""Largest size of such an index in bytes; a thousand names take 0.1 MB."""
 
-# As the hub has it: letters, digits and single signs between them.
+# The hub's rule: letters and digits, and single dots or hyphens between them.
 _REPO_PART = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
 
 
@@ -35,7 +35,7 @@ class LocalSource:
     """A file or folder on this machine.
 
     Attributes:
-        path: as it was given; ``~`` is expanded when it is resolved.
+        path: as written by the user; ``~`` is expanded when it is resolved.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class HubSource:
     Attributes:
         repo: ``org/name``.
         revision: branch, tag or commit; None for ``main``.
-        file: path of the one file that is meant; None to look for the usual names.
+        file: path of one file in it; None to look for the usual names.
     """
 
     repo: str
@@ -68,7 +68,7 @@ class HubSource:
 
     @property
     def place(self) -> str:
-        """The page, with the size of the weights where the catalogue knows it."""
+        """The page, with the size of the weights if the catalogue has it."""
         known = REPOSITORIES.get(self.repo)
         return f"{self.page} ({known.what}, {size_text(known.bytes)})" if known else self.page
 
@@ -108,11 +108,11 @@ class NoSource:
 WeightSource = LocalSource | HubSource | MiniSource | NoSource
 
 MINIATURES = ("sam", "sam2", "sam3", "siglip", "beit3")
-"""Names of the miniatures; benchmarks/miniatures makes them."""
+"""Names of the miniatures; benchmarks/miniatures trains them."""
 
 
 def parse_source(text: str) -> WeightSource:
-    """Read a source string; see the module's docstring for the forms.
+    """Parse a source string; see the module's docstring for its forms.
 
     Nothing is looked up: the source may be absent from this machine.
 
@@ -131,10 +131,10 @@ def parse_source(text: str) -> WeightSource:
     if text == "none":
         return NoSource()
     if kind == "none":
-        raise ConfigError(f"weight source {text!r}: 'none' stands alone")
+        raise ConfigError(f"weight source {text!r}: nothing may follow 'none'")
     if kind == "local":
         if not rest:
-            raise ConfigError(f"weight source {text!r} names no path: write local:PATH")
+            raise ConfigError(f"weight source {text!r} has no path: write local:PATH")
         return LocalSource(Path(rest))
     if kind == "hub":
         return _parse_hub(text, rest)
@@ -143,7 +143,7 @@ def parse_source(text: str) -> WeightSource:
             raise unknown_name(f"miniature in the weight source {text!r}", rest, MINIATURES)
         return MiniSource(rest)
     if text and os.path.exists(os.path.expanduser(text)):
-        raise ConfigError(f"weight source {text!r} does not say of which kind it is: write local:{text}")
+        raise ConfigError(f"weight source {text!r} has no kind: write local:{text}")
     raise unknown_name(f"kind of weight source in {text!r}:", kind, ("local", "hub", "mini", "none"))
 
 
@@ -152,27 +152,27 @@ def _parse_hub(text: str, rest: str) -> HubSource:
     repo_revision, colon, file = rest.partition(":")
     repo, at, revision = repo_revision.partition("@")
     if not repo:
-        raise ConfigError(f"weight source {text!r} names no repository: {form}")
+        raise ConfigError(f"weight source {text!r} has no repository: {form}")
     if not re.fullmatch(f"{_REPO_PART}/{_REPO_PART}", repo):
-        raise ConfigError(f"weight source {text!r}: {repo!r} is no repository of the form ORG/REPO: {form}")
+        raise ConfigError(f"weight source {text!r}: {repo!r} is not of the form ORG/REPO: {form}")
     if at and (not re.fullmatch(r"[\w.][\w./-]*", revision) or ".." in revision.split("/")):
-        raise ConfigError(f"weight source {text!r}: {revision!r} after '@' is no revision: {form}")
+        raise ConfigError(f"weight source {text!r}: {revision!r} after '@' is not a valid revision: {form}")
     if colon and (not file or any(part in ("", ".", "..") for part in file.split("/"))):
-        raise ConfigError(f"weight source {text!r}: {file!r} is no path of a file in the repository: {form}")
+        raise ConfigError(f"weight source {text!r}: {file!r} is not a valid path in the repository: {form}")
     return HubSource(repo, revision or None, file or None)
 
 
 def resolve(source: WeightSource, wanted: Sequence[str], role: str) -> Path:
     """Find the file to read on this machine.
 
-    For every wanted name its sharded form is accepted too: then the path is that of the index
-    (``model.safetensors.index.json``), and all its shards are there.
+    For every wanted name the sharded form is accepted too: then the path is that of the index
+    (``model.safetensors.index.json``), and all its shards exist.
 
     Args:
-        source: where the weights come from. A local file is taken whatever its name.
+        source: of the weights. A local file may have any name.
         wanted: candidate file names in order of preference, such as ``("model.safetensors", "pytorch_model.bin")``;
             at least one.
-        role: what the weights are, as an error says it, for instance ``"weights of the SigLIP text tower"``.
+        role: description of the weights for error messages, for instance ``"weights of the SigLIP text tower"``.
 
     Returns:
         Path of an existing file.
@@ -187,15 +187,17 @@ def resolve(source: WeightSource, wanted: Sequence[str], role: str) -> Path:
         return _resolve_hub(source, wanted, role)
     if isinstance(source, MiniSource):
         return _resolve_local(LocalSource(source.folder), wanted, role)
-    raise ConfigError(f"{role}: the source is 'none', but they are needed: give local:PATH, hub:ORG/REPO or mini:NAME")
+    raise ConfigError(
+        f"{role}: the source is 'none', but weights are needed: give local:PATH, hub:ORG/REPO or mini:NAME"
+    )
 
 
 def read_index(path: Path) -> dict[str, str]:
     """Return tensor name -> shard file name of a ``*.index.json``.
 
     Raises:
-        MissingWeightsError: there is no such file.
-        WeightsMismatchError: not an index of shards that lie beside it.
+        MissingWeightsError: the file does not exist.
+        WeightsMismatchError: not an index of shards in its folder.
     """
     try:
         content = read_json(path, INDEX_LIMIT, WeightsMismatchError)
@@ -207,7 +209,7 @@ def read_index(path: Path) -> dict[str, str]:
         raise WeightsMismatchError(f"{path} names no shards: {advice}")
     for shard in shards.values():
         if shard in ("", ".", "..") or "\0" in shard or Path(shard).name != shard:
-            raise WeightsMismatchError(f"{path} names the shard {shard!r}, which is no file beside it")
+            raise WeightsMismatchError(f"{path} names the shard {shard!r}, which is not a file name in its folder")
     return shards
 
 
@@ -216,63 +218,63 @@ class _Index(Strict):
 
 
 def missing_shards(index: Path) -> list[str]:
-    """Return the shards named by a ``*.index.json`` that do not lie beside it."""
+    """Return the shards named by a ``*.index.json`` that are missing from its folder."""
     return [shard for shard in sorted(set(read_index(index).values())) if not os.path.isfile(index.parent / shard)]
 
 
 def _resolve_local(source: LocalSource, wanted: Sequence[str], role: str) -> Path:
     path = expanded(source.path)
     if os.path.isdir(path):
-        _, found = _first(wanted, lambda name: path / name if os.path.isfile(path / name) else None)
-        if found is None:
-            raise MissingWeightsError(f"{role}: the folder {path} holds no {_listed(wanted)}")
+        _, file = _first(wanted, lambda name: path / name if os.path.isfile(path / name) else None)
+        if file is None:
+            raise MissingWeightsError(f"{role}: the folder {path} has no {_listed(wanted)}")
     elif os.path.isfile(path):
-        found = path
+        file = path
     else:
         raise MissingWeightsError(
             f"{role}: there is no file or folder {path}; give the path of a weight file, or of a folder with "
             f"{_listed(wanted)}"
         )
-    if found.name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(found)):
-        raise MissingWeightsError(f"{role}: {', '.join(lacking)} must lie beside {found}, which names them")
-    return found
+    if file.name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(file)):
+        raise MissingWeightsError(f"{role}: {', '.join(lacking)} must be in the folder of {file}, which names them")
+    return file
 
 
 def _resolve_hub(source: HubSource, wanted: Sequence[str], role: str) -> Path:
-    # Imported late: it takes 0.2 s, and most commands look up no weights.
+    # Imported here: it takes 0.2 s, and most commands look up no weights.
     from huggingface_hub import constants, try_to_load_from_cache
 
     names = [source.file] if source.file else list(wanted)
-    absent = set()  # names that the hub was asked for earlier and does not have
+    absent = set()  # names that the hub does not have, according to the cache
 
     def look_up(name: str) -> Path | None:
-        found = try_to_load_from_cache(source.repo, name, revision=source.revision)
-        if found is not None and not isinstance(found, str):
+        location = try_to_load_from_cache(source.repo, name, revision=source.revision)
+        if location is not None and not isinstance(location, str):
             absent.add(name)
-        return Path(found) if isinstance(found, str) else None
+        return Path(location) if isinstance(location, str) else None
 
-    name, found = _first(names, look_up)
-    if found is None:
+    name, file = _first(names, look_up)
+    if file is None:
         fetch = next((name for name in names if name not in absent), names[0])
         raise MissingWeightsError(
             f"{role}: no {_listed(names)} of {source.place} is in the local cache {constants.HF_HUB_CACHE}; "
             f"fetch it with: {source.command([fetch])}"
         )
-    if name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(found)):
-        folder = name.removesuffix(found.name)
+    if name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(file)):
+        folder = name.removesuffix(file.name)
         raise MissingWeightsError(
             f"{role}: {len(lacking)} of the shards of {name} of {source.place} are not in the local cache "
             f"{constants.HF_HUB_CACHE}; fetch them with: {source.command([folder + shard for shard in lacking])}"
         )
-    return found
+    return file
 
 
 def _first(wanted: Sequence[str], look_up: Callable[[str], Path | None]) -> tuple[str, Path | None]:
-    """Return the first wanted name that is found and where; each whole or else as an index of shards."""
+    """Return the first wanted name that exists, and its path; each as one file or else as an index of shards."""
     for name in wanted:
         for form in (name,) if name.endswith(INDEX_SUFFIX) else (name, name + INDEX_SUFFIX):
-            if (found := look_up(form)) is not None:
-                return form, found
+            if (file := look_up(form)) is not None:
+                return form, file
     return "", None
 
 

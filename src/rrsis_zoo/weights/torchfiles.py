@@ -1,7 +1,7 @@
-"""Torch's own files: their structure is looked at before torch reads them, and no code in them is ever run.
+"""Torch files: their structure is checked before torch reads them, and no code in them is ever run.
 
-``torch.load`` with ``weights_only=True`` refuses what could run code. It trusts the file in the rest: it unpacks what
-is packed, allocates what is asked for, and hashes whatever is a key. That is checked here and in
+``torch.load`` with ``weights_only=True`` refuses anything that could run code. Otherwise it trusts the file: it
+decompresses, allocates whatever size is requested, and hashes any key. That is checked here and in
 `rrsis_zoo.weights.pickles`.
 """
 
@@ -22,21 +22,21 @@ from rrsis_zoo.files import reason
 from rrsis_zoo.weights.pickles import Refused, examine
 
 PICKLE_LIMIT = 128 * 2**20
-"""Bytes of the description in a torch file, which names the tensors; their values lie beside it. Ours have 1 MB."""
+"""Largest size in bytes of the pickle in a torch file, which names the tensors but has no values. Ours take 1 MB."""
 
-_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the first pickle of a file of torch before 1.6
-_PICKLES = 5  # of such a file, before the values begin
+_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the first pickle in a file from torch before 1.6
+_PICKLES = 5  # in such a file, before the values
 _examined: set[tuple[int, ...]] = set()
 
 
 def read_torch(path: Path) -> Any:
-    """Return what a torch file holds; tensors are mapped from files of torch 1.6 and later.
+    """Return the content of a torch file; tensors are memory-mapped if it is from torch 1.6 or later.
 
     Args:
         path: of a regular file.
 
     Raises:
-        WeightsMismatchError: no torch file, cut short, damaged, packed, or with more than plain values and tensors.
+        WeightsMismatchError: not a torch file, truncated, damaged, compressed, or not only plain values and tensors.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -51,24 +51,26 @@ def read_torch(path: Path) -> Any:
     except Exception as error:  # a damaged file can fail in any way; the cause is kept
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise WeightsMismatchError(
-                f"{path} ({size} bytes) asks for more memory than there is: it is damaged, or too large"
+                f"{path} ({size} bytes) needs more memory than there is: it is damaged, or too large"
             ) from error
         raise WeightsMismatchError(
-            f"{path} ({size} bytes) is damaged or cut short, or no torch file of weights: fetch it again"
+            f"{path} ({size} bytes) is damaged, truncated or not a torch file of weights: fetch it again"
         ) from error
 
 
 def _check_archive(path: Path, size: int) -> None:
-    """Refuse an archive that torch has not written like this: cut short, packed, or of another kind."""
+    """Refuse an archive that torch cannot have written: truncated, compressed, or of another kind."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1]
             if packed:
-                raise WeightsMismatchError(f"{path} holds packed members ({packed[0]}), which torch never writes")
-            # stored members are as long as they are packed; zipfile reads by the one number, and checks by the other
+                raise WeightsMismatchError(
+                    f"{path} has compressed or encrypted members ({packed[0]}), which torch never writes"
+                )
+            # the two sizes of a stored member are equal; zipfile reads by one of them, and checks the other
             if sum(m.file_size for m in members) > size or any(m.file_size != m.compress_size for m in members):
-                raise WeightsMismatchError(f"{path} ({size} bytes) promises more bytes than it has: it is damaged")
+                raise WeightsMismatchError(f"{path} ({size} bytes) declares more bytes than it has: it is damaged")
             names = {m.filename.partition("/")[2] for m in members}
             if "constants.pkl" in names:
                 raise WeightsMismatchError(
@@ -76,13 +78,17 @@ def _check_archive(path: Path, size: int) -> None:
                 )
             described = [m for m in members if m.filename.endswith("/data.pkl")]
             if len(described) != 1:
-                raise WeightsMismatchError(f"{path} is a zip archive, but no torch file of weights: it has no data.pkl")
+                raise WeightsMismatchError(
+                    f"{path} is a zip archive but not a torch file of weights: it has no data.pkl"
+                )
             if described[0].file_size > PICKLE_LIMIT:
-                raise WeightsMismatchError(f"{path} describes its tensors in {described[0].file_size} bytes: too many")
+                raise WeightsMismatchError(
+                    f"{path} has a description of {described[0].file_size} bytes, at most {PICKLE_LIMIT} are accepted"
+                )
             text = archive.read(described[0])
     except zipfile.BadZipFile as error:
         raise WeightsMismatchError(
-            f"{path} ({size} bytes) is cut short or damaged: its end is missing; copy or fetch it again"
+            f"{path} ({size} bytes) is truncated or damaged: its end is missing; copy or fetch it again"
         ) from error
     except (OSError, ValueError, NotImplementedError, struct.error, zlib.error, EOFError, RuntimeError) as error:
         raise WeightsMismatchError(f"{path} ({size} bytes) is damaged ({reason(error)}): fetch it again") from error
@@ -90,22 +96,22 @@ def _check_archive(path: Path, size: int) -> None:
 
 
 def _check_pickles(path: Path, size: int) -> None:
-    """Look at the pickles that stand before the values in a file of before torch 1.6."""
+    """Check the pickles that precede the values in a file from torch before 1.6."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for _ in range(_PICKLES if content[: len(_MAGIC)] == _MAGIC else 1):
             _examine(path, content, size)
 
 
 def _examine(path: Path, pickle: Any, size: int) -> None:
-    """Refuse a pickle that names anything but tensors in plain containers, or that asks for more than the file has."""
+    """Refuse a pickle with anything but tensors in plain containers, or with larger tensors than the file."""
     try:
         examine(pickle, largest=size)
     except Refused as error:
         if not str(error):
             raise WeightsMismatchError(
-                f"{path} ({size} bytes) is damaged or cut short, or no torch file of weights: fetch it again"
+                f"{path} ({size} bytes) is damaged, truncated or not a torch file of weights: fetch it again"
             ) from error
         raise WeightsMismatchError(
-            f"{path} holds {error}, not only tensors; such a file can run code when it is read, so it is not: "
-            "save its state dict alone, or as safetensors, with the program that made it"
+            f"{path} holds {error}, not only tensors; it is not read, because such a file can run code: save only its "
+            "state dict, or save it as safetensors, with the program that made it"
         ) from error

@@ -1,4 +1,4 @@
-"""Names that programs put around a module's own: compiled, sharded and data parallel modules. No torch."""
+"""Parts that compiled, sharded and data parallel modules add to names of parameters. No torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rrsis_zoo.errors import WeightsMismatchError
 T = TypeVar("T")
 
 _PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module"})
-"""torch.compile, FSDP, Lightning Fabric and activation checkpointing: anywhere in a name, each one part of it."""
+"""Of torch.compile, FSDP, Lightning Fabric and activation checkpointing: one part each, anywhere in a name."""
 
 _PARALLEL = "module."
-"""Data parallel training puts it before every name; as a part of a name it may be anybody's."""
+"""Data parallel training prefixes every name with it; as another part of a name it may be a module's own."""
 
 
 def own_name(name: str) -> str:
-    """Return a name without the parts of wrappers.
+    """Return a name without the parts that wrappers add.
 
     Example:
         >>> own_name("model._orig_mod.sam._orig_mod.neck.weight")
@@ -27,14 +27,14 @@ def own_name(name: str) -> str:
 
 
 def own_names(state: Mapping[str, T], what: str = "the state dict") -> dict[str, T]:
-    """Return a state dict without the names of wrappers, and without a ``module.`` that all names share.
+    """Return a state dict with names without the parts of wrappers, and without a ``module.`` that all names share.
 
     Args:
         state: names to anything.
-        what: what it is, as an error says it.
+        what: description of it, for error messages.
 
     Raises:
-        WeightsMismatchError: two entries have one name then.
+        WeightsMismatchError: two entries would have the same name.
     """
     clean: dict[str, T] = {}
     for name, value in state.items():
@@ -47,5 +47,5 @@ def own_names(state: Mapping[str, T], what: str = "the state dict") -> dict[str,
 
 
 def is_lora(name: str) -> bool:
-    """Whether a parameter's name is that of a low-rank adapter, of any version of peft."""
+    """Return whether a parameter belongs to a low-rank adapter, by its name in any version of peft."""
     return any(part.startswith("lora_") for part in name.split("."))
