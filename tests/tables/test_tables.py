@@ -536,7 +536,7 @@ def test_failed_and_missing_jobs_show(tmp_path):
     assert "C, seed 1, 2: not run" in notes
     assert "D, seed 2: not run" in notes
     assert "left out: old--synthetic--seed1" in notes
-    assert "knows nothing of others: D" in notes
+    assert "variation between runs: D" in notes
     assert [[c.text for c in row[2:]] for row in tables["differences"].rows] == [["failed"] * 4, ["not run"] * 4]
     assert {cell.text for row in tables["categories"].rows for cell in row[3:5]} == {"failed", "not run"}
     write_tables(tables, tmp_path / "out")

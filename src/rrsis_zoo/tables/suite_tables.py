@@ -55,13 +55,14 @@ _DIVISIONS = {
 _SYNTHETIC = prose("Synthetic scenes: **not a ranking** of the published methods.")
 
 _READING = (
-    "± is the standard deviation over trainings (seeds); brackets are the 95 % bootstrap interval, which draws whole "
-    "scenes and, where there are several, trainings"
+    "± is the standard deviation over training runs (seeds); brackets are the 95 % bootstrap interval, which resamples "
+    "whole scenes and, where there are several, training runs"
 )
 _MARKS = (
-    "Bold: told from every other method of its {line} (paired randomisation test by scene, Holm's correction, p < "
-    f"{ALPHA}, and an interval of the difference, by scene and training, without 0), the next one underlined. Italic: "
-    "the highest and all that it cannot be told from. Baselines and ablations do not compete."
+    "Bold: significantly different from every other method in its {line} (paired randomisation test by scene, Holm's "
+    f"correction, p < {ALPHA}, and an interval of the difference, by scene and training run, that excludes 0), with the "
+    "next best underlined. Italic: the highest and all those not significantly different from it. Baselines and "
+    "ablations do not compete."
 )
 
 
@@ -341,7 +342,9 @@ def _gaps(runs: Runs, board: Board) -> list[str]:
             notes.append(f"{trial.model.title}{f', seed {seeds}' if seeds else ''}: not run")
     single = [t.model.title for t in board.trials if len(t.finished) == 1 and t.model.role != "baseline"]
     if single:
-        notes.append(f"One training only, so that the interval knows nothing of others: {'; '.join(single)}")
+        notes.append(
+            f"One training run only, so the interval does not cover variation between runs: {'; '.join(single)}"
+        )
     if runs.left_out:
         notes.append(
             f"In the folder but not of these models, data sets and seeds, and left out: {', '.join(runs.left_out)}"
