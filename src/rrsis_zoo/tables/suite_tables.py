@@ -60,8 +60,8 @@ _READING = (
 )
 _MARKS = (
     "Bold: significantly different from every other method in its {line} (paired randomisation test by scene, Holm's "
-    f"correction, p < {ALPHA}, and an interval of the difference, by scene and training run, that excludes 0), with the "
-    "next best underlined. Italic: the highest and all those not significantly different from it. Baselines and "
+    f"correction, p < {ALPHA}, and an interval of the difference, by scene and training run, that excludes 0), with "
+    "the next best underlined. Italic: the highest and all those not significantly different from it. Baselines and "
     "ablations do not compete."
 )
 
