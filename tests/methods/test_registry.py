@@ -51,7 +51,7 @@ def test_a_registered_method_is_known_everywhere(spotter):
 
 
 def test_names_are_taken_once(spotter, monkeypatch):
-    with pytest.raises(ConfigError, match="there is a method 'rsrefseg' already"):
+    with pytest.raises(ConfigError, match="there is already a method 'rsrefseg'"):
         rrsis_zoo.register(method_named("rsrefseg"))
     with pytest.raises(ConfigError, match="got a MethodCard"):
         rrsis_zoo.register(spotter.card)
@@ -61,8 +61,8 @@ def test_names_are_taken_once(spotter, monkeypatch):
     ("value", "words"),
     [
         ("nowhere_at_all:METHOD", "cannot be imported .*nowhere_at_all"),
-        ("spotter:CARD", "must be a rrsis_zoo.methods.method.Method, it is a MethodCard"),
-        ("rrsis_zoo.methods.control:METHOD", "brings a second method 'control'"),
+        ("spotter:CARD", "must be a rrsis_zoo.methods.method.Method, got a MethodCard"),
+        ("rrsis_zoo.methods.control:METHOD", "has a second method 'control'"),
     ],
 )
 def test_a_broken_package_is_named_and_left_out(spotter, monkeypatch, value, words):

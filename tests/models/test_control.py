@@ -144,7 +144,7 @@ def test_heatmap_head_is_inert_without_its_loss():
         ({"backbone": "resnet9000"}, "no backbone 'resnet9000'"),
         ({"backbone": "vit_tiny_patch16_224", "channels": ()}, "strides"),
         ({"backbone": "resnet18"}, "try resnet10t"),
-        ({"backbone": "convnext_atto"}, "levels or takes no channels"),
+        ({"backbone": "convnext_atto"}, "levels or does not accept channels"),
         ({"widths": (8, 8, 8, 8, 8, 8)}, "6 levels"),
         ({"sentence_width": 63}, "must be even, got 63"),
     ],

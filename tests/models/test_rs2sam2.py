@@ -194,7 +194,7 @@ def test_checkpointing_changes_nothing(adapt):
 def test_checkpointing_is_refused_where_there_is_none():
     from rrsis_zoo.methods.control.model import Control
 
-    with pytest.raises(ConfigError, match="control has no gradient checkpointing"):
+    with pytest.raises(ConfigError, match="control does not support gradient checkpointing"):
         Control.from_preset("tiny").use_checkpointing(True)
 
 

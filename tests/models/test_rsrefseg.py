@@ -114,7 +114,7 @@ def test_a_tokenizer_that_is_too_large_is_refused():
     model = RSRefSeg.from_preset("tiny", siglip={"vocabulary": 8})
     from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 
-    with pytest.raises(ConfigError, match="token table of rsrefseg 8 rows"):
+    with pytest.raises(ConfigError, match="token table of rsrefseg has 8 rows"):
         model.tokenizer = SigLIPTokenizer.from_expressions(contract.EXPRESSIONS, 200, 64)
     with pytest.raises(RuntimeError, match="fit_tokenizer"):
         model.tokenize(["ship"], "published")

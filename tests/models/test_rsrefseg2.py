@@ -141,7 +141,7 @@ def test_the_fallback_is_a_switch_of_evaluation():
         on.sam.train(False)
         on.training = True
         assert on.segment(state, prompts, b.image_index).equal(decoded.masks[:, :1])
-    with pytest.raises(ConfigError, match="stability_fallback is SAM 2's"):
+    with pytest.raises(ConfigError, match="stability_fallback needs SAM 2"):
         small(**SAM1, stability_fallback=True)()
 
 

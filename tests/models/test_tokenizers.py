@@ -85,7 +85,7 @@ def test_nothing_to_learn_from():
 
 
 def test_not_a_model():
-    with pytest.raises(ConfigError, match="no sentencepiece model"):
+    with pytest.raises(ConfigError, match="not a sentencepiece model"):
         SigLIPTokenizer(b"nonsense", 64)
 
 
@@ -169,7 +169,7 @@ def test_siglip2_ignores_padding_that_a_file_brings(second):
 
 
 def test_files_that_are_not_siglip2s(second):
-    with pytest.raises(ConfigError, match=r"no tokenizer\.json \(3 bytes\)"):
+    with pytest.raises(ConfigError, match=r"not a tokenizer\.json \(3 bytes\)"):
         SigLIP2Tokenizer(b"xxx", 64)
     other = second.model.replace(b"<eos>", b"<end>")
     with pytest.raises(ConfigError, match="<eos> has id None, expected 1"):
@@ -204,7 +204,7 @@ def test_beit3_cuts_pads_and_travels(beit3):
     again = BEiT3Tokenizer.from_state(beit3.state())
     assert again.encode(SENTENCES[0]) == beit3.encode(SENTENCES[0])
     assert max(max(beit3.encode(s)) for s in SENTENCES) < beit3.vocabulary_size <= 200
-    with pytest.raises(ConfigError, match="no sentencepiece model"):
+    with pytest.raises(ConfigError, match="not a sentencepiece model"):
         BEiT3Tokenizer(b"nothing", 30)
     with pytest.raises(ConfigError, match="there are none"):
         BEiT3Tokenizer.from_expressions(["", " "], 200, 30)
@@ -230,5 +230,5 @@ def test_siglip2_takes_no_steps_that_never_end(second, part, step):
 def test_siglip2_answers_the_same_every_time(second):
     file = json.loads(second.model)
     file["model"]["dropout"] = 0.5
-    with pytest.raises(ConfigError, match="at random"):
+    with pytest.raises(ConfigError, match="random results"):
         SigLIP2Tokenizer(json.dumps(file).encode(), 64)

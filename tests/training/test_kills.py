@@ -8,14 +8,14 @@ import signal
 
 import pytest
 import torch
-import warm
 import yaml
-from warm import Signal
 
+import warm
 from rrsis_zoo import signals
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.training import runs
 from rrsis_zoo.weights.checkpoints import state_hash
+from warm import Signal
 
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 KILLS = int(os.environ.get("RRSIS_ZOO_KILLS", "4"))
@@ -229,10 +229,10 @@ def test_resume_is_refused_in_one_line(whole, fit, tmp_path):
     folder = place(whole[0])
     for words, why in (
         ([tmp_path / "none"], "there is no such folder"),
-        ([folder.parent], "there are runs in it: version_0"),
+        ([folder.parent], "it contains the runs version_0"),
         ([folder, "--ckpt_path", "x.ckpt"], "leave --ckpt_path out"),
-        ([], "takes one folder"),
-        ([folder], "is complete: epoch 4, step 12; to train on, give a larger --trainer.max_epochs"),
+        ([], "takes the folder of one run"),
+        ([folder], "is complete: epoch 4, step 12; to continue, give a larger --trainer.max_epochs"),
         ([folder, "--trainer.max_epochs", 3], "is complete"),
     ):
         done = warm.run(["fit", "--resume", *words], tmp_path)

@@ -78,7 +78,7 @@ def test_load_model_by_name(trained):
     with pytest.raises(MissingWeightsError, match="hf download a/b"):
         rrsis_zoo.load_model(method, weights="hub:a/b")
     other = next(p for p in method_named(method).model().presets if p != "tiny")
-    with pytest.raises(ConfigError, match="is not of preset"):
+    with pytest.raises(ConfigError, match="has another configuration than preset"):
         rrsis_zoo.load_model(method, weights=f"local:{path}", preset=other)
 
 

@@ -141,7 +141,7 @@ def test_adapters_of_something_else_are_refused(tmp_path):
         load_adapters(adapted(vision_lora={"rank": 8}), path)
     model = adapted()
     model.save_pretrained(tmp_path / "m")
-    with pytest.raises(WeightsMismatchError, match="no file of adapters"):
+    with pytest.raises(WeightsMismatchError, match="not a file of adapters"):
         load_adapters(model, tmp_path / "m" / "model.safetensors")
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(WeightsMismatchError, match="is truncated"):

@@ -99,7 +99,7 @@ def test_convert_a_checkpoint_of_fit(tmp_path):
     run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "official.safetensors"), *to, "--to-official"])
     names = read_state_dict(tmp_path / "official.safetensors")
     assert "prompter_down_channel.conv.weight" in names
-    with pytest.raises(ConfigError, match="says its own preset"):
+    with pytest.raises(ConfigError, match="contains its own preset"):
         run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), *to, "--preset", "tiny"])
     with pytest.raises(ConfigError, match="holds rsrefseg, not control"):
         run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), "--model", "control"])
@@ -108,7 +108,7 @@ def test_convert_a_checkpoint_of_fit(tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--to-official"], "is no model of rrsis-zoo"),
+        (["--to-official"], "is not a model of rrsis-zoo"),
         (["--to-official", "--merge"], "takes no --preset"),
         (["--release", "rrsisd"], "unknown release of rsrefseg 'rrsisd'"),
         (["--preset", "gloden"], "did you mean 'golden'"),

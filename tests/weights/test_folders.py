@@ -99,7 +99,7 @@ def test_from_the_hubs_cache(monkeypatch, tmp_path, folder):
             call()
     with pytest.raises(MissingWeightsError, match=r"hf download somebody/ships, or give local_files_only=False"):
         RSRefSeg.from_pretrained("somebody/ships", cache_dir=cache)
-    with pytest.raises(MissingWeightsError, match="is no folder"):
+    with pytest.raises(MissingWeightsError, match="is not a folder"):
         RSRefSeg.from_pretrained(tmp_path / "no" / "where", cache_dir=cache)
     for path in folder.iterdir():
         add_to_cache(cache, "somebody/ships", path.name, path.read_bytes())
@@ -197,7 +197,7 @@ def test_wrong_classes_and_settings(folder, tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match="name the method, load_model"):
         load_model(f"local:{tmp_path / 'a.safetensors'}")
-    with pytest.raises(WeightsMismatchError, match="no other authors"):
+    with pytest.raises(WeightsMismatchError, match="has no other format"):
         load_model("control", weights=f"local:{tmp_path / 'a.safetensors'}", preset="tiny")
     assert rrsis_zoo.load_model("rsrefseg", weights=f"local:{folder}", preset="tiny").tokenizer_ready
 

@@ -133,7 +133,7 @@ def test_settings_of_the_published_numbers(golden, tmp_path):
     published.tokenizer = own.tokenizer
     convert(published, path, tmp_path / "ours")
     for source in (path, tmp_path / "ours"):
-        with pytest.warns(UserWarning, match="comes with stability_fallback=True, this rsrefseg2 has False"):
+        with pytest.warns(UserWarning, match="has stability_fallback=True, this rsrefseg2 has False"):
             fill_model(own, f"local:{source}")
         assert not own.config.stability_fallback
     with warnings.catch_warnings():

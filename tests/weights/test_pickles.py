@@ -29,7 +29,9 @@ BOMBS = {
     "torch.Tensor ": b"\x80\x02}X\x01\x00\x00\x00actorch\nTensor\n" + HUGE + b"\x85\x81s.",  # without a call
     "a dict with tuple as a key": b"\x80\x02})" + b"\x85" * 400_000 + b"Ns.",  # its hash overflows the stack
     "a dict with tuple as a key ": b"\x80\x02})" + b"q\x00h\x00\x86" * 60 + b"Ns.",  # its hash takes years
-    "set with arguments that torch does not write": b"\x80\x02c__builtin__\nset\n])" + b"q\x00h\x00\x86" * 60 + b"a\x85R.",
+    "set with arguments that torch does not write": (
+        b"\x80\x02c__builtin__\nset\n])" + b"q\x00h\x00\x86" * 60 + b"a\x85R."
+    ),
     "_codecs.encode with arguments that torch does not write": (
         b"\x80\x02c_codecs\nencode\nX\x04\x00\x00\x00abcdX\x08\x00\x00\x00punycode\x86R."
     ),

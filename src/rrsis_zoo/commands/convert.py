@@ -33,7 +33,9 @@ def run_convert(arguments: Sequence[str]) -> int:
 
     if options.to_official:
         if options.merge or options.preset or options.release or options.tokenizer:
-            raise ConfigError("--to-official takes no --preset, --release, --tokenizer or --merge: the source says all")
+            raise ConfigError(
+                "--to-official takes no --preset, --release, --tokenizer or --merge: the source determines them"
+            )
         entries = conversion.to_official(kind, options.source, options.out)
         print(f"{entries} entries written to {options.out}")
         return 0

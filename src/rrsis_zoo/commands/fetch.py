@@ -1,4 +1,4 @@
-"""Downloads, when somebody asks for them: the files that a preset or a config needs. No torch."""
+"""Downloads on request: the files that a preset or a config needs. No torch."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from rrsis_zoo.yaml_files import read_yaml
 
 
 class Absent(Exception):
-    """A downloader's answer for a file that the repository does not have."""
+    """Raised by a downloader if the repository does not have the file."""
 
 
 class Download(Protocol):
-    """Brings one file into the local cache."""
+    """Downloads one file into the local cache."""
 
     def __call__(self, source: HubSource, file: str) -> Path:
-        """Return where the file lies; raise `Absent` if the repository has no such file."""
+        """Return the path of the file; raise `Absent` if the repository has no such file."""
         ...
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Files that are needed of one place.
+    """Files needed from one place.
 
     Attributes:
-        source: a repository, or a place on this machine that somebody has to fill.
-        what: what they are.
-        files: for each file, the names that it may have, the preferred one first.
+        source: a repository, or a path on this machine for files fetched by hand.
+        what: description of the files.
+        files: for each file its possible names, the preferred one first.
     """
 
     source: HubSource | LocalSource
@@ -57,17 +57,17 @@ class Wanted:
 
     @property
     def bytes(self) -> int | None:
-        """About how much that is; None where it is not known."""
+        """Approximate size; None if unknown."""
         known = REPOSITORIES.get(self.source.repo) if isinstance(self.source, HubSource) else None
         return known.bytes if known else None
 
 
 def wanted(name: str, preset: str | None = None) -> list[Wanted]:
-    """Return what a name needs.
+    """Return the files that a method, release or config needs.
 
     Args:
         name: a method, ``METHOD/RELEASE`` for the authors' trained weights, or the path of a config (YAML).
-        preset: with a method: which sizes; the paper's by default.
+        preset: with a method: its sizes; the paper's by default.
 
     Raises:
         ConfigError: unknown name or preset, or a config without weights.
@@ -121,7 +121,7 @@ def _of_config(path: Path) -> list[Wanted]:
     arguments = model.get("init_args", {})
     known = method_at(model.get("class_path"))
     if known is None:
-        raise ConfigError(f"{path} names no model of rrsis-zoo under model.class_path")
+        raise ConfigError(f"{path} does not name a model of rrsis-zoo in model.class_path")
     weights = arguments.get("weights") or {}
     if isinstance(weights, str):
         source = parse_source(weights)
@@ -129,12 +129,12 @@ def _of_config(path: Path) -> list[Wanted]:
             return []
         if source.file is None:
             raise ConfigError(f"{source} is a whole repository: fetch it with: {source.command([])}")
-        return [Wanted(source, "the whole model", ((source.file,),))]
+        return [Wanted(source, "the complete model", ((source.file,),))]
     return _of_weights(known.card, weights)
 
 
 def model_section(path: Path) -> dict[str, Any]:
-    """Return the section ``model`` of a config; one that is a path is read from there.
+    """Return the section ``model`` of a config; if it is a path, the section is read from there.
 
     Raises:
         ConfigError: the file cannot be read, or has no such section.
@@ -158,14 +158,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def fetch(needs: Iterable[Wanted], download: Download) -> list[Path]:
-    """Bring files into the local cache, the first of each file's names that the repository has.
+    """Download files into the local cache, each under the first of its names that the repository has.
 
     Returns:
-        Where they lie, shards of a file after their index.
+        Their paths, shards of a file after their index.
 
     Raises:
-        MissingWeightsError: a repository has none of the names, or cannot be reached; or what has to be fetched by
-            hand is not there.
+        MissingWeightsError: a repository has none of the names, or cannot be reached; or a file that has to be fetched
+            by hand is missing.
     """
     return [path for need in needs for names in need.files for path in _first(need, names, download)]
 
@@ -187,11 +187,11 @@ def _first(need: Wanted, names: tuple[str, ...], download: Download) -> list[Pat
 
 
 def hub_download(source: HubSource, file: str) -> Path:
-    """Download through huggingface_hub: what is there already is not fetched again, what broke off is resumed.
+    """Download with huggingface_hub: existing files are not fetched again, interrupted downloads are resumed.
 
     Raises:
         Absent: the repository has no such file.
-        MissingWeightsError: the hub cannot be reached, or does not give the file.
+        MissingWeightsError: the hub cannot be reached, or the download fails.
     """
     import httpx
     from huggingface_hub import hf_hub_download
@@ -207,4 +207,4 @@ def hub_download(source: HubSource, file: str) -> Path:
     except EntryNotFoundError as error:
         raise Absent(file) from error
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise MissingWeightsError(f"{source.page} does not give {file}: {error}") from error
+        raise MissingWeightsError(f"{file} cannot be downloaded from {source.page}: {error}") from error

@@ -1,4 +1,4 @@
-"""fit, validate, test and predict: LightningCLI, with the checks that belong before anything large is built."""
+"""fit, validate, test and predict: LightningCLI, with checks before anything large is built."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ class RRSISCLI(LightningCLI):
     """The command line of all methods.
 
     Args:
-        words: the command line, if it is not ``sys.argv``.
-        run_to_resume: the training that goes on; None for a new one.
-        **options: of LightningCLI, beside those that are the same for all of us.
+        words: the command line, if not ``sys.argv``.
+        run_to_resume: the training run to resume; None for a new one.
+        **options: of LightningCLI, in addition to those set here.
     """
 
     def __init__(self, words: Sequence[str] | None = None, run_to_resume: Run | None = None, **options: Any) -> None:
         if words is not None:
-            words = _found(words)
+            words = _with_files(words)
         elif options.get("args"):
-            options["args"] = _found(options["args"])
+            options["args"] = _with_files(options["args"])
         self._words, self._run = words, run_to_resume
         guard_configs(words or options.get("args") or sys.argv[1:])
         for known in methods().values():
             module = known.module()  # short class names resolve only for imported modules
-            # configs of earlier versions, as run folders keep them, name the classes there
+            # configs of earlier versions, which run folders still contain, name the classes by this path
             sys.modules.setdefault(f"rrsis_zoo.training.{known.name}", sys.modules[module.__module__])
         super().__init__(
             RRSISModule,
@@ -77,17 +77,17 @@ class RRSISCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Offer the resume point's settings and our switches: in every command, which accepts the config of any."""
+        """Add the resume point's settings and our switches to every command, so that each accepts any config."""
         parser.add_argument("--untrained", action="store_true", help=_UNTRAINED)
         parser.add_argument(_SAFE, action="store_true", help=_SAFE_HELP)
         parser.add_lightning_class_args(ResumePoint, "resume_point")
         parser.set_defaults({"resume_point.keep": False})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse what stands for ``--resume``; ``sys.argv`` stays what further processes are started with.
+        """Parse the expanded ``--resume``; ``sys.argv`` is unchanged, since further processes are started with it.
 
         Raises:
-            ConfigError: what the parser refuses, in one line.
+            ConfigError: the parser refuses the arguments; its message is reduced to one line.
         """
         try:
             if self._words is None:
@@ -99,19 +99,19 @@ class RRSISCLI(LightningCLI):
             raise ConfigError(f"{_refusal(str(error))}; --help lists the options") from error
 
     def _parse_ckpt_path(self) -> None:
-        """Leave what was asked as it is: Lightning would take every setting from the checkpoint's hyper-parameters."""
+        """Do nothing: Lightning would take every setting from the checkpoint's hyper-parameters."""
 
     def before_instantiate_classes(self) -> None:
-        """Look for data and weights first: nobody wants to wait for a large model to hear that a file is missing.
+        """Check data and weights first, so that a missing file is reported before a large model is built.
 
         Raises:
-            ConfigError: a checkpoint that contradicts the configuration, none where one is needed, or a switch that
-                cannot be.
-            MissingWeightsError, WeightsMismatchError, MissingDataError: files that are not there, or damaged.
+            ConfigError: a checkpoint contradicts the configuration or is required but missing, or an invalid switch.
+            MissingWeightsError, MissingDataError: files are missing.
+            WeightsMismatchError: files are damaged.
         """
         options, command = self.config[str(self.subcommand)], str(self.subcommand)
         if command == "predict":
-            options.return_predictions = False  # they are written; keeping all features of a split fills the memory
+            options.return_predictions = False  # a callback writes them; keeping a whole split's would fill the memory
         self._check_switches(options, command)
         if command == "fit":
             self._find_run(options)
@@ -125,22 +125,22 @@ class RRSISCLI(LightningCLI):
         if command != "fit" and options.trainer.get(limit := f"limit_{_NAMES[command]}_batches") == 0:
             raise ConfigError(f"rrsis {command} with trainer.{limit} 0 does nothing: leave it out")
         if options.safe and _SAFE not in (self._words or ()):
-            raise ConfigError(f"safe: true in a config comes too late: say {_SAFE} on the command line")
-        options.safe = False  # of this command; the configuration that is saved has no say in it
+            raise ConfigError(f"safe: true in a config has no effect: give {_SAFE} on the command line")
+        options.safe = False  # belongs to the command, not to the saved configuration
         if options.weights_only is False:
-            raise ConfigError("--weights_only false: a checkpoint is read without the code that it may hold")
+            raise ConfigError("--weights_only false: checkpoints are never read with code in them; leave it out")
         options.weights_only = True
         if options.untrained and (command == "fit" or options.ckpt_path is not None):
             raise ConfigError("--untrained is for a test, validation or prediction without --ckpt_path: leave it out")
 
     def _check_weights(self, options: Any, command: str) -> None:
-        """Look at the checkpoint, or for the other weights."""
+        """Check the checkpoint or the other weights."""
         model = options.model
         method = method_at(model.class_path)
         weights = model.init_args.get("weights")
-        given = options.ckpt_path if self._run is None else str(self._run.point)
-        if given is not None:
-            checkpoint = open_checkpoint(given, training=command == "fit")
+        path = options.ckpt_path if self._run is None else str(self._run.point)
+        if path is not None:
+            checkpoint = open_checkpoint(path, training=command == "fit")
             if self._run is None:
                 options.ckpt_path = str(checkpoint.path)
             if method is not None:
@@ -150,13 +150,13 @@ class RRSISCLI(LightningCLI):
         if command != "fit" and not options.untrained and not is_whole(weights):
             raise ConfigError(
                 f"rrsis {command} needs a trained model: give --ckpt_path FILE, or --model.init_args.weights with the "
-                "source of a whole model; to score one that was never trained, add --untrained"
+                "source of a complete model; to score an untrained one, add --untrained"
             )
         if method is not None and weights:
             find_weights(method.card, weights)
 
     def _find_run(self, options: Any) -> None:
-        """Look whether a training that goes on has something left to do; find the one of a job that has come back."""
+        """Find the run of a requeued job; check whether a run to resume has anything left to do."""
         again = self._run is None and not options.get("ckpt_path") and slurm.has_come_back()
         if again:
             config = yaml.safe_load(self._parser(self.subcommand).dump(options, skip_none=False))
@@ -167,11 +167,11 @@ class RRSISCLI(LightningCLI):
                 print(done)
                 raise SystemExit(0)
             raise ConfigError(
-                f"--resume {done}; to train on, give a larger --trainer.max_epochs (or max_steps, or max_time)"
+                f"--resume {done}; to continue, give a larger --trainer.max_epochs (or max_steps, or max_time)"
             )
 
     def _logs(self, options: Any) -> Path:
-        """Return the folder in which the runs of a configuration lie."""
+        """Return the folder of a configuration's runs."""
         loggers = options.trainer.logger if isinstance(options.trainer.logger, list) else [options.trainer.logger]
         for logger in loggers:
             if getattr(logger, "class_path", "").endswith("CSVLogger"):
@@ -180,8 +180,8 @@ class RRSISCLI(LightningCLI):
         return Path("runs") / (method.name if method else "model")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Return the trainer, which never shards or pads by itself and always writes a CSV log."""
-        with refused("the trainer's settings do not go together, or not with this machine"):
+        """Return the trainer, which does not distribute or pad data by itself and always writes a CSV log."""
+        with refused("the trainer's settings contradict each other, or do not fit this machine"):
             trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
         if trainer.loggers or self._run is not None:
             name = self.model.model_class.name
@@ -197,12 +197,12 @@ class RRSISCLI(LightningCLI):
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        given = config.get("callbacks") or []
-        given = given if isinstance(given, list) else [given]
-        # one resume point: that of the configuration's callbacks, the last of several
-        points = [c for c in [*callbacks, *given] if isinstance(c, ResumePoint)]
+        configured = config.get("callbacks") or []
+        configured = configured if isinstance(configured, list) else [configured]
+        # one resume point: the last one, preferably from the configuration's callbacks
+        points = [c for c in [*callbacks, *configured] if isinstance(c, ResumePoint)]
         kept = points[-1:] if config.get("enable_checkpointing") is not False else []
-        config["callbacks"] = [c for c in given if not isinstance(c, ResumePoint)]
+        config["callbacks"] = [c for c in configured if not isinstance(c, ResumePoint)]
         callbacks = [c for c in callbacks if not isinstance(c, ResumePoint)]
         return super()._instantiate_trainer(config, [*callbacks, RanksEndTogether(), *kept])
 
@@ -212,7 +212,7 @@ class RRSISCLI(LightningCLI):
 
 
 class SavedConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the run's folder, whole or not at all."""
+    """Writes ``config.yaml`` into the run's folder, completely or not at all."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lightning hook, of the first process."""
@@ -231,7 +231,7 @@ _CALLBACKS: dict[str, Any] = {
 
 _NAMES = {"validate": "val", "test": "test", "predict": "predict"}
 _PARSING = {
-    # what is the beginning of one option today may be that of two tomorrow; and a slip is named, not guessed
+    # an unambiguous prefix may become ambiguous in a later version; and typing errors should be reported
     "allow_abbrev": False,
     "exit_on_error": False,
 }
@@ -245,8 +245,8 @@ def _note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _found(arguments: Sequence[str]) -> list[str]:
-    """Return arguments whose configurations are files; say where one was taken that is not the one named."""
+def _with_files(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with files for all configurations; report replaced paths."""
     words, notes = with_shipped(arguments)
     for line in notes:
         _note(line)
@@ -256,8 +256,8 @@ def _found(arguments: Sequence[str]) -> list[str]:
 def run_lightning(arguments: Sequence[str]) -> int:
     """Run one of Lightning's commands; ``arguments[0]`` is its name.
 
-    Raises:
-        ConfigError: something that the user can mend.
+        Raises:
+    ConfigError: an error that the user can fix.
     """
     _quiet()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
@@ -272,7 +272,7 @@ def run_lightning(arguments: Sequence[str]) -> int:
 
 
 def _import_nothing_else() -> None:
-    """Refuse, before it is imported, every class of a configuration that is not ours, a method's or Lightning's."""
+    """Refuse to import any class in a configuration that is not ours, a method's or Lightning's."""
     packages = {known.class_path.partition(".")[0] for known in methods().values()}
     allowed = sorted(packages | {"rrsis_zoo", "lightning"})
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
@@ -280,42 +280,42 @@ def _import_nothing_else() -> None:
 
 @contextlib.contextmanager
 def refused(what: str) -> Iterator[None]:
-    """Make one line of what Lightning or its parser refuse; all else is a defect and keeps its traceback.
+    """Reduce refusals by Lightning or its parser to one line; other errors are defects and keep their traceback.
 
-    They refuse by Lightning's ``MisconfigurationException``, and by an error of Python's that a statement of their own
-    raises. An error that merely happens in their code, such as a hook that is called with wrong arguments, is none.
+    A refusal is Lightning's ``MisconfigurationException``, or a built-in error from a ``raise`` statement in their
+    code. An error that merely occurs there, such as a hook called with wrong arguments, is not a refusal.
 
     Args:
-        what: what is refused.
+        what: beginning of the message.
 
     Raises:
-        ConfigError: see there.
+        ConfigError: for a refusal.
     """
     try:
         yield
     except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        theirs = not _THEIRS.isdisjoint(Path(last.filename).parts) and (last.line or "").startswith("raise ")
-        if _is_ours(error) or not (theirs or isinstance(error, MisconfigurationException)):
+        foreign = not _FOREIGN.isdisjoint(Path(last.filename).parts) and (last.line or "").startswith("raise ")
+        if _is_ours(error) or not (foreign or isinstance(error, MisconfigurationException)):
             raise
         raise ConfigError(f"{what}: {_refusal(str(error))}") from error
 
 
-_THEIRS = {"lightning", "lightning_fabric", "lightning_utilities", "jsonargparse"}
+_FOREIGN = {"lightning", "lightning_fabric", "lightning_utilities", "jsonargparse"}
 
 
 def _is_ours(error: BaseException | None) -> bool:
-    """Whether an error was raised because of one of ours, which says more: the parser wraps what constructors raise."""
+    """Return whether an error was caused by one of ours, which is clearer: the parser wraps errors of constructors."""
     while error is not None and not isinstance(error, RRSISError):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
 def _refusal(message: str) -> str:
-    """Return what Lightning or its parser said in one line, without what only their authors want to know."""
-    said = [line.strip(" -") for line in message.splitlines()]
-    said = [line for line in said if line and not line.startswith(_PARSERS_OWN)]
-    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", "; ".join(said).replace(":;", ":"))
+    """Return a message of Lightning or its parser in one line, without internal details."""
+    lines = [line.strip(" -") for line in message.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_PARSERS_OWN)]
+    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", "; ".join(lines).replace(":;", ":"))
     return re.sub(r'Parser key "([\w.]+)":', r"--\1:", re.sub(r"(?:typing|collections\.abc)\.", "", text))
 
 
@@ -323,10 +323,10 @@ _PARSERS_OWN = ("Subtypes:", "Errors:", "Given value type:", "Does not validate 
 
 
 def resumed(arguments: Sequence[str]) -> tuple[list[str], Run | None]:
-    """Replace ``--resume FOLDER`` of ``rrsis fit`` by what it stands for: the run's configuration, before the rest.
+    """Replace ``--resume FOLDER`` of ``rrsis fit`` by the run's configuration, placed before the other arguments.
 
     Returns:
-        The arguments, and the run that goes on.
+        The arguments, and the run to resume.
 
     Raises:
         ConfigError: there is no such run, or the option is misused.
@@ -343,38 +343,38 @@ def resumed(arguments: Sequence[str]) -> tuple[list[str], Run | None]:
     if not folders:
         return words, None
     if len(folders) > 1 or not folders[0] or folders[0].startswith("--"):
-        raise ConfigError("--resume takes one folder of a run: rrsis fit --resume runs/rsrefseg/version_0")
+        raise ConfigError("--resume takes the folder of one run: rrsis fit --resume runs/rsrefseg/version_0")
     if any(word.partition("=")[0] == "--ckpt_path" for word in words):
-        raise ConfigError("--resume goes on from the run's own checkpoint: leave --ckpt_path out")
+        raise ConfigError("--resume continues from the run's own checkpoint: leave --ckpt_path out")
     run = find(folders[0])
     return ["fit", "--config", str(run.config), *words[1:]], run
 
 
 class _Parts(RRSISCLI):
-    """Model, data and trainer of a configuration without a command; looks for no file."""
+    """Model, data and trainer of a configuration without a command; does not check files."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Accept what a command has beside them, as in the configuration that ``rrsis fit`` saves."""
+        """Also accept the options of commands, which a configuration saved by ``rrsis fit`` contains."""
         super().add_arguments_to_parser(parser)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.add_argument("--weights_only", type=bool | None, default=None)
 
     def before_instantiate_classes(self) -> None:
-        """Look for nothing."""
+        """Do nothing."""
 
 
 class _Parsed(_Parts):
     """Reads the configuration and builds nothing."""
 
     def instantiate_classes(self) -> None:
-        """Build nothing."""
+        """Do nothing."""
 
     def _set_seed(self) -> None:
-        """Draw nothing."""
+        """Do nothing."""
 
 
 def resolve(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the configuration with which ``rrsis fit`` would run, every default included.
+    """Return the configuration that ``rrsis fit`` would run with, including all defaults.
 
     Args:
         arguments: of ``rrsis fit``.
@@ -396,10 +396,10 @@ def resolve(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule, Trainer]:
-    """Build what ``rrsis fit`` would run from the same arguments, with random weights, and run nothing.
+    """Build what ``rrsis fit`` would run with the same arguments, with random weights, without running it.
 
     Args:
-        arguments: ``--config …`` and further options of ``rrsis fit``; also a ``config.yaml`` that it left behind.
+        arguments: ``--config …`` and further options of ``rrsis fit``; also a ``config.yaml`` from one of its runs.
     """
     _quiet()
     with bare_command_line():
@@ -409,7 +409,7 @@ def instantiate(arguments: Sequence[str]) -> tuple[RRSISModule, RRSISDataModule,
 
 @contextlib.contextmanager
 def bare_command_line() -> Iterator[None]:
-    """Hide ``sys.argv``: Lightning warns where it differs from what is parsed."""
+    """Hide ``sys.argv``: Lightning warns if it differs from the parsed arguments."""
     earlier, sys.argv = sys.argv, sys.argv[:1]
     try:
         yield
@@ -418,21 +418,21 @@ def bare_command_line() -> Iterator[None]:
 
 
 def _refuse_lost_settings(arguments: Sequence[str]) -> None:
-    """Refuse an option for a part of a nested setting: jsonargparse drops other parts of it without a word.
+    """Refuse an option for a part of a nested setting: jsonargparse silently drops the other parts.
 
     Raises:
-        ConfigError: see there.
+        ConfigError: an option sets only a part of a nested setting.
     """
     parts: dict[str, list[str]] = {}
     for word in arguments:
-        if found := re.match(r"--(model\.(?:init_args\.)?settings\.\w+)\.([\w.]+)", word):
-            parts.setdefault(found[1], []).append(f"{found[2]}: …")
+        if match := re.match(r"--(model\.(?:init_args\.)?settings\.\w+)\.([\w.]+)", word):
+            parts.setdefault(match[1], []).append(f"{match[2]}: …")
     for section, names in parts.items():
-        raise ConfigError(f"the parts of a nested setting go together: --{section} '{{{', '.join(names)}}}'")
+        raise ConfigError(f"give the parts of a nested setting together: --{section} '{{{', '.join(names)}}}'")
 
 
 def _quiet() -> None:
-    """Leave out what is no news to the user: advertising, and remarks about our own deliberate choices."""
+    """Suppress messages without use for the user: advertising, and warnings about our own deliberate choices."""
 
     class NoTips(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
@@ -444,6 +444,6 @@ def _quiet() -> None:
         ".*does not have many workers.*",
         ".*_pytree.*",
         ".*LeafSpec.*",
-        ".*exists and is not empty.*",  # a run that goes on in its folder
+        ".*exists and is not empty.*",  # a resumed run
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -13,9 +13,9 @@ _DESCRIPTION = """Make the tables of a suite from the files of its jobs: publish
 comparison with intervals and significance by scene, and scores by category, size and kind of expression.
 
 RUNS is the folder of a suite's runs, such as runs/embedded; or folders from `rrsis test`, each a row that is compared
-with the first, pair by pair. A test of part of the split, or of an untrained model, has no number in any table. With
+with the first, pair by pair. A test of part of the split, or of an untrained model, does not appear in any table. With
 --out every table is written as Markdown, CSV, LaTeX (booktabs) and HTML; without it the tables are printed as
-Markdown. docs/tables.md says how every number is made."""
+Markdown. docs/tables.md explains every number."""
 
 
 def run_table(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""What the registry must know of a method: its card, and how to get its classes."""
+"""The registry's entry for a method: its card, and functions that return its classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Method:
 
     Attributes:
         card: the facts about it.
-        model: returns the torch class. It imports it, which takes seconds: listing the methods must not.
+        model: returns the torch class; importing it takes seconds, so listing the methods does not do it.
         module: returns the LightningModule class.
     """
 
@@ -34,6 +34,6 @@ class Method:
 
     @property
     def class_path(self) -> str:
-        """The LightningModule's place, as configs name it."""
+        """The LightningModule's import path, as used in configs."""
         kind = self.module()
         return f"{kind.__module__}.{kind.__qualname__}"

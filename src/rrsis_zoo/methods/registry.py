@@ -1,6 +1,6 @@
-"""The methods by name: ours, those of installed packages, and those that a program registers. Imports no torch.
+"""The methods by name: ours, those of installed packages, and registered ones. Imports no torch.
 
-A package adds a method by an entry point of the group ``rrsis_zoo.methods`` that names a `Method`
+A package adds a method with an entry point of the group ``rrsis_zoo.methods`` that refers to a `Method`
 (docs/start/add_a_method.md).
 """
 
@@ -16,7 +16,7 @@ from rrsis_zoo.methods.method import Method
 from rrsis_zoo.models.card import MethodCard
 
 GROUP = "rrsis_zoo.methods"
-"""Entry points of installed packages."""
+"""Group of entry points of installed packages."""
 
 _OURS: dict[str, Method] = {
     method.name: method
@@ -26,19 +26,19 @@ _registered: dict[str, Method] = {}
 
 
 def register(method: Method) -> None:
-    """Add a method for this process: commands, `rrsis_zoo.load_model` and tables know it from now on.
+    """Add a method for this process, for commands, `rrsis_zoo.load_model` and tables.
 
     Args:
-        method: to be added. One that was registered under its name before is replaced, so that a notebook's cell can
-            be run again.
+        method: to add. It replaces one registered earlier under the same name, so that a notebook cell can be run
+            again.
 
     Raises:
-        ConfigError: not a `Method`, or the name is that of a method of the zoo or of an installed package.
+        ConfigError: not a `Method`, or the name belongs to a method of the zoo or of an installed package.
     """
     if not isinstance(method, Method):
         raise ConfigError(f"register takes a rrsis_zoo.methods.method.Method, got a {type(method).__name__}")
     if method.name in _OURS or method.name in _installed():
-        raise ConfigError(f"there is a method {method.name!r} already: give the new one another name")
+        raise ConfigError(f"there is already a method {method.name!r}: give the new one another name")
     _registered[method.name] = method
 
 
@@ -65,7 +65,7 @@ def method_named(name: str) -> Method:
     """Return a method.
 
     Raises:
-        ConfigError: no method of that name.
+        ConfigError: there is no such method.
     """
     known = methods()
     if name not in known:
@@ -77,22 +77,22 @@ def card(name: str) -> MethodCard:
     """Return a method's card.
 
     Raises:
-        ConfigError: no method of that name.
+        ConfigError: there is no such method.
     """
     return method_named(name).card
 
 
 def method_at(class_path: str | None) -> Method | None:
-    """Return the method whose LightningModule a config names; None where it is no method's.
+    """Return the method of the LightningModule that a config names; None if it belongs to none.
 
-    Places in earlier versions, ``rrsis_zoo.training.<name>``, are known too. Every method's classes are imported.
+    Paths of earlier versions, ``rrsis_zoo.training.<name>``, are known too. Every method's classes are imported.
     """
     now = current_class_path(class_path)
     return next((known for known in methods().values() if known.class_path == now), None)
 
 
 def current_class_path(class_path: str | None) -> str | None:
-    """Return where a LightningModule is now that a config or checkpoint of an earlier version names."""
+    """Return the current path of a LightningModule named in a config or checkpoint of an earlier version."""
     package, _, name = (class_path or "").rpartition(".")
     earlier, _, module = package.rpartition(".")
     if earlier != "rrsis_zoo.training" or module not in _OURS:
@@ -103,25 +103,25 @@ def current_class_path(class_path: str | None) -> str | None:
 
 @cache
 def _installed() -> dict[str, Method]:
-    """Return the methods of installed packages; looked for once."""
-    found: dict[str, Method] = {}
+    """Return the methods of installed packages; searched once."""
+    installed: dict[str, Method] = {}
     for point in entry_points(group=GROUP):
-        try:  # the other methods are not to suffer from a package that is broken
+        try:  # a broken package must not affect the other methods
             method = _loaded(point)
-            if method.name in _OURS or method.name in found:
-                raise ConfigError(f"{point.value!r} brings a second method {method.name!r}")
+            if method.name in _OURS or method.name in installed:
+                raise ConfigError(f"{point.value!r} has a second method {method.name!r}")
         except ConfigError as error:
             warnings.warn(f"an installed package's method is left out: {error}", stacklevel=2)
             continue
-        found[method.name] = method
-    return found
+        installed[method.name] = method
+    return installed
 
 
 def _loaded(point: EntryPoint) -> Method:
     try:
-        found = point.load()
-    except Exception as error:  # a stranger's import may fail in any way
+        loaded = point.load()
+    except Exception as error:  # a foreign import can raise any error
         raise ConfigError(f"{point.value!r} cannot be imported ({error!r}); update or uninstall the package") from error
-    if not isinstance(found, Method):
-        raise ConfigError(f"{point.value!r} must be a rrsis_zoo.methods.method.Method, it is a {type(found).__name__}")
-    return found
+    if not isinstance(loaded, Method):
+        raise ConfigError(f"{point.value!r} must be a rrsis_zoo.methods.method.Method, got a {type(loaded).__name__}")
+    return loaded

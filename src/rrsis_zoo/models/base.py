@@ -1,7 +1,7 @@
-"""The contract of all methods: first *localise* (where does the sentence point?), then *segment* (where exactly?).
+"""The interface of all methods: first *localise* (where does the sentence point?), then *segment* (where exactly?).
 
-Plain torch. ``N`` expressions over ``M`` images is the normal case: ``image_index[n]`` says which image expression
-``n`` speaks of, so that a scene with many expressions is encoded once::
+Plain torch. ``N`` expressions over ``M`` images is the normal case: expression ``n`` refers to image
+``image_index[n]``, so that a scene with many expressions is encoded once::
 
     images ── prepare ── views ── encode ── ImageState ─┐
     expressions ── tokenize ── Tokens ─────────────────┴─ localise ── Prompts ── segment ── mask logits ── restore
@@ -29,29 +29,30 @@ from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Resto
 from rrsis_zoo.weights.wrappers import is_lora
 
 _ENTRIES, _COMPUTED = 10**10, 10**8
-"""Entries of all tensors and of buffers that a configuration may ask for; the largest preset has 1.4e9 and 8e4."""
+"""Most entries that a configuration may have in all tensors and in buffers; the largest preset has 1.4e9 and 8e4."""
 
 
 class ReferringSegmenter(nn.Module, HubModel, ABC):
     """A referring segmentation method.
 
-    A subclass is built from one frozen dataclass of plain values, its *configuration*; ``presets`` names the published
-    ones and ``tiny``. It sets ``requires_grad`` itself: what trains is exactly what ``parameter_groups`` returns.
+    A subclass is built from one frozen dataclass of plain values, its *configuration*; ``presets`` has the published
+    ones and ``tiny``. It sets ``requires_grad`` itself: the trained parameters are those of ``parameter_groups``.
 
     Attributes:
         card: the facts about the method.
-        name: its public name, as in configs and tables: the card's.
+        name: its public name in configs and tables, from the card.
         presets: preset name -> configuration; the card has the same names.
-        foundation_fillers: role -> function that fills a model from the files of that foundation model, which come in
-            the order of the card's `FoundationModel.files`.
-        official_name: from a tensor's name here to its name in the authors' checkpoints; None where there are none.
+        foundation_fillers: role -> function that fills a model from the files of that foundation model, in the order
+            of the card's `FoundationModel.files`.
+        official_name: from a tensor's name here to its name in the authors' checkpoints; None if there are none.
         tokenizer_kind: class of its tokenizer.
-        evaluation_settings: fields of the configuration that change nothing but the evaluation; a checkpoint may be
-            tested with others than it was trained with.
+        evaluation_settings: fields of the configuration that only affect evaluation; a test may use other values than
+            the training.
         config: this model's configuration.
-        segment_only: names in ``Prompts.aux`` that nothing but ``segment`` reads; they are not kept where expressions
-            are answered in groups.
-        max_expressions: how many expressions are localised, segmented and restored at once in evaluation; None for all.
+        segment_only: names in ``Prompts.aux`` that only ``segment`` reads; they are not kept if expressions are
+            processed in groups.
+        max_expressions: number of expressions that are localised, segmented and restored at once in evaluation; None
+            for all.
     """
 
     card: ClassVar[MethodCard]
@@ -79,10 +80,10 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
         Args:
             preset: one of ``cls.presets``.
-            **changes: configuration fields to set otherwise; a mapping changes a nested configuration.
+            **changes: configuration fields with other values; a mapping changes a nested configuration.
 
         Raises:
-            ConfigError: unknown preset or field, or a value of the wrong kind.
+            ConfigError: unknown preset or field, or an invalid value.
         """
         if preset not in cls.presets:
             raise unknown_name(f"preset of {cls.name}", preset, cls.presets)
@@ -91,35 +92,34 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @classmethod
     def from_description(cls, plain: Mapping[str, Any]) -> Self:
-        """Build the model of a configuration that a file holds (`rrsis_zoo.models.configuration.to_plain`).
+        """Build the model of a configuration from a file (`rrsis_zoo.models.configuration.to_plain`).
 
         Raises:
-            ConfigError: unknown settings, values that cannot be, or that do not go together, or a model that is larger
-                than any file could fill.
+            ConfigError: unknown settings, invalid or contradictory values, or a model too large for any file.
         """
         return cls._built(from_plain(cls.configuration_kind(), plain))
 
     @classmethod
     def configuration_kind(cls) -> type[Any]:
         """Return the dataclass of the method's configurations."""
-        return type(next(iter(cls.presets.values())))  # they are all of one
+        return type(next(iter(cls.presets.values())))  # all have the same
 
     @classmethod
     def _built(cls, config: Any) -> Self:
-        """Build, after an attempt without memory: what fails, and what is too large, does so there."""
+        """Build the model after a trial without memory, which detects errors and excessive sizes."""
         try:
             with torch.device("meta"):
                 trial = cls(config)
             entries = sum(tensor.numel() for tensor in trial.state_dict().values())
         except ConfigError:
             raise
-        except Exception as error:  # a layer's own complaint, of whatever kind
+        except Exception as error:  # a layer can raise any error
             why = " ".join(str(error).split())[:200] or type(error).__name__
             raise ConfigError(f"{cls.name} cannot be built with these settings: {why}") from error
         computed = sum(buffer.numel() for buffer in trial.buffers())
         if entries > _ENTRIES or computed > _COMPUTED:
             raise ConfigError(
-                f"{cls.name} with these settings has {max(entries, computed):.1e} entries, more than any file has"
+                f"{cls.name} with these settings has {max(entries, computed):.1e} entries, too many for any file"
             )
         return cls(config)
 
@@ -128,7 +128,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     @property
     @abstractmethod
     def text_limits(self) -> tuple[int, int]:
-        """Rows of the token table, and tokens that are read of a sentence at most."""
+        """Rows of the token table, and maximum number of tokens of a sentence."""
 
     @property
     @abstractmethod
@@ -150,10 +150,10 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def tokenizer(self, tokenizer: Tokenizer) -> None:
         pieces, rows = tokenizer.vocabulary_size, self.text_limits[0]
         if pieces > rows:
-            raise ConfigError(f"the tokenizer has {pieces} pieces, the token table of {self.name} {rows} rows")
+            raise ConfigError(f"the tokenizer has {pieces} pieces, but the token table of {self.name} has {rows} rows")
         longest = self.text_limits[1]
         if (read := getattr(tokenizer, "max_length", longest)) > longest:
-            raise ConfigError(f"the tokenizer gives up to {read} tokens, {self.name} reads {longest} at most")
+            raise ConfigError(f"the tokenizer gives up to {read} tokens, but {self.name} reads at most {longest}")
         self._tokenizer = tokenizer
 
     @property
@@ -162,10 +162,10 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         return self._tokenizer is not None
 
     def fit_tokenizer(self, expressions: Sequence[str]) -> None:
-        """Learn a vocabulary from the training expressions, where the preset has no pretrained tokenizer.
+        """Learn a vocabulary from the training expressions, for presets without a pretrained tokenizer.
 
         Raises:
-            ConfigError: there is nothing to learn from.
+            ConfigError: there are no expressions.
         """
         self.tokenizer = self.tokenizer_kind.from_expressions(expressions, *self.text_limits)
 
@@ -185,20 +185,20 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """Set the tokenizer from ``tokenizer_state``.
 
         Raises:
-            ConfigError: no state of a tokenizer of this kind, or one that does not fit the model.
+            ConfigError: not the state of a tokenizer of this kind, or one that does not fit the model.
         """
         self.tokenizer = self.tokenizer_kind.from_state(state)
 
     def tokenize(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Return the token ids of N expressions, on the model's device."""
+        """Return the token ids of N expressions, int64 (N, L), on the model's device."""
         return self.tokenizer(expressions, text_mode).to(self.device)
 
     def cut(self, expressions: Sequence[str], whose: str = "") -> str:
-        """Return a warning of sentences that are longer than what is read of them; nothing where none is.
+        """Return a warning about sentences that are too long to be read completely; empty if there are none.
 
         Args:
             expressions: all of them.
-            whose: what follows "sentences" in the warning.
+            whose: text after "sentences" in the warning.
         """
         limit = self.tokenizer.max_length
         lengths = self.tokenizer.lengths(expressions)
@@ -214,11 +214,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def prepare(self, images: Sequence[Tensor]) -> Views:
-        """Resize, pad and scale M native uint8 images (3, H_i, W_i) as the method does, on the model's device."""
+        """Resize, pad and scale M native uint8 images (3, H_i, W_i) for the method, on the model's device."""
 
     @abstractmethod
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
-        """Encode what needs no sentence. ``sizes``: (M, 2) native sizes."""
+        """Encode the images, as far as no sentence is needed. ``sizes``: (M, 2) native sizes in pixels."""
 
     @abstractmethod
     def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
@@ -227,7 +227,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         Args:
             state: of M images.
             tokens: of N expressions, ids (N, L).
-            image_index: (N,) int64; expression n speaks of image ``image_index[n]``.
+            image_index: (N,) int64; expression n refers to image ``image_index[n]``.
 
         Returns:
             N prompts: sparse (N, K, D), dense (N, 1, h, w) or None, heat map (N, 1, g, g) in [0, 1].
@@ -235,7 +235,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
-        """Find the exact border of each of N referents.
+        """Find the exact outline of each of N referents.
 
         Args:
             state: of M images.
@@ -249,10 +249,10 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def encode_image(self, images: Sequence[Tensor]) -> ImageState:
         """Return ``encode(prepare(images))`` for M native uint8 images (3, H_i, W_i).
 
-        The views are given in the number type of the parameters (``model.half()`` and its like).
+        The views get the dtype of the parameters (for ``model.half()`` and similar).
 
         Raises:
-            ConfigError: parameters of several number types, see `check_floats`.
+            ConfigError: parameters of several dtypes, see `check_floats`.
         """
         check_floats(self, self.name)
         sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.int64).reshape(-1, 2)
@@ -260,9 +260,9 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         return self.encode(views, sizes)
 
     def refer(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prediction:
-        """Localise and segment N expressions on images that are encoded already.
+        """Localise and segment N expressions on images that have been encoded.
 
-        In evaluation at most ``max_expressions`` at once; the answer for all of them is held.
+        In evaluation at most ``max_expressions`` at once; the predictions for all of them are kept.
         """
         parts = list(self.refer_in_groups(state, tokens, image_index))
         if len(parts) == 1:
@@ -271,9 +271,9 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         return Prediction(torch.cat([part.mask_logits for part in parts]), prompts, state, image_index)
 
     def refer_in_groups(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Iterator[Prediction]:
-        """Yield the answers for ``max_expressions`` expressions after the other; for all at once in training.
+        """Yield predictions for ``max_expressions`` expressions at a time; for all at once in training.
 
-        A group's answer is that of the whole: its tokens stay padded to the longest of all N.
+        Grouping does not change the result: tokens stay padded to the longest of all N.
         """
         n, step = len(image_index), self.max_expressions
         if self.training or step is None or n <= step:
@@ -288,10 +288,10 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
             yield Prediction(logits, Prompts.joined([prompts], without=self.segment_only), state, index)
 
     def forward(self, batch: Batch, text_mode: TextMode = "independent") -> Prediction:
-        """Answer every expression of the batch.
+        """Predict every expression of the batch.
 
         Raises:
-            ConfigError: an image that is not native RGB; it names the image's samples.
+            ConfigError: an image is not native RGB; the message names its samples.
         """
         check_images(batch.images, [", ".join(batch.samples_of(i)) for i in range(len(batch.images))])
         state = self.encode_image(batch.images)
@@ -299,24 +299,24 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @abstractmethod
     def restore(self, prediction: Prediction) -> list[Tensor]:
-        """Bring the log-odds back to native size by the method's own steps.
+        """Resize the log-odds to native size by the method's own steps.
 
         Args:
             prediction: of N expressions.
 
         Returns:
-            N tensors (H_i, W_i) of log-odds, each of the size of its expression's image.
+            N float tensors (H_i, W_i) of log-odds, each of the size of its expression's image.
         """
 
     def restore_each(self, prediction: Prediction) -> Restored:
-        """Return what ``restore`` does, one map at a time: N maps of native size may be gigabytes."""
+        """Return the maps of ``restore``, computed one at a time: N maps of native size may take gigabytes."""
         return Restored(lambda n: self.restore(prediction[n : n + 1])[0], len(prediction))
 
     # -- training ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def target(self, masks: Sequence[Tensor]) -> Tensor:
-        """Turn native masks into the method's training target.
+        """Convert native masks into the method's training target.
 
         Args:
             masks: N masks, bool (H_i, W_i).
@@ -326,7 +326,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """
 
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
-        """Return the named loss terms and ``"loss"``, their sum, which is minimised: scalars, in float32.
+        """Return the named loss terms and their sum ``"loss"``, which is minimised: float32 scalars.
 
         Args:
             prediction: of the batch.
@@ -346,22 +346,22 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
         Args:
             prediction: of N expressions.
-            target: what ``target`` returns, uint8 (N, 1, S, S) of 0, 1, 255.
+            target: from ``target``, uint8 (N, 1, S, S) of 0, 1, 255.
         """
 
     def readings(self, prediction: Prediction) -> dict[str, Tensor]:
-        """Return named scalars that are worth watching in training and are no losses; none by default."""
+        """Return named scalars worth watching in training besides the losses; none by default."""
         return {}
 
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return a named partition of everything that trains; learning rates for the names live in the config."""
+        """Return all trained parameters in named groups; the config has a learning rate for each name."""
 
     def inert_parameters(self) -> dict[str, str]:
-        """Return the published trainable parameters that cannot get a gradient, by name, with the reason.
+        """Return parameters that are trainable in the published program but cannot get a gradient: name -> reason.
 
-        They are kept for the checkpoint's sake and frozen. Where adapters are trained, the weights under them are
-        frozen anyway, and not listed.
+        They are kept for compatibility of checkpoints, and frozen. If adapters are trained, the weights that they adapt
+        are frozen anyway and not listed.
         """
         prefixes = self.inert_prefixes()
         adapted = self.adapted_parts()
@@ -374,7 +374,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         }
 
     def inert_prefixes(self) -> dict[str, str]:
-        """Return the names of inert parameters, and of modules (with a dot at their end) that hold nothing else.
+        """Return the names of inert parameters, and of modules (ending with a dot) with only such parameters.
 
         Returns:
             Name or ``module.`` -> the reason; nothing by default.
@@ -382,11 +382,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         return {}
 
     def adapted_parts(self) -> tuple[str, ...]:
-        """Return the prefixes of encoders of which adapters alone are trained; none by default."""
+        """Return the prefixes of encoders that only train adapters; none by default."""
         return ()
 
     def freeze_inert_parameters(self) -> None:
-        """Freeze exactly the inert parameters (called at the end of a subclass's constructor)."""
+        """Freeze the inert parameters (called at the end of a subclass's constructor)."""
         inert = self.inert_parameters()
         names = dict(self.named_parameters())
         for name in inert:
@@ -395,18 +395,18 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def use_checkpointing(self, on: bool) -> None:
-        """Compute inner results of the encoders again for their gradients instead of keeping them, or not.
+        """Turn gradient checkpointing on or off: intermediate results of the encoders are recomputed, not kept.
 
-        It saves memory, costs time and changes no result.
+        It saves memory, costs time and does not change results.
 
         Raises:
-            ConfigError: the method has nothing that could be checkpointed.
+            ConfigError: the method does not support it.
         """
         parts = [part for part in self.modules() if hasattr(part, "checkpointing")]
         if on and not parts:
-            raise ConfigError(f"{self.name} has no gradient checkpointing: leave gradient_checkpointing out")
+            raise ConfigError(f"{self.name} does not support gradient checkpointing: leave gradient_checkpointing out")
         for part in parts:
-            setattr(part, "checkpointing", on)  # noqa: B010 - a module's plain attribute, which types do not know
+            setattr(part, "checkpointing", on)  # noqa: B010 - a plain attribute, unknown to the type checker
 
     # -- small conveniences ------------------------------------------------------------------------------------------
 
@@ -417,18 +417,18 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number type of the first floating parameter."""
+        """Dtype of the first floating-point parameter."""
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers of scalar parameters.
+    """Numbers of parameters.
 
     Attributes:
         total: all parameters (buffers are not parameters).
-        trainable: what the published program flags as trainable: trained + inert.
-        trained: what really gets a gradient.
+        trainable: flagged as trainable by the published program: trained + inert.
+        trained: those that get a gradient.
     """
 
     total: int
@@ -448,17 +448,17 @@ def count_parameters(model: ReferringSegmenter) -> ParameterCount:
 
 
 def check_images(images: Sequence[Tensor], samples: Sequence[str] = ()) -> None:
-    """Refuse what is no native RGB image.
+    """Refuse tensors that are not native RGB images.
 
     Args:
         images: to be checked.
-        samples: what each is called in an error besides its number.
+        samples: names of each one's samples, for error messages.
 
     Raises:
-        ConfigError: an image that is not uint8 (3, H, W) with at least one pixel.
+        ConfigError: an image is not uint8 (3, H, W) with at least one pixel.
     """
     for i, image in enumerate(images):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
-            given = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+            actual = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
             name = f" (of {samples[i]})" if i < len(samples) and samples[i] else ""
-            raise ConfigError(f"image {i}{name} must be uint8 RGB of shape (3, H, W), got {given}")
+            raise ConfigError(f"image {i}{name} must be uint8 RGB of shape (3, H, W), got {actual}")

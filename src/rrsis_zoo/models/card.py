@@ -1,4 +1,4 @@
-"""What a user, a converter and a downloader must know of a method, as plain data. Imports no torch."""
+"""Facts about a method for users, conversion and downloads, as plain data. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal
 from rrsis_zoo.errors import unknown_name
 
 PresetKind = Literal["published", "lighter", "miniature", "tiny"]
-"""``published``: the full size, which published scores are of. ``lighter``: on smaller foundation models of the same
-family. ``miniature``: on very small ones that this project has pretrained. ``tiny``: very small, from random weights.
+"""``published``: the full size, for which scores are published. ``lighter``: with smaller foundation models of the same
+family. ``miniature``: with very small ones pretrained by this project. ``tiny``: very small, from random weights.
 """
 
 
@@ -19,10 +19,10 @@ class Preset:
     """A named size of a method.
 
     Attributes:
-        parameters: scalars of the whole model.
-        trained: scalars that training changes.
-        weights: role -> source that the published recipe starts from; empty where it starts from random weights.
-        kind: see `PresetKind`; only the scores of a published one may stand beside a paper's.
+        parameters: of the whole model.
+        trained: those that training changes.
+        weights: role -> source that the published recipe starts from; empty if it starts from random weights.
+        kind: see `PresetKind`; only scores of a published one are comparable with a paper's.
     """
 
     parameters: int
@@ -32,7 +32,7 @@ class Preset:
 
     @property
     def small(self) -> bool:
-        """Whether it is there to learn in minutes, and its scores say nothing about the method's."""
+        """Whether it is meant to train in minutes; its scores say nothing about the method's."""
         return self.kind in ("miniature", "tiny")
 
 
@@ -41,9 +41,9 @@ class FoundationModel:
     """A foundation model that a method is built on. Its key in `MethodCard.foundations` is its *role*: ``sam``, …
 
     Attributes:
-        title: its name, as an error says it.
-        weights: names that its weight file may have, the preferred one first.
-        tokenizer: names that its tokenizer's file may have; empty where it brings none.
+        title: its name in error messages.
+        weights: possible names of its weight file, the preferred one first.
+        tokenizer: possible names of its tokenizer's file; empty if it has none.
     """
 
     title: str
@@ -52,21 +52,21 @@ class FoundationModel:
 
     @property
     def files(self) -> tuple[tuple[str, ...], ...]:
-        """For each file that is needed, the names it may have."""
+        """For each needed file its possible names."""
         return (self.weights, self.tokenizer) if self.tokenizer else (self.weights,)
 
 
 @dataclass(frozen=True)
 class Official:
-    """How the authors' program writes its checkpoints.
+    """Format of the authors' checkpoints.
 
     Attributes:
-        files: names that such a file has in a folder, the preferred one first.
-        prefixes: what wrapping programs put in front of every name; stripped in this order where all names have it.
-        wrapper: key under which a torch file holds the state dict; None for a bare one.
-        skipped: ``fnmatch`` pattern of their names -> why we have no place for it.
-        tokenizer: the role whose tokenizer the method reads with.
-        settings: configuration that the published numbers were made with, where a preset has it otherwise.
+        files: possible names of such a file in a folder, the preferred one first.
+        prefixes: added to every name by wrappers; removed in this order if all names have them.
+        wrapper: key of the state dict in a torch file; None for a bare one.
+        skipped: ``fnmatch`` pattern of their names -> why ours has no such entry.
+        tokenizer: the role with the method's tokenizer.
+        settings: configuration behind the published results, if it differs from a preset.
     """
 
     files: tuple[str, ...]
@@ -83,11 +83,11 @@ class Release:
 
     Attributes:
         name: short name.
-        source: the repository that they are in.
-        files: names that their file may have there, the likeliest first.
-        preset: the sizes that they fit.
-        dataset: what they were trained on.
-        licence: what the place where they lie says.
+        source: their repository.
+        files: possible names of their file there, the likeliest first.
+        preset: with the matching sizes.
+        dataset: of their training.
+        licence: as stated in the repository.
     """
 
     name: str
@@ -103,11 +103,11 @@ class Score:
     """A published result, in percent.
 
     Attributes:
-        dataset, split: what was scored.
+        dataset, split: of the test.
         values: metric -> value under our names (``oiou``, ``miou``, ``pr@0.5`` …).
-        protocol: how it was computed, as far as it is known.
-        source: where it is printed.
-        program: the protocol (`rrsis_zoo.metrics.protocols`) of the authors' public program; empty where none is known.
+        protocol: of the computation, as far as known.
+        source: publication that contains it.
+        program: the protocol (`rrsis_zoo.metrics.protocols`) of the authors' public program; empty if unknown.
     """
 
     dataset: str
@@ -120,12 +120,12 @@ class Score:
 
 @dataclass(frozen=True)
 class TextLimit:
-    """How much of a sentence a method reads.
+    """Length of sentences that a method reads.
 
     Attributes:
-        tokens: read at most, start and end marks included.
-        marks: how many of them are start and end marks.
-        source: where this is known from.
+        tokens: maximum number, including start and end marks.
+        marks: number of start and end marks among them.
+        source: of this information.
     """
 
     tokens: int
@@ -135,13 +135,13 @@ class TextLimit:
 
 @dataclass(frozen=True)
 class OutputGrid:
-    """Where a method's mask logits live.
+    """Grid of a method's mask logits.
 
     Attributes:
         side: of its square input in pixels.
         cells: of its masks, along each side.
-        keeps_aspect: whether the image is fitted into the upper left of the square, or stretched over it.
-        source: where this is known from.
+        keeps_aspect: whether the image is fitted into the upper left of the square, rather than stretched over it.
+        source: of this information.
     """
 
     side: int
@@ -156,19 +156,19 @@ class MethodCard:
 
     Attributes:
         name: public name.
-        title: what it is, in one line.
-        paper: where it was published.
-        code: the authors' repository; empty where this project is the authors.
+        title: one-line description.
+        paper: its publication.
+        code: the authors' repository; empty for this project's own method.
         code_licence: of the authors' code.
-        weights_licence: of the weights it starts from and of the authors' own, where there are any.
-        presets: preset name -> its size and sources; the same names as the torch class has.
-        default_preset: the one that is meant where none is named: the paper's.
-        foundations: role -> the foundation model behind it.
-        official: how the authors write checkpoints; None where there are no authors but us.
+        weights_licence: of the weights it starts from and of the authors' own, if any.
+        presets: preset name -> its size and sources; the same names as in the torch class.
+        default_preset: the one used if none is named: the paper's.
+        foundations: role -> its foundation model.
+        official: format of the authors' checkpoints; None for this project's own method.
         releases: the authors' trained weights.
-        published: results that the method was published with or that others report of it.
-        text: what the default preset reads of a sentence; None where nothing is known.
-        grid: of the default preset's masks; None where nothing is known.
+        published: results from the method's publication or reported by others.
+        text: length of sentences that the default preset reads; None if unknown.
+        grid: of the default preset's masks; None if unknown.
     """
 
     name: str
@@ -198,6 +198,6 @@ class MethodCard:
 
 
 def scores(line: str) -> dict[str, float]:
-    """Read ``Pr@0.5 Pr@0.6 Pr@0.7 Pr@0.8 Pr@0.9 oIoU mIoU``, the order in which papers print them; ``-`` for none."""
+    """Parse ``Pr@0.5 Pr@0.6 Pr@0.7 Pr@0.8 Pr@0.9 oIoU mIoU``, the usual order of papers; ``-`` for none."""
     names = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
     return {name: float(value) for name, value in zip(names, line.split(), strict=True) if value != "-"}

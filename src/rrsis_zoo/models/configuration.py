@@ -1,6 +1,6 @@
-"""Configurations: frozen dataclasses of plain values, possibly nested; changed, written and read here.
+"""Configurations: frozen dataclasses of plain values, possibly nested; functions to change, write and read them.
 
-The type of a field says what its value may be: `Count`, `Side` and the others below.
+The type of a field limits its values: `Count`, `Side` and the others below.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Natural = Annotated[int, Field(ge=0, le=2**20)]
 Side = Annotated[int, Field(ge=1, le=2**14)]
 """Side of an image or patch in pixels."""
 Depth = Annotated[int, Field(ge=0, le=256)]
-"""Layers, one behind the other."""
+"""Number of consecutive layers."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
-_ITEMS = 256  # of a list in a configuration
+_ITEMS = 256  # most items of a list in a configuration
 
 
 def change(config: C, changes: Mapping[str, Any], where: str) -> C:
@@ -34,8 +34,8 @@ def change(config: C, changes: Mapping[str, Any], where: str) -> C:
 
     Args:
         config: a dataclass instance.
-        changes: field -> new value; a mapping for a field that is itself a configuration changes that one.
-        where: what is configured, as an error says it.
+        changes: field -> new value; for a field that is itself a configuration, a mapping changes parts of it.
+        where: name of the configuration, for error messages.
 
     Raises:
         ConfigError: unknown field, or a value of another kind than the present one or out of range.
@@ -63,10 +63,10 @@ def check_choices(config: Any, where: str) -> None:
 
     Args:
         config: a dataclass instance.
-        where: what is configured, as an error says it.
+        where: name of the configuration, for error messages.
 
     Raises:
-        ConfigError: see there.
+        ConfigError: such a value.
     """
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
@@ -74,15 +74,15 @@ def check_choices(config: Any, where: str) -> None:
 
 
 def _like(present: Any, value: Any, where: str) -> Any:
-    """Return the value in the type of the present one: YAML knows no tuples and writes 1 for 1.0."""
+    """Return the value in the type of the current one: YAML has no tuples and may write 1 for 1.0."""
     if isinstance(present, tuple) and isinstance(value, list):
         return tuple(value)
     if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(present):
-        given = repr(value)
-        given = given if len(given) <= 60 else f"{given[:57]}…"
-        raise ConfigError(f"{where} must be like {present!r} ({type(present).__name__}), got {given}")
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
+        raise ConfigError(f"{where} must be like {present!r} ({type(present).__name__}), got {shown}")
     return value
 
 
@@ -93,16 +93,16 @@ def _adapter(kind: type, name: str) -> TypeAdapter[Any]:
 
 
 def _fitting(kind: type, name: str, value: Any, where: str) -> Any:
-    """Return a value that is as its field's type says."""
+    """Return a value that matches the type of its field."""
     if is_dataclass(value):
         return value
     hint = get_type_hints(kind)[name]
     if get_origin(hint) is Literal:
-        if value not in get_args(hint) and not hasattr(kind, "__post_init__"):  # such a one says it itself
+        if value not in get_args(hint) and not hasattr(kind, "__post_init__"):  # which reports it itself
             raise unknown_name(f"choice for {where}", str(value), get_args(hint))
         return value
     if isinstance(value, tuple) and len(value) > _ITEMS:
-        raise ConfigError(f"{where} has {len(value)} items; {_ITEMS} are the most")
+        raise ConfigError(f"{where} has {len(value)} items; at most {_ITEMS} are allowed")
     try:
         return _adapter(kind, name).validate_python(value, strict=True)
     except ValidationError as error:
@@ -120,9 +120,9 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def from_plain(kind: type[C], plain: Mapping[str, Any]) -> C:
-    """Return the configuration that ``to_plain`` wrote; settings that were added since keep their defaults.
+    """Return the configuration from the result of ``to_plain``; settings introduced later keep their defaults.
 
     Raises:
-        ConfigError: it holds a setting that this version does not know, or a value that cannot be.
+        ConfigError: it contains a setting that this version does not know, or an invalid value.
     """
     return change(kind(), plain, kind.__name__)

@@ -1,4 +1,4 @@
-"""``save_pretrained``, ``from_pretrained`` and ``push_to_hub``: huggingface_hub's own mix-in over our folders."""
+"""``save_pretrained``, ``from_pretrained`` and ``push_to_hub``: huggingface_hub's mix-in for our folders."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class HubModel(
     pipeline_tag="image-segmentation",
     tags=["referring-segmentation", "remote-sensing"],
 ):
-    """A model that can be written to a folder, read back and shared.
+    """A model that can be saved to a folder, loaded from it and shared.
 
     A folder holds ``config.json``, ``model.safetensors``, the tokenizer's file and a card, ``README.md``
     (`rrsis_zoo.weights.folders`). ``push_to_hub(repo_id)`` writes one and uploads it.
 
     Attributes:
-        provenance: where the weights come from, for the card: plain values, or None.
+        provenance: origin of the weights, for the card: plain values, or None.
     """
 
     card: ClassVar[MethodCard]
@@ -46,7 +46,7 @@ class HubModel(
     config: Any
     provenance: dict[str, Any] | None = None
 
-    if TYPE_CHECKING:  # what `ReferringSegmenter` has
+    if TYPE_CHECKING:  # members of `ReferringSegmenter`
 
         @property
         def tokenizer_ready(self) -> bool: ...  # noqa: D102
@@ -61,7 +61,7 @@ class HubModel(
     # -- a model as a file ---------------------------------------------------------------------------------------------
 
     def description(self) -> dict[str, Any]:
-        """Return what a file must say of the model besides its tensors, see `rrsis_zoo.weights.description`."""
+        """Return the description of the model for a file, see `rrsis_zoo.weights.description`."""
         return {
             "format": FORMAT,
             "version": __version__,
@@ -72,16 +72,16 @@ class HubModel(
 
     @classmethod
     def from_saved(cls, saved: Saved) -> Self:
-        """Return a saved model in evaluation mode; its memory is taken once, or is the file's where that is steady.
+        """Return a saved model in evaluation mode; memory is allocated once, or mapped from the file if it is steady.
 
         Raises:
-            ConfigError: another method than this class, or a configuration of which no model can be built.
-            WeightsMismatchError: weights that do not fit the configuration.
+            ConfigError: another method than this class, or an invalid configuration.
+            WeightsMismatchError: the weights do not fit the configuration.
         """
         model = cls.skeleton_of(saved)
         fill_module(cast(nn.Module, model), saved.open, what=saved.what, share=saved.steady)
         if provenance := saved.meta.get("provenance"):
-            model.provenance = {**provenance, "saved_again": True}  # whatever happens to it from here on
+            model.provenance = {**provenance, "saved_again": True}  # it may be changed from here on
         return cast(Any, model).eval()
 
     @classmethod
@@ -89,7 +89,7 @@ class HubModel(
         """Build the model that a file describes, tokenizer included, without memory for its parameters.
 
         Raises:
-            ConfigError: another method than this class, or no model can be built.
+            ConfigError: another method than this class, or an invalid configuration.
         """
         kind = _imported(cls, saved.meta["model"])
         if kind is None:
@@ -116,16 +116,16 @@ class HubModel(
         local_files_only: bool = True,
         revision: str | None = None,
     ) -> Self:
-        """Return the model of a folder, or of a repository of the Hugging Face hub, in evaluation mode.
+        """Return the model from a folder or a repository of the Hugging Face hub, in evaluation mode.
 
         Args:
-            pretrained_model_name_or_path: a folder that ``save_pretrained`` wrote, or ``ORG/REPO``.
-            force_download, token, cache_dir, revision: as huggingface_hub has them; for a repository only.
-            local_files_only: False downloads what is not in the local cache. Nothing is downloaded unasked.
+            pretrained_model_name_or_path: a folder written by ``save_pretrained``, or ``ORG/REPO``.
+            force_download, token, cache_dir, revision: as in huggingface_hub; only for a repository.
+            local_files_only: False downloads files missing from the local cache. The default downloads nothing.
 
         Raises:
             MissingWeightsError: not a folder, and not in the local cache.
-            WeightsMismatchError: a folder of another kind, or one that is damaged.
+            WeightsMismatchError: not a folder of ours, or a damaged one.
             ConfigError: the folder holds another method than this class.
         """
         no_url(str(pretrained_model_name_or_path))
@@ -145,7 +145,7 @@ class HubModel(
                 )
             except (LocalEntryNotFoundError, HFValidationError) as error:
                 raise MissingWeightsError(
-                    f"{name} is no folder, and not in the local cache: https://huggingface.co/{name}; "
+                    f"{name} is not a folder, and https://huggingface.co/{name} is not in the local cache; "
                     f"fetch it with: hf download {name}, or give local_files_only=False"
                 ) from error
         return cls.from_saved(open_folder(folder))
@@ -160,20 +160,20 @@ class HubModel(
         model_card_kwargs: dict[str, Any] | None = None,
         **push_to_hub_kwargs: Any,
     ) -> str | None:
-        """Write the model as a folder; a card that is there already is left as it is.
+        """Write the model to a folder; an existing card is kept.
 
         Args:
-            save_directory: folder to write to; it is made.
-            repo_id: repository to upload to; by default named as the folder.
+            save_directory: folder to write to; it is created.
+            repo_id: repository to upload to; the folder's name by default.
             push_to_hub: whether to upload it.
-            config, model_card_kwargs: huggingface_hub's, not used.
-            **push_to_hub_kwargs: as huggingface_hub's ``push_to_hub`` has them.
+            config, model_card_kwargs: of huggingface_hub, not used.
+            **push_to_hub_kwargs: of huggingface_hub's ``push_to_hub``.
 
         Returns:
-            Address of the upload; None without one.
+            URL of the upload; None without one.
 
         Raises:
-            OutputError: a file cannot be written; what was there before is as it was.
+            OutputError: a file cannot be written; existing files are unchanged.
         """
         folder = Path(save_directory)
         card = None if os.path.exists(folder / CARD) else str(self.generate_model_card())
@@ -182,12 +182,12 @@ class HubModel(
         return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """Return the card of this model: method, licences, provenance, published results, how to use it."""
+        """Return the card of this model: method, usage, licences, provenance, configuration, published results."""
         return ModelCard(model_card(self.card, to_plain(self.config), self.provenance))
 
 
 def _imported(kind: type[HubModel], name: str) -> type[HubModel] | None:
-    """Return the method of a name, if it is the class itself or a subclass that has been imported."""
+    """Return the class of a method by name: the class itself or an imported subclass."""
     if getattr(kind, "name", None) == name:
         return kind
-    return next((found for sub in kind.__subclasses__() if (found := _imported(sub, name))), None)
+    return next((match for sub in kind.__subclasses__() if (match := _imported(sub, name))), None)

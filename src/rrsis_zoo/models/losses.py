@@ -12,13 +12,13 @@ from torch import Tensor
 IGNORED = 255
 
 Gather = Literal["published", "exact"]
-"""How a loss over the rows of all processes is made where there are several (see `gather_rows`)."""
+"""Gradient of a loss over the rows of all processes (see `gather_rows`)."""
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean binary cross entropy over *all* pixels; an ignored pixel adds nothing but counts in the denominator.
+    """Mean binary cross entropy over *all* pixels; an ignored pixel contributes 0 but counts in the denominator.
 
-    That is how mmsegmentation averages, with which RSRefSeg and RSRefSeg 2 were trained
+    This is the averaging of mmsegmentation, with which RSRefSeg and RSRefSeg 2 were trained
     (docs/methods/rsrefseg.md §5, Q12).
 
     Args:
@@ -31,9 +31,9 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def heatmap_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross entropy of a heat map with the referent's share of each of its cells.
+    """Mean cross entropy of a heat map and the referent's share of each of its cells.
 
-    None of the papers has it: it teaches randomly initialised encoders about words and places.
+    It is not in any of the papers: it teaches randomly initialised encoders about words and locations.
 
     Args:
         logits: (N, 1, g, g) log-odds.
@@ -46,7 +46,7 @@ def heatmap_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def dice(logits: Tensor, target: Tensor) -> Tensor:
     """1 - (2 Σ p y + ε) / (Σ p + Σ y + ε) of each row with sums in thousands and ε = 1e-6, mean over rows.
 
-    Sums of a thousandth make the ε count as a thousand times as much as it looks (docs/methods/evisam3.md §11).
+    Because of the sums in thousands, ε has a thousand times its apparent effect (docs/methods/evisam3.md §11).
 
     Args:
         logits: (N, 1, h, w) log-odds; resized bilinearly to the target's size.
@@ -65,8 +65,8 @@ def squared_dice(logits: Tensor, target: Tensor, ignored_as_value: bool = False)
     Args:
         logits: (N, 1, h, w) log-odds; resized bilinearly to the target's size.
         target: uint8 (N, 1, H, W) of 0, 1, 255.
-        ignored_as_value: take an ignored pixel for a truth of 255, as the published program does where an image was
-            padded (Q6); otherwise it is left out of all sums.
+        ignored_as_value: treat an ignored pixel as a target of 255, as the published program does in the padding of an
+            image (Q6); otherwise it is left out of all sums.
     """
     logits = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
     p, y = logits.sigmoid(), target.to(logits.dtype)
@@ -82,7 +82,7 @@ def squared_cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def multiple_instance(logits: Tensor, inside: Tensor) -> Tensor:
-    """-log of the share of a softmax over all cells that falls inside the referent, mean over rows that have one.
+    """-log of the softmax probability over all cells that falls inside the referent, mean over rows that have one.
 
     Args:
         logits: (N, 1, h, w).
@@ -98,7 +98,7 @@ def multiple_instance(logits: Tensor, inside: Tensor) -> Tensor:
 
 
 def batch_contrastive(v: Tensor, t: Tensor, scale: Tensor, bias: Tensor, gather: Gather) -> Tensor:
-    """Cross entropy of every v with its own t among all t, and of every t among all v, averaged.
+    """Cross entropy of every v with its own t among all t, and of every t with its own v among all v, averaged.
 
     RSRefSeg 2's contrastive loss: docs/methods/rsrefseg2.md §7. With several processes the rows of all of them compete,
     and every process computes the loss over all.
@@ -106,7 +106,7 @@ def batch_contrastive(v: Tensor, t: Tensor, scale: Tensor, bias: Tensor, gather:
     Args:
         v, t: (N, C), normalised; row i of one belongs to row i of the other. N is the same on every process.
         scale, bias: scalars; the logits are exp(scale) v tᵀ + bias. The bias cancels.
-        gather: what the gathered rows' gradients are (`gather_rows`).
+        gather: gradients of the gathered rows (`gather_rows`).
     """
     v, t = gather_rows(v.float(), gather), gather_rows(t.float(), gather)
     logits = scale.exp() * v @ t.T + bias
@@ -117,13 +117,13 @@ def batch_contrastive(v: Tensor, t: Tensor, scale: Tensor, bias: Tensor, gather:
 def gather_rows(rows: Tensor, gather: Gather) -> Tensor:
     """Return the rows (N, C) of all processes, (W · N, C), in the order of their ranks.
 
-    For a loss L over all rows that every one of W processes computes, with gradients averaged by DDP:
+    For a loss L over all rows that each of W processes computes, with gradients averaged by DDP:
 
-    * ``published``: only this process's rows carry gradient, so that everything before them gets 1/W of the gradient
-      of L on one process; parameters behind them get that gradient itself.
-    * ``exact``: gradients go back to the process that a row came from; everything gets the gradient of L.
+    * ``published``: only this process's rows have a gradient, so that everything before them gets 1/W of the gradient
+      of L on one process; parameters after them get the full gradient.
+    * ``exact``: gradients are returned to the process that a row came from; everything gets the gradient of L.
 
-    Without several processes the rows themselves are returned.
+    With a single process the rows themselves are returned.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return rows
@@ -136,7 +136,7 @@ def gather_rows(rows: Tensor, gather: Gather) -> Tensor:
 
 
 class _GatherWithGradient(torch.autograd.Function):
-    """All-gather whose gradient is summed over the processes. torch's own is deprecated or private."""
+    """All-gather with a gradient that is summed over the processes. torch's own is deprecated or private."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""The card of a saved model: what it is, whose it is, where its weights come from, what was published of it."""
+"""The card of a saved model: method, licences, origin of the weights, published results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model_card(card: MethodCard, config: Mapping[str, Any], provenance: Mapping[
     Args:
         card: of the method.
         config: its configuration as plain values.
-        provenance: what a conversion wrote down (`rrsis_zoo.pretrained.official.convert`); None for your own.
+        provenance: record of a conversion (`rrsis_zoo.pretrained.official.convert`); None for your own.
     """
     data = ModelCardData(
         library_name="rrsis-zoo",
@@ -56,7 +56,7 @@ def model_card(card: MethodCard, config: Mapping[str, Any], provenance: Mapping[
 def _origin(provenance: Mapping[str, Any] | None) -> str:
     if provenance is None:
         return "Trained or adapted by whoever shares them, with rrsis-zoo."
-    # the folder may be a stranger's, and so what it says of itself
+    # the folder, and so this record, may come from anyone
     hashes = "\n".join(
         f"* {markdown_code(str(name))}: sha256 {markdown_code(str(digest))}"
         for name, digest in provenance["sha256"].items()

@@ -1,6 +1,6 @@
-"""Tokenizers without transformers' classes: the published vocabularies, and one learned from the training expressions.
+"""Tokenizers without transformers' classes: the published vocabularies, or learned from the training expressions.
 
-The model file travels inside our checkpoints (``state``), so that a checkpoint needs no second file.
+Our checkpoints contain the tokenizer's file (``state``), so that they need no second file.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import read_bytes
 from rrsis_zoo.models.types import TextMode, Tokens
 
-_PART = 256  # sentences that are padded to one length, to be counted
+_PART = 256  # sentences that are tokenised together to count tokens
 FILE_LIMIT = 256 * 2**20
-"""Bytes of a tokenizer's file; Gemma's, the largest of ours, has 34 MB."""
+"""Largest size of a tokenizer's file in bytes; Gemma's, the largest of ours, has 34 MB."""
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class FileTokenizer(ABC):
-    """A tokenizer that is one published file: what is the same whatever the file holds.
+    """A tokenizer from one published file: the common part for all formats.
 
     Args:
         model: the file's bytes.
-        max_length: tokens at most; longer sentences are cut.
+        max_length: maximum number of tokens; longer sentences are truncated.
     """
 
     pad_id: ClassVar[int]
 
     def __init__(self, model: bytes, max_length: int) -> None:
         if max_length < 3:  # two marks and a piece
-            raise ConfigError(f"a tokenizer must give at least 3 tokens of a sentence, max_length is {max_length}")
+            raise ConfigError(f"a tokenizer must give at least 3 tokens per sentence, but max_length is {max_length}")
         if not model:
             raise ConfigError("the tokenizer file is empty")
         self.model = model
@@ -57,8 +57,8 @@ class FileTokenizer(ABC):
         """Read the published file.
 
         Raises:
-            MissingDataError: it is not there.
-            ConfigError: it is no file of such a tokenizer.
+            MissingDataError: the file does not exist.
+            ConfigError: it is not the file of such a tokenizer.
         """
         return cls(read_bytes(path, FILE_LIMIT, ConfigError), max_length)
 
@@ -67,33 +67,33 @@ class FileTokenizer(ABC):
         """Return the ids of one sentence, at most ``max_length`` of them."""
 
     def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """Tokenise N sentences (see `rrsis_zoo.models.base.Tokens`)."""
+        """Tokenise N sentences; ids int64 (N, L) (see `rrsis_zoo.models.base.Tokens`)."""
         return pad([self.encode(readable(e)) for e in expressions], self.pad_id, text_mode)
 
     def lengths(self, expressions: Sequence[str]) -> list[int]:
-        """Return how many ids each sentence would have, with its marks, if nothing were cut."""
+        """Return the number of ids of each sentence, including its marks, without truncation."""
         unlimited = copy.copy(self)
         unlimited.max_length = sys.maxsize
         parts = [expressions[i : i + _PART] for i in range(0, len(expressions), _PART)]
         return [length for part in parts for length in unlimited(part, "independent").length.tolist()]
 
     def state(self) -> dict[str, Any]:
-        """Return plain values and tensors that ``from_state`` reads."""
+        """Return the tokenizer as plain values and tensors for ``from_state``."""
         # a tensor of bytes: torch.load(weights_only=True) reads it everywhere
         return {"model": torch.frombuffer(bytearray(self.model), dtype=torch.uint8), "max_length": self.max_length}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``.
+        """Return the tokenizer from ``state()``.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: not the state of a tokenizer.
         """
         model, max_length = state.get("model"), state.get("max_length")
         if not isinstance(model, Tensor) or model.dtype != torch.uint8 or model.ndim != 1:
             raise ConfigError("a tokenizer's state must have its file as a uint8 tensor under 'model'")
         if type(max_length) is not int:
-            raise ConfigError(f"a tokenizer's max_length must be a whole number, got {str(max_length)[:60]!r}")
+            raise ConfigError(f"a tokenizer's max_length must be an integer, got {str(max_length)[:60]!r}")
         if model.numel() > FILE_LIMIT:
             raise ConfigError(f"a tokenizer's file has at most {FILE_LIMIT} bytes, got {model.numel()}")
         return cls(model.cpu().numpy().tobytes(), max_length)
@@ -106,7 +106,7 @@ class SigLIPTokenizer(FileTokenizer):
 
     Args:
         model: the sentencepiece model file's bytes.
-        max_length: rows of the text tower's position table; longer sentences are cut, the end token kept.
+        max_length: rows of the text tower's position table; longer sentences are truncated, keeping the end token.
     """
 
     end_id = 1
@@ -121,7 +121,7 @@ class SigLIPTokenizer(FileTokenizer):
         """Learn at most ``max_pieces`` pieces from sentences, with SigLIP's special ids.
 
         Raises:
-            ConfigError: there is nothing to learn from.
+            ConfigError: there are no sentences.
         """
         sentences = [clean for e in expressions if (clean := canonicalise(e))]
         # ids of SigLIP: pad, end, unknown; no begin
@@ -139,14 +139,14 @@ class SigLIPTokenizer(FileTokenizer):
 
 
 class SigLIP2Tokenizer(FileTokenizer):
-    """SigLIP 2's text convention as RSRefSeg 2 used it: Gemma's pieces, end token 1, pads of id 0.
+    """SigLIP 2's text convention as used by RSRefSeg 2: Gemma's pieces, end token 1, pads of id 0.
 
-    See docs/methods/rsrefseg2.md §3. Letters keep their case. Newer classes for this vocabulary lower them and pad on
-    the left, hence the file itself is read.
+    See docs/methods/rsrefseg2.md §3. Letters keep their case. Newer classes for this vocabulary convert to lower case
+    and pad on the left, so the file itself is read.
 
     Args:
         model: the bytes of a ``tokenizer.json``.
-        max_length: rows of the text tower's position table; longer sentences are cut, the end token kept.
+        max_length: rows of the text tower's position table; longer sentences are truncated, keeping the end token.
     """
 
     pad_id = 0
@@ -155,7 +155,7 @@ class SigLIP2Tokenizer(FileTokenizer):
 
     def __init__(self, model: bytes, max_length: int) -> None:
         super().__init__(model, max_length)
-        with _no_panic(f"the tokenizer file is no tokenizer.json ({len(model)} bytes)"):
+        with _no_panic(f"the tokenizer file is not a tokenizer.json ({len(model)} bytes)"):
             self._pieces = tokenizers.Tokenizer.from_buffer(model)
             vocabulary = self._pieces.get_vocab(with_added_tokens=True)
             steps = [
@@ -164,17 +164,17 @@ class SigLIP2Tokenizer(FileTokenizer):
                 if part is not None
             ]
         if getattr(self._pieces.model, "dropout", None):
-            raise ConfigError("the tokenizer file is not SigLIP 2's: its dropout would answer at random")
+            raise ConfigError("the tokenizer file is not SigLIP 2's: it has a dropout, which gives random results")
         if not all(map(_plain_step, steps)):
-            raise ConfigError("the tokenizer file is not SigLIP 2's: it replaces or splits by more than short texts")
+            raise ConfigError("the tokenizer file is not SigLIP 2's: it replaces or splits more than short texts")
         if not vocabulary:
             raise ConfigError("the tokenizer file has no pieces")
         self._ids = max(vocabulary.values()) + 1
         for index, piece in enumerate(self._special[:2]):
             if self._pieces.token_to_id(piece) != index:
-                given = self._pieces.token_to_id(piece)
-                raise ConfigError(f"the tokenizer file is not SigLIP 2's: {piece} has id {given}, expected {index}")
-        self._pieces.no_truncation()  # the file may bring both; we cut and pad ourselves
+                actual = self._pieces.token_to_id(piece)
+                raise ConfigError(f"the tokenizer file is not SigLIP 2's: {piece} has id {actual}, expected {index}")
+        self._pieces.no_truncation()  # the file may have both; we truncate and pad ourselves
         self._pieces.no_padding()
 
     @classmethod
@@ -182,7 +182,7 @@ class SigLIP2Tokenizer(FileTokenizer):
         """Learn at most ``max_pieces`` pieces of words from sentences, with SigLIP 2's special ids.
 
         Raises:
-            ConfigError: there is nothing to learn from.
+            ConfigError: there are no sentences.
         """
         sentences = [e for e in expressions if e.strip()]
         if not sentences:
@@ -203,7 +203,7 @@ class SigLIP2Tokenizer(FileTokenizer):
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of ids, special ones included; ids that no piece has count too."""
+        """Number of ids, including special ones and ids without a piece."""
         return self._ids
 
     def encode(self, expression: str) -> list[int]:
@@ -214,14 +214,14 @@ class SigLIP2Tokenizer(FileTokenizer):
 
 
 class BEiT3Tokenizer(FileTokenizer):
-    """BEiT-3's text convention: ``<s>`` pieces ``</s>``, case and punctuation kept, ids as XLM-RoBERTa counts them.
+    """BEiT-3's text convention: ``<s>`` pieces ``</s>``, case and punctuation kept, ids numbered like XLM-RoBERTa's.
 
     Ids 0 to 3 are ``<s>``, ``<pad>``, ``</s>``, ``<unk>``; a piece with id k > 0 in ``beit3.spm`` has id k + 1.
-    RS2-SAM2 pads with the *unknown* id, so that an unknown piece inside a sentence is hidden like a pad.
+    RS2-SAM2 pads with the *unknown* id, so that unknown pieces inside a sentence are hidden like pads.
 
     Args:
         model: the sentencepiece model file's bytes.
-        max_length: tokens at most; longer sentences are cut, the end token kept.
+        max_length: maximum number of tokens; longer sentences are truncated, keeping the end token.
     """
 
     begin_id, end_id, unknown_id = 0, 2, 3
@@ -236,14 +236,14 @@ class BEiT3Tokenizer(FileTokenizer):
         """Learn a vocabulary of at most ``max_pieces`` ids from sentences.
 
         Raises:
-            ConfigError: there is nothing to learn from.
+            ConfigError: there are no sentences.
         """
         sentences = [clean for e in expressions if (clean := e.strip())]
         return cls(learn(sentences, max_pieces - 2, unk_id=0, bos_id=1, eos_id=2, pad_id=-1), max_length)
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of ids: the pieces, moved by one, and BEiT-3's ``<mask>`` behind them."""
+        """Number of ids: the pieces, shifted by one, followed by BEiT-3's ``<mask>``."""
         return self._pieces.get_piece_size() + 2
 
     def encode(self, expression: str) -> list[int]:
@@ -253,14 +253,14 @@ class BEiT3Tokenizer(FileTokenizer):
 
 
 class PieceTokenizer(FileTokenizer):
-    """EviSAM3's text convention: the ids of ``beit3.spm`` as they are, no marks, pads of id 0.
+    """EviSAM3's text convention: the unchanged ids of ``beit3.spm``, no marks, pads of id 0.
 
-    See docs/methods/evisam3.md §3. Id 0 is the unknown piece too. Case and punctuation are kept. BEiT-3 itself keeps
+    See docs/methods/evisam3.md §3. Id 0 is also the unknown piece. Case and punctuation are kept. BEiT-3 itself has
     piece k in row k + 1 of its table.
 
     Args:
         model: the sentencepiece model file's bytes.
-        max_length: longer sentences are cut.
+        max_length: maximum number of tokens; longer sentences are truncated.
     """
 
     pad_id = 0
@@ -274,7 +274,7 @@ class PieceTokenizer(FileTokenizer):
         """Learn at most ``max_pieces`` pieces from sentences, with the special ids of ``beit3.spm``.
 
         Raises:
-            ConfigError: there is nothing to learn from.
+            ConfigError: there are no sentences.
         """
         sentences = [clean for e in expressions if (clean := e.strip())]
         return cls(learn(sentences, max_pieces, unk_id=0, bos_id=1, eos_id=2, pad_id=-1), max_length)
@@ -294,9 +294,9 @@ _STEPS = ("Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Strip", "Metaspace", "Whit
 
 
 def _plain_step(step: Any, inner: bool = False) -> bool:
-    """Whether a normaliser or splitter of a ``tokenizer.json`` does nothing but known things to short texts.
+    """Return whether a normaliser or splitter in a ``tokenizer.json`` is known and uses only short texts.
 
-    A stranger's regular expression may take for ever, and replacements that grow fill the memory.
+    A foreign regular expression may never end, and replacements by longer texts may fill the memory.
     """
     if not isinstance(step, dict):
         return False
@@ -314,16 +314,16 @@ def _plain_step(step: Any, inner: bool = False) -> bool:
 
 
 def readable(expression: str) -> str:
-    """Return a sentence with ``?`` for every lone surrogate, which no tokenizer takes."""
+    """Return a sentence with ``?`` in place of every lone surrogate, which no tokenizer accepts."""
     return expression.encode("utf-8", errors="replace").decode("utf-8")
 
 
 @contextmanager
 def _no_panic(message: str) -> Iterator[None]:
-    """Turn whatever the tokenizers library ends in into our error; its panics are no ``Exception``.
+    """Turn any error of the tokenizers library into ours; its panics are not an ``Exception``.
 
     Raises:
-        ConfigError: see there.
+        ConfigError: for any such error.
     """
     try:
         yield
@@ -337,20 +337,20 @@ def read_pieces(model: bytes) -> sentencepiece.SentencePieceProcessor:
     """Read a sentencepiece model.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: not a sentencepiece model.
     """
     try:
         pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         count = pieces.get_piece_size()
-    except Exception as error:  # whatever its reader ends in
-        raise ConfigError(f"the tokenizer file is no sentencepiece model ({len(model)} bytes)") from error
+    except Exception as error:  # its reader can raise any error
+        raise ConfigError(f"the tokenizer file is not a sentencepiece model ({len(model)} bytes)") from error
     if count < 3:  # unknown, begin and end
-        raise ConfigError(f"the tokenizer file has {count} pieces: it is no model of sentences")
+        raise ConfigError(f"the tokenizer file has {count} pieces: it is not a model of sentences")
     return pieces
 
 
 def learn(sentences: Sequence[str], pieces: int, *, unk_id: int, bos_id: int, eos_id: int, pad_id: int) -> bytes:
-    """Return a sentencepiece model of at most that many pieces; a special id of -1: there is no such piece.
+    """Return a sentencepiece model with at most this many pieces; a special id of -1 leaves that piece out.
 
     Raises:
         ConfigError: there are no sentences.
@@ -363,7 +363,7 @@ def learn(sentences: Sequence[str], pieces: int, *, unk_id: int, bos_id: int, eo
         model_writer=written,
         model_type="unigram",
         vocab_size=pieces,
-        hard_vocab_limit=False,  # few sentences have fewer pieces than the table has rows
+        hard_vocab_limit=False,  # few sentences give fewer pieces than the table has rows
         num_threads=1,  # the result must not depend on the machine
         unk_id=unk_id,
         bos_id=bos_id,
@@ -375,7 +375,7 @@ def learn(sentences: Sequence[str], pieces: int, *, unk_id: int, bos_id: int, eo
 
 
 def canonicalise(expression: str) -> str:
-    """Lower-case, drop ASCII punctuation and surplus blanks, as SigLIP's training did."""
+    """Convert to lower case, remove ASCII punctuation and extra spaces, as in SigLIP's training."""
     return re.sub(r"\s+", " ", expression.lower().translate(_PUNCTUATION)).strip()
 
 
@@ -383,8 +383,8 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int, text_mode: TextMode) -> Toke
     """Pad rows of ids on the right to the longest one.
 
     Returns:
-        ids (N, L) int64 and the number of positions that are read: all L in text mode ``published``, the row's own
-        in ``independent``.
+        ids int64 (N, L) and the number of positions that are read, int64 (N,): L in text mode ``published``, the row's
+        own number in ``independent``.
     """
     length = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     ids: Tensor = torch.full((len(rows), int(length.max()) if len(rows) else 0), pad_id, dtype=torch.int64)

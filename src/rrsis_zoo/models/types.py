@@ -1,4 +1,4 @@
-"""What goes between the steps of a method: batches, tokens, image states, prompts, predictions.
+"""Types passed between the steps of a method: batches, tokens, image states, prompts, predictions.
 
 Sizes are (height, width) in pixels throughout; N expressions over M images, see `rrsis_zoo.models.base`.
 """
@@ -16,24 +16,24 @@ from torch import Tensor
 TextMode = Literal["published", "independent"]
 """How expressions of one batch share a tensor.
 
-``published``: padded to the longest of the batch and read without a mask, as all three published programs do, so that
-an expression's result depends on its batch mates. ``independent``: each is read as if it were alone.
+``published``: padded to the longest in the batch and read without a mask, as in all three published programs, so that
+an expression's result depends on the others in the batch. ``independent``: each is read as if it were alone.
 """
 
 Views = dict[str, Tensor]
-"""A method's own inputs made from the native images; the first axis of every tensor is M."""
+"""A method's inputs, computed from the native images; the first axis of every tensor is M."""
 
 
 @dataclass
 class Batch:
-    """N expressions over M images, as the data module delivers them.
+    """N expressions over M images, from the data module.
 
     Attributes:
         images: M native images, uint8 RGB (3, H_i, W_i), values 0-255.
         expressions: N sentences.
-        image_index: (N,) int64; expression n speaks of ``images[image_index[n]]``.
-        masks: N native masks, bool (H, W) of their image; None where there is no truth.
-        sample_ids: N names, unique in their split; they key per-sample results.
+        image_index: (N,) int64; expression n refers to ``images[image_index[n]]``.
+        masks: N native masks, bool (H, W) of their image; None if unknown.
+        sample_ids: N names, unique in their split; keys of per-sample results.
     """
 
     images: list[Tensor]
@@ -51,7 +51,7 @@ class Batch:
         return torch.tensor([image.shape[-2:] for image in self.images], dtype=torch.int64).reshape(-1, 2)
 
     def samples_of(self, image: int) -> list[str]:
-        """Return the names of the samples that speak of an image."""
+        """Return the names of the samples that refer to an image."""
         used = zip(self.sample_ids, self.image_index.tolist(), strict=False)  # names are optional
         return [name for name, i in used if i == image]
 
@@ -81,15 +81,15 @@ class Tokens:
 
     Attributes:
         ids: (N, L) int64, padded on the right.
-        length: (N,) int64, how many positions of each row the model *reads*. In text mode ``published`` that is L for
-            every row (the pads are read too); in ``independent`` it is the row's own number of tokens.
+        length: (N,) int64, number of positions in each row that the model *reads*. In text mode ``published`` it is L
+            for every row (pads are read too); in ``independent`` it is the row's own number of tokens.
     """
 
     ids: Tensor
     length: Tensor
 
     def __getitem__(self, rows: slice) -> Tokens:
-        """Return the tokens of some of the N expressions, padded as they are."""
+        """Return the tokens of some of the N expressions, with unchanged padding."""
         return Tokens(self.ids[rows], self.length[rows])
 
     def to(self, device: torch.device | str) -> Tokens:
@@ -101,15 +101,15 @@ def unread_positions(length: Tensor, positions: int) -> Tensor:
     """Return which positions of N sentences are not read, bool (N, positions).
 
     Args:
-        length: (N,) int64, how many are, as in `Tokens`.
-        positions: of every sentence.
+        length: (N,) int64, number of positions that are read, as in `Tokens`.
+        positions: number of positions of every sentence.
     """
     return torch.arange(positions, device=length.device) >= length[:, None]
 
 
 @dataclass
 class ImageState:
-    """What is known of M images before any sentence is read; reusable for any number of expressions.
+    """Encoding of M images, independent of sentences; reusable for any number of expressions.
 
     Attributes:
         features: named tensors whose first axis is M.
@@ -128,15 +128,15 @@ class ImageState:
 
 @dataclass
 class Prompts:
-    """The localiser's answer in SAM's form. The first axis of every tensor is N.
+    """The localiser's output in the form of SAM's prompts. The first axis of every tensor is N.
 
-    The tokens are a private code, learned together with one decoder: tokens of one method mean nothing to another.
+    The tokens are learned together with one decoder: those of one method have no meaning for another.
 
     Attributes:
         sparse: (N, K, D) prompt tokens.
         dense: (N, 1, h, w) mask prompt in the method's own convention (logits or probabilities), or None.
-        heatmap: (N, 1, g, g) in [0, 1], the localiser's belief about where the referent is.
-        words: (N, L, D) word features, only where the segmenter reads them.
+        heatmap: (N, 1, g, g) in [0, 1], the localiser's probability that the referent is there.
+        words: (N, L, D) word features, only if the segmenter reads them.
         aux: further tensors for the losses and for the method's own ``segment``.
     """
 
@@ -158,11 +158,11 @@ class Prompts:
 
     @staticmethod
     def joined(parts: Sequence[Prompts], without: frozenset[str] = frozenset()) -> Prompts:
-        """Return the prompts of several groups of expressions, one behind the other.
+        """Return the concatenated prompts of several groups of expressions.
 
         Args:
             parts: at least one.
-            without: names in ``aux`` that are left out.
+            without: names in ``aux`` to leave out.
         """
 
         def join(values: Sequence[Any]) -> Any:
@@ -175,12 +175,12 @@ class Prompts:
 
 @dataclass
 class Prediction:
-    """A method's answer for N expressions.
+    """A method's prediction for N expressions.
 
     Attributes:
         mask_logits: (N, 1, h, w) log-odds: their sigmoid is the model's probability, > 0 its decision.
-        prompts: what the localiser said.
-        state: the image state that it was said about.
+        prompts: from the localiser.
+        state: of the images.
         image_index: (N,) int64 into the M images of the state.
     """
 
@@ -193,15 +193,15 @@ class Prediction:
         return len(self.image_index)
 
     def __getitem__(self, rows: slice) -> Prediction:
-        """Return the answer for some of the N expressions; what is known of the images is shared."""
+        """Return the prediction for some of the N expressions; the image state is shared."""
         return Prediction(self.mask_logits[rows], self.prompts[rows], self.state, self.image_index[rows])
 
 
 class Restored(Sequence[Tensor]):
-    """N maps, each made when it is asked for and not kept: all of them at once fill the memory for large images.
+    """N maps, each computed on access and not kept: all of them at once would fill the memory for large images.
 
     Args:
-        maps: makes the n-th of ``count`` maps, or the maps themselves (Lightning builds sequences anew from a list).
+        maps: computes the n-th of ``count`` maps, or the maps themselves (Lightning rebuilds sequences from a list).
         count: N.
     """
 
@@ -224,10 +224,10 @@ class Restored(Sequence[Tensor]):
 
 
 class Tokenizer(Protocol):
-    """Sentences to ids.
+    """Converts sentences to ids.
 
     Attributes:
-        max_length: ids that are read of a sentence at most; the rest is cut off.
+        max_length: maximum number of ids per sentence; the rest is cut off.
     """
 
     max_length: int
@@ -242,7 +242,7 @@ class Tokenizer(Protocol):
         ...
 
     def lengths(self, expressions: Sequence[str]) -> list[int]:
-        """Return how many ids each sentence would have if nothing were cut."""
+        """Return the number of ids of each sentence without truncation."""
         ...
 
     @classmethod
@@ -261,5 +261,5 @@ class Tokenizer(Protocol):
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make the tokenizer of ``state()``."""
+        """Return the tokenizer from ``state()``."""
         ...

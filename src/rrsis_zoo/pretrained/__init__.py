@@ -1,1 +1,1 @@
-"""Released weights into a method: its foundation models', a whole model's, the authors' checkpoints."""
+"""Loading released weights into a method: of its foundation models, of a complete model, the authors' checkpoints."""

@@ -1,4 +1,4 @@
-"""Low-rank adapters: merged for inference, or alone in a small file that goes with the foundation models' weights."""
+"""Low-rank adapters: merged for inference, or in a small file of their own, without the foundation models' weights."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _KEY = "rrsis_adapters"
 
 
 def merged(model: ReferringSegmenter) -> ReferringSegmenter:
-    """Return the same model without adapters: their product is added to the weights that they adapt.
+    """Return the same model without adapters: their product is added to the adapted weights.
 
-    The new model's configuration says ``adapt="full"``; tensors that were not adapted are shared with the old one.
+    The new model's configuration has ``adapt="full"``; tensors that were not adapted are shared with the old one.
 
     Raises:
         ConfigError: the model has no adapters.
@@ -43,9 +43,9 @@ def merged(model: ReferringSegmenter) -> ReferringSegmenter:
 
 
 def save_adapters(model: ReferringSegmenter, path: str | Path) -> None:
-    """Write what training changed and nothing else: adapters, and the parts that train as a whole, with their buffers.
+    """Write only what training changes: adapters, and fully trained parts with their buffers.
 
-    The file names the configuration and the SHA-256 of everything that it leaves out.
+    The file records the configuration and the SHA-256 of everything that it leaves out.
 
     Args:
         model: an adapted model.
@@ -67,15 +67,15 @@ def save_adapters(model: ReferringSegmenter, path: str | Path) -> None:
 
 
 def load_adapters(model: ReferringSegmenter, path: str | Path) -> LoadReport:
-    """Put adapters on a model that holds the weights that they were trained on.
+    """Load adapters into a model with the weights that they were trained on.
 
     Args:
         model: of the same configuration, with its foundation models' weights loaded.
-        path: a file of ``save_adapters``.
+        path: a file written by ``save_adapters``.
 
     Raises:
-        ConfigError: the model has no adapters, or is another method or configuration.
-        WeightsMismatchError: not a file of adapters, a damaged one, or adapters of another base.
+        ConfigError: the model has no adapters, or another method or configuration.
+        WeightsMismatchError: not a file of adapters, a damaged one, or adapters for other foundation weights.
     """
     _check_adapted(model)
     path = Path(path)
@@ -84,16 +84,16 @@ def load_adapters(model: ReferringSegmenter, path: str | Path) -> LoadReport:
     if description.model != model.name:
         raise ConfigError(f"{path} holds adapters of {description.model}, not of {model.name}")
     try:
-        config = from_plain(type(model.config), description.config)  # what was added since has its default
+        config = from_plain(type(model.config), description.config)  # fields introduced later have their defaults
     except ConfigError as error:
         raise WeightsMismatchError(f"{path}: {error}") from error
     if config != model.config:
         raise ConfigError(f"{path} holds adapters of another configuration of {model.name}: {description.config}")
     changed, base = _split(model)
-    if (ours := state_hash(base)) != description.base_sha256:
+    if (own_hash := state_hash(base)) != description.base_sha256:
         raise WeightsMismatchError(
             f"{path} was trained on other foundation weights (sha256 {description.base_sha256[:12]}…) than this "
-            f"model's ({ours[:12]}…): load those first"
+            f"model has ({own_hash[:12]}…): load those first"
         )
     return fill_module(
         model, state, what=f"adapters from {path}", may_be_missing=lambda name: own_name(name) not in changed
@@ -127,6 +127,6 @@ class _Description(Strict):
 def _description(path: Path) -> _Description:
     content = read_metadata(path, _KEY)
     if content is None:
-        raise WeightsMismatchError(f"{path} is no file of adapters of rrsis-zoo")
+        raise WeightsMismatchError(f"{path} is not a file of adapters of rrsis-zoo")
     check_format(content, f"{_KEY} of {path}")
     return checked(_Description, content, f"{_KEY} of {path}", WeightsMismatchError)

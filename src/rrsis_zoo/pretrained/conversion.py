@@ -1,4 +1,4 @@
-"""What ``rrsis convert`` does: sources in, folders or the authors' files out."""
+"""The work of ``rrsis convert``: from sources to folders or the authors' files."""
 
 from __future__ import annotations
 
@@ -36,22 +36,23 @@ def to_folder(
         kind: the method's torch class.
         source: the authors' file, or a checkpoint or folder of ours.
         out: folder to write to.
-        preset: sizes of an authors' file; the release's, or the paper's first preset by default.
-        release: name of the authors' release that it is; known by itself for a source that the card names.
+        preset: sizes of the authors' file; the release's, or the paper's first preset by default.
+        release: name of the authors' release; detected if the card names the source.
         tokenizer: source of the tokenizer's file; ``none`` for a folder that cannot read sentences; the published one
             by default.
-        merge: whether adapters are added to the weights that they adapt.
+        merge: whether adapters are merged into the adapted weights.
 
     Raises:
         ConfigError: unknown names, or settings that exclude each other.
-        MissingWeightsError, WeightsMismatchError: as the sources.
+        MissingWeightsError: a file is not on this machine.
+        WeightsMismatchError: a file is damaged, or does not fit the method.
     """
     method, releases = kind.name, kind.card.releases
     path = find_whole(source, kind.card)
     saved = ours_at(path)
     if saved is not None:
         if preset or release or tokenizer:
-            raise ConfigError(f"{source} says its own preset, release and tokenizer: leave them out")
+            raise ConfigError(f"{source} contains its own preset, release and tokenizer: leave these arguments out")
         if saved.meta["model"] != method:
             raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
         model = kind.from_saved(saved)
@@ -65,11 +66,11 @@ def to_folder(
             raise unknown_name(f"release of {method}", release, known)
         preset = preset or known[release]
     model = skeleton(kind, preset)
-    official_layout(model)  # refuses a method that has no authors but us, before a tokenizer is looked for
+    official_layout(model)  # refuses our own methods before a tokenizer is looked for
     if tokenizer != "none":
         fill_tokenizer(model, tokenizer or default_tokenizer(kind.card))
     if not merge:
-        known_as = source if source.startswith("hub:") else path.name  # nobody's folders go into a card
+        known_as = source if source.startswith("hub:") else path.name  # a card has no paths of this machine
         return convert(model, path, out, source=known_as, release=release).text()
     report = fill_official(model, path)
     merged(model).save_pretrained(out)
@@ -80,13 +81,14 @@ def to_official(kind: type[ReferringSegmenter], source: str, out: Path) -> int:
     """Write a checkpoint or folder of ours as the authors' file and return the number of its entries.
 
     Raises:
-        ConfigError: not a model of ours, or of another method; or a model whose adapters were merged.
-        MissingWeightsError, WeightsMismatchError: as the source.
+        ConfigError: not a model of ours, or of another method; or a model with merged adapters.
+        MissingWeightsError: a file is not on this machine.
+        WeightsMismatchError: a file is damaged, or does not fit the method.
     """
     path = find_whole(source, kind.card)
     saved = ours_at(path)
     if saved is None:
-        raise ConfigError(f"{source} is no model of rrsis-zoo; --to-official converts ours into the authors' layout")
+        raise ConfigError(f"{source} is not a model of rrsis-zoo; --to-official converts ours into the authors' layout")
     if saved.meta["model"] != kind.name:
         raise ConfigError(f"{source} holds {saved.meta['model']}, not {kind.name}")
     model = kind.skeleton_of(saved)

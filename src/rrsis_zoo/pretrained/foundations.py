@@ -1,4 +1,4 @@
-"""The foundation models' released weights, into a method that is built on them.
+"""Loading released weights of foundation models into a method that is built on them.
 
 A method has *roles* (``sam``, ``siglip``; see its card); a source string is given for each, or ``none``.
 """
@@ -22,11 +22,11 @@ def find_foundations(card: MethodCard, weights: Mapping[str, str]) -> dict[str, 
         weights: role -> source string.
 
     Returns:
-        role -> its files, for the roles whose source is not ``none``.
+        role -> its files, for the roles with another source than ``none``.
 
     Raises:
         ConfigError: an unknown or missing role, or a malformed source.
-        MissingWeightsError: files are not on this machine; all of them are named.
+        MissingWeightsError: files are not on this machine; the message names all of them.
     """
     method, roles = card.name, card.foundations
     for name in weights:
@@ -37,7 +37,7 @@ def find_foundations(card: MethodCard, weights: Mapping[str, str]) -> dict[str, 
             f"weights of {method}: no source for {', '.join(missing)}; give local:PATH, hub:ORG/REPO or none for each"
         )
     sources = {name: parse_source(text) for name, text in weights.items()}
-    found: dict[str, list[Path]] = {}
+    files_of: dict[str, list[Path]] = {}
     absent: list[str] = []
     for name, source in sources.items():
         if isinstance(source, NoSource):
@@ -46,11 +46,11 @@ def find_foundations(card: MethodCard, weights: Mapping[str, str]) -> dict[str, 
         faults: dict[str, MissingWeightsError] = {}
         for names in roles[name].files:
             try:
-                found.setdefault(name, []).append(resolve(source, names, what))
+                files_of.setdefault(name, []).append(resolve(source, names, what))
             except MissingWeightsError as error:
                 faults[names[0]] = error
         if len(faults) > 1 and isinstance(source, HubSource) and source.file is None:
-            # one command for all files of a repository
+            # one command for all files in a repository
             files = " and ".join(faults)
             absent.append(
                 f"{what}: {files} of {source.place} are not here; fetch them with: {source.command([*faults])}"
@@ -59,15 +59,16 @@ def find_foundations(card: MethodCard, weights: Mapping[str, str]) -> dict[str, 
             absent += map(str, faults.values())
     if absent:
         raise MissingWeightsError("; ".join(absent))
-    return found
+    return files_of
 
 
 def fill_foundations(model: ReferringSegmenter, weights: Mapping[str, str]) -> None:
-    """Fill a method's foundation models from their sources; parameters of its own keep their initial values.
+    """Fill a method's foundation models from their sources; its own parameters keep their initial values.
 
     Raises:
-        ConfigError, MissingWeightsError: as ``find_foundations``.
-        WeightsMismatchError: a file that is not of the configured model.
+        ConfigError: an unknown or missing role, or a malformed source.
+        MissingWeightsError: files are not on this machine.
+        WeightsMismatchError: a file is damaged, or does not fit the configured model.
     """
     for role, paths in find_foundations(model.card, weights).items():
         model.foundation_fillers[role](model, paths)
@@ -78,11 +79,11 @@ def fill_tokenizer(model: ReferringSegmenter, source: str) -> None:
 
     Args:
         model: the method.
-        source: ``local:PATH`` or ``hub:ORG/REPO`` of the tokenizer's file, or of a folder that holds it.
+        source: ``local:PATH`` or ``hub:ORG/REPO`` of the tokenizer's file, or of its folder.
 
     Raises:
         MissingWeightsError: it is not on this machine.
-        ConfigError: a file of another kind, or a method that has no published tokenizer.
+        ConfigError: a file of another kind, or a method without a published tokenizer.
     """
     card = model.card
     if card.official is None:

@@ -1,8 +1,8 @@
-"""The authors' checkpoints into ours, and back, to the last bit.
+"""Converting the authors' checkpoints into ours and back, exact to the last bit.
 
-What the authors' programs wrote is wrapped in many ways: under ``state_dict`` or ``module``, with ``module.`` or other
-prefixes before every name, in bf16, with adapters under peft's names of several versions. The card of a method says
-which (`rrsis_zoo.models.card.Official`); nothing here knows a method.
+The authors' programs write files in many forms: under ``state_dict`` or ``module``, with ``module.`` or other prefixes
+before every name, in bf16, with adapters under the names of several versions of peft. The card of a method describes
+its form (`rrsis_zoo.models.card.Official`); nothing here is specific to a method.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from rrsis_zoo.weights.sources import INDEX_SUFFIX, read_index
 
 
 def official_layout(model: ReferringSegmenter) -> Official:
-    """Return how the authors of a method write it.
+    """Return the layout of the authors' files for a method.
 
     Raises:
-        ConfigError: it has no authors but us.
+        ConfigError: the method is our own.
     """
     layout = model.card.official
     if layout is None:
-        raise ConfigError(f"{model.name} is this project's own: nobody else has written weights of it")
+        raise ConfigError(f"{model.name} is this project's own method: there is no other format of its weights")
     return layout
 
 
@@ -46,7 +46,7 @@ def official_names(model: ReferringSegmenter) -> dict[str, str]:
     """Map every parameter and buffer of a method to its name in the authors' checkpoints.
 
     Raises:
-        ConfigError: the method has no authors but us.
+        ConfigError: the method is our own.
     """
     official_layout(model)
     rename = type(model).official_name
@@ -56,18 +56,18 @@ def official_names(model: ReferringSegmenter) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of every entry of an authors' file.
+    """The result for every entry of an authors' file.
 
     Attributes:
         mapped: our name -> their name.
-        skipped: their name -> why it has no place in ours.
+        skipped: their name -> why ours has no such entry.
     """
 
     mapped: dict[str, str]
     skipped: dict[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
-        """Return the report: how many entries were mapped, which were skipped and why; none is left over."""
+        """Return the report: how many entries were mapped, and which were skipped and why; none is left over."""
         lines = [f"mapped: {len(self.mapped)} entries"]
         reasons: dict[str, list[str]] = {}
         for name, reason in self.skipped.items():
@@ -79,10 +79,11 @@ class Conversion:
 
 
 def read_official(model: ReferringSegmenter, path: Path) -> dict[str, Tensor]:
-    """Read an authors' file: their names without wrapping prefixes, tensors as they are (mapped, in their dtype).
+    """Read an authors' file: their names without prefixes, tensors unchanged (memory-mapped, in their dtype).
 
     Raises:
-        MissingWeightsError, WeightsMismatchError: as `read_state_dict`.
+        MissingWeightsError: the file does not exist.
+        WeightsMismatchError: it is damaged, or does not contain exactly one state dict.
     """
     state = read_state_dict(path)
     for prefix in official_layout(model).prefixes:
@@ -92,10 +93,10 @@ def read_official(model: ReferringSegmenter, path: Path) -> dict[str, Tensor]:
 
 
 def match_official(model: ReferringSegmenter, state: Mapping[str, Tensor], what: str) -> Match:
-    """Find the place of every entry of an authors' state dict.
+    """Assign every entry of an authors' state dict to a name in the model.
 
     Raises:
-        WeightsMismatchError: entries that are missing, left over, repeated or wrongly shaped, by the authors' names.
+        WeightsMismatchError: entries are missing, left over, repeated or wrongly shaped; listed by the authors' names.
     """
     names = official_names(model)
     return match(
@@ -113,10 +114,11 @@ def fill_official(model: ReferringSegmenter, path: Path) -> Conversion:
     """Fill a model from an authors' file, in the model's own dtype.
 
     Raises:
-        MissingWeightsError, WeightsMismatchError: as `read_official` and `match_official`.
+        MissingWeightsError: the file does not exist.
+        WeightsMismatchError: it is damaged, or its entries do not fit the model.
     """
     what = f"the authors' {path}"
-    found = match_official(model, read_official(model, path), what)
+    matched = match_official(model, read_official(model, path), what)
     fill_module(
         model,
         lambda: read_official(model, path),
@@ -124,7 +126,7 @@ def fill_official(model: ReferringSegmenter, path: Path) -> Conversion:
         rename=_places(official_names(model)),
         ignore=official_layout(model).skipped,
     )
-    return Conversion(found.entries, found.skipped)
+    return Conversion(matched.entries, matched.skipped)
 
 
 def convert(
@@ -137,24 +139,25 @@ def convert(
     """Write an authors' file as a folder of ours, with a card; every entry keeps its dtype and bits.
 
     Args:
-        model: of the file's configuration, with its tokenizer where the folder is to have one; its own weights do
-            not matter, they may be on the meta device (`skeleton`).
+        model: of the file's configuration, with its tokenizer if the folder should have one; its own weights do not
+            matter and may be on the meta device (`skeleton`).
         path: the authors' file.
         out: folder to write to.
-        source: where the file comes from, for the card; its path's name by default.
-        release: name of the authors' release that it is, for the card.
+        source: origin of the file, for the card; the file's name by default.
+        release: name of the authors' release, for the card.
 
     Raises:
-        MissingWeightsError, WeightsMismatchError: as `read_official` and `match_official`; nothing is written then.
+        MissingWeightsError: the file does not exist.
+        WeightsMismatchError: it is damaged, or its entries do not fit the model; nothing is written.
         ConfigError: the authors have no release of that name.
     """
     known = [known.name for known in model.card.releases]
     if release is not None and release not in known:
         raise unknown_name(f"release of {model.name}", release, known)
     state = read_official(model, path)
-    found = match_official(model, state, f"the authors' {path}")
-    report = Conversion(found.entries, found.skipped)
-    dtypes = sorted({str(state[name].dtype).removeprefix("torch.") for name in found.entries.values()})
+    matched = match_official(model, state, f"the authors' {path}")
+    report = Conversion(matched.entries, matched.skipped)
+    dtypes = sorted({str(state[name].dtype).removeprefix("torch.") for name in matched.entries.values()})
     provenance = {
         "source": source or path.name,
         "sha256": file_hashes(path),
@@ -163,13 +166,13 @@ def convert(
         "report": report.text(),
         "converted_by": f"rrsis-zoo {__version__}",
     }
-    ours = model.description()
+    description = model.description()
     write_folder(
         out,
-        {**ours, "provenance": provenance},
-        {name: state[theirs] for name, theirs in found.entries.items()},
-        {name: state[name] for name in found.skipped},
-        card=model_card(model.card, ours["config"], provenance),
+        {**description, "provenance": provenance},
+        {name: state[official] for name, official in matched.entries.items()},
+        {name: state[name] for name in matched.skipped},
+        card=model_card(model.card, description["config"], provenance),
     )
     return report
 
@@ -180,41 +183,41 @@ def write_official(
     """Write a state dict of ours in the authors' layout.
 
     Args:
-        model: of its configuration; its own weights do not matter.
+        model: of the same configuration; its own weights do not matter.
         state: our names to tensors.
-        out: ``.safetensors`` gets the bare tensors, any other suffix a torch file wrapped as the authors' are.
-        skipped: entries under their names that have no place in ours.
+        out: with the suffix ``.safetensors`` only the tensors, with any other a torch file wrapped like the authors'.
+        skipped: entries that ours lacks, under the authors' names.
 
     Returns:
         The number of entries.
 
     Raises:
-        WeightsMismatchError: the state is not complete.
-        OutputError: the file cannot be written; what was there before is as it was.
+        WeightsMismatchError: the state is incomplete.
+        OutputError: the file cannot be written; an existing file is unchanged.
     """
-    found = match(model, state, what=f"{model.name} for {out.name}", bare=False)
+    matched = match(model, state, what=f"{model.name} for {out.name}", bare=False)
     names = official_names(model)
-    theirs = {names[ours]: state[given] for ours, given in found.entries.items()} | dict(skipped or {})
+    entries = {names[name]: state[key] for name, key in matched.entries.items()} | dict(skipped or {})
     if out.suffix == ".safetensors":
-        save_tensors(theirs, out)  # replaces it as a whole: `out` may be what the tensors are mapped from
-        return len(theirs)
+        save_tensors(entries, out)  # replaces the file: the tensors may be mapped from `out`
+        return len(entries)
     wrapper = official_layout(model).wrapper
-    # clones: torch writes the whole storage that a view belongs to
-    whole = {name: tensor.clone() for name, tensor in theirs.items()}
+    # clones, because torch writes the whole storage of a view
+    whole = {name: tensor.clone() for name, tensor in entries.items()}
     save({wrapper: whole} if wrapper else whole, out)
-    return len(theirs)
+    return len(entries)
 
 
 def skipped_beside(folder: Path) -> dict[str, Tensor]:
-    """Return the entries that a conversion kept for the way back."""
+    """Return the entries that a conversion kept for converting back."""
     path = folder / SKIPPED
     if outside(folder, path):
-        raise WeightsMismatchError(f"{path} is a link that leads out of the folder: put the file itself there")
+        raise WeightsMismatchError(f"{path} is a link to a place outside the folder: put the file itself there")
     return read_state_dict(path) if os.path.exists(path) else {}
 
 
 def skeleton(kind: type[ReferringSegmenter], preset: str | None = None) -> ReferringSegmenter:
-    """Return the model for an authors' file, without memory for its parameters, set as their numbers were made.
+    """Return the model for an authors' file, without memory for its parameters, with the authors' settings.
 
     Args:
         kind: the method's torch class.
@@ -241,13 +244,13 @@ def file_hashes(path: Path) -> dict[str, str]:
 
 
 def _places(names: Mapping[str, str]) -> Callable[[str], str]:
-    """Return the look-up from the authors' names to ours; an unknown name is a KeyError.
+    """Return the look-up from the authors' names to ours; an unknown name raises KeyError.
 
-    Names of adapters as other versions of peft wrote them are known too: ``x.lora_A.weight`` for
-    ``x.lora_A.default.weight`` and ``x.weight`` for ``x.base_layer.weight``.
+    It includes the names of adapters in other versions of peft: ``x.lora_A.weight`` for ``x.lora_A.default.weight``
+    and ``x.weight`` for ``x.base_layer.weight``.
     """
-    places = {theirs: ours for ours, theirs in names.items()}
-    for theirs, ours in list(places.items()):
-        places.setdefault(re.sub(r"\.lora_([AB])\.default\.", r".lora_\1.", theirs), ours)
-        places.setdefault(theirs.replace(".base_layer.", "."), ours)
+    places = {official: own for own, official in names.items()}
+    for official, own in list(places.items()):
+        places.setdefault(re.sub(r"\.lora_([AB])\.default\.", r".lora_\1.", official), own)
+        places.setdefault(official.replace(".base_layer.", "."), own)
     return places.__getitem__

@@ -1,4 +1,4 @@
-"""Weights of a whole model into a built one: ours, or the authors'."""
+"""Loading weights of a complete model, ours or the authors'."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def ours_at(path: Path) -> Saved | None:
     """Return the model of ours at a path; None for anything else.
 
     Raises:
-        MissingWeightsError: nothing is there.
-        WeightsMismatchError: a damaged file, whosever it is.
+        MissingWeightsError: there is no file.
+        WeightsMismatchError: the file is damaged, ours or not.
     """
     if os.path.isdir(path):
         return open_folder(path) if is_folder(path) else None
@@ -36,31 +36,31 @@ def ours_at(path: Path) -> Saved | None:
 
 
 def is_whole(weights: Mapping[str, str] | str | None) -> bool:
-    """Whether weights are those of a whole model, and not of its foundation models alone, or none."""
+    """Return whether weights are of a complete model, and not only of its foundation models, or none."""
     return isinstance(weights, str) and weights != "none"
 
 
 def find_whole(source: str, card: MethodCard | None = None) -> Path:
-    """Find the file or folder of a whole model on this machine.
+    """Find the file or folder of a complete model on this machine.
 
     Args:
         source: ``local:PATH`` or ``hub:ORG/REPO[@REVISION][:FILE]``.
-        card: of the method whose authors' files are looked for too; None for our own folders only.
+        card: of a method, to also look for its authors' files; None for our own folders only.
 
     Raises:
         ConfigError: ``none``, or a malformed source.
-        MissingWeightsError: it is not here.
+        MissingWeightsError: it is not on this machine.
     """
-    parsed, what = parse_source(source), f"weights of {card.name if card else 'a whole model'}"
-    theirs = card.official.files if card and card.official else ()
+    parsed, what = parse_source(source), f"weights of {card.name if card else 'a complete model'}"
+    official_files = card.official.files if card and card.official else ()
     if isinstance(parsed, LocalSource):
         path = expanded(parsed.path)
-        return path if is_folder(path) else resolve(parsed, theirs or (CONFIG,), what)
+        return path if is_folder(path) else resolve(parsed, official_files or (CONFIG,), what)
     if not isinstance(parsed, HubSource):
         raise ConfigError(f"{what} must be local:PATH or hub:ORG/REPO, got {source!r}")
     if parsed.file is not None:
         return resolve(parsed, (parsed.file,), what)
-    for name in (CONFIG, *theirs):
+    for name in (CONFIG, *official_files):
         try:
             path = resolve(parsed, (name,), what)
         except MissingWeightsError:
@@ -73,23 +73,24 @@ def find_whole(source: str, card: MethodCard | None = None) -> Path:
 
 
 def whole_model(kind: type[ReferringSegmenter], source: str, preset: str | None) -> ReferringSegmenter:
-    """Return a method's model with the weights of a whole model, in evaluation mode.
+    """Return a method's model with weights from a complete model, in evaluation mode.
 
     Args:
         kind: the method's torch class.
-        source: as `find_whole`.
-        preset: sizes of an authors' file; None for the default preset, and for weights of ours, which say it.
+        source: as in `find_whole`.
+        preset: sizes of an authors' file; None for the default preset. Our own weights contain it.
 
     Raises:
-        ConfigError: weights of another method, or of another preset than the one that is named.
-        MissingWeightsError, WeightsMismatchError: as the source.
+        ConfigError: the weights are for another method, or another preset than the given one.
+        MissingWeightsError: a file is not on this machine.
+        WeightsMismatchError: a file is damaged, or does not fit the method.
     """
     path = find_whole(source, kind.card)
     saved = ours_at(path)
     if saved is not None:
         _check_method(saved, source, kind.name)
         if preset is not None and _other(kind, to_plain(kind.presets[preset]), _settings(kind, saved)):
-            raise ConfigError(f"{source} is not of preset {preset!r}: leave the preset out")
+            raise ConfigError(f"{source} has another configuration than preset {preset!r}: leave the preset out")
         return kind.from_saved(saved)
     model = skeleton(kind, preset)
     _fill_official(model, path, source)
@@ -97,14 +98,14 @@ def whole_model(kind: type[ReferringSegmenter], source: str, preset: str | None)
 
 
 def fill_model(model: ReferringSegmenter, weights: str | Mapping[str, str]) -> None:
-    """Fill a built model: from a source of a whole model, or from one for each of its foundation models.
+    """Fill a model from a source of a complete model, or from one for each of its foundation models.
 
-    Settings of the evaluation alone may differ from those that a whole model was saved or published with; a warning
-    says so.
+    Settings that only affect evaluation may differ from those of the saved or published model; this gives a warning.
 
     Raises:
-        ConfigError: weights of another method or configuration.
-        MissingWeightsError, WeightsMismatchError: as the sources.
+        ConfigError: the weights are for another method or configuration.
+        MissingWeightsError: a file is not on this machine.
+        WeightsMismatchError: a file is damaged, or does not fit the model.
     """
     if not isinstance(weights, str):
         fill_foundations(model, weights)
@@ -117,11 +118,11 @@ def fill_model(model: ReferringSegmenter, weights: str | Mapping[str, str]) -> N
         _fill_official(model, path, weights)
         return
     _check_method(saved, weights, model.name)
-    theirs = _settings(type(model), saved)
-    if differing := _other(type(model), to_plain(model.config), theirs):
+    saved_config = _settings(type(model), saved)
+    if differing := _other(type(model), to_plain(model.config), saved_config):
         raise ConfigError(f"{weights} has other settings than this {model.name}: {', '.join(differing)}")
     _warn_of_settings(
-        model, {name: theirs[name] for name in sorted(model.evaluation_settings & theirs.keys())}, weights
+        model, {name: saved_config[name] for name in sorted(model.evaluation_settings & saved_config.keys())}, weights
     )
     fill_module(model, saved.open, what=saved.what)
     if saved.meta["tokenizer"] is not None:
@@ -129,7 +130,7 @@ def fill_model(model: ReferringSegmenter, weights: str | Mapping[str, str]) -> N
 
 
 def find_weights(card: MethodCard, weights: str | Mapping[str, str]) -> None:
-    """Look for every file that ``fill_model`` would read, before anything large is built.
+    """Check that every file that ``fill_model`` would read exists, before anything large is built.
 
     Raises:
         ConfigError: an unknown or missing role, or a malformed source.
@@ -143,28 +144,28 @@ def find_weights(card: MethodCard, weights: str | Mapping[str, str]) -> None:
 
 def _fill_official(model: ReferringSegmenter, path: Path, source: str) -> None:
     if model.card.official is None:
-        raise WeightsMismatchError(f"{source} is no model of rrsis-zoo, and {model.name} has no other authors")
+        raise WeightsMismatchError(f"{source} is not a model of rrsis-zoo, and {model.name} has no other format")
     fill_official(model, path)
     if not model.tokenizer_ready:
         fill_tokenizer(model, default_tokenizer(model.card))
 
 
-def _warn_of_settings(model: ReferringSegmenter, theirs: Mapping[str, Any], source: str) -> None:
-    """Say which settings the weights' own numbers were made with, where the model has others."""
-    for name, value in theirs.items():
-        if (ours := getattr(model.config, name)) != value:
+def _warn_of_settings(model: ReferringSegmenter, published: Mapping[str, Any], source: str) -> None:
+    """Warn about settings of the model that differ from those behind the results of the weights."""
+    for name, value in published.items():
+        if (current := getattr(model.config, name)) != value:
             warnings.warn(
-                f"{source} comes with {name}={value}, this {model.name} has {ours}: set model.init_args.settings."
-                f"{name} to get the numbers that it was published with",
+                f"{source} has {name}={value}, this {model.name} has {current}: set model.init_args.settings.{name} "
+                "to reproduce its results",
                 stacklevel=3,
             )
 
 
 def default_tokenizer(card: MethodCard) -> str:
-    """Return the source of the tokenizer that a method was published with.
+    """Return the source of a method's published tokenizer.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: the method has none.
     """
     if card.official is None:
         raise ConfigError(f"{card.name} has no published tokenizer: it learns its vocabulary")
@@ -177,24 +178,24 @@ def _check_method(saved: Saved, source: str, method: str) -> None:
 
 
 def _settings(kind: type[ReferringSegmenter], saved: Saved) -> dict[str, Any]:
-    """Return a saved configuration; settings that were added since it was written have their defaults."""
+    """Return a saved configuration; settings that were introduced later have their defaults."""
     try:
         return to_plain(from_plain(kind.configuration_kind(), saved.meta["config"]))
     except ConfigError as error:
         raise WeightsMismatchError(f"{saved.what}: {error}") from error
 
 
-def _other(kind: type[ReferringSegmenter], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return how two configurations differ, apart from settings of the evaluation alone."""
+def _other(kind: type[ReferringSegmenter], current: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+    """Return how two configurations differ, apart from settings that only affect evaluation."""
     free = kind.evaluation_settings
-    ours, theirs = ({n: v for n, v in config.items() if n not in free} for config in (ours, theirs))
-    return _differences(ours, theirs)
+    current, saved = ({n: v for n, v in config.items() if n not in free} for config in (current, saved))
+    return _differences(current, saved)
 
 
-def _differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
-    """Return the settings that differ, by their dotted names; lists and tuples are alike (JSON has lists only)."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        names = [*ours, *(name for name in theirs if name not in ours)]
-        return [d for n in names for d in _differences(ours.get(n), theirs.get(n), f"{where}.{n}" if where else n)]
-    same = list(ours) == list(theirs) if isinstance(ours, tuple | list) and theirs is not None else ours == theirs
-    return [] if same else [f"{where} is {theirs!r}, here {ours!r}"]
+def _differences(current: Any, saved: Any, where: str = "") -> list[str]:
+    """Return the differing settings by their dotted names; lists and tuples are equal (JSON only has lists)."""
+    if isinstance(current, Mapping) and isinstance(saved, Mapping):
+        names = [*current, *(name for name in saved if name not in current)]
+        return [d for n in names for d in _differences(current.get(n), saved.get(n), f"{where}.{n}" if where else n)]
+    same = list(current) == list(saved) if isinstance(current, tuple | list) and saved is not None else current == saved
+    return [] if same else [f"{where} is {saved!r}, here {current!r}"]

@@ -68,5 +68,5 @@ def test_drop_path_of_the_trunk():
 
 
 def test_an_image_that_patches_do_not_fill():
-    with pytest.raises(ConfigError, match="image_size 41 is no multiple of patch_size 4"):
+    with pytest.raises(ConfigError, match="image_size 41 is not a multiple of patch_size 4"):
         SAM3Config(image_size=41, patch_size=4)

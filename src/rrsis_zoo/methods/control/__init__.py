@@ -1,4 +1,4 @@
-"""The control: the facts, and where its classes are. Neither class is imported before it is asked for."""
+"""The control: card and classes, which are imported on request."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""The control: a plain *coupled* network, as the yardstick of the decoupled methods. It has no paper.
+"""The control: a plain *coupled* network for comparison with the decoupled methods. It has no paper.
 
-A timm backbone reads the image, a small recurrent network reads the sentence, and a U-Net decoder is steered by the
-sentence at every level through FiLM: scale and shift of every channel (Perez et al., AAAI 2018, arXiv 1709.07871). No
-foundation model, no prompts of SAM: a decoupled method that does not beat it has not earned its size.
+A timm backbone reads the image, a small recurrent network reads the sentence, and a U-Net decoder is conditioned on the
+sentence at every level with FiLM: scale and shift of every channel (Perez et al., AAAI 2018, arXiv 1709.07871). No
+foundation model, no prompts of SAM: a decoupled method should at least beat it.
 
 Its folder is also an example of how to add a method: docs/start/add_a_method.md.
 
-A coupled network has no prompts. The contract's seam is laid behind the deepest level, where the network knows *where*
-at the resolution of that level and not yet *where exactly*: its prompts are the sentence vector and the steered level
-itself, and mean nothing without it. The backbone knows nothing of the sentence, so that a scene is encoded once.
+A coupled network has no prompts. The common interface splits it after the deepest level, where the network knows
+*where* at the resolution of that level but not yet *where exactly*: its prompts are the sentence vector and the
+conditioned level itself. The backbone does not depend on the sentence, so that a scene is encoded once.
 
 Symbols: M images, N expressions, L tokens, D sentence width, S side of the square input, g side of the deepest level.
 """
@@ -50,9 +50,9 @@ class ControlConfig:
         widths: channels of the decoder's levels, the finest first; as many levels of the backbone are used.
         sentence_width: D; even, because two reading directions share it.
         vocabulary: rows of the token table.
-        max_length: tokens that are read of a sentence at most.
+        max_length: maximum number of tokens of a sentence.
         bce_weight, dice_weight: weights of the mask losses.
-        heatmap_weight: weight of the cross entropy of the heat map with the referent's share of each cell.
+        heatmap_weight: weight of the cross entropy of the heat map and the referent's share of each cell.
     """
 
     backbone: str = "resnet34"
@@ -68,8 +68,8 @@ class ControlConfig:
 
 
 PRIOR = -3.0
-"""Log-odds at which both heads begin: a referent covers some 5 % of an image. From 0 the first hundred steps learn that
-alone, and the sentence is read later."""
+"""Initial log-odds of both heads: a referent covers about 5 % of an image. From 0 the first hundred steps learn only
+that, and the sentence is learned later."""
 
 TINY = ControlConfig(
     backbone="resnet10t",
@@ -82,10 +82,10 @@ TINY = ControlConfig(
 
 
 class Control(ReferringSegmenter):
-    """A text-conditioned U-Net: what is learned about where and about where exactly is learned in one piece.
+    """A text-conditioned U-Net: localisation and segmentation are learned together.
 
     Raises:
-        ConfigError: a backbone that does not fit (`build_backbone`), or an odd sentence width.
+        ConfigError: an unsuitable backbone (`build_backbone`), or an odd sentence width.
     """
 
     card = CARD
@@ -107,7 +107,7 @@ class Control(ReferringSegmenter):
         self.text = SentenceEncoder(config.vocabulary, config.sentence_width)
         skips, widths, D = self.backbone.feature_info.channels(), config.widths, config.sentence_width
         self.deepest = nn.ModuleList([FiLMBlock(skips[-1], widths[-1], D), FiLMBlock(widths[-1], widths[-1], D)])
-        self.decoder = nn.ModuleList(  # from the coarse to the fine
+        self.decoder = nn.ModuleList(  # from coarse to fine
             FiLMBlock(coarse + skip, fine, D)
             for coarse, skip, fine in reversed([*zip(widths[1:], skips[:-1], widths[:-1], strict=True)])
         )
@@ -135,18 +135,19 @@ class Control(ReferringSegmenter):
         return {"image": torch.stack([stretch(image.to(self.device), self.config.image_size) for image in images])}
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
-        """Features ``level0`` (M, C, S/2, S/2), ``level1`` (M, C', S/4, S/4), … of the backbone."""
+        """Return the backbone's features ``level0`` (M, C, S/2, S/2), ``level1`` (M, C', S/4, S/4), …."""
         like = self.backbone.pretrained_cfg
         levels = self.backbone(normalise(views["image"], like["mean"], like["std"]))
         features = {f"level{i}": level for i, level in enumerate(levels)}
         return ImageState(features, sizes, torch.full_like(sizes, self.config.image_size))
 
     def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
-        """Steer the deepest level.
+        """Condition the deepest level on the sentences.
 
         Returns:
-            The sentence vector as the one sparse token (N, 1, D), the heat map (N, 1, g, g), and in ``aux`` the steered
-            level ``fused`` (N, C, g, g), with which ``segment`` goes on, and ``heat`` (N, 1, g, g), the log-odds.
+            The sentence vector as the only sparse token (N, 1, D), the heat map (N, 1, g, g), and in ``aux`` the
+            conditioned level ``fused`` (N, C, g, g), from which ``segment`` continues, and ``heat`` (N, 1, g, g), the
+            log-odds.
         """
         sentence = self.text(tokens)
         fused = rows(state.features[f"level{len(self.decoder)}"], image_index)
@@ -156,7 +157,7 @@ class Control(ReferringSegmenter):
         return Prompts(sentence[:, None], None, heat.sigmoid(), aux={"fused": fused, "heat": heat})
 
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
-        """Climb from the deepest level to the finest, the sentence steering each; (N, 1, S/2, S/2) with a ResNet."""
+        """Decode from the deepest level to the finest, conditioned on the sentence: (N, 1, S/2, S/2) with a ResNet."""
         x, sentence = prompts.aux["fused"], prompts.sparse[:, 0]
         for i, block in enumerate(self.decoder, start=1):
             skip = rows(state.features[f"level{len(self.decoder) - i}"], image_index)
@@ -165,18 +166,18 @@ class Control(ReferringSegmenter):
         return self.mask(x)
 
     def restore(self, prediction: Prediction) -> list[Tensor]:
-        """Low resolution -> S × S -> native, bilinear both times."""
+        """Resize (N, 1, h, w) to S × S and then to N native maps (H_i, W_i), both bilinear."""
         sizes = prediction.state.sizes
         return list(restore_each(prediction.mask_logits, prediction.image_index, sizes, self.config.image_size))
 
     # -- training ----------------------------------------------------------------------------------------------------
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
-        """Nearest resize to S × S, aspect ratio not kept."""
+        """Nearest resize of N masks to uint8 (N, 1, S, S), without keeping the aspect ratio."""
         return torch.stack([stretch_mask(mask, self.config.image_size)[None] for mask in masks])
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
-        """Cross entropy and Dice at S × S, and the cross entropy of the heat map at its own g × g."""
+        """Return scalars: cross entropy and Dice at S × S, and the cross entropy of the heat map at its own g × g."""
         logits = resize(prediction.mask_logits.float(), (target.shape[-2], target.shape[-1]))
         heat = prediction.prompts.aux["heat"]
         return {
@@ -186,13 +187,13 @@ class Control(ReferringSegmenter):
         }
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Everything trains; a pretrained backbone wants a smaller rate than the rest."""
+        """Return all parameters; a pretrained backbone needs a smaller rate than the rest."""
         decoder = nn.ModuleList([self.deepest, self.heat, self.decoder, self.mask])
         groups = {"backbone": self.backbone, "text": self.text, "decoder": decoder}
         return {name: [p for p in part.parameters() if p.requires_grad] for name, part in groups.items()}
 
     def inert_prefixes(self) -> dict[str, str]:
-        """Return the heat map's head where its loss is off."""
+        """Return the heat map's head if its loss is off."""
         names = () if self.config.heatmap_weight else ("heat.weight", "heat.bias")
         return dict.fromkeys(names, "heatmap_weight is 0, and nothing else reads the heat map")
 
@@ -207,16 +208,16 @@ class SentenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Return sentence vectors (N, D); what stands behind ``tokens.length`` is not looked at."""
+        """Return sentence vectors (N, D); positions after ``tokens.length`` are ignored."""
         packed = pack_padded_sequence(
             self.table(tokens.ids), tokens.length.cpu(), batch_first=True, enforce_sorted=False
         )
-        states, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)  # zeros behind the length
+        states, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)  # zeros after the length
         return self.norm(states.sum(1) / tokens.length[:, None])
 
 
 class FiLMBlock(nn.Module):
-    """3 × 3 convolution that knows where it is, batch norm whose scale and shift the sentence gives, ReLU."""
+    """3 × 3 convolution with coordinates, batch norm with scale and shift from the sentence, ReLU."""
 
     def __init__(self, width_in: int, width_out: int, sentence_width: int) -> None:
         super().__init__()
@@ -234,21 +235,23 @@ class FiLMBlock(nn.Module):
 
 
 def build_backbone(config: ControlConfig) -> Any:
-    """Build timm's network with random weights; it returns as many levels as the decoder has, the finest first.
+    """Build timm's network with random weights; it has as many levels as the decoder, the finest first.
 
     Raises:
-        ConfigError: not a network that has these levels, each coarser than the one before, or these channels.
+        ConfigError: the network does not have these levels, each coarser than the previous one, or these channels.
     """
     name, levels = config.backbone, len(config.widths)
     narrow: dict[str, Any] = {}
-    if config.channels:  # a deep stem gives twice its width; a residual branch that starts at 0 learns shapes late
+    if config.channels:  # a deep stem doubles its width; residual branches that start at 0 learn shapes late
         narrow = {"stem_width": config.channels[0] // 2, "channels": config.channels[1:], "zero_init_last": False}
     if not timm.is_model(name):
-        raise ConfigError(f"timm has no backbone {name!r}; timm.list_models() names all that it has")
+        raise ConfigError(f"timm has no backbone {name!r}; timm.list_models() lists them")
     try:
         network: Any = timm.create_model(name, features_only=True, out_indices=tuple(range(levels)), **narrow)
     except (TypeError, IndexError, RuntimeError) as error:
-        raise ConfigError(f"timm's {name} has not {levels} levels or takes no channels: {error}") from error
+        raise ConfigError(
+            f"timm's {name} does not have {levels} levels or does not accept channels: {error}"
+        ) from error
     strides, channels = network.feature_info.reduction(), network.feature_info.channels()
     if sorted(set(strides)) != strides:
         raise ConfigError(f"the levels of timm's {name} have strides {strides}; a network with a pyramid is needed")

@@ -5,6 +5,6 @@ from rrsis_zoo.training.module import RRSISModule
 
 
 class ControlModule(RRSISModule):
-    """Trains and evaluates `Control`; arguments as `RRSISModule`."""
+    """Trains and evaluates `Control`; for arguments see `RRSISModule`."""
 
     model_class = Control

@@ -10,7 +10,7 @@ from rrsis_zoo.weights.load import fill_module
 
 
 def _backbone(model: ReferringSegmenter, paths: list[Path]) -> None:
-    """Fill the levels that are used; timm's feature networks write ``stages_0.`` for the file's ``stages.0.``."""
+    """Fill the levels in use; timm's feature networks have ``stages_0.`` instead of the file's ``stages.0.``."""
     backbone = model.get_submodule("backbone")
     places = backbone.state_dict()
 

@@ -1,4 +1,4 @@
-"""EviSAM3: the facts, and where its classes are. Neither class is imported before it is asked for."""
+"""EviSAM3: card and classes, which are imported on request."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ Adapt = Literal["adapters", "full"]
 
 @dataclass(frozen=True)
 class EviSAM3Config:
-    """Configuration of EviSAM3. Where a choice is named ``published``, the other one is recommended for own training.
+    """Configuration of EviSAM3. Of choices with ``published``, the other one is recommended for your own training.
 
     Attributes:
         sam, union: sizes of SAM 3 and of the union encoder.
-        text_length: L, to which every sentence is cut and padded.
+        text_length: L, to which every sentence is truncated and padded.
         text_ids: ``published`` reads piece k of the vocabulary from row k of BEiT-3's table, which pretraining filled
             for piece k - 1, without sentence marks, pads of id 0; ``beit3`` reads it as pretrained (Q1).
         padding: ``published`` lets the adapters and the evidence read padded words; ``hidden`` masks them (Q2).
@@ -37,10 +37,10 @@ class EviSAM3Config:
         adapter_ratio: d / D, of evidence and MLP adapters.
         adapter_heads, evidence_tokens, evidence_heads: of the evidence adapters.
         momentum: share of the old evidence in the memory.
-        pool: cells a side of the pooled map that the evidence is gathered from.
-        text_step: share of an adapter's text in the text that it hands on.
+        pool: cells per side of the pooled map that the evidence is gathered from.
+        text_step: share of an adapter's own text in its output text.
         mlp_step: factor on the MLP adapters.
-        high_pass: share of the spectrum's area that is cut out of the middle.
+        high_pass: share of the spectrum's area that is removed in the middle.
         high_pass_layout: ``published`` resizes the list of high-pass tokens as a picture of pixels × channels;
             ``map`` resizes the map itself (Q3).
         generator_ratio: D over the width of the prompt generator.
@@ -49,14 +49,15 @@ class EviSAM3Config:
         groups: of the clutter expert's group norm.
         max_angle: bound of the rotated convolution's angle in degrees.
         router_dropout: of the rotated convolution's router, in training mode.
-        expert_start: ``published`` starts gate and factors of the experts so near to 0 (2.5e-6) that they may never
-            act; ``open`` starts the factors at 1 and the gate at 1/2 (Q6). The heads start at 0 either way.
-        balance_weight: weight of the experts' balance value in the loss; computed and not used as published (Q7).
+        expert_start: ``published`` starts gate and factors of the experts so close to 0 (2.5e-6) that they may never
+            have an effect; ``open`` starts the factors at 1 and the gate at 1/2 (Q6). The heads always start at 0.
+        balance_weight: weight of the experts' balance value in the loss; the published program computes it without
+            using it (Q7).
         prior: added to the initial biases of the prompt logits and of the mask's channel weights. 0 as published, which
-            begins with "half of the image"; the tiny preset begins near "nothing".
+            starts with "half of the image"; the tiny preset starts close to "nothing".
         ce_weight, dice_weight: of the mask loss.
         heatmap_weight: weight of an auxiliary cross entropy on the prompt logits z; 0 in the paper, used by the tiny
-            preset, whose random union encoder knows nothing of words and places.
+            preset, whose random union encoder knows nothing about words and locations.
         adapt: ``adapters`` freezes SAM 3's trunk and neck (published); ``full`` trains everything, for random weights.
         neck: which of SAM 3's two pyramids is loaded; the published program loads the detector's, the decoder was
             trained on the tracker's (Q11).
@@ -64,7 +65,7 @@ class EviSAM3Config:
             (Q10).
         image_mean, image_std: of the trunk's image. Not published; SAM 3's own.
         union_mean, union_std: of the union encoder's image. Not published; BEiT-3's own.
-        image_filter: ``bilinear`` as OpenCV, ``antialias`` as Pillow. Not published.
+        image_filter: ``bilinear`` like OpenCV, ``antialias`` like Pillow. Not published.
     """
 
     sam: SAM3Config = field(default_factory=SAM3Config)
@@ -119,7 +120,7 @@ class EviSAM3Config:
                 raise unknown_name(name, str(getattr(self, name)), get_args(kind))
 
 
-# Every expression runs the whole trunk, so cells are few: 8 × 8, and masks of stride 4.
+# Every expression runs the whole trunk, so there are few cells: 8 × 8, and masks of stride 4.
 TINY = EviSAM3Config(
     sam=SAM3Config(
         image_size=128,
@@ -173,10 +174,10 @@ MINI = replace(
     neck="tracker",
     sam_mask_tokens=True,
 )
-"""The paper's recipe in small: miniatures that were pretrained on synthetic scenes, SAM 3's trunk and neck frozen.
+"""The paper's recipe in small: miniatures pretrained on synthetic scenes, with SAM 3's trunk and neck frozen.
 
-Where the program's choice is a defect (text ids, pads, high-pass layout, experts' start, neck, mask tokens), the other
-one.
+It uses the alternative if the program's choice is a defect (text ids, pads, high-pass layout, experts' start, neck,
+mask tokens).
 """
 
 TINY_256 = replace(

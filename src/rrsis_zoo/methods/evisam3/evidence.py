@@ -1,4 +1,4 @@
-"""§6: adapters that gather evidence along the trunk and let it correct image and text.
+"""§6: adapters that gather evidence along the trunk and correct image and text with it.
 
 Section numbers (§) and quirks (Q) are those of docs/methods/evisam3.md, symbols those of ``model.py``.
 """
@@ -29,7 +29,7 @@ class MLPAdapter(nn.Module):
 
 @dataclass
 class EvidenceStep:
-    """§6.2: what an adapter hands on.
+    """§6.2: output of an adapter.
 
     Attributes:
         x: (N, h, w, D) trunk map.
@@ -88,7 +88,7 @@ class EvidenceAdapter(nn.Module):
 
 
 class Rectification(nn.Module):
-    """a + gate · LayerScale ⊙ norm(a attends to the evidence); gate and scale start near 0 (2.5e-6 together)."""
+    """a + gate · LayerScale ⊙ norm(a attends to the evidence); gate and scale start close to 0 (2.5e-6 together)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Rectification(nn.Module):
         nn.init.constant_(self.gate.bias, -6.0)
 
     def forward(self, a: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Rectify a (N, ·, d) with the evidence v (N, E, d); also return how far it acts, (N,)."""
+        """Rectify a (N, ·, d) with the evidence v (N, E, d); also return the strength of its effect, (N,)."""
         gate = self.gate(v.mean(1)).sigmoid()  # (N, 1)
         a = a + gate[:, None] * self.scale * self.norm(self.attention(a, v))
         return a, gate.squeeze(1) * self.scale.abs().mean()

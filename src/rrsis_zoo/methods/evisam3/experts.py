@@ -17,7 +17,7 @@ from rrsis_zoo.models.layers.rotated import RotatedConv
 
 @dataclass
 class ExpertAnswer:
-    """§7: what the experts add to the prior, before gate and factors.
+    """§7: the experts' addition to the prior, before gate and factors.
 
     Attributes:
         delta: δ (N, 1, g, g), for the prompt logits.
@@ -66,7 +66,7 @@ class ExpertPrompting(nn.Module):
             nn.init.ones_(self.gamma_tok)
 
     def forward(self, base: Tensor, e: Tensor, t_cls: Tensor) -> ExpertAnswer:
-        """Answer base (N, C, g, g), the last evidence (N, E, P) and t_cls (N, P)."""
+        """Return the experts' answer for base (N, C, g, g), the last evidence (N, E, P) and t_cls (N, P)."""
         r = torch.cat([e.mean(1), self.beta_text * t_cls], 1)
         w = (self.router(r) / self.temperature).softmax(1)
         gate = self.gate_fc(r).sigmoid()
@@ -96,5 +96,5 @@ class ElongatedExpert(nn.Module):
 
 
 def balance(weights: Tensor) -> Tensor:
-    """3 Σ_k (mean over the batch of w_k)² for weights (N, 3): 1 when all experts are used alike, at most 3 (§7)."""
+    """3 Σ_k (mean over the batch of w_k)² for weights (N, 3): 1 if all experts are used equally, at most 3 (§7)."""
     return weights.shape[1] * weights.mean(0).square().sum()

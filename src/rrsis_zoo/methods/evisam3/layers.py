@@ -1,4 +1,4 @@
-"""Attention as EviSAM3 uses it.
+"""Attention for EviSAM3.
 
 Section numbers (§) and quirks (Q) are those of docs/methods/evisam3.md, symbols those of ``model.py``.
 """
@@ -15,5 +15,5 @@ class Attention(nn.MultiheadAttention):
         super().__init__(width, heads, batch_first=True)
 
     def forward(self, q: Tensor, kv: Tensor, unread: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """Let q attend to kv; ``unread`` (N, keys) bool marks keys that nobody attends to."""
+        """Let q attend to kv; ``unread`` (N, keys) bool marks keys that are not attended to."""
         return super().forward(q, kv, kv, key_padding_mask=unread, need_weights=False)[0]

@@ -2,7 +2,7 @@
 
 Duan, Wu, Zhang, Lu, Zhang, Liu, "EviSAM3: Evidence-Driven SAM3 for Referring Remote Sensing Image Segmentation",
 NeurIPS 2026. Section numbers (§) and quirks (Q) are those of docs/methods/evisam3.md.
-They have published neither weights nor their data module, so image statistics and filters are settings here.
+The authors have published neither weights nor their data module, so image statistics and filters are settings here.
 
 Symbols: N expressions over M images, L words, h × w the trunk's map (72 × 72), g × g the union encoder's grid
 (14 × 14), C union width, D trunk width, d adapter width, P prompt width (256), E evidence tokens (8); x trunk map,
@@ -53,10 +53,10 @@ from rrsis_zoo.models.types import (
 
 
 class EviSAM3(ReferringSegmenter):
-    """EviSAM3 (§1): prior of the union encoder, evidence from SAM 3's trunk, experts, SAM 3's decoder.
+    """EviSAM3 (§1): prior from the union encoder, evidence from SAM 3's trunk, experts, SAM 3's decoder.
 
-    The sentence enters the trunk behind its first block and the experts need the evidence of its last one: hence
-    ``encode`` ends at the first block and ``localise`` holds the rest of the trunk, once for every expression.
+    The sentence enters the trunk after its first block and the experts need the evidence of the last one: so ``encode``
+    ends after the first block, and ``localise`` runs the rest of the trunk for every expression.
     """
 
     card = CARD
@@ -98,42 +98,44 @@ class EviSAM3(ReferringSegmenter):
 
     @property
     def text_limits(self) -> tuple[int, int]:
-        """§3."""
+        """§3: rows of the token table, and L."""
         return self.config.union.vocabulary, self.config.text_length
 
     def tokenize(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
-        """§3: always padded to L, so that both text modes are one and no result depends on batch mates.
+        """§3: always padded to L, so that both text modes are the same and results do not depend on the batch.
 
-        The length is the sentence's own: nobody attends to pads in the union encoder, while the adapters read them
+        The length is the sentence's own: the union encoder does not attend to pads, while the adapters read them
         (unless ``padding`` is ``hidden``).
         """
         tokens = self.tokenizer(expressions, "independent")
-        ids = F.pad(tokens.ids, (0, self.config.text_length - tokens.ids.shape[1]))  # pads of any id are wiped out
+        ids = F.pad(
+            tokens.ids, (0, self.config.text_length - tokens.ids.shape[1])
+        )  # the id of the pads does not matter
         return Tokens(ids, tokens.length).to(self.device)
 
     @property
     def sides(self) -> tuple[int, int]:
-        """§2 and §9."""
+        """§2 and §9: S, and 4h."""
         return self.config.sam.image_size, 4 * self.config.sam.grid
 
     def prepare(self, images: Sequence[Tensor]) -> Views:
-        """§2: the native image stretched to two squares, ``image`` (M, 3, S, S) and ``small``, normalised."""
+        """§2: stretch the images to two squares, ``image`` (M, 3, S, S) and ``small`` (M, 3, 224, 224); normalise."""
         check_images(images)
-        given = self.config
+        config = self.config
         sides = {
-            "image": (given.sam.image_size, given.image_mean, given.image_std),
-            "small": (given.union.image_size, given.union_mean, given.union_std),
+            "image": (config.sam.image_size, config.image_mean, config.image_std),
+            "small": (config.union.image_size, config.union_mean, config.union_std),
         }
-        square = {"bilinear": stretch, "antialias": stretch_smoothly}[given.image_filter]
+        square = {"bilinear": stretch, "antialias": stretch_smoothly}[config.image_filter]
         return {
             name: torch.stack([normalise(square(image.to(self.device), side), mean, std) for image in images])
             for name, (side, mean, std) in sides.items()
         }
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
-        """§6 as far as it is free of text.
+        """§6 as far as it does not need text.
 
-        Features: ``x`` (M, h, w, D) behind block 0; ``high_pass_0`` … ``_3``, the prompt generator's pictures R;
+        Features: ``x`` (M, h, w, D) after block 0; ``high_pass_0`` … ``_3``, the prompt generator's pictures R;
         ``small`` (M, 3, 224, 224), because the union encoder reads image and words together.
         """
         x, R = self.sam.trunk.embed(views["image"]), self.prompt_generator.pictures(views["image"])
@@ -147,8 +149,9 @@ class EviSAM3(ReferringSegmenter):
     def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
         """§4-7: prior, trunk, experts.
 
-        ``dense`` and ``heatmap`` are σ(z). ``aux``: ``z`` and the prior's ``z0`` (N, 1, g, g), ``correction`` z - z0,
-        ``trunk`` (N, D, h, w), ``expert_weights`` (N, 3), ``expert_gate`` (N, 1), ``rectifications`` (N, depth, 2).
+        ``sparse`` (N, 1 + extra, P). ``dense`` and ``heatmap`` are σ(z), (N, 1, g, g). ``aux``: ``z``, the prior's
+        ``z0`` and ``correction`` z - z0 (N, 1, g, g), ``trunk`` (N, D, h, w), ``expert_weights`` (N, 3),
+        ``expert_gate`` (N, 1), ``rectifications`` (N, depth, 2).
         """
         features = {name: rows(tensor, image_index) for name, tensor in state.features.items()}
         unread = unread_positions(tokens.length, tokens.ids.shape[1])
@@ -173,7 +176,7 @@ class EviSAM3(ReferringSegmenter):
         return Prompts(torch.cat([prior.t_cls.unsqueeze(1), extra], 1), dense=p, heatmap=p, aux=aux)
 
     def _trunk(self, x: Tensor, words: Tensor, R: Sequence[Tensor], unread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """§6: x (N, h, w, D) behind block 0 and T (N, L, P) -> x behind the last block, e (N, E, P), what is let in."""
+        """§6: from x (N, h, w, D) after block 0 and T (N, L, P) to x after the last block, e (N, E, P) and gates."""
         s, e = words, None
         unread_words = unread if self.config.padding == "hidden" else None
         opened = []
@@ -190,7 +193,7 @@ class EviSAM3(ReferringSegmenter):
         return x, e, torch.stack(opened, 1)
 
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
-        """§6.3 and §9: (N, 1, 4h, 4w)."""
+        """§6.3 and §9: return the mask's log-odds (N, 1, 4h, 4w)."""
         return self.decode(prompts)[0]
 
     def decode(self, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,16 +211,16 @@ class EviSAM3(ReferringSegmenter):
     # -- §10-11 inference and loss -----------------------------------------------------------------------------------
 
     def restore(self, prediction: Prediction) -> list[Tensor]:
-        """§10: 4h × 4w -> S × S -> native, bilinear both times, aspect ratio not kept."""
+        """§10: resize (N, 1, 4h, 4w) to S × S and then to N native maps (H_i, W_i), both bilinear."""
         side = self.config.sam.image_size
         return list(restore_each(prediction.mask_logits, prediction.image_index, prediction.state.sizes, side))
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
-        """§2: nearest resize to S × S (the published filter is not known)."""
+        """§2: nearest resize of N masks to uint8 (N, 1, S, S) (the published filter is not known)."""
         return torch.stack([stretch_mask(mask, self.config.sam.image_size)[None] for mask in masks])
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
-        """§11: cross entropy and dice at S × S; the other terms only where the configuration gives them a weight."""
+        """§11: return scalars: cross entropy and dice at S × S; the other terms only if they have a weight."""
         config, aux = self.config, prediction.prompts.aux
         side = config.sam.image_size
         logits = resize(prediction.mask_logits.float(), (side, side))
@@ -234,10 +237,10 @@ class EviSAM3(ReferringSegmenter):
     # -- §12 what is trained -----------------------------------------------------------------------------------------
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """§12; what the program trains at its base rate is four groups here, two of which start from scratch.
+        """§12; the program's base rate covers four groups here, two of which start from scratch.
 
         ``union``, ``mask_decoder`` (with the no-mask embedding), ``dense_projection`` and ``prompt_generator`` at the
-        base rate; ``adapters`` (with the prior) and ``experts`` at theirs; ``trunk`` where everything trains.
+        base rate; ``adapters`` (with the prior) and ``experts`` at their own rates; ``trunk`` if everything trains.
         """
         groups: dict[str, list[nn.Parameter]] = {
             "union": list(self.union.parameters()),
@@ -254,7 +257,7 @@ class EviSAM3(ReferringSegmenter):
         return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
 
     def inert_prefixes(self) -> dict[str, str]:
-        """§12, last paragraph but one."""
+        """§12, second to last paragraph."""
         last = f"evidence_adapters.{self.config.sam.depth - 1}."
         reasons = {
             "prior.meo_linear.": "a leftover of the authors' program that nothing calls",
@@ -270,9 +273,9 @@ class EviSAM3(ReferringSegmenter):
         return reasons
 
     def readings(self, prediction: Prediction) -> dict[str, Tensor]:
-        """How far experts and rectifications act (Q6): they start at factors of 2.5e-6.
+        """Return the strength of experts and rectifications (Q6), which start with factors of 2.5e-6.
 
-        ``expert_gate`` g and ``expert_gamma`` (batch means), ``expert_correction`` root mean square of z - z0 beside
+        ``expert_gate`` g and ``expert_gamma`` (batch means), ``expert_correction`` root mean square of z - z0, with
         ``prior_spread``, the standard deviation of z0; ``extra_token`` norm of the experts' sparse tokens;
         ``rectify_vision``, ``rectify_text``: mean over adapters of gate · |LayerScale|.
         """

@@ -5,6 +5,6 @@ from rrsis_zoo.training.module import RRSISModule
 
 
 class EviSAM3Module(RRSISModule):
-    """Trains and evaluates `EviSAM3`; arguments as `RRSISModule`."""
+    """Trains and evaluates `EviSAM3`; for arguments see `RRSISModule`."""
 
     model_class = EviSAM3

@@ -1,4 +1,4 @@
-"""§5: where the union encoder points.
+"""§5: the union encoder's localisation.
 
 Section numbers (§) and quirks (Q) are those of docs/methods/evisam3.md, symbols those of ``model.py``.
 """
@@ -15,14 +15,14 @@ from rrsis_zoo.models.backbones.beit3 import UnionFeatures
 
 @dataclass
 class PriorAnswer:
-    """§5: where the union encoder points.
+    """§5: the union encoder's localisation.
 
     Attributes:
         m: (N, 1, C) fused mask token.
-        base: (N, C, g, g) patch features weighed by it.
+        base: (N, C, g, g) patch features weighted by it.
         z0: (N, 1, g, g) prompt logits.
         t_cls: (N, P) first sparse prompt.
-        words: T (N, L, P), padded rows too.
+        words: T (N, L, P), including padded rows.
     """
 
     m: Tensor
@@ -33,7 +33,7 @@ class PriorAnswer:
 
 
 class Prior(nn.Module):
-    """§5: the class token attends to the patches and weighs them."""
+    """§5: the class token attends to the patches and weights them."""
 
     def __init__(self, width: int, prompt_width: int, heads: int) -> None:
         super().__init__()

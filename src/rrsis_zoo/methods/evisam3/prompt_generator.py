@@ -18,9 +18,9 @@ from rrsis_zoo.models.layers.precision import cast
 
 
 class PromptGenerator(nn.Module):
-    """§6.1: high frequencies of the image and the tokens themselves become a prompt in front of every block.
+    """§6.1: high frequencies of the image and the tokens themselves become a prompt before every block.
 
-    It comes with the SAM3-Adapter trunk that the authors start from, is trained, and the paper does not name it
+    It comes with the SAM3-Adapter trunk that the authors start from; it is trained, but not mentioned in the paper
     (Q4). The blocks are split into four stages; a remainder goes to the last one.
     """
 
@@ -55,7 +55,7 @@ class PromptGenerator(nn.Module):
         return R
 
     def forward(self, x: Tensor, R: Tensor, block: int) -> Tensor:
-        """Return x + P(x) for the map (B, h, w, D) that enters a block."""
+        """Return x + P(x) for the input map (B, h, w, D) of a block."""
         stage = self.stages[self.stage_of(block)]
         return x + stage(x, R, block - self.stage_of(block) * self.per_stage)
 
@@ -65,7 +65,7 @@ class PromptGenerator(nn.Module):
 
 
 class HighPass(nn.Module):
-    """Cut a square of ``share`` of the spectrum out of its middle and take the absolute value."""
+    """Remove a square with ``share`` of the spectrum from its middle and take the absolute value."""
 
     def __init__(self, share: float) -> None:
         super().__init__()

@@ -44,9 +44,9 @@ _OFFICIAL: Rules = (
     (r"^sam\.(mask_decoder\.(?:output_hypernetworks_mlps\.\d+|iou_prediction_head))\.proj_out\.", r"\1.layers.2."),
     (r"^sam\.mask_decoder\.", "mask_decoder."),
     *(
-        (rf"^prompt_generator\.stages\.{n}\.{ours}\.", f"{_TRUNK}prompt_generator.{theirs}.")
+        (rf"^prompt_generator\.stages\.{n}\.{own}\.", f"{_TRUNK}prompt_generator.{official}.")
         for n in range(4)
-        for ours, theirs in (
+        for own, official in (
             (r"picture\.0", f"handcrafted_generator{n + 1}.proj"),
             (r"picture\.1", f"handcrafted_generator{n + 1}.norm"),
             ("embedding", f"embedding_generator{n + 1}"),
@@ -55,8 +55,8 @@ _OFFICIAL: Rules = (
         )
     ),
     *(
-        (rf"^evidence_adapters\.(\d+)\.{ours}", rf"space_adapters.\1.{theirs}")
-        for ours, theirs in (
+        (rf"^evidence_adapters\.(\d+)\.{own}", rf"space_adapters.\1.{official}")
+        for own, official in (
             (r"down\.", "D_fc1."),
             (r"up\.", "D_fc2."),
             (r"vision_from_text\.", "vlfusion.multihead_attn."),
@@ -66,9 +66,9 @@ _OFFICIAL: Rules = (
             (r"vision_to_evidence\.", "vis_to_evi."),
             (r"evidence_to_hidden\.", "evi_to_hid."),
             *(
-                (rf"rectify_{way}\.{ours}", theirs.format(short))
+                (rf"rectify_{way}\.{own}", official.format(short))
                 for way, short in (("vision", "ev"), ("text", "el"))
-                for ours, theirs in (
+                for own, official in (
                     (r"attention\.", "{}_attn."),
                     (r"norm\.", "{}_norm."),
                     (r"gate\.", "gate_{}."),
@@ -144,14 +144,14 @@ def _sam(model: ReferringSegmenter, paths: list[Path]) -> None:
     def read() -> dict[str, Tensor]:
         state = read_state_dict(path)
         if any(name.startswith("detector_model.") for name in state):
-            ours = _sam3_from_transformers({rename(n, sam3_in_transformers(neck)): t for n, t in state.items()})
+            own = _sam3_from_transformers({rename(n, sam3_in_transformers(neck)): t for n, t in state.items()})
         else:
             places = {official_name(name): name for name in needed}
-            ours = {places.get(rename(n, sam3_in_meta(neck)), n): t for n, t in state.items()}
+            own = {places.get(rename(n, sam3_in_meta(neck)), n): t for n, t in state.items()}
         tokens = "sam.mask_decoder.mask_tokens.weight"
-        if tokens in ours:
-            ours[tokens] = ours[tokens][:2]
-        return {name: tensor for name, tensor in ours.items() if name in needed}
+        if tokens in own:
+            own[tokens] = own[tokens][:2]
+        return {name: tensor for name, tensor in own.items() if name in needed}
 
     fill_module(model, read, what=f"SAM 3 from {path}", may_be_missing=lambda name: name not in needed)
 

@@ -1,4 +1,4 @@
-"""RS2-SAM2: the facts, and where its classes are. Neither class is imported before it is asked for."""
+"""RS2-SAM2: card and classes, which are imported on request."""
 
 from __future__ import annotations
 

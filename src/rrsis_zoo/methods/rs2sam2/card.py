@@ -27,13 +27,13 @@ SKIPPED: dict[str, str] = dict.fromkeys(
     ),
     "the published program never uses it",
 )
-"""Entries of the published checkpoints that have no place here, and why."""
+"""Entries of the published checkpoints that ours does not have -> reason."""
 
 _PROTOCOL = "1024 x 1024, Pr@t with IoU >= t, an empty union scores 0"
 
 
 def _release(folder: str, dataset: str) -> Release:
-    """Written by transformers' ``save_pretrained``: one of its file names, perhaps in shards."""
+    """Return a release written by transformers' ``save_pretrained``: one of its file names, possibly in shards."""
     files = tuple(f"{folder}/{name}" for name in TRANSFORMERS_FILES)
     return Release(folder, "hub:ReeF2025/RS2-SAM2", files, "l", dataset, UNSTATED)
 

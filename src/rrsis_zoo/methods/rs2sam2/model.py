@@ -1,8 +1,8 @@
 """RS2-SAM2: a union encoder localises, and SAM 2 reads the sentence in every block of its trunk.
 
 F. Rong, M. Lan, Q. Zhang, L. Zhang, "RS2-SAM2: Customized SAM2 for Referring Remote Sensing Image Segmentation", AAAI
-2026, arXiv 2503.07266. Implemented from a description of the published program, which is the reference where it and
-the paper differ; the differences are named where they occur::
+2026, arXiv 2503.07266. Implemented from a description of the published program, which is the reference where it differs
+from the paper; the differences are noted in place::
 
     image 224 ─┐
     sentence ──┴─ union encoder ─┬─ class token, patches ─ mask prompt generator ─ pseudo-mask ─ dense prompt
@@ -39,7 +39,7 @@ from rrsis_zoo.models.tokenizers import BEiT3Tokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views, unread_positions
 
 CE_WEIGHTS = (0.9, 1.1)  # of background and foreground, from RMSIN's program; not in the paper
-HEADS = 8  # of the mask prompt generator and of the fusion behind the encoder
+HEADS = 8  # of the mask prompt generator and of the fusion after the encoder
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,19 @@ class RS2SAM2Config:
     Attributes:
         union: sizes of the union encoder.
         sam: sizes of SAM 2.
-        adapt: ``adapters`` trains all but SAM 2's trunk and neck (published); ``full`` trains everything, for random
-            weights.
+        adapt: ``adapters`` trains everything except SAM 2's trunk and neck (published); ``full`` trains everything, for
+            random weights.
         ce_weight, dice_weight, boundary_weight: weights of the three losses; the published program's. The paper gives
             1 for the first.
-        boundary_mask: what the boundary loss compares with the truth: ``hard``, the thresholded mask, is published and
+        boundary_mask: compared with the truth by the boundary loss: ``hard``, the thresholded mask, is published and
             gives the mask no gradient at all; ``soft``, the probability, does.
-        boundary_pairs: ``all``: in a batch every sample's weight meets every sample's borders, as the published program
-            computes it; ``own``: each its own. The same for a batch of one, which is what was published.
+        boundary_pairs: ``all``: every sample's weight is combined with every sample's boundaries in a batch, as in the
+            published program; ``own``: only with its own. The same for a batch of one, which was published.
         dice_over: ``sum`` over the samples of a batch (published) or their ``mean``. The same for a batch of one.
         pseudo_mask_weight: weight of an auxiliary cross entropy on the pseudo-mask; 0 in the paper, used by the tiny
-            presets, whose random union encoder knows nothing of words and places.
+            presets, whose random union encoder knows nothing about words and locations.
         prior: initial log-odds of the pseudo-mask and initial bias of the mask's channel weights; 0 and PyTorch's
-            defaults are published, the tiny presets begin near "nothing".
+            defaults are published, the tiny presets start close to "nothing".
     """
 
     union: BEiT3Config = field(default_factory=BEiT3Config)
@@ -102,7 +102,7 @@ TINY = RS2SAM2Config(
 )
 
 MINI = RS2SAM2Config(union=BEIT3_MINI, sam=SAM2_MINI, boundary_pairs="own")
-"""The paper's recipe in small: miniatures that were pretrained on synthetic scenes, the trunk frozen."""
+"""The paper's recipe in small: miniatures pretrained on synthetic scenes, with a frozen trunk."""
 
 TINY_256 = replace(
     TINY,
@@ -112,13 +112,13 @@ TINY_256 = replace(
 
 
 class RS2SAM2(ReferringSegmenter):
-    """RS2-SAM2: localise with the union encoder, segment with a SAM 2 that is customised by text."""
+    """RS2-SAM2: localise with the union encoder, segment with a text-conditioned SAM 2."""
 
     card = CARD
     foundation_fillers = FOUNDATION_FILLERS
     official_name = staticmethod(official_name)
     tokenizer_kind = BEiT3Tokenizer
-    max_expressions = 8  # each takes a trunk of its own, about half a gigabyte at 1024 px
+    max_expressions = 8  # each runs the trunk, about half a gigabyte at 1024 px
     presets: ClassVar[dict[str, RS2SAM2Config]] = {
         "l": RS2SAM2Config(),
         "tiny": TINY,
@@ -150,7 +150,7 @@ class RS2SAM2(ReferringSegmenter):
         nn.init.constant_(first_mask.bias, prior)
 
     def _freeze_trunk(self) -> None:
-        """Hiera's own weights and the neck's; fusion layers and adapters are new."""
+        """Freeze Hiera's own weights and the neck's; fusion layers and adapters are new."""
         for name, parameter in self.sam.image_encoder.named_parameters():
             if not is_new(name):
                 parameter.requires_grad_(False)
@@ -159,7 +159,7 @@ class RS2SAM2(ReferringSegmenter):
 
     @property
     def text_limits(self) -> tuple[int, int]:
-        """Rows of the token table; the published program sets no length and fails behind its position table."""
+        """Rows of the token table, and L; the published program sets no limit and fails beyond its position table."""
         return self.config.union.vocabulary, self.config.union.max_length
 
     @property
@@ -168,7 +168,7 @@ class RS2SAM2(ReferringSegmenter):
         return self.config.sam.image_size, 4 * self.config.sam.grid
 
     def prepare(self, images: Sequence[Tensor]) -> Views:
-        """Resize every native image twice, anti-aliased, aspect ratio not kept; both with ImageNet's statistics.
+        """Resize every native image twice, anti-aliased, without aspect ratio, normalised with ImageNet's statistics.
 
         (BEiT-3 itself was trained with mean and deviation 0.5.)
 
@@ -184,7 +184,7 @@ class RS2SAM2(ReferringSegmenter):
         }
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
-        """Keep the views: both encoders read the sentence from their first layer on, so nothing is free of text."""
+        """Keep the views: both encoders read the sentence from their first layer on, so nothing precedes it."""
         return ImageState(dict(views), sizes, torch.full_like(sizes, self.config.sam.image_size))
 
     # -- union encoder and mask prompt generator ---------------------------------------------------------------------
@@ -192,14 +192,14 @@ class RS2SAM2(ReferringSegmenter):
     def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
         """Read image and sentence together.
 
-        Pads and *unknown pieces* share id 3 and are hidden from the union encoder's attention. Pads are seen by
-        everything behind it in text mode ``published``; unknown pieces always are.
+        Pads and *unknown pieces* share id 3 and are hidden from the union encoder's attention. All later parts see
+        unknown pieces, and in text mode ``published`` also pads.
 
         Returns:
-            One sparse token of the class token, the pseudo-mask resized to 4g × 4g as dense prompt – a probability,
-            where SAM 2's own convention is a logit – and at the union encoder's grid as heat map; words T;
-            ``aux``: ``pseudo_mask_logits`` (N, 1, grid, grid), the boundary loss's weight ``w`` (N,), and ``unread``
-            (N, L) bool, words that the segmenter must not read.
+            One sparse token (N, 1, D) from the class token, the pseudo-mask resized to (N, 1, 4g, 4g) as dense prompt –
+            a probability, while SAM 2's own convention is a logit – and on the union encoder's grid as heat map
+            (N, 1, grid, grid); words T (N, L, D); ``aux``: ``pseudo_mask_logits`` (N, 1, grid, grid), the boundary
+            loss's weight ``w`` (N,), and ``unread`` (N, L) bool, words that the segmenter must not read.
         """
         hidden = tokens.ids == BEiT3Tokenizer.pad_id
         E = self.union(rows(state.features["small"], image_index), tokens.ids, hidden)
@@ -245,29 +245,29 @@ class RS2SAM2(ReferringSegmenter):
         return self.sam.decode(pyramid._replace(embedding=embedding), prompts.sparse, dense).masks[:, :1]
 
     def fuse_after(self, embedding: Tensor, words: Tensor, unread: Tensor | None) -> Tensor:
-        """Multiply the image embedding (N, D, g, g) with what it reads of the words T; no residual."""
+        """Multiply the image embedding (N, D, g, g) by its attention to the words T; no residual."""
         cells = embedding.flatten(2).transpose(1, 2)
         code = self.sam.code().flatten(2).transpose(1, 2)
         return self.multiply(cells, code, words, unread).transpose(1, 2).unflatten(2, embedding.shape[-2:])
 
     def multiply(self, cells: Tensor, code: Tensor, words: Tensor, unread: Tensor | None) -> Tensor:
-        """cells ⊙ attention(cells + code, T, T); cells and code (N, g², D)."""
+        """Return cells ⊙ attention(cells + code, T, T); cells and code (N, g², D)."""
         read, _ = self.post_fusion(cells + code, words, words, key_padding_mask=unread, need_weights=False)
         return cells * read
 
     def restore(self, prediction: Prediction) -> list[Tensor]:
-        """Low resolution -> S × S, as published -> native, bilinear both times."""
+        """Resize (N, 1, 4g, 4g) to S × S, as published, and then to N native maps (H_i, W_i), both bilinear."""
         sizes = prediction.state.sizes
         return list(restore_each(prediction.mask_logits, prediction.image_index, sizes, self.config.sam.image_size))
 
     # -- losses ------------------------------------------------------------------------------------------------------
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
-        """Nearest resize to S × S, as Pillow does it, aspect ratio not kept."""
+        """Nearest resize of N masks to uint8 (N, 1, S, S), like Pillow, without keeping the aspect ratio."""
         return torch.stack([stretch_mask_centred(mask, self.config.sam.image_size)[None] for mask in masks])
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
-        """Cross entropy, Dice and text-weighted boundary loss at S × S; ``loss_pseudo_mask`` only where asked for."""
+        """Return scalars: cross entropy, Dice, boundary loss at S × S; ``loss_pseudo_mask`` only if it has a weight."""
         config = self.config
         logits = resize(prediction.mask_logits.float(), (target.shape[-2], target.shape[-1]))
         aux = prediction.prompts.aux
@@ -297,7 +297,7 @@ class RS2SAM2(ReferringSegmenter):
     # -- what is trained ---------------------------------------------------------------------------------------------
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """By module; the published higher rate is for ``fusion`` and ``mask_prompt``. ``trunk`` exists if it trains."""
+        """Group by module; the published higher rate is for ``fusion`` and ``mask_prompt``. ``trunk`` if it trains."""
         encoder = dict(self.sam.image_encoder.named_parameters())
         heads = nn.ModuleList([self.sparse_head, self.word_head, self.boundary_head])
         groups: dict[str, list[nn.Parameter]] = {
@@ -313,7 +313,7 @@ class RS2SAM2(ReferringSegmenter):
         return {name: group for name, group in trained.items() if group}
 
     def inert_prefixes(self) -> dict[str, str]:
-        """Return what the published program flags as trainable and never reaches with a gradient.
+        """Return parameters that the published program flags as trainable but never gives a gradient.
 
         Its unused video parts, ``meo_linear`` and BEiT-3's ``mask_token`` do not exist here at all.
         """
@@ -330,12 +330,12 @@ class RS2SAM2(ReferringSegmenter):
 
 
 def is_new(name: str) -> bool:
-    """Whether a parameter of the image encoder is of a fusion layer or an adapter."""
+    """Return whether a parameter of the image encoder belongs to a fusion layer or an adapter."""
     return ".fusion." in name or ".adapter." in name
 
 
 class MaskPromptGenerator(nn.Module):
-    """The class token reads the patches and becomes the filter that turns them into a pseudo-mask."""
+    """The class token reads the patches and becomes the filter that converts them to a pseudo-mask."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -344,7 +344,7 @@ class MaskPromptGenerator(nn.Module):
         self.product = nn.Linear(width, 1)
 
     def forward(self, cls: Tensor, V: Tensor) -> Tensor:
-        """Turn cls (N, 1, C) and V (N, P, C) into the pseudo-mask's logits (N, 1, √P, √P), row-major."""
+        """Convert cls (N, 1, C) and V (N, P, C) to the pseudo-mask's logits (N, 1, √P, √P), row-major."""
         m = cls * self.read(cls, V, V, need_weights=False)[0]  # a product, no residual
         logits = self.product(V * self.linear(m))
         side = int(V.shape[1] ** 0.5)
@@ -357,7 +357,7 @@ def dice_loss(o: Tensor, y: Tensor, over: Literal["sum", "mean"]) -> Tensor:
     Args:
         o: (N, 2, H, W) logits of background and foreground.
         y: (N, H, W) int64 of 0 and 1.
-        over: how the samples are put together.
+        over: reduction over the samples.
     """
     P, Y, eps = o.softmax(1).flatten(2), F.one_hot(y, 2).movedim(-1, 1).to(o.dtype).flatten(2), 1e-6
     each = 1 - (2 * (P * Y).sum(2) + eps) / ((P + Y).sum(2) + eps)

@@ -5,9 +5,9 @@ from rrsis_zoo.training.module import RRSISModule
 
 
 class RS2SAM2Module(RRSISModule):
-    """Trains and evaluates `RS2SAM2`; arguments as `RRSISModule`.
+    """Trains and evaluates `RS2SAM2`; for arguments see `RRSISModule`.
 
-    Logs ``val/miou+oiou`` as well, by which the authors choose their checkpoint.
+    Also logs ``val/miou+oiou``, by which the authors select their checkpoint.
     """
 
     model_class = RS2SAM2

@@ -1,4 +1,4 @@
-"""RSRefSeg: the facts, and where its classes are. Neither class is imported before it is asked for."""
+"""RSRefSeg: card and classes, which are imported on request."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ from rrsis_zoo.models.losses import binary_cross_entropy, heatmap_cross_entropy,
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views, unread_positions
 
-# §6: which layers carry adapters. The suffix rule "proj" of the reference means SAM's attention only; in
-# segment-anything's names it would reach the patch embedding as well.
+# §6: layers with adapters. The suffix rule "proj" of the reference means SAM's attention only; in
+# segment-anything's names it would also match the patch embedding.
 SAM_LORA = LoRA(r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.lin[12])|neck\.[02]")
 VISION_LORA = LoRA(r".*\.(q_proj|k_proj|v_proj|out_proj)")
 TEXT_LORA = LoRA(r"encoder\.layers\.\d+\.self_attn\.(q_proj|k_proj|v_proj|out_proj)|head")
@@ -52,9 +52,9 @@ class RSRefSegConfig:
         sam_lora, vision_lora, text_lora: the adapters of the three encoders.
         bce_weight: weight of the mask loss.
         heatmap_weight: weight of an auxiliary cross entropy on the similarity map; 0 in the paper, used by the tiny
-            presets, whose random SigLIP knows nothing of words and places.
-        dice_weight: weight of RSRefSeg 2's Dice loss on the mask; 0 in the paper. Cross entropy alone keeps a mask
-            that the localiser is not sure of below 0.5, which costs the tiny preset a third of its mIoU.
+            presets, whose random SigLIP knows nothing about words and locations.
+        dice_weight: weight of RSRefSeg 2's Dice loss on the mask; 0 in the paper. With cross entropy alone, masks with
+            an uncertain localisation stay below 0.5, which costs the tiny preset a third of its mIoU.
     """
 
     sam: SAMConfig = field(default_factory=SAMConfig)
@@ -70,7 +70,7 @@ class RSRefSegConfig:
     dice_weight: float = 0.0
 
 
-# Small, because random weights need many steps: in minutes on a CPU half the width learns more than the whole.
+# Small, because random weights need many steps: in minutes on a CPU half the width learns more than the full one.
 TINY = RSRefSegConfig(
     sam=SAMConfig(
         image_size=128,
@@ -107,7 +107,7 @@ TINY = RSRefSegConfig(
 )
 
 MINI = RSRefSegConfig(sam=SAM_MINI, siglip=SIGLIP_MINI)
-"""The paper's recipe in small: miniatures that were pretrained on synthetic scenes, frozen, with LoRA."""
+"""The paper's recipe in small: frozen miniatures pretrained on synthetic scenes, with LoRA."""
 
 TINY_256 = RSRefSegConfig(
     sam=SAMConfig(
@@ -176,12 +176,12 @@ class RSRefSeg(ReferringSegmenter):
 
     @property
     def text_limits(self) -> tuple[int, int]:
-        """§3.3; the reference allows 128 tokens and fails beyond the 64 rows of its position table (Q2)."""
+        """§3.3; the reference allows 128 tokens but fails beyond the 64 rows of its position table (Q2)."""
         return self.config.siglip.vocabulary, self.config.siglip.max_length
 
     @property
     def sides(self) -> tuple[int, int]:
-        """§3.1 and §4.6."""
+        """§3.1 and §4.6: S, and 4g."""
         return self.config.sam.image_size, 4 * self.config.sam.grid
 
     def prepare(self, images: Sequence[Tensor]) -> Views:
@@ -208,7 +208,11 @@ class RSRefSeg(ReferringSegmenter):
     # -- §4 forward --------------------------------------------------------------------------------------------------
 
     def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
-        """§4.2-4.4: filters, sparse prompts, dense prompt. ``aux["similarity"]``: A_g (N, 1, h, w)."""
+        """§4.2-4.4: filters, sparse prompts, dense prompt.
+
+        ``sparse`` (N, K, D), ``dense`` (N, 1, 4g, 4g) or None, ``heatmap`` (N, 1, h, w); ``aux``: ``similarity`` A_g
+        (N, 1, h, w).
+        """
         text = self.siglip.text_features(tokens)
         filtered = self.prompter.filter(
             rows(state.features["siglip"], image_index), text, self.siglip.logit_scale, self.siglip.logit_bias
@@ -224,12 +228,12 @@ class RSRefSeg(ReferringSegmenter):
         return cast(resize(similarity, (side, side)), similarity) if self.config.dense_prompt else None
 
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
-        """§4.4-4.6: SAM's decoder with one prompt set an image; the first mask token's (N, 1, 4g, 4g)."""
+        """§4.4-4.6: SAM's decoder with one prompt set per image; the first mask token's log-odds (N, 1, 4g, 4g)."""
         masks, _ = self.decode(state, prompts, image_index)
         return masks[:, :1]
 
     def decode(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return all four masks (N, 4, 4g, 4g) and their predicted IoU (N, 4); the method uses the first mask only."""
+        """Return all four masks (N, 4, 4g, 4g) and their predicted IoU (N, 4); the method only uses the first mask."""
         n, grid = len(image_index), self.config.sam.grid
         dense = self.sam.no_mask(n) if prompts.dense is None else self.sam.encode_mask(prompts.dense)
         return self.sam.mask_decoder(
@@ -239,16 +243,16 @@ class RSRefSeg(ReferringSegmenter):
     # -- §5 inference and loss ---------------------------------------------------------------------------------------
 
     def restore(self, prediction: Prediction) -> list[Tensor]:
-        """§5: low resolution -> S × S -> native, bilinear both times."""
+        """§5: resize (N, 1, 4g, 4g) to S × S and then to N native maps (H_i, W_i), both bilinear."""
         side = self.config.sam.image_size
         return list(restore_each(prediction.mask_logits, prediction.image_index, prediction.state.sizes, side))
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
-        """§3.1: nearest resize to S × S, aspect ratio not kept."""
+        """§3.1: nearest resize of N masks to uint8 (N, 1, S, S), without keeping the aspect ratio."""
         return torch.stack([stretch_mask(mask, self.config.sam.image_size)[None] for mask in masks])
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
-        """§5: weighted cross entropy at S × S; ``loss_dice``, ``loss_heatmap`` only where the configuration asks."""
+        """§5: scalars: weighted cross entropy at S × S; ``loss_dice``, ``loss_heatmap`` only if they have a weight."""
         terms = {"loss_ce": self.config.bce_weight * binary_cross_entropy(prediction.mask_logits, target)}
         if self.config.dice_weight:
             terms["loss_dice"] = self.config.dice_weight * squared_dice(prediction.mask_logits, target)
@@ -260,7 +264,7 @@ class RSRefSeg(ReferringSegmenter):
     # -- §6 what is trained ------------------------------------------------------------------------------------------
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the encoders (their adapters where adapted by LoRA), SAM's two small parts, the prompter."""
+        """Return the encoders (only their adapters with LoRA), SAM's two small parts, the prompter."""
         scalars = [self.siglip.logit_scale, self.siglip.logit_bias]
         groups: dict[str, list[nn.Parameter]] = {
             "sam_encoder": list(self.sam.image_encoder.parameters()),
@@ -287,13 +291,13 @@ class RSRefSeg(ReferringSegmenter):
         }
 
     def adapted_parts(self) -> tuple[str, ...]:
-        """§6: SigLIP, of whose parameters some are inert."""
+        """§6: SigLIP, which has inert parameters."""
         return ("siglip.",) if self.config.adapt == "lora" else ()
 
 
 @dataclass
 class Filtered:
-    """§4.2: the filters and what they let through.
+    """§4.2: the filters and the filtered features.
 
     Attributes:
         V: (N, C, h, w) patch features.
@@ -314,7 +318,7 @@ class SparsePrompts:
     """§4.3: the way from filtered features to prompt tokens.
 
     Attributes:
-        code: (1, D, h, w) position code that was added.
+        code: (1, D, h, w) added position code.
         reduced: (N, D, h, w) after the 1 × 1 reduction.
         shrunk: (N, D, h2, w2) after the strided convolutions.
         sparse: (N, h2 · w2, D), row-major.
@@ -337,16 +341,16 @@ class ActivationPrompter(nn.Module):
         self.down_spatial = nn.Sequential(*shrink, ConvBlock(D, D, kernel=1, plain=True))
 
     def filter(self, V: Tensor, text: TextFeatures, scale: Tensor, bias: Tensor) -> Filtered:
-        """Scaled cosine similarity of every patch with every word and with the sentence -> weights on the patches.
+        """Weight the patches by their scaled cosine similarity with every word and with the sentence.
 
-        The norms have no epsilon (Q14). The mean over words takes every position that is read, pads included in text
+        The norms have no epsilon (Q14). The mean over words includes every position that is read, with pads in text
         mode ``published`` (Q3).
         """
         V_hat = V / V.norm(dim=1, keepdim=True)
         T_norm = text.tokens.norm(dim=-1, keepdim=True)
         L = text.tokens.shape[1]
         read = ~unread_positions(text.length, L)  # (N, L)
-        T_hat = text.tokens / T_norm.masked_fill(~read[..., None], 1)  # positions that are not read hold zeros
+        T_hat = text.tokens / T_norm.masked_fill(~read[..., None], 1)  # unread positions contain zeros
         g_hat = text.pooled / text.pooled.norm(dim=-1, keepdim=True)
 
         A_l = scale.exp() * torch.einsum("nlc,nchw->nlhw", T_hat, V_hat) + bias
@@ -365,7 +369,7 @@ class ActivationPrompter(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolution without bias, batch norm, exact GELU; ``plain``: convolution with bias and nothing else."""
+    """Convolution without bias, batch norm, exact GELU; with ``plain`` only a convolution with bias."""
 
     def __init__(self, width_in: int, width_out: int, kernel: int, stride: int = 1, plain: bool = False) -> None:
         super().__init__()

@@ -5,6 +5,6 @@ from rrsis_zoo.training.module import RRSISModule
 
 
 class RSRefSegModule(RRSISModule):
-    """Trains and evaluates `RSRefSeg`; arguments as `RRSISModule`."""
+    """Trains and evaluates `RSRefSeg`; for arguments see `RRSISModule`."""
 
     model_class = RSRefSeg

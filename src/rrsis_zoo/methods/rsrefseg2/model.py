@@ -55,7 +55,7 @@ from rrsis_zoo.models.losses import (
 from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views
 
-# §8: which layers carry adapters; the attention alone, neither the MLPs nor the projection of blocks that change width
+# §8: layers with adapters: only the attention, neither the MLPs nor the projection of blocks that change width
 SAM2_LORA = r"trunk\.blocks\.\d+\.attn\.(qkv|proj)|neck\.convs\.\d+\.conv"
 SAM1_LORA = r"blocks\.\d+\.attn\.(qkv|proj)|neck\.[02]"
 VISION_LORA = (
@@ -75,20 +75,19 @@ class LossConfig:
         bce, dice: of the mask.
         orthogonal: of the squared cosine between the means of the two query sets.
         contrastive: of the masked image features against the mean of set 2, among all rows of the batch.
-        gather: where there are several processes, what the contrastive term's gradient is
-            (`rrsis_zoo.models.losses.gather_rows`). ``published``: of what lies before the gathered vectors 1/W of the
-            joint one; ``exact``: the joint one.
-        dense: of BCE and Dice on the mask prompt, times their own weights. Off in the paper's files.
-        mil: of the multiple-instance loss on every image's own similarities. Off in the paper's files.
-        mil_text: what these are similarities with: the sentence vector or the mean of set 2.
+        gather: gradient of the contrastive term with several processes (`rrsis_zoo.models.losses.gather_rows`).
+            ``published``: 1/W of the joint gradient before the gathered vectors; ``exact``: the joint gradient.
+        dense: of BCE and Dice on the mask prompt, times their own weights. Off in the published files.
+        mil: of the multiple-instance loss on every image's own similarities. Off in the published files.
+        mil_text: vector of these similarities: the sentence vector or the mean of set 2.
         map: the features of contrastive and multiple-instance loss: SigLIP's ``original`` V, which the published
             program uses although it logs them as refined (Q5), or I2.
-        side: S of the S x S grid on which contrastive and multiple-instance loss compare, to which both map and label
-            are resized; 0 for the map's own grid. The published files give 32, which is SigLIP's grid at 512 px.
-        padding: what the padding of an image that is not square is in Dice and in the contrastive loss: ``published``
-            takes it for a truth of 255 and for foreground (Q6), ``ignored`` leaves it out. Square images have none.
-        heatmap: of a cross entropy of the similarities on SigLIP's grid with the referent's share of each cell. Not in
-            the paper; used by the tiny presets, whose random SigLIP knows nothing of words and places.
+        side: S of the S x S grid of contrastive and multiple-instance loss, to which both map and label are resized; 0
+            for the map's own grid. The published files have 32, which is SigLIP's grid at 512 px.
+        padding: treatment of the padding of non-square images in Dice and in the contrastive loss: ``published`` takes
+            it for a target of 255 and for foreground (Q6), ``ignored`` leaves it out. Square images have none.
+        heatmap: of a cross entropy of the similarities on SigLIP's grid and the referent's share of each cell. Not in
+            the paper; used by the tiny presets, whose random SigLIP knows nothing about words and locations.
     """
 
     bce: float = 5.0
@@ -108,7 +107,7 @@ class LossConfig:
         """Refuse unknown choices.
 
         Raises:
-            ConfigError: see there, or a negative side.
+            ConfigError: an unknown choice, or a side out of range.
         """
         check_choices(self, "loss")
         if not 0 <= self.side <= _LARGEST_SIDE:
@@ -123,14 +122,14 @@ class RSRefSeg2Config:
     """Configuration of RSRefSeg 2.
 
     Attributes:
-        backbone: ``sam2`` (released) or ``sam1``, which the published code accepts too.
-        sam2, sam1: sizes; that of the backbone in use counts.
+        backbone: ``sam2`` (released) or ``sam1``, which the published code also accepts.
+        sam2, sam1: sizes; only those of the backbone in use have an effect.
         siglip: sizes of SigLIP 2.
         prompter: the cascade.
         loss: weights and switches.
-        stability_fallback: in evaluation, return one of SAM 2's other three masks where the first is unstable (Q1).
-            The published numbers have it. Those masks have never been trained: it is for the authors' checkpoints, and
-            off for one's own. A checkpoint can be tested with either.
+        stability_fallback: in evaluation, return one of SAM 2's other three masks if the first is unstable (Q1). The
+            published results use it. Those masks have never been trained: it is meant for the authors' checkpoints, and
+            off for your own. A checkpoint can be tested with either setting.
         adapt: ``lora`` trains adapters on frozen encoders (published); ``full`` trains everything, for random weights.
         lora_rank, lora_alpha, lora_dropout: of all adapters.
     """
@@ -148,14 +147,14 @@ class RSRefSeg2Config:
     lora_dropout: Share = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together.
+        """Refuse contradictory settings.
 
         Raises:
             ConfigError: an unknown choice, or SAM 2's fallback without SAM 2.
         """
         check_choices(self, "rsrefseg2")
         if self.stability_fallback and self.backbone == "sam1":
-            raise ConfigError("rsrefseg2.stability_fallback is SAM 2's: with backbone sam1 it must be false")
+            raise ConfigError("rsrefseg2.stability_fallback needs SAM 2: with backbone sam1 it must be false")
 
     @property
     def mask_model(self) -> SAM2Config | SAMConfig:
@@ -164,10 +163,10 @@ class RSRefSeg2Config:
 
 
 class Decoded(NamedTuple):
-    """All that SAM says of N expressions.
+    """SAM's output for N expressions.
 
     Attributes:
-        masks: (N, 4, m, m) logits, the first being the single-mask answer.
+        masks: (N, 4, m, m) logits; the first is the single-mask output.
         iou: (N, 4) predicted IoU of each.
         object_score: (N, 1) logit that there is an object; None with SAM 1.
     """
@@ -224,7 +223,7 @@ MINI = RSRefSeg2Config(
     prompter=replace(TINY.prompter, attention_width=96, mlp_width=192),
     loss=LossConfig(padding="ignored"),
 )
-"""The paper's recipe in small: miniatures that were pretrained on synthetic scenes, frozen, with LoRA."""
+"""The paper's recipe in small: frozen miniatures pretrained on synthetic scenes, with LoRA."""
 
 TINY_256 = replace(
     TINY,
@@ -235,7 +234,7 @@ TINY_256 = replace(
 
 
 class RSRefSeg2(ReferringSegmenter):
-    """RSRefSeg 2 (§1): SigLIP 2 says where, in SAM 2.1's language of prompts; SAM 2.1 says where exactly."""
+    """RSRefSeg 2 (§1): SigLIP 2 localises, in the form of prompts; SAM 2.1 segments."""
 
     card = CARD
     foundation_fillers = FOUNDATION_FILLERS
@@ -272,12 +271,12 @@ class RSRefSeg2(ReferringSegmenter):
 
     @property
     def text_limits(self) -> tuple[int, int]:
-        """§3; the reference allows 128 tokens and fails beyond the 64 rows of its position table (Q3)."""
+        """§3; the reference allows 128 tokens but fails beyond the 64 rows of its position table (Q3)."""
         return self.config.siglip.vocabulary, self.config.siglip.max_length
 
     @property
     def sides(self) -> tuple[int, int]:
-        """§3 and §6."""
+        """§3 and §6: S, and m."""
         return self.side, 4 * self.config.mask_model.grid
 
     @property
@@ -293,7 +292,7 @@ class RSRefSeg2(ReferringSegmenter):
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """§3 and §6.3: features ``siglip`` V (M, C, h, w) and ``sam`` (M, D, g, g); with SAM 2 ``sam_s1``, ``sam_s0``.
 
-        ``sam_s1``: (M, D/4, 2g, 2g), ``sam_s0``: (M, D/8, 4g, 4g), the levels that its decoder reads.
+        ``sam_s1``: (M, D/4, 2g, 2g), ``sam_s0``: (M, D/8, 4g, 4g), further levels for its decoder.
         """
         image = views["image"]
         features = {"siglip": self.siglip.vision_features(self.siglip_input(image))}
@@ -314,10 +313,10 @@ class RSRefSeg2(ReferringSegmenter):
     # -- §5 localise -------------------------------------------------------------------------------------------------
 
     def localise(self, state: ImageState, tokens: Tokens, image_index: Tensor) -> Prompts:
-        """§5: the cascade.
+        """§5: the cascade: sparse (N, n, D), dense (N, 1, m, m) or None, heat map (N, 1, h, w).
 
         ``aux``: means ``q1`` and ``q2`` (N, C) of the query sets, the ``sentence`` vector (N, C), and ``belief``
-        (N, 1, h, w), the log-odds of the heat map; ``refined`` I2 (N, C, h, w) where a loss reads it.
+        (N, 1, h, w), the log-odds of the heat map; ``refined`` I2 (N, C, h, w) if a loss reads it.
         """
         text = self.siglip.text_features(tokens)
         scale, bias = self.siglip.logit_scale, self.siglip.logit_bias
@@ -338,9 +337,9 @@ class RSRefSeg2(ReferringSegmenter):
     # -- §6 segment --------------------------------------------------------------------------------------------------
 
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
-        """§6.5-6: SAM's first mask (N, 1, m, m); with ``stability_fallback`` in evaluation another where it is better.
+        """§6.5-6: SAM's first mask (N, 1, m, m); in evaluation with ``stability_fallback`` possibly another one.
 
-        The fallback looks at the masks that SAM 2 calls unstable only.
+        The fallback only affects masks that SAM 2 considers unstable.
         """
         decoded = self.decode(state, prompts, image_index)
         if self.config.stability_fallback and not self.training:
@@ -348,7 +347,7 @@ class RSRefSeg2(ReferringSegmenter):
         return decoded.masks[:, :1]
 
     def decode(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Decoded:
-        """§6.4-5: the mask decoder with one prompt set an image."""
+        """§6.4-5: the mask decoder with one prompt set per image."""
         n, features = len(image_index), {k: rows(v, image_index) for k, v in state.features.items() if k != "siglip"}
         dense = (
             self.sam.no_mask(n) if prompts.dense is None else self.sam.encode_mask(cast(prompts.dense, features["sam"]))
@@ -362,25 +361,25 @@ class RSRefSeg2(ReferringSegmenter):
         return Decoded(masks, iou, None)
 
     def stable(self, decoded: Decoded) -> Tensor:
-        """§6.6: the first mask (N, 1, m, m), or the best of the others where it is unstable. SAM 2 only."""
+        """§6.6: the first mask (N, 1, m, m), or the best of the others if it is unstable. SAM 2 only."""
         assert isinstance(self.sam, SAM2)
         assert decoded.object_score is not None
         everything = DecodedMasks(decoded.masks, decoded.iou, decoded.masks.new_empty(0), decoded.object_score)
         return self.sam.stable_mask(everything)
 
     def restore(self, prediction: Prediction) -> list[Tensor]:
-        """§6, head: low resolution -> S × S, padding cut off -> native, bilinear both times."""
+        """§6, head: resize (N, 1, m, m) to S × S, remove the padding, resize to N native maps (H_i, W_i), bilinear."""
         state = prediction.state
         return list(restore_each(prediction.mask_logits, prediction.image_index, state.sizes, self.side, state.fitted))
 
     # -- §7 losses ---------------------------------------------------------------------------------------------------
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
-        """§3: nearest resize with the image's aspect ratio, padded with 255."""
+        """§3: nearest resize of N masks with the image's aspect ratio to uint8 (N, 1, S, S), padded with 255."""
         return torch.stack([fit_mask(mask, self.side, padding=IGNORED)[None] for mask in masks])
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
-        """§7: the terms whose weight is not 0, by name."""
+        """§7: return scalars: the terms with a weight other than 0, by name."""
         V = rows(prediction.state.features["siglip"], prediction.image_index)
         return self.losses(prediction.mask_logits, prediction.prompts, V, target)
 
@@ -418,14 +417,14 @@ class RSRefSeg2(ReferringSegmenter):
         return terms
 
     def compared(self, features: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
-        """§7: bring the features and the label to the grid on which contrastive and multiple-instance loss compare.
+        """§7: resize features and label to the grid of contrastive and multiple-instance loss.
 
         Args:
             features: (N, C, h, w) of the N expressions.
             Y: uint8 (N, 1, S, S) of 0, 1, 255.
 
         Returns:
-            The features (N, C, s, s) and which cells are the referent's, bool (N, 1, s, s), where s is ``loss.side``.
+            The features (N, C, s, s) and the referent's cells, bool (N, 1, s, s), where s is ``loss.side``.
         """
         loss = self.config.loss
         grid = (loss.side, loss.side) if loss.side else features.shape[-2:]
@@ -448,7 +447,7 @@ class RSRefSeg2(ReferringSegmenter):
     # -- §8 what is trained ------------------------------------------------------------------------------------------
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the encoders (their adapters where adapted by LoRA), SAM's two small parts, all that is new."""
+        """Return the encoders (only their adapters with LoRA), SAM's two small parts, all new parts."""
         scalars = [self.logit_scale1, self.logit_bias1, self.logit_scale2, self.logit_bias2]
         if isinstance(self.sam, SAM2):
             prompt_encoder, decoder = self.sam.sam_prompt_encoder, self.sam.sam_mask_decoder
@@ -466,7 +465,7 @@ class RSRefSeg2(ReferringSegmenter):
         return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
 
     def inert_prefixes(self) -> dict[str, str]:
-        """§8, last paragraph, and what the switches leave unused."""
+        """§8, last paragraph, and parameters that are unused with these settings."""
         prompter, loss = self.config.prompter, self.config.loss
         has_dense = prompter.dense_from != "none"
         by_sentence = prompter.dense_from == "sentence" or (not has_dense and loss.heatmap)
@@ -494,7 +493,7 @@ class RSRefSeg2(ReferringSegmenter):
         return reasons
 
     def adapted_parts(self) -> tuple[str, ...]:
-        """§8: SigLIP's towers, of whose parameters some are inert."""
+        """§8: SigLIP's towers, which have inert parameters."""
         return ("siglip.vision_model.", "siglip.text_model.") if self.config.adapt == "lora" else ()
 
 

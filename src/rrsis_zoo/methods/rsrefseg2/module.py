@@ -5,6 +5,6 @@ from rrsis_zoo.training.module import RRSISModule
 
 
 class RSRefSeg2Module(RRSISModule):
-    """Trains and evaluates `RSRefSeg2`; arguments as `RRSISModule`."""
+    """Trains and evaluates `RSRefSeg2`; for arguments see `RRSISModule`."""
 
     model_class = RSRefSeg2

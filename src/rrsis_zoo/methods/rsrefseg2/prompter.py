@@ -38,18 +38,18 @@ class PrompterConfig:
         heads, attention_width, mlp_width: of every attention and MLP inside.
         decomposition_depth, first_order_depth, second_order_depth: blocks of the three stages. Without decomposition
             both sets are the words themselves.
-        query_start: what both sets start from: the words averaged to K (``text_pool``), learned tables, or zero.
-        query_code: whether the sets have codes p1, p2; from ``text_pool`` and zero only codes tell the sets apart.
-        prompt_start, prompt_code: the like for the prompt tokens.
+        query_start: start of both sets: the words averaged to K (``text_pool``), learned tables, or zero.
+        query_code: whether the sets have codes p1, p2; with ``text_pool`` and zero only codes distinguish the sets.
+        prompt_start, prompt_code: the same for the prompt tokens.
         image_code: pI: learned, SAM's random Fourier code, or none.
-        image_code_cells: side of the learned code; it is resized where the grid is another.
+        image_code_cells: side of the learned code; it is resized to other grids.
         dense_from: the vector that is correlated with the map to give SAM's mask prompt: the sentence vector g, a
             prompt token of its own, set 2 after the decomposition or after the second order; ``none`` for no mask
             prompt.
         dense_projection: an MLP on that vector.
         dense_map: the map: I2 (``refined``) or V (``original``).
         dense_conv: two 3 × 3 convolutions on the map.
-        dense_enlarge: whether the map is enlarged ``before`` it is correlated, or the similarities ``after``.
+        dense_enlarge: whether the map is enlarged ``before`` the correlation, or the similarities ``after`` it.
     """
 
     queries: Count = 3
@@ -73,21 +73,23 @@ class PrompterConfig:
     dense_enlarge: Literal["before", "after"] = "before"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot run.
+        """Refuse impossible settings.
 
         Raises:
-            ConfigError: an unknown choice; tokens that start at zero and have no code; queries pooled to one vector
-                that are words, whose number changes; no second order; a width that the heads cannot share.
+            ConfigError: an unknown choice; tokens that start at zero without a code; pooling of queries that are words,
+                whose number varies; no second order; a width that is not a multiple of the heads.
         """
         check_choices(self, "prompter")
         for kind in ("query", "prompt"):  # Q9
             if getattr(self, f"{kind}_start") == "zero" and not getattr(self, f"{kind}_code"):
-                raise ConfigError(f"prompter.{kind}_start zero needs prompter.{kind}_code: equal tokens stay equal")
+                raise ConfigError(
+                    f"prompter.{kind}_start zero needs prompter.{kind}_code, because equal tokens stay equal"
+                )
         if self.dense_from in ("queries", "refined_queries") and not self.decomposition_depth:
             raise ConfigError(f"prompter.dense_from {self.dense_from} needs prompter.decomposition_depth of 1 or more")
         if self.second_order_depth < 1:
             raise ConfigError(
-                "prompter.second_order_depth must be 1 or more: without it no prompt token knows anything"
+                "prompter.second_order_depth must be 1 or more: otherwise the prompt tokens contain no information"
             )
         if self.attention_width % self.heads:
             raise ConfigError(
@@ -98,11 +100,11 @@ class PrompterConfig:
 
 @dataclass
 class Cascade:
-    """What the prompter says of N expressions.
+    """The prompter's output for N expressions.
 
     Attributes:
         q1, q2: (N, K, C) the query sets after the decomposition, K = L without one.
-        hidden: (N, K) bool, entries of the sets that are no words; None if all are.
+        hidden: (N, K) bool, entries of the sets that are not words; None if all are.
         I2: (N, C, h, w) the image after the second order.
         sparse: (N, n, D) SAM's prompt tokens.
         u: (N, C) the vector that is correlated with the map; None without a mask prompt.
@@ -178,14 +180,14 @@ class CascadedPrompter(nn.Module):
         if self.dense is None:
             return Cascade(q1, q2, hidden, I2, self.sparse_mlp(P), None, None)
         if self.config.dense_from == "prompt":
-            said, P = P[:, 0], P[:, 1:]
+            vector, P = P[:, 0], P[:, 1:]
         else:
-            said = {"sentence": text.pooled, "queries": q2, "refined_queries": refined2}[self.config.dense_from]
-        u, W = self.dense(said, I2 if self.config.dense_map == "refined" else V)
+            vector = {"sentence": text.pooled, "queries": q2, "refined_queries": refined2}[self.config.dense_from]
+        u, W = self.dense(vector, I2 if self.config.dense_map == "refined" else V)
         return Cascade(q1, q2, hidden, I2, self.sparse_mlp(P), u, W)
 
     def initial_queries(self, text: TextFeatures) -> tuple[Tensor, Tensor]:
-        """Step 1: what the two sets (N, K, C) start from."""
+        """Step 1: initial values of the two sets (N, K, C)."""
         N, K, C = len(text.tokens), self.config.queries, text.tokens.shape[-1]
         if self.config.query_start == "text_pool":
             pooled = adaptive_mean(text.tokens, text.length, K)
@@ -196,7 +198,7 @@ class CascadedPrompter(nn.Module):
         return zero, zero
 
     def belief(self, cascade: Cascade, sentence: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        """Similarity (N, 1, h, w) of every cell with what is looked for, as log-odds on SigLIP's own grid.
+        """Return the similarity (N, 1, h, w) of every cell and the referent, as log-odds on SigLIP's own grid.
 
         Without a mask prompt it is the sentence (N, C) against the refined map.
         """
@@ -218,7 +220,7 @@ class CascadedPrompter(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with an inner width of its own; every projection has a bias."""
+    """Multi-head attention with a separate inner width; every projection has a bias."""
 
     def __init__(self, config: PrompterConfig, width: int, source_width: int) -> None:
         super().__init__()
@@ -264,7 +266,7 @@ class Read(nn.Module):
     def forward(
         self, x: Tensor, x_code: Tensor | None, y: Tensor, y_code: Tensor | None, hidden: Tensor | None = None
     ) -> Tensor:
-        """Return x (N, Q, width) after reading y (N, S, source_width); ``unread`` (N, S) of y is not read."""
+        """Return x (N, Q, width) after reading y (N, S, source_width) without its ``hidden`` (N, S) positions."""
         x = self.norm(x + self.attention(_coded(x, x_code), _coded(y, y_code), y, hidden))
         if self.mlp is not None and self.mlp_norm is not None:
             x = self.mlp_norm(x + self.mlp(x))
@@ -272,7 +274,7 @@ class Read(nn.Module):
 
 
 class Decomposition(nn.Module):
-    """A block in which two query sets share out the meaning of a sentence."""
+    """A block in which two query sets divide the meaning of a sentence."""
 
     def __init__(self, config: PrompterConfig, C: int) -> None:
         super().__init__()
@@ -370,7 +372,7 @@ class DensePrompt(nn.Module):
         self.projection = MLP(width, config.mlp_width, C) if config.dense_projection else None
         if width != C and self.projection is None:
             raise ConfigError(
-                f"prompter.dense_from prompt gives a vector of width {D}, the map has {C}: set dense_projection"
+                f"prompter.dense_from prompt gives a vector of width {D}, but the map has {C}: set dense_projection"
             )
         self.conv = None
         if config.dense_conv:
@@ -381,9 +383,9 @@ class DensePrompt(nn.Module):
                 nn.Conv2d(C // 2, C, 3, padding=1),
             )
 
-    def forward(self, said: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, vector: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return u (N, C) and W (N, C, h, w) from a vector (N, …) or queries (N, K, C), and a map (N, C, h, w)."""
-        u = said if self.pool is None else self.pool(said)
+        u = vector if self.pool is None else self.pool(vector)
         u = u if self.projection is None else self.projection(u)
         return u, image if self.conv is None else self.conv(image)
 
@@ -402,7 +404,7 @@ class QueryPool(nn.Module):
 
 
 def adaptive_mean(tokens: Tensor, length: Tensor, bins: int) -> Tensor:
-    """Average each row's first ``length`` tokens to ``bins``, as ``adaptive_avg_pool1d`` does for a row of its own.
+    """Average each row's first ``length`` tokens to ``bins``, like ``adaptive_avg_pool1d`` for each row separately.
 
     Bin i holds the tokens from ⌊i · length / bins⌋ up to ⌈(i + 1) · length / bins⌉, so that few tokens are shared.
 

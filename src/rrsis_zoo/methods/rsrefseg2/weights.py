@@ -67,11 +67,13 @@ _CASCADE: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 
 
 def published_operations() -> dict[str, list[str]]:
-    """Return the ordered operation names of RSRefSeg 2's three kinds of blocks, as its released configuration has them.
+    """Return the ordered operation names of RSRefSeg 2's three kinds of blocks, as in its released configuration.
 
-    Keys are the names of the published program's lists.
+    Keys are the names of the lists in the published program.
     """
-    return {theirs: [operation for read in reads.values() for operation in read] for theirs, reads in _CASCADE.values()}
+    return {
+        official: [operation for read in reads.values() for operation in read] for official, reads in _CASCADE.values()
+    }
 
 
 def official_name(name: str) -> str:
@@ -84,17 +86,17 @@ def official_name(name: str) -> str:
 
 
 def _prompter_name(name: str) -> str:
-    found = re.fullmatch(r"prompter\.(\w+)\.(\d+)\.(\w+)\.(attention|norm|mlp|mlp_norm)\.(.+)", name)
-    if not found or found[1] not in _CASCADE:
+    match = re.fullmatch(r"prompter\.(\w+)\.(\d+)\.(\w+)\.(attention|norm|mlp|mlp_norm)\.(.+)", name)
+    if not match or match[1] not in _CASCADE:
         return rename(name, _PROMPTER)
-    stage, block, read, part, rest = found.groups()
-    theirs, reads = _CASCADE[stage]
+    stage, block, read, part, rest = match.groups()
+    official, reads = _CASCADE[stage]
     operation = reads[read][("attention", "norm", "mlp", "mlp_norm").index(part)]
-    return f"prompter.{theirs}.{block}.{operation}.{rest}"
+    return f"prompter.{official}.{block}.{operation}.{rest}"
 
 
 def _sam(model: ReferringSegmenter, paths: list[Path]) -> None:
-    """Fill ``model.sam``, a SAM 2.1 or a SAM, whichever is configured."""
+    """Fill ``model.sam``, a SAM 2.1 or a SAM as configured."""
     fill = fill_sam2 if model.config.backbone == "sam2" else fill_sam
     fill(model.get_submodule("sam"), paths[0])
 

@@ -47,12 +47,12 @@ class BEiT3Config:
 
     @property
     def grid(self) -> int:
-        """Patches a side."""
+        """Patches per side."""
         return self.image_size // self.patch_size
 
     @property
     def max_length(self) -> int:
-        """Words that can be read, special ones included."""
+        """Maximum number of words, including special ones."""
         return self.text_positions - FIRST_POSITION
 
 
@@ -64,7 +64,7 @@ BEIT3_MINI = BEiT3Config(
 
 @dataclass
 class UnionFeatures:
-    """What the encoder says of N pairs, after the final norm.
+    """The encoder's output for N pairs, after the final norm.
 
     Attributes:
         cls: (N, 1, C).
@@ -81,10 +81,10 @@ class BEiT3(nn.Module):
     """The encoder.
 
     Attributes:
-        checkpointing: whether a layer's inner results are computed again for its gradient; results do not change.
+        checkpointing: whether a layer's intermediate results are recomputed for its gradient; results do not change.
 
     Raises:
-        ConfigError: a width that the heads do not divide.
+        ConfigError: the width is not a multiple of the heads.
     """
 
     checkpointing: bool = False
@@ -105,7 +105,7 @@ class BEiT3(nn.Module):
         Args:
             image: (N, 3, S, S), normalised.
             ids: (N, L) int64.
-            hidden: (N, L) bool, words that nobody attends to. Their own rows go on all the same.
+            hidden: (N, L) bool, words that are not attended to. Their own rows are still computed.
         """
         vision, text = self.vision_embed(image), self.text_embed(ids)
         positions = self.encoder.embed_positions
@@ -130,7 +130,7 @@ class BEiT3(nn.Module):
 
 
 class VisionEmbedding(nn.Module):
-    """Patches as tokens behind a class token."""
+    """Patches as tokens after a class token."""
 
     def __init__(self, width: int, patch_size: int) -> None:
         super().__init__()
@@ -138,20 +138,20 @@ class VisionEmbedding(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Turn (N, 3, S, S) into (N, 1 + P, C)."""
+        """Convert (N, 3, S, S) to (N, 1 + P, C)."""
         patches = self.proj(image).flatten(2).transpose(1, 2)
         return torch.cat([self.cls_token.to(patches.dtype).expand(len(image), -1, -1), patches], 1)
 
 
 class Multiway(nn.Module):
-    """Two of a kind: ``A`` for vision, ``B`` for text."""
+    """Two layers of one kind: ``A`` for vision, ``B`` for text."""
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.A, self.B = make(), make()
 
     def forward(self, vision: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply each to its own rows."""
+        """Apply each layer to its own rows."""
         return self.A(vision), self.B(text)
 
 
@@ -185,7 +185,7 @@ class PositionTables(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Joint attention and separate feed-forward networks, both with the norm before them and a residual."""
+    """Joint attention and separate feed-forward networks, both with a preceding norm and a residual."""
 
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class JointAttention(nn.Module):
         self.out_proj = _linear(width, width)
 
     def forward(self, vision: Tensor, text: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Apply to (N, 1 + P, C) and (N, L, C); ``seen`` as `BEiT3.seen` makes it."""
+        """Apply to (N, 1 + P, C) and (N, L, C); ``seen`` from `BEiT3.seen`."""
         q, k, v = (
             torch.cat(project(vision, text), 1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)

@@ -1,7 +1,7 @@
 """SAM (ViT image encoder, prompt encoder, mask decoder) from the ``segment-anything`` package.
 
 Parameter names are those of SAM's released files (``image_encoder.…``, ``prompt_encoder.…``, ``mask_decoder.…``).
-Two things differ from the package, neither of them in what is computed:
+Two things differ from the package, without changing results:
 
 * the image encoder's attention never holds an N × N bias (`RelPosAttention`), which is 5-7 times smaller at 1024 px;
 * the mask decoder takes one image *per* prompt set (`BatchedMaskDecoder`) instead of one image for all of them.
@@ -36,7 +36,7 @@ class SAMConfig:
 
     Attributes:
         image_size: side of the square input in pixels.
-        patch_size: side of a patch in pixels; the embedding grid has ``image_size / patch_size`` cells a side.
+        patch_size: side of a patch in pixels; the embedding grid has ``image_size / patch_size`` cells per side.
         width, depth, heads, mlp_width: of the ViT.
         window: side of the local attention windows, in cells.
         global_blocks: blocks that attend globally.
@@ -63,7 +63,7 @@ class SAMConfig:
 
     @property
     def grid(self) -> int:
-        """Cells a side of the image embedding."""
+        """Cells per side of the image embedding."""
         return self.image_size // self.patch_size
 
 
@@ -89,7 +89,7 @@ SAM_MINI = SAMConfig(
 class SAM(nn.Module):
     """SAM's three parts and the position code of its image embedding.
 
-    ``position_code`` is kept beside the prompt encoder's own copy because released checkpoints of the methods built
+    ``position_code`` exists in addition to the prompt encoder's own copy because released checkpoints of methods built
     on transformers store the two under different names; base weights fill both with the same matrix.
     """
 
@@ -123,7 +123,7 @@ class SAM(nn.Module):
         return fourier_code(self.position_code, (cells, cells)).unsqueeze(0)
 
     def encode_mask(self, mask: Tensor) -> Tensor:
-        """Turn mask prompts (N, 1, 4g, 4g) into dense embeddings (N, D, g, g)."""
+        """Convert mask prompts (N, 1, 4g, 4g) to dense embeddings (N, D, g, g)."""
         return self.prompt_encoder.mask_downscaling(mask)
 
     def no_mask(self, n: int) -> Tensor:
@@ -155,10 +155,10 @@ def _image_encoder(config: SAMConfig) -> ImageEncoderViT:
 class RelPosAttention(Attention):
     """SAM's attention with decomposed relative positions, without the N × N score and bias maps.
 
-    The bias of query q and key k is rel_h[q, row(k)] + rel_w[q, column(k)]. With gradients it rides in the head
-    dimension as a dot product with one-hot rows and columns; without, the queries go in chunks that carry their own
-    slice of the bias. Both are measured choices: the first keeps the backward pass small, the second is the fastest
-    forward pass.
+    The bias of query q and key k is rel_h[q, row(k)] + rel_w[q, column(k)]. With gradients it is part of the head
+    dimension, as a dot product with one-hot rows and columns; without, the queries are processed in chunks with their
+    own slice of the bias. Both choices are based on measurements: the first keeps the backward pass small, the second
+    has the fastest forward pass.
     """
 
     query_chunk = 256
@@ -180,7 +180,7 @@ class RelPosAttention(Attention):
         column = torch.eye(w, dtype=k.dtype, device=k.device).repeat(h, 1)
         where = torch.cat([row, column], -1).expand(*k.shape[:2], -1, -1)
         queries = torch.cat([q * self.scale, rel_h, rel_w], -1)
-        # v is padded because the memory-saving kernels want equal head sizes
+        # v is padded because the memory-saving kernels need equal head sizes
         out = F.scaled_dot_product_attention(queries, torch.cat([k, where], -1), F.pad(v, (0, h + w)), scale=1.0)
         return out[..., : v.shape[-1]]
 
@@ -193,10 +193,10 @@ class RelPosAttention(Attention):
 
 
 def relative_positions(side: int, table: Tensor) -> Tensor:
-    """Return the row of a table (2 side - 1, C) for every pair of places of a line, (side, side, C).
+    """Return the row of a table (2 side - 1, C) for every pair of positions on a line, (side, side, C).
 
-    As segment_anything's ``get_rel_pos``, which is asked for tables of another length; its gradient is the same every
-    time.
+    Like segment_anything's ``get_rel_pos``, which is used for tables of another length, but with a reproducible
+    gradient.
     """
     if len(table) != 2 * side - 1:
         return get_rel_pos(side, side, table)
@@ -206,7 +206,7 @@ def relative_positions(side: int, table: Tensor) -> Tensor:
 
 
 class BatchedMaskDecoder(MaskDecoder):
-    """SAM's mask decoder with as many images as prompt sets."""
+    """SAM's mask decoder with one image per prompt set."""
 
     def forward(  # type: ignore[override]
         self, image: Tensor, position_code: Tensor, sparse: Tensor, dense: Tensor

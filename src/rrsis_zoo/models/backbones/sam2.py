@@ -1,12 +1,12 @@
 """SAM 2 for still images (Hiera trunk, feature pyramid neck, prompt encoder, mask decoder) from the ``sam2`` package.
 
-The package's modules are constructed directly: no Hydra, no YAML, none of the video parts (memory attention and
+The package's modules are built directly: no Hydra, no YAML, none of the video parts (memory attention and
 encoder, object pointers). Parameter names are those of Meta's released files (``image_encoder.…``,
 ``sam_prompt_encoder.…``, ``sam_mask_decoder.…``, ``no_mem_embed``). SAM 2 and SAM 2.1 of one size have the same
-parts here; they differ in weights and in memory parts alone.
+parts here; they only differ in weights and in memory parts.
 
-What differs from the package, none of it in what is computed: the neck makes no sine position maps (only the memory
-reads them), every block can be checkpointed, and the decoder returns all four masks.
+Differences from the package, without changing results: the neck computes no sine position maps (only the memory reads
+them), every block can be checkpointed, and the decoder returns all four masks.
 
 Symbols: N images with one prompt set each, S side of the square input, r stride of the patch embedding (4), g = S / 4r
 side of the image embedding, D prompt width.
@@ -44,12 +44,12 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class SAM2Config:
-    """Sizes of a SAM 2; the defaults are the large one's.
+    """Sizes of a SAM 2; the defaults are those of the large one.
 
     Attributes:
         image_size: S, side of the square input in pixels.
-        patch_stride: r, stride of the 7 × 7 patch embedding in pixels; masks come out at this stride.
-        width, heads: channels and attention heads of the first stage; both double at every further one.
+        patch_stride: r, stride of the 7 × 7 patch embedding in pixels, and of the masks.
+        width, heads: channels and attention heads of the first stage; both double in every further one.
         stages: blocks of each of the four stages.
         windows: side of the attention windows of each stage, in tokens.
         global_blocks: blocks that attend globally, counted over all stages.
@@ -75,12 +75,12 @@ class SAM2Config:
 
     @property
     def grid(self) -> int:
-        """g, cells a side of the image embedding."""
+        """g, cells per side of the image embedding."""
         return self.image_size // (4 * self.patch_stride)
 
     @property
     def mask_size(self) -> int:
-        """4g, side of mask prompts and of the masks that come out."""
+        """4g, side of mask prompts and of output masks."""
         return 4 * self.grid
 
 
@@ -106,7 +106,7 @@ SAM2_MINI = SAM2Config(
 
 
 class Pyramid(NamedTuple):
-    """What the decoder reads of N images.
+    """Input of the decoder for N images.
 
     Attributes:
         embedding: (N, D, g, g) image embedding, ``no_mem_embed`` added.
@@ -120,13 +120,13 @@ class Pyramid(NamedTuple):
 
 
 class DecodedMasks(NamedTuple):
-    """All that the mask decoder says.
+    """Output of the mask decoder.
 
     Attributes:
-        masks: (N, 4, 4g, 4g) logits; the first is the single-mask answer.
+        masks: (N, 4, 4g, 4g) logits; the first is the single-mask output.
         iou: (N, 4) predicted IoU of each.
         tokens: (N, 4, D) mask tokens after the transformer.
-        object_score: (N, 1) logit that there is an object at all.
+        object_score: (N, 1) logit that there is an object.
     """
 
     masks: Tensor
@@ -140,10 +140,10 @@ class SAM2(nn.Module):
 
     Args:
         config: sizes.
-        trunk: makes the trunk, for methods that need one of their own.
+        trunk: builds the trunk, for methods with a special one.
 
     Raises:
-        ConfigError: an image size that the trunk cannot halve often enough.
+        ConfigError: an image size that cannot be halved often enough.
     """
 
     def __init__(self, config: SAM2Config, trunk: Callable[[SAM2Config], Trunk] | None = None) -> None:
@@ -181,7 +181,7 @@ class SAM2(nn.Module):
         return self.pyramid(self.image_encoder(image))
 
     def pyramid(self, levels: list[Tensor]) -> Pyramid:
-        """Turn the neck's three levels, the finest first, into what the decoder reads."""
+        """Convert the neck's three levels, the finest first, to the decoder's input."""
         decoder = self.sam_mask_decoder
         embedding = levels[2] + self.no_mem_embed.reshape(1, -1, 1, 1)
         return Pyramid(embedding, s1=decoder.conv_s1(levels[1]), s0=decoder.conv_s0(levels[0]))
@@ -192,7 +192,7 @@ class SAM2(nn.Module):
         return fourier_code(encoder.pe_layer, encoder.image_embedding_size).unsqueeze(0)
 
     def encode_mask(self, mask: Tensor) -> Tensor:
-        """Turn mask prompts (N, 1, 4g, 4g) into dense embeddings (N, D, g, g)."""
+        """Convert mask prompts (N, 1, 4g, 4g) to dense embeddings (N, D, g, g)."""
         return self.sam_prompt_encoder.mask_downscaling(mask)
 
     def no_mask(self, n: int) -> Tensor:
@@ -219,26 +219,26 @@ class SAM2(nn.Module):
         return DecodedMasks(*outputs)  # type: ignore[call-arg] - four; annotated as two
 
     def stable_mask(self, decoded: DecodedMasks) -> Tensor:
-        """Return the single mask (N, 1, 4g, 4g), or the best of the other three where it is unstable.
+        """Return the single mask (N, 1, 4g, 4g), or the best of the other three if it is unstable.
 
         Stability is #(logits > 0.05) / #(logits > -0.05); below 0.98 the mask with the highest predicted IoU among the
-        other three is taken. Meta's image predictor does this by default; methods that do not simply take
+        other three is used. Meta's image predictor does this by default; methods without it use
         ``decoded.masks[:, :1]``.
         """
         return self.sam_mask_decoder._dynamic_multimask_via_stability(decoded.masks, decoded.iou)[0]
 
 
 class Trunk(nn.Module):
-    """Hiera (Ryali et al., ICML 2023) of the package's blocks, optionally with gradient checkpointing.
+    """Hiera (Ryali et al., ICML 2023) from the package's blocks, optionally with gradient checkpointing.
 
     Attributes:
         stage_ends: index of the last block of each stage.
         channels: channels of the stages, the coarsest first.
-        checkpointing: whether a block's inner results are computed again for its gradient; results do not change.
+        checkpointing: whether a block's intermediate results are recomputed for its gradient; results do not change.
 
     Args:
         config: sizes.
-        block: makes a block of ``MultiScaleBlock``'s arguments.
+        block: builds a block from ``MultiScaleBlock``'s arguments.
     """
 
     checkpointing: bool = False
@@ -287,14 +287,14 @@ class Trunk(nn.Module):
         return ends
 
     def run(self, block: Callable[..., T], *inputs: Tensor | None) -> T:
-        """Call a block, checkpointed where that is on and gradients are wanted."""
+        """Call a block, with checkpointing if it is on and gradients are computed."""
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[return-value]
         return block(*inputs)
 
 
 class TextTrunk(Trunk):
-    """Hiera with a sentence that goes through all blocks: RS2-SAM2's bidirectional hierarchical fusion.
+    """Hiera with a sentence passed through all blocks: RS2-SAM2's bidirectional hierarchical fusion.
 
     Args:
         config: sizes; every stage's width must be a multiple of `FUSION_RATIO` × `FUSION_HEADS`.
@@ -311,7 +311,7 @@ class TextTrunk(Trunk):
 
         Args:
             image: (N, 3, S, S), normalised.
-            words: t (N, L, D); what they become in the last block is not used.
+            words: t (N, L, D); their update in the last block is not used.
             hidden: (N, L) bool, words that the image does not attend to; None for none.
 
         Returns:
@@ -325,15 +325,15 @@ class TextTrunk(Trunk):
         return ends
 
 
-FUSION_RATIO = 4  # how much narrower fusion layers and adapters are than their block
+FUSION_RATIO = 4  # width of a block over that of its fusion layer and adapter
 FUSION_HEADS = 4
-TEXT_SHARE = 0.2  # α_t: how much of the words a block rewrites
+TEXT_SHARE = 0.2  # α_t: share of the words that a block rewrites
 ADAPTER_SCALE = 0.5  # α_i
-ROWS = 16384  # tokens at once in the feed-forward parts where no gradient is wanted
+ROWS = 16384  # tokens at once in the feed-forward parts without gradients
 
 
 class TextBlock(MultiScaleBlock):
-    """Hiera's block with a fusion layer behind its attention and an adapter beside its MLP."""
+    """Hiera's block with a fusion layer after its attention and an adapter parallel to its MLP."""
 
     def __init__(self, text_width: int, **sizes: Any) -> None:
         super().__init__(**sizes)
@@ -350,7 +350,7 @@ class TextBlock(MultiScaleBlock):
         return x + in_rows(self.feed_forward, self.norm2(x)), words
 
     def attend(self, y: Tensor) -> Tensor:
-        """Attend inside windows, which halve with the map where the block opens a stage."""
+        """Attend inside windows, which are halved with the map if the block opens a stage."""
         if not self.window_size:
             return self.attn(y)
         size, window = (y.shape[1], y.shape[2]), self.window_size
@@ -367,7 +367,7 @@ class TextBlock(MultiScaleBlock):
 
 
 def in_rows(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Apply a function of single tokens to z (…, C); piece by piece where no gradient is wanted, to hold less."""
+    """Apply a function of single tokens to z (…, C); in parts without gradients, to save memory."""
     if torch.is_grad_enabled() or z.numel() <= ROWS * z.shape[-1]:
         return f(z)
     return torch.cat([f(rows) for rows in z.flatten(0, -2).split(ROWS)]).view_as(z)
@@ -376,7 +376,7 @@ def in_rows(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 class FusionLayer(nn.Module):
     """Image tokens read the words; the words read the image tokens that have read them.
 
-    The paper's formula has the words read what the image tokens were before; the published program does this.
+    In the paper's formula the words read the earlier image tokens; the published program does this.
     """
 
     def __init__(self, width: int, text_width: int) -> None:

@@ -1,13 +1,13 @@
-"""The parts of SAM 3 that segment a still image with prompts of our own, on transformers' classes.
+"""The parts of SAM 3 that segment a still image from custom prompts, based on transformers' classes.
 
 ViT trunk, its simple feature pyramid, the tracker's mask decoder and the Fourier position code; nothing else of SAM 3
-(no text encoder, no detector, no memory). The trunk is a list of blocks to be called one by one, because EviSAM3 works
-between them; that is why transformers' ``Sam3ViTModel`` itself is not used.
+(no text encoder, no detector, no memory). The trunk is a list of blocks that are called one by one, because EviSAM3
+works between them; this is why transformers' ``Sam3ViTModel`` is not used.
 
-What differs from transformers, each as in Meta's program (docs/methods/evisam3.md §6, §9, §15): layer norms of the
-trunk use eps 1e-5; queries, keys and values are one layer, and the position table has a class token's row that nothing
-reads, so that every released tensor has one place here; the mask decoder has two mask tokens, a linear object head and
-an IoU head without a sigmoid.
+Differences from transformers, all as in Meta's program (docs/methods/evisam3.md §6, §9, §15): layer norms of the trunk
+use eps 1e-5; queries, keys and values are one layer, and the position table has an unused row for a class token, so
+that every released tensor has one place here; the mask decoder has two mask tokens, a linear object head and an IoU
+head without a sigmoid.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SAM3Config:
 
     Attributes:
         image_size: side of the square input in pixels, a multiple of ``patch_size``.
-        patch_size: side of a patch in pixels; the map has ``image_size / patch_size`` cells a side.
+        patch_size: side of a patch in pixels; the map has ``image_size / patch_size`` cells per side.
         width, depth, heads, mlp_width: of the ViT.
         window: side of the local attention windows, in cells.
         global_blocks: blocks that attend globally.
@@ -72,11 +72,11 @@ class SAM3Config:
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
-            raise ConfigError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+            raise ConfigError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
 
     @property
     def grid(self) -> int:
-        """Cells a side of the trunk's map."""
+        """Cells per side of the trunk's map."""
         return self.image_size // self.patch_size
 
 
@@ -109,7 +109,7 @@ class SAM3(nn.Module):
         vision = Sam3VisionConfig(
             backbone_config=_vit_config(config),
             fpn_hidden_size=config.prompt_width,
-            scale_factors=[4.0, 2.0, 1.0, 0.5],  # the last one is in the files and is never used
+            scale_factors=[4.0, 2.0, 1.0, 0.5],  # the last one is in the files but never used
         )
         self.neck = Sam3VisionNeck(vision)
         self.mask_decoder = SAM3MaskDecoder(config)
@@ -123,7 +123,7 @@ class SAM3(nn.Module):
         return self.pyramid(x.permute(0, 3, 1, 2))
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
-        """Turn the trunk's map (B, C, g, g) into three maps of width D with 4g, 2g and g cells a side."""
+        """Convert the trunk's map (B, C, g, g) to three maps of width D with 4g, 2g and g cells per side."""
         return [layer(x) for layer in self.neck.fpn_layers[:3]]
 
     def code(self) -> Tensor:
@@ -137,14 +137,14 @@ class SAM3Trunk(nn.Module):
 
     def __init__(self, config: SAM3Config) -> None:
         super().__init__()
-        given = _vit_config(config)
+        vit = _vit_config(config)
         self.grid = config.grid
-        self.embeddings = Embeddings(given)
-        self.layer_norm = nn.LayerNorm(config.width, eps=given.layer_norm_eps)
+        self.embeddings = Embeddings(vit)
+        self.layer_norm = nn.LayerNorm(config.width, eps=vit.layer_norm_eps)
         windows = [0 if i in config.global_blocks else config.window for i in range(config.depth)]
-        layers = [Sam3ViTLayer(given, window_size=window) for window in windows]
+        layers = [Sam3ViTLayer(vit, window_size=window) for window in windows]
         for layer in layers:
-            layer.attention = FusedAttention(given)
+            layer.attention = FusedAttention(vit)
         self.layers = nn.ModuleList(layers)
         for i, (layer, window) in enumerate(zip(layers, windows, strict=True)):
             rate = config.drop_path * i / max(1, config.depth - 1)
@@ -154,7 +154,7 @@ class SAM3Trunk(nn.Module):
                 layer.mlp.register_forward_hook(DropPath(rate))
 
     def embed(self, image: Tensor) -> Tensor:
-        """Turn normalised images (B, 3, S, S) into the map that enters the first block, (B, g, g, C)."""
+        """Convert normalised images (B, 3, S, S) to the input map of the first block, (B, g, g, C)."""
         return self.layer_norm(self.embeddings(image).unflatten(1, (self.grid, self.grid)))
 
 
@@ -172,7 +172,7 @@ class Embeddings(Sam3ViTEmbeddings):
 
 
 class FusedAttention(Sam3ViTRoPEAttention):
-    """transformers' attention with one layer for queries, keys and values, as Meta's files have it."""
+    """transformers' attention with one layer for queries, keys and values, as in Meta's files."""
 
     def __init__(self, config: Sam3ViTConfig) -> None:
         super().__init__(config)
@@ -184,7 +184,7 @@ class FusedAttention(Sam3ViTRoPEAttention):
         rows = slice(part * self.hidden_size, (part + 1) * self.hidden_size)
         return lambda x: F.linear(x, self.qkv.weight[rows], self.qkv.bias[rows])
 
-    # what transformers' forward calls
+    # called by transformers' forward
     q_proj = property(lambda self: self._rows(0))
     k_proj = property(lambda self: self._rows(1))
     v_proj = property(lambda self: self._rows(2))
@@ -220,8 +220,8 @@ class DropPath:
         self.rate = rate
         self.parts = parts
 
-    def __call__(self, module: nn.Module, given: object, output: Tensor | tuple) -> Tensor | tuple | None:
-        """Return the thinned output; None leaves it as it is."""
+    def __call__(self, module: nn.Module, inputs: object, output: Tensor | tuple) -> Tensor | tuple | None:
+        """Return the thinned output; None leaves it unchanged."""
         if not module.training:
             return None
         branch, *rest = output if isinstance(output, tuple) else (output,)
@@ -231,11 +231,11 @@ class DropPath:
 
 
 class SAM3MaskDecoder(Sam3TrackerMaskDecoder):
-    """The tracker's mask decoder with one prompt set an image and a single answer."""
+    """The tracker's mask decoder with one prompt set per image and a single output mask."""
 
     def __init__(self, config: SAM3Config) -> None:
         width = config.prompt_width
-        given = Sam3TrackerMaskDecoderConfig(
+        decoder_config = Sam3TrackerMaskDecoderConfig(
             hidden_size=width,
             mlp_dim=config.decoder_mlp_width,
             num_attention_heads=config.decoder_heads,
@@ -245,14 +245,14 @@ class SAM3MaskDecoder(Sam3TrackerMaskDecoder):
             dynamic_multimask_via_stability=False,
             attn_implementation="sdpa",  # type: ignore[call-arg] - taken by every configuration of transformers
         )
-        super().__init__(given)
+        super().__init__(decoder_config)
         self.pred_obj_score_head = nn.Linear(width, 1)
         self.iou_prediction_head.sigmoid_output = False
 
     def forward(  # type: ignore[override]
         self, pyramid: list[Tensor], position_code: Tensor, sparse: Tensor, dense: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Decode one mask a prompt set.
+        """Decode one mask per prompt set.
 
         Args:
             pyramid: three maps (N, D, 4g, 4g), (N, D, 2g, 2g), (N, D, g, g).

@@ -1,6 +1,6 @@
 """SigLIP and SigLIP 2 from transformers: a vision tower, a text tower, their scalar similarity scale and bias.
 
-SigLIP 2 at a fixed resolution is the same network with other weights, another vocabulary and other sizes.
+SigLIP 2 at a fixed resolution is the same network with other weights, vocabulary and sizes.
 
 Parameter names are those of the released files (``vision_model.…``, ``text_model.…``, ``logit_scale``,
 ``logit_bias``). Both towers return features after their final layer norm; text is read without a mask.
@@ -25,13 +25,13 @@ class SigLIPConfig:
     """Sizes of a SigLIP; the defaults are ``siglip-so400m-patch14-384``.
 
     Attributes:
-        image_size, patch_size: in pixels; the grid has ``image_size // patch_size`` cells a side.
+        image_size, patch_size: in pixels; the grid has ``image_size // patch_size`` cells per side.
         width: C, of both towers.
         vision_depth, vision_heads, vision_mlp_width: of the vision tower.
         text_depth, text_heads, text_mlp_width: of the text tower.
         vocabulary: rows of the token table.
         max_length: rows of the text position table.
-        logit_scale, logit_bias: initial values (log domain for the scale) where no weights are loaded.
+        logit_scale, logit_bias: initial values (log domain for the scale) if no weights are loaded.
     """
 
     image_size: Side = 384
@@ -50,7 +50,7 @@ class SigLIPConfig:
 
     @property
     def grid(self) -> int:
-        """Cells a side of the patch grid."""
+        """Cells per side of the patch grid."""
         return self.image_size // self.patch_size
 
 
@@ -76,11 +76,11 @@ SIGLIP_MINI = SigLIPConfig(
 
 @dataclass
 class TextFeatures:
-    """What the text tower says of N expressions.
+    """The text tower's output for N expressions.
 
     Attributes:
         tokens: T (N, L, C), zero where a position is not read.
-        pooled: g (N, C), linear head of the last position that is read.
+        pooled: g (N, C), from the linear head at the last position that is read.
         length: (N,) int64, positions that are read.
     """
 
@@ -123,7 +123,7 @@ class SigLIP(SiglipModel):
     def vision_features(self, image: Tensor) -> Tensor:
         """Encode normalised images.
 
-        The attention-pooling head behind the last norm is not run: no method here uses its output.
+        The attention-pooling head after the last norm is not run: no method here uses its output.
 
         Args:
             image: (M, 3, S, S), normalised.

@@ -1,1 +1,1 @@
-"""What several methods share."""
+"""Layers shared by several methods."""

@@ -1,7 +1,7 @@
 """Cosine similarity of a vector with every cell of a map, on the map's own grid or on an enlarged one.
 
-RSRefSeg 2 enlarges the C-channel map first and correlates then ("pre-up", docs/methods/rsrefseg2.md §5), which at real
-sizes means N maps of 1152 × 256 × 256. `correlate_enlarged` gives the same numbers from maps on the small grid.
+RSRefSeg 2 enlarges the C-channel map before the correlation ("pre-up", docs/methods/rsrefseg2.md §5), which at full
+size means N maps of 1152 × 256 × 256. `correlate_enlarged` gives the same values from maps on the small grid.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def correlate(u: Tensor, W: Tensor) -> Tensor:
-    """Cosine of u (N, C) with every cell of W (N, C, h, w): (N, 1, h, w), float32. The norms have no epsilon."""
+    """Return the cosine of u (N, C) and every cell of W (N, C, h, w): float32 (N, 1, h, w). No epsilon in the norms."""
     with torch.autocast(W.device.type, enabled=False):
         u, W = u.float(), W.float()
         inner = torch.einsum("nc,nchw->nhw", u / u.norm(dim=1, keepdim=True), W)
@@ -20,7 +20,7 @@ def correlate(u: Tensor, W: Tensor) -> Tensor:
 
 
 def correlate_enlarged(u: Tensor, W: Tensor, side: int) -> Tensor:
-    """Cosine of u (N, C) with every cell of W enlarged to side × side, bilinearly with ``align_corners=True``.
+    """Return the cosine of u (N, C) and every cell of W enlarged to side × side, bilinear, ``align_corners=True``.
 
     An enlarged cell is a weighted sum of at most four neighbours, W' = Σ a_k W_k, so that ⟨u, W'⟩ is the enlarged map
     of ⟨u, W_k⟩, and |W'|² = Σ a_k a_l ⟨W_k, W_l⟩ needs only the inner products of a cell with itself, its right, its
@@ -32,7 +32,7 @@ def correlate_enlarged(u: Tensor, W: Tensor, side: int) -> Tensor:
         side: of the enlarged map.
 
     Returns:
-        (N, 1, side, side), float32. Computed without autocast: the quadratic form would lose what 8 bits do not hold.
+        float32 (N, 1, side, side). Computed without autocast: 8 bits are not precise enough for the quadratic form.
     """
     h, w = W.shape[-2:]
     with torch.autocast(W.device.type, enabled=False):
@@ -53,12 +53,12 @@ def correlate_enlarged(u: Tensor, W: Tensor, side: int) -> Tensor:
             + row_pairs @ below @ columns.square().T
             + row_pairs @ across @ column_pairs.T / 2
         )
-        # rounding may leave a negative zero of a norm where neighbours cancel
+        # rounding may make a norm of zero slightly negative if neighbours cancel
         norm = squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()
         return (rows @ inner @ columns.T / norm).unsqueeze(1)
 
 
 def _weights(cells: int, side: int, like: Tensor) -> Tensor:
-    """(side, cells): how much of each cell a line of the enlarged map holds; at most two neighbours are not zero."""
+    """Return the share of each cell in each line of the enlarged map, (side, cells); at most two are not zero."""
     each = torch.eye(cells, dtype=like.dtype, device=like.device)
     return F.interpolate(each[None], size=side, mode="linear", align_corners=True)[0].T

@@ -1,4 +1,4 @@
-"""Between native images and a method's square input: resizing of images, masks and logits."""
+"""Conversion between native images and a method's square input: resizing of images, masks and logits."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
 
 
 def stretch(image: Tensor, side: int) -> Tensor:
-    """Resize a uint8 image to a square as OpenCV's bilinear ``resize`` does, aspect ratio not kept.
+    """Resize a uint8 image to a square like OpenCV's bilinear ``resize``, without keeping the aspect ratio.
 
-    No anti-aliasing, values rounded to whole levels; OpenCV's fixed-point weights differ by one level at the most.
+    No anti-aliasing, values rounded to whole levels; OpenCV's fixed-point weights differ by at most one level.
 
     Args:
         image: uint8 (3, H, W).
@@ -37,7 +37,7 @@ def fitted_size(height: int, width: int, side: int) -> tuple[int, int]:
 
 
 def fit(image: Tensor, side: int) -> Tensor:
-    """Resize a uint8 image to `fitted_size` like `stretch`, then pad it with 0 at the right and at the bottom.
+    """Resize a uint8 image to `fitted_size` like `stretch`, then pad it with 0 on the right and at the bottom.
 
     Args:
         image: uint8 (3, H, W).
@@ -60,16 +60,16 @@ def _levels(image: Tensor, size: tuple[int, int]) -> Tensor:
 def _interleaved(image: Tensor) -> Tensor:
     """Return (3, H, W) as float32 (1, 3, H, W), the channels of a pixel side by side in memory.
 
-    As the CPU's bilinear resize wants it: of another layout it makes a copy, which is gigabytes for a large scene.
+    The CPU's bilinear resize needs this layout: it copies others, which takes gigabytes for a large scene.
     """
     return image[None].to(torch.float32, memory_format=torch.channels_last)
 
 
 def stretch_smoothly(image: Tensor, side: int) -> Tensor:
-    """Resize a uint8 image to a square as Pillow's bilinear ``resize`` does, aspect ratio not kept.
+    """Resize a uint8 image to a square like Pillow's bilinear ``resize``, without keeping the aspect ratio.
 
-    Anti-aliased where it shrinks, values rounded to whole levels; Pillow rounds between its two passes as well, a
-    difference of one level at the most.
+    Anti-aliased when shrinking, values rounded to whole levels; Pillow also rounds between its two passes, a difference
+    of at most one level.
 
     Args:
         image: uint8 (3, H, W).
@@ -86,7 +86,7 @@ def stretch_smoothly(image: Tensor, side: int) -> Tensor:
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (N, C, h, w), ``align_corners=False``, no anti-aliasing; in float32, and out of half types."""
+    """Bilinear resize of (N, C, h, w), ``align_corners=False``, no anti-aliasing; half types become float32."""
     if maps.shape[-2:] == size:
         return maps
     wide = maps if maps.dtype == torch.float64 else maps.float()
@@ -94,17 +94,17 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def stretch_mask(mask: Tensor, side: int) -> Tensor:
-    """Resize a bool mask (H, W) to a square as OpenCV's nearest ``resize`` does (source = floor(i · in / out))."""
+    """Resize a bool mask (H, W) to a square like OpenCV's nearest ``resize`` (source = floor(i · in / out))."""
     return F.interpolate(mask[None, None].to(torch.uint8), size=(side, side), mode="nearest")[0, 0]
 
 
 def stretch_mask_centred(mask: Tensor, side: int) -> Tensor:
-    """Resize a bool mask (H, W) to a square as Pillow's nearest ``resize`` does: source = floor((i + ½) · in / out)."""
+    """Resize a bool mask (H, W) to a square like Pillow's nearest ``resize`` (source = floor((i + ½) · in / out))."""
     return F.interpolate(mask[None, None].to(torch.uint8), size=(side, side), mode="nearest-exact")[0, 0]
 
 
 def fit_mask(mask: Tensor, side: int, padding: int) -> Tensor:
-    """Resize a bool mask (H, W) to `fitted_size` like `stretch_mask`, then pad it at the right and at the bottom.
+    """Resize a bool mask (H, W) to `fitted_size` like `stretch_mask`, then pad it on the right and at the bottom.
 
     Returns:
         uint8 (side, side) of 0, 1 and ``padding``.
@@ -117,17 +117,17 @@ def fit_mask(mask: Tensor, side: int, padding: int) -> Tensor:
 def restore_each(
     logits: Tensor, image_index: Tensor, sizes: Tensor, side: int, fitted: Tensor | None = None
 ) -> Iterator[Tensor]:
-    """Bring log-odds to native size: bilinear to the square input first, then bilinear to the image.
+    """Resize log-odds to native size: first bilinear to the square input, then bilinear to the image.
 
-    One expression at a time: N maps of native size at once would be gigabytes for large scenes.
+    One expression at a time: N maps of native size at once would take gigabytes for large scenes.
 
     Args:
         logits: (N, 1, h, w).
         image_index: (N,) into the images.
         sizes: (M, 2) native sizes.
         side: side of the method's square input.
-        fitted: (M, 2) size of the content inside the square, whose padding is cut off in between; None where the image
-            fills the square.
+        fitted: (M, 2) size of the content inside the square, to remove the padding in between; None if the image fills
+            the square.
 
     Yields:
         float32 (H_i, W_i), in the order of the expressions.

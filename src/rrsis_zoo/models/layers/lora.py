@@ -15,7 +15,7 @@ from rrsis_zoo.weights.wrappers import is_lora
 
 
 def _quick(pattern: str) -> str:
-    """Refuse a regular expression that is none, or that may take ages: a repeated group, or many free repetitions."""
+    """Refuse an invalid regular expression, or one that may be very slow: repeated groups, or many repetitions."""
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
@@ -26,12 +26,12 @@ def _quick(pattern: str) -> str:
 
 
 Pattern = Annotated[str, Field(max_length=500), AfterValidator(_quick)]
-"""A regular expression that is matched with the names of layers."""
+"""A regular expression for names of layers."""
 
 
 @dataclass(frozen=True)
 class LoRA:
-    """Where low-rank adapters go and how large they are.
+    """Placement and size of low-rank adapters.
 
     Attributes:
         targets: regular expression that must match a layer's whole name.
@@ -66,10 +66,10 @@ def inject_lora(module: nn.Module, lora: LoRA) -> None:
 
 
 def merged_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict that an unadapted module needs to compute what this adapted one does in evaluation.
+    """Return the state dict with which an unadapted module computes the same as this adapted one in evaluation.
 
     The weight of an adapted layer becomes W + alpha / rank · B A (for a convolution the equivalent kernel), computed
-    in float32 and kept in the layer's dtype; everything else is shared with the module.
+    in float32 and stored in the layer's dtype; everything else is shared with the module.
 
     Raises:
         ValueError: nothing in the module is adapted.

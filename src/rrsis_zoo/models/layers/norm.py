@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of every place of a map (B, C, h, w), eps 1e-5."""
+    """Layer norm over the channels of every cell of a map (B, C, h, w), eps 1e-5."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (B, C, h, w)."""

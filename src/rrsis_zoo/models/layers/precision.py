@@ -1,7 +1,7 @@
-"""Models whose parameters are of another number type than float32: ``model.half()`` and its like.
+"""Support for models with parameters of another dtype than float32: ``model.half()`` and similar.
 
-Some steps compute in float32 whatever the type; what comes out of them meets the parameters again here. Under autocast,
-which casts by itself, and in float32, nothing is changed.
+Some steps always compute in float32; here their results are cast back to the parameters' dtype. Under autocast, which
+casts by itself, and in float32 nothing changes.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch.func import functional_call
 from rrsis_zoo.errors import ConfigError
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""What a model may be in."""
+"""The supported dtypes of a model."""
 
 
 def cast(x: Tensor, like: Tensor) -> Tensor:
-    """Return a tensor in another's number type; as it is under autocast."""
+    """Return a tensor in another's dtype; unchanged under autocast."""
     return x if torch.is_autocast_enabled(x.device.type) else x.to(like.dtype)
 
 
 def fourier_code(module: nn.Module, size: tuple[int, int]) -> Tensor:
-    """Return the code (D, h, w) of SAM's ``PositionEmbeddingRandom``, computed in float32, in its matrix's type."""
+    """Return the code (D, h, w) of SAM's ``PositionEmbeddingRandom``, computed in float32, in the matrix's dtype."""
     name = "positional_encoding_gaussian_matrix"
     matrix = module.get_buffer(name)
     if matrix.dtype == torch.float32:
@@ -31,21 +31,21 @@ def fourier_code(module: nn.Module, size: tuple[int, int]) -> Tensor:
 
 
 def check_floats(module: nn.Module, name: str) -> None:
-    """Refuse a model whose weights are of several number types, or of one that nothing is computed in.
+    """Refuse a model with weights of several dtypes, or of an unsupported one.
 
     Args:
         module: the model.
-        name: what it is called in an error.
+        name: of the model, for error messages.
 
     Raises:
-        ConfigError: see there.
+        ConfigError: the weights have several dtypes, or an unsupported one.
     """
-    found = {p.dtype for p in module.parameters() if p.is_floating_point()}
-    found |= {b.dtype for b in module.buffers() if b.is_floating_point()}
-    if len(found) == 1 and found <= set(FLOATS):
+    dtypes = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    dtypes |= {b.dtype for b in module.buffers() if b.is_floating_point()}
+    if len(dtypes) == 1 and dtypes <= set(FLOATS):
         return
-    said = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+    names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
     raise ConfigError(
-        f"the weights of this {name} are {said}: they must all be float32, float16, bfloat16 or float64; "
-        "model.float() makes them float32 (for mixed precision keep them so, and use torch.autocast)"
+        f"the weights of this {name} are {names}: they must all be float32, float16, bfloat16 or float64; "
+        "model.float() makes them float32 (for mixed precision keep float32 weights and use torch.autocast)"
     )

@@ -1,7 +1,7 @@
-"""Adaptive rotated convolution (Pu et al., ICCV 2023) for 3 × 3 kernels: the kernel is turned for every sample.
+"""Adaptive rotated convolution (Pu et al., ICCV 2023) for 3 × 3 kernels: the kernel is rotated for every sample.
 
-A router looks at the convolution's own input and answers an angle θ and a weight α for each of n kernels; the turned
-kernels are added up and the sample is convolved with the sum.
+A router predicts an angle θ and a weight α for each of n kernels from the convolution's own input; the sample is
+convolved with the weighted sum of the rotated kernels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RotatedConv(nn.Module):
 
 
 class Router(nn.Module):
-    """Reads a map (B, C, h, w) and answers α in (0, 1) and θ in radians, both (B, n)."""
+    """Predicts α in (0, 1) and θ in radians, both (B, n), from a map (B, C, h, w)."""
 
     def __init__(self, width: int, kernels: int, max_angle: float, dropout: float) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Router(nn.Module):
 
 
 def rotation_matrices(theta: Tensor) -> Tensor:
-    """Return what turns a flattened 3 × 3 kernel by θ radians.
+    """Return the matrices that rotate a flattened 3 × 3 kernel by θ radians.
 
     The output tap at (row r, column c) is the bilinear sample of the input kernel at row r·cosθ + c·sinθ and column
     −r·sinθ + c·cosθ, both clamped to [−1, 1]; the centre stays.

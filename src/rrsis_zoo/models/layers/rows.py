@@ -1,4 +1,4 @@
-"""Rows of a tensor, with a gradient that is the same every time."""
+"""Selection of rows of a tensor with a reproducible gradient."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """Return ``x[index]``.
 
-    Several expressions of one image add up in the image's gradient. torch's own gradient of an index adds them, on the
-    CPU, in whatever order its threads come, so that one seed with several threads does not repeat a training. Here they
-    are added in the order of the index; on a GPU torch does that itself.
+    The gradients of several expressions of one image are summed. On the CPU torch's own gradient of indexing sums them
+    in an order that depends on its threads, so that a training with one seed and several threads is not reproducible.
+    Here they are summed in the order of the index; on a GPU torch does so itself.
 
     Args:
         x: (M, …).
