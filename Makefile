@@ -142,5 +142,5 @@ constraints: $(READY) ## re-resolve constraints.txt for both Python versions
 
 .PHONY: clean
 clean: ## remove the environment, caches and run folders
-	rm -rf $(VENV) .pytest_cache .ruff_cache runs wandb docs/_build docs/notebooks docs/reference/api
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis runs wandb docs/_build docs/notebooks docs/reference/api
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,7 @@ import yaml
 
 from rrsis_zoo import cli
 from rrsis_zoo.loading import load_model
-from rrsis_zoo.methods.registry import current_class_path
+from rrsis_zoo.methods.registry import current_class_path, list_models
 from rrsis_zoo.weights.checkpoints import weights_hash
 
 WEIGHTS = "a5197cb8df71dd48fa2fdd7989ec209ea2adeff3d43f40788e4b5793aab6217d"
@@ -51,3 +51,12 @@ def test_its_run_goes_on(run, monkeypatch):
     assert command(monkeypatch, "fit", "--resume", str(run), "--trainer.max_epochs", "2") == 0
     assert (run / "metrics.csv").read_text().count("\n") > 2
     assert weights_hash(load_model(run / "checkpoints" / "last.ckpt")) != WEIGHTS
+
+
+def test_cards_are_where_earlier_programs_look():
+    from rrsis_zoo.registry import MODELS
+
+    assert list(MODELS) == list_models()
+    assert MODELS["rsrefseg"].presets["mini"].weights["sam"] == "mini:sam"
+    with pytest.raises(TypeError):
+        MODELS["mine"] = MODELS["rsrefseg"]
