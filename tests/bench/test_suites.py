@@ -140,7 +140,10 @@ FAULTS = {
     "no caption": (("caption: C\n", ""), "the suite: lacks caption"),
     "name twice": (("  large-shuffled:\n", "  small:\n"), "'small' is given twice"),
     "no yaml": (("seeds: [1, 2]", "seeds: [1, 2"), "is not a suite"),
-    "no file": (("[special.yaml]", "[gone.yaml]"), "models.large.for.two.configs: there is no file gone.yaml; paths are relative to"),
+    "no file": (
+        ("[special.yaml]", "[gone.yaml]"),
+        "models.large.for.two.configs: there is no file gone.yaml; paths are relative to",
+    ),
     "no protocol": (("canonical", "canonic"), "unknown protocol 'canonic' (did you mean 'canonical'?)"),
     "no end": (("{minutes: 9}", "{minutes: .inf}"), "limits.minutes: must be a positive number, got inf"),
     "large seed": (("seeds: [1, 2]", "seeds: [4294967296]"), "seeds: must be a list of different non-negative"),
