@@ -136,7 +136,7 @@ def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, s
             say(faults[-1])
             continue
         took = f"{record['test']['wall_s']:.0f} s"
-        say(f"{name}: finished in {took}: {runner.said_miou(record)}" if made else f"{name}: finished earlier")
+        say(f"{name}: finished in {took}: {runner.miou_text(record)}" if made else f"{name}: finished earlier")
     return faults
 
 

@@ -1,4 +1,4 @@
-"""What needs no training: the best constant mask, as a job of the same form as every other."""
+"""The baseline without training: the best constant mask, as a job in the usual form."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from rrsis_zoo.training.constant_mask import best_constant, measure_constant
 def run_constant(
     suite: Suite, dataset: Dataset, settings: dict[str, Any], keys: Keys, folder: Path
 ) -> tuple[dict[str, Any], bool]:
-    """Leave the best constant mask of a dataset as a job, unless that is done.
+    """Write the best constant mask of a dataset as a job, unless it exists.
 
     Args:
-        suite: whose table it goes into.
+        suite: with the table for it.
         dataset: of the suite.
-        settings: the data module's, as a job of the dataset has them.
-        keys: for its key.
+        settings: of the data module in a job on the dataset.
+        keys: computes its key.
         folder: of the job.
 
     Returns:
-        The record, and whether it was made now.
+        The record, and whether it is new.
 
     Raises:
         OutputError: it cannot be written.
@@ -47,7 +47,7 @@ def run_constant(
     }
     try:
         earlier = read_job(folder, constant_name(dataset))
-    except DataFormatError:  # it takes seconds to make it again
+    except DataFormatError:  # computing it again takes seconds
         earlier = None
     if earlier is not None and earlier["key"] == key_of(parts) and earlier["status"] == "finished":
         return earlier, False

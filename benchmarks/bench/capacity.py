@@ -1,4 +1,4 @@
-"""Can a method represent the answer at all? Train it on a few samples until it stands still."""
+"""Checks whether a method can represent the answers at all: trains it on a few samples until it stops improving."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rrsis_zoo.models.types import Batch
 def memorise(
     model: ReferringSegmenter, batch: Batch, steps: int, rate: float, every: int = 50
 ) -> Iterator[tuple[int, float]]:
-    """Train on one batch with AdamW and a cosine that ends with the steps.
+    """Train on one batch with AdamW and a cosine schedule over all steps.
 
     Args:
         model: in any state; it is trained in place. Its tokenizer is learned from the batch if it has none.

@@ -19,12 +19,12 @@ COLOURS = 8
 
 @dataclass(frozen=True)
 class Series:
-    """How one method looks in all charts.
+    """Appearance of one method in all charts.
 
     Attributes:
-        title: as the legend says it.
+        title: in the legend.
         colour: number of its colour.
-        plain: drawn without a pattern; baselines and ablations have one.
+        plain: drawn without a pattern, unlike baselines and ablations.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Series:
         return f"s{self.colour % COLOURS}" + ("" if self.plain else " aside")
 
     def swatch(self) -> str:
-        """Return its mark for the legend."""
+        """Return its symbol for the legend."""
         shape = _marker(self.colour, 14, 8)
         return (
             '<svg class="swatch" width="28" height="16" viewBox="0 0 28 16" aria-hidden="true">'
@@ -50,9 +50,9 @@ class Axis:
     """One direction of a chart.
 
     Attributes:
-        label: what it shows, with the unit.
+        label: name and unit.
         low, high: its ends.
-        log: whether equal distances are equal ratios.
+        log: whether it is logarithmic.
     """
 
     label: str
@@ -61,7 +61,7 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Return where a value lies, 0 at the low end and 1 at the high one."""
+        """Return the position of a value, 0 at the low end and 1 at the high one."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -88,7 +88,7 @@ def linear(label: str, values: Sequence[float], low: float | None = None, high: 
 
 
 def logarithmic(label: str, values: Sequence[float]) -> Axis:
-    """Return a logarithmic axis with room for all values, which are above 0, and with two ticks at least."""
+    """Return a logarithmic axis with room for all values, which are above 0, and with at least two ticks."""
     least, most = min(values) / 1.3, max(values) * 1.3
     if most / least < 10:
         middle = math.sqrt(most * least)
@@ -101,16 +101,16 @@ class Point:
     """A mark of a scatter chart.
 
     Attributes:
-        series: whose it is.
-        x, y: where.
+        series: that it belongs to.
+        x, y: position.
         x_range, y_range: ends of its whiskers, or None.
-        said: what its title says of the two numbers.
+        text: description of the two values for its title.
     """
 
     series: Series
     x: float
     y: float
-    said: str
+    text: str
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
 
@@ -128,8 +128,8 @@ def curves(
         )
         for a, b in points[len(points) // 10 :: max(1, len(points) // 5)]:
             shape = _marker(series.colour, box.x(a), box.y(b))
-            said = f"{series.title}: {_number(b)} at {_number(a)}"
-            marks.append(f'<g class="{series.css}"><title>{escape(said)}</title>{shape}</g>')
+            text = f"{series.title}: {_number(b)} at {_number(a)}"
+            marks.append(f'<g class="{series.css}"><title>{escape(text)}</title>{shape}</g>')
     names = ", ".join(series.title for series, _ in lines)
     return _svg(title, f"{y.label} over {x.label} of {names}.", height, box.frame() + "".join(marks))
 
@@ -150,18 +150,18 @@ def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point], height: int =
                 f'<path class="whisker" d="M{a:.1f} {box.y(point.y_range[0]):.1f}V{box.y(point.y_range[1]):.1f}"/>'
             )
         marks.append(
-            f'<g class="{point.series.css}"><title>{escape(f"{point.series.title}: {point.said}")}</title>'
+            f'<g class="{point.series.css}"><title>{escape(f"{point.series.title}: {point.text}")}</title>'
             f"{whiskers}{_marker(point.series.colour, a, b, 6)}</g>"
         )
     for point, a, b, anchor in _labels(points, box):
         name = escape(point.series.title)
         marks.append(f'<text class="name" x="{a:.1f}" y="{b:.1f}" text-anchor="{anchor}">{name}</text>')
-    described = "; ".join(f"{p.series.title}: {p.said}" for p in points)
+    described = "; ".join(f"{p.series.title}: {p.text}" for p in points)
     return _svg(title, f"{y.label} over {x.label}. {described}.", height, box.frame() + "".join(marks))
 
 
 def bars(title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series, float]]]], unit: str = "") -> str:
-    """Return horizontal bars, a group of them for each name; the axis stands above and below."""
+    """Return horizontal bars, one group for each name, with axes above and below."""
     left = round(min(WIDTH / 2, 14 + _LETTER * max(len(name) for name, _ in groups)))
     thick, gap, top, bottom = 7, 9, 26, 34
     height = top + bottom + sum(thick * len(values) + gap for _, values in groups)
@@ -179,23 +179,23 @@ def bars(title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series,
         marks.append(f'<text x="{left - 8}" y="{middle:.1f}" text-anchor="end">{escape(name)}</text>')
         for series, value in values:
             length = scale * min(1.0, max(0.0, x.place(value)))
-            said = f"{name}, {series.title}: {value:.1f}{unit}"
+            text = f"{name}, {series.title}: {value:.1f}{unit}"
             marks.append(
-                f'<g class="{series.css}"><title>{escape(said)}</title>'
+                f'<g class="{series.css}"><title>{escape(text)}</title>'
                 f'<rect class="bar" x="{left}" y="{b:.1f}" width="{length:.1f}" height="{thick - 1}"/></g>'
             )
             b += thick
         b += gap
     marks.append(f'<path class="axis" d="M{left} {top}V{height - bottom}"/>')
-    said = "; ".join(
+    text = "; ".join(
         f"{name}: " + ", ".join(f"{series.title} {value:.1f}{unit}" for series, value in values)
         for name, values in groups
     )
-    return _svg(title, f"{said}.", height, "".join(marks))
+    return _svg(title, f"{text}.", height, "".join(marks))
 
 
 class _Box:
-    """The drawing's inner field and what a value is on it."""
+    """The plot area, with the coordinates of values."""
 
     left, right, top, bottom = 44, 12, 10, 42
 
@@ -233,13 +233,13 @@ class _Box:
         return "".join(parts)
 
 
-_LETTER, _LINE = 6.2, 13  # about the width of a letter and the height of a line
+_LETTER, _LINE = 6.2, 13  # approximate width of a letter and height of a line
 
 
 def _labels(points: Sequence[Point], box: _Box) -> list[tuple[Point, float, float, str]]:
-    """Return for each point where its label stands and its anchor, on no mark and no other label if there is room."""
+    """Return position and anchor of each point's label, without overlap with marks and other labels if possible."""
     marks = [(box.x(p.x), box.y(p.y)) for p in points]
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in marks]  # not the whiskers: letters on them have a rim
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in marks]  # not the whiskers: letters on them have an outline
     placed = []
     for point in sorted(points, key=lambda p: box.y(p.y)):
         x, y, width = box.x(point.x), box.y(point.y), _LETTER * len(point.series.title)
@@ -260,7 +260,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 def _marker(number: int, x: float, y: float, r: float = 4.5) -> str:
-    """Return a shape of its own for each series, so that nothing hangs on colour alone."""
+    """Return a separate shape for each series, so that nothing depends on colour alone."""
     shapes = (
         f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>',
         f'<path class="mark" d="M{x - r:.1f} {y - r:.1f}h{2 * r}v{2 * r}h{-2 * r}z"/>',
@@ -276,8 +276,8 @@ def _marker(number: int, x: float, y: float, r: float = 4.5) -> str:
 
 
 def _svg(title: str, described: str, height: float, inner: str) -> str:
-    said = escape(f"{title}. {described}")
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{said}">{inner}</svg>'
+    label = escape(f"{title}. {described}")
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{label}">{inner}</svg>'
 
 
 def _number(value: float) -> str:

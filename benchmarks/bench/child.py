@@ -1,8 +1,8 @@
-"""A process that ends with whoever started it: ``python -m bench.child PROGRAM ARGUMENTS…``.
+"""A process that ends together with its runner: ``python -m bench.child PROGRAM ARGUMENTS…``.
 
-A runner that is killed cannot end the trainings that it started, and a training that goes on unseen would write into a
-folder that the next runner uses. So every process of a job holds the reading end of a pipe whose other end the runner
-alone holds: when that is closed, for whatever reason, this process ends, and with it all that it has started.
+A killed runner cannot end the trainings that it started, and a training that continues unnoticed would write to a
+folder that the next runner uses. So every process of a job holds the reading end of a pipe whose other end only the
+runner holds: when that is closed, for any reason, this process ends together with all processes that it has started.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ PARENT = "RRSIS_ZOO_PARENT"
 
 
 def main() -> None:
-    """Run a module as ``python -m`` does, or a file whose name ends in ``.py``, under the eyes of the runner."""
-    # taken out of the environment: what this process starts has no such pipe, and ends with its group
+    """Run a module like ``python -m``, or a file with the suffix ``.py``, and end with the runner."""
+    # removed from the environment: processes started from here have no such pipe, and end with the group
     pipe = int(os.environ.pop(PARENT))
     threading.Thread(target=_end_with_runner, args=(pipe,), daemon=True).start()
     program = sys.argv[1]
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _end_with_runner(pipe: int) -> None:
-    os.read(pipe, 1)  # nothing is ever written: this returns when the other end is closed
+    os.read(pipe, 1)  # nothing is ever written: it returns when the other end is closed
     os.killpg(os.getpgid(0), signal.SIGKILL)  # the runner made this process the head of its own group
 
 

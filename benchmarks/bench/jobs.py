@@ -1,10 +1,10 @@
-"""One job: what is to be done with it, its processes in turn, and the record that it leaves.
+"""One job: what to do with it, its processes one after another, and its record.
 
-Its folder holds ``job.json`` (written when it ends), ``fit.log``, ``test.log``, and the folders of training and test.
-While it is under way ``state.json`` says how far it is; what of it survives a kill is enough to go on.
+Its folder has ``job.json`` (written at the end), ``fit.log``, ``test.log``, and the folders of training and test. While
+it runs, ``state.json`` records its progress, so that it can be resumed after a kill.
 
-A process that ends with status 0 proves nothing: a training counts as finished when its last resume point is its end,
-as far as was planned, and a test when its record is about the whole split.
+An exit status of 0 proves nothing: a training counts as finished if its last resume point is at the planned end, and a
+test if its record covers the whole split.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _CALLBACK = "rrsis_zoo.training.resume.ResumePoint"
 
 @dataclass(frozen=True)
 class Goal:
-    """What a job has to come to.
+    """The goal of a job.
 
     Attributes:
-        epochs, steps: of the training, which ends with whichever is there first; None for no limit.
-        may_stop: whether the training may end before: early stopping, a limit of time.
+        epochs, steps: of the training, which ends with whichever is reached first; None for no limit.
+        may_stop: whether the training may end earlier: early stopping, a time limit.
         protocol, split: of the test.
-        samples: how many the test asks.
+        samples: number of samples in the test.
         annotations: SHA-256 of the split's samples.
     """
 
@@ -60,11 +60,11 @@ class Goal:
     annotations: str
 
     def short_of(self, point: Point) -> str:
-        """Return what a training lacks that ended here, in words; nothing if it came to its end."""
+        """Return what is missing if a training ended here, as text; empty if it is complete."""
         return short_of(point, self.epochs, self.steps, self.may_stop)
 
     def fault(self, result: Mapping[str, Any]) -> str:
-        """Return why a ``test.json`` is not the result of this job; nothing if it is."""
+        """Return why a ``test.json`` is not the result of this job; empty if it is."""
         if why := unfit(result):
             return why
         for name, wanted in (
@@ -79,7 +79,7 @@ class Goal:
 
 
 def ends_of(trainer: Mapping[str, Any]) -> tuple[int | None, int | None, bool]:
-    """Return when a training ends: epochs, steps, and whether it may end before, as `Goal` says it.
+    """Return when a training ends: epochs, steps, and whether it may end earlier, as in `Goal`.
 
     Args:
         trainer: its section of a configuration.
@@ -87,26 +87,26 @@ def ends_of(trainer: Mapping[str, Any]) -> tuple[int | None, int | None, bool]:
     epochs, steps = (None if n is None or n < 0 else n for n in (trainer["max_epochs"], trainer["max_steps"]))
     timed = trainer.get("max_time") is not None
     if trainer["max_epochs"] is None and steps is None and not timed:
-        epochs = 1000  # Lightning's, where nothing is said
+        epochs = 1000  # Lightning's default
     callbacks = trainer.get("callbacks") or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     return epochs, steps, timed or any(_may_stop(callback["class_path"]) for callback in callbacks)
 
 
 def _may_stop(class_path: str) -> bool:
-    """Tell whether a callback may end a training early: by a score, by the clock, or for all we know."""
+    """Return whether a callback may end a training early: by a score, by time, or because it is unknown."""
     package, _, name = class_path.rpartition(".")
-    ours = package.partition(".")[0] in ("lightning", "pytorch_lightning", "rrsis_zoo")
-    return not ours or name in ("EarlyStopping", "Timer")
+    known = package.partition(".")[0] in ("lightning", "pytorch_lightning", "rrsis_zoo")
+    return not known or name in ("EarlyStopping", "Timer")
 
 
 def short_of(point: Point, epochs: int | None, steps: int | None, may_stop: bool) -> str:
-    """Return how far a training came, in words, if that is not where it should have ended; else nothing.
+    """Return how far a training got, as text, if it is not where it should have ended; else empty.
 
     Args:
         point: its last resume point.
-        epochs, steps: when it should end, see `Goal`.
-        may_stop: whether it may have ended before.
+        epochs, steps: its planned end, see `Goal`.
+        may_stop: whether it may have ended earlier.
     """
     there = (epochs is not None and point.epoch >= epochs) or (steps is not None and point.step >= steps)
     if point.finished and (there or may_stop):
@@ -121,13 +121,13 @@ class Planned:
     """A job with its key.
 
     Attributes:
-        job: what the suite says.
+        job: of the suite.
         arguments: of ``rrsis fit`` and ``rrsis test``.
-        parts: of the key; empty where there is none.
-        key: empty where the job cannot start.
-        goal: what it has to come to; None where it cannot start.
-        fault: why it cannot start: data or weights that are not here, an option that nobody knows.
-        on_gpu: whether its configuration asks for an accelerator.
+        parts: of the key; empty if there is none.
+        key: empty if the job cannot start.
+        goal: None if the job cannot start.
+        fault: why it cannot start: missing data or weights, an unknown option.
+        on_gpu: whether its configuration uses an accelerator.
     """
 
     job: Job
@@ -140,36 +140,38 @@ class Planned:
 
 
 Action = Literal["skip", "leave", "blocked", "start", "resume", "test"]
-"""``skip``: finished. ``leave``: failed earlier, nobody asked to try again. ``blocked``: cannot start. ``start``: from
-the beginning. ``resume``: from its last checkpoint. ``test``: it is trained."""
+"""``skip``: finished. ``leave``: failed earlier, no retry requested. ``blocked``: cannot start. ``start``: from the
+beginning. ``resume``: from its last checkpoint. ``test``: it is trained."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done with a job, and why in a few words."""
+    """What to do with a job, and a short reason."""
 
     action: Action
     why: str
 
     @property
     def runs(self) -> bool:
-        """Whether there is something to run."""
+        """Whether there is anything to run."""
         return self.action in ("start", "resume", "test")
 
 
 def decide(planned: Planned, folder: Path, retry: bool) -> Decision:
-    """Look at a job's folder.
+    """Decide what to do with a job from its folder.
 
     Args:
-        planned: the job as it is now.
-        folder: its own.
-        retry: whether a failed job is tried again.
+        planned: the job as currently planned.
+        folder: of the job.
+        retry: whether to retry a failed job.
     """
     if planned.fault:
         return Decision("blocked", planned.fault)
     try:
         record = read_job(folder, planned.job.name)
-    except DataFormatError as error:  # perhaps the only trace of days of training: nobody redoes them unasked
+    except (
+        DataFormatError
+    ) as error:  # possibly the only trace of days of training, which are not repeated without a request
         if not retry:
             return Decision("leave", f"{error}; --retry does the job again")
         record = None
@@ -181,7 +183,7 @@ def decide(planned: Planned, folder: Path, retry: bool) -> Decision:
         if not retry:
             return Decision("leave", f"failed earlier: {record['reason']}; --retry tries it again")
     again = "failed earlier; " if same else ""
-    # the paths of the best checkpoints are in the resume point: in another place it would lose them
+    # the resume point contains the paths of the best checkpoints, which would be lost in another place
     if state is not None and state["key"] == planned.key and state["place"] == str(folder.resolve()):
         if state["fit"] is not None:
             return Decision("test", f"{again}it is trained")
@@ -201,14 +203,14 @@ def decide(planned: Planned, folder: Path, retry: bool) -> Decision:
 
 
 def read_job(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return the content of a folder's ``job.json``; None where there is none.
+    """Return the content of a folder's ``job.json``; None if there is none.
 
     Args:
         folder: of the job.
         name: of the job.
 
     Raises:
-        DataFormatError: it is damaged, or the record of a job of another name.
+        DataFormatError: it is damaged, or the record of a job with another name.
     """
     path = folder / RECORD
     record = _read(path, JobFile, "run the suite again")
@@ -218,7 +220,7 @@ def read_job(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _read_state(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """Return ``state.json``, None where there is none that can be used, and why it cannot."""
+    """Return ``state.json``, None if there is no usable one, and the reason."""
     try:
         return _read(folder / STATE, State, "it was cut short"), ""
     except DataFormatError as error:
@@ -226,7 +228,7 @@ def _read_state(folder: Path) -> tuple[dict[str, Any] | None, str]:
 
 
 def _read_point(folder: Path) -> dict[str, Any] | None:
-    """Return what ``resume.json`` says; None where it says nothing: the checkpoint is what counts."""
+    """Return the content of ``resume.json``; None if it is missing or damaged: only the checkpoint counts."""
     try:
         return _read(folder / _POINT, Point, "it was cut short")
     except DataFormatError:
@@ -254,26 +256,26 @@ class Command:
 
 
 class JobRun:
-    """A job under way.
+    """A running job.
 
     Args:
         planned: the job.
-        folder: its own.
+        folder: of the job.
         decision: ``start``, ``resume`` or ``test``.
 
     Raises:
-        OutputError: its folder cannot be made or emptied.
+        OutputError: its folder cannot be created or emptied.
     """
 
     def __init__(self, planned: Planned, folder: Path, decision: Decision) -> None:
-        assert planned.goal is not None  # decide() lets nothing else through
+        assert planned.goal is not None  # ensured by decide()
         self.planned, self.folder, self._goal = planned, folder, planned.goal
         self._fit: Usage | None = None
         self._test: Usage | None = None
         self._result: dict[str, Any] | None = None
         self._fault = ""
         self.interrupted = ""
-        """Why a process ended before its time, so that the job is to go on later; empty if none did."""
+        """Why a process ended early, so that the job must be resumed later; empty if none did."""
         if decision.action == "start":
             _remove(folder)
             make_folder(folder)
@@ -288,27 +290,27 @@ class JobRun:
             }
         else:
             state, _ = _read_state(folder)
-            assert state is not None  # decide() has seen it
+            assert state is not None  # checked by decide()
             self._state = state
             with cannot_write(folder / RECORD):
-                (folder / RECORD).unlink(missing_ok=True)  # of the attempt that failed
+                (folder / RECORD).unlink(missing_ok=True)  # of the failed attempt
         if decision.action == "resume":
             self._go_on()
 
     @property
     def stage(self) -> Literal["fit", "test", "over"]:
-        """What comes next."""
+        """The next stage."""
         if self._fault or self.interrupted or self._test is not None:
             return "over"
         return "fit" if self._state["fit"] is None else "test"
 
     @property
     def train_cpu_s(self) -> float:
-        """Processor time of the training that has ended, in seconds, without what an interruption lost."""
+        """Processor time of the complete training in seconds, without work lost by interruptions."""
         return self._state["fit"]["cpu_s"]
 
     def command(self) -> Command:
-        """Return the process that comes next; called when it is about to start."""
+        """Return the next process; called just before its start."""
         folder = self.folder
         places = [
             "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(folder), "--trainer.logger.version", "0",
@@ -322,15 +324,15 @@ class JobRun:
             self._state |= {"started": time.time(), "point": _read_point(folder)}
             self._save()
         else:
-            _remove(folder / "test")  # of a test that did not end
+            _remove(folder / "test")  # of an unfinished test
             arguments += ["--ckpt_path", str(folder / _CHECKPOINTS / "best.ckpt")]
         return Command(PROGRAM, tuple(arguments), folder / f"{self.stage}.log")
 
     def ended(self, usage: Usage) -> None:
-        """Take note of how the process ended.
+        """Record how the process ended.
 
         Raises:
-            OutputError: that cannot be written.
+            OutputError: the state cannot be written.
         """
         if self.stage == "test":
             self._test_ended(usage)
@@ -346,7 +348,7 @@ class JobRun:
         else:
             self.interrupted = self._unfinished()
         if self.stage == "over":
-            return  # the resume point stays
+            return  # the resume point is kept
         spent = self._state["spent"]
         self._state["fit"] = {
             **usage.plain(),
@@ -357,17 +359,17 @@ class JobRun:
         self._save()
         for path in (self.folder / _RESUME, self.folder / _POINT):
             with cannot_write(path):
-                path.unlink(missing_ok=True)  # it has served; the full sizes have some GB
+                path.unlink(missing_ok=True)  # no longer needed; the full sizes have several GB
 
     def _unfinished(self) -> str:
-        """Return why a training that ended with status 0 is not at its end; nothing if it is."""
+        """Return why a training that ended with status 0 is not complete; empty if it is."""
         try:
-            said = _read(self.folder / _POINT, Point, "it was cut short")
+            point = _read(self.folder / _POINT, Point, "it was cut short")
         except DataFormatError as error:
-            return f"training ended with status 0, and how far it came is not known: {error}"
-        if said is None:
-            return f"training ended with status 0 and left no {_POINT.name}: it did not come to its end"
-        short = self._goal.short_of(Point(**said))
+            return f"training ended with status 0, but its progress is not known: {error}"
+        if point is None:
+            return f"training ended with status 0 but left no {_POINT.name}: it is not complete"
+        short = self._goal.short_of(Point(**point))
         return f"training ended with status 0, but {short}" if short else ""
 
     def _test_ended(self, usage: Usage) -> None:
@@ -390,7 +392,7 @@ class JobRun:
             self._fault = f"the test is not that of the job: {fault}"
 
     def finish(self) -> dict[str, Any]:
-        """Write ``job.json`` and return it; of a job that was interrupted nothing is written, so that it goes on.
+        """Write ``job.json`` and return it; nothing is written for an interrupted job, so that it can be resumed.
 
         Raises:
             OutputError: it cannot be written.
@@ -414,13 +416,13 @@ class JobRun:
         return record
 
     def _go_on(self) -> None:
-        """Count what the interrupted attempt did up to its last resume point."""
+        """Add the time of the interrupted attempt up to its last resume point."""
         state, done = self._state, _read_point(self.folder)
         state["resumed"] += 1
         if done is not None and _is_own(done, state):
             spent = state["spent"]
             wall_s = done.get("wall_s")
-            if wall_s is None:  # by the clock, which may have been set
+            if wall_s is None:  # by the system clock, which may have been adjusted
                 wall_s = max(0.0, done["time"] - state["started"])
             spent["cpu_s"] = round(spent["cpu_s"] + done["cpu_s"], 1)
             spent["wall_s"] = round(spent["wall_s"] + wall_s, 1)
@@ -432,7 +434,7 @@ class JobRun:
 
 
 def _is_own(point: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-    """Tell whether the attempt that ended wrote a resume point, by what lay there when it began; no clock is asked."""
+    """Return whether the last attempt wrote a resume point, by comparison with its start instead of by time."""
     before = state["point"] or {}
     return any(point.get(name) != before.get(name) for name in ("epoch", "batch", "step", "cpu_s"))
 
@@ -446,7 +448,7 @@ def _remove(folder: Path) -> None:
 
 
 def described(planned: Planned) -> dict[str, Any]:
-    """Return the part of a record that says whose it is."""
+    """Return the part of a record that identifies the job."""
     job = planned.job
     return {
         "schema": SCHEMA,
@@ -464,21 +466,21 @@ def described(planned: Planned) -> dict[str, Any]:
 
 
 def failure(planned: Planned, reason: str) -> dict[str, Any]:
-    """Return the record of a job of which nothing was run."""
+    """Return the record of a job that did not run at all."""
     nothing = dict.fromkeys(("fit", "test", "result", "profile"))
     return {**described(planned), "status": "failed", "reason": reason, **nothing}
 
 
 def cannot_start(planned: Planned, folder: Path) -> dict[str, Any]:
-    """Return the record of a job that cannot start, and write it unless an earlier result lies there.
+    """Return the record of a job that cannot start, and write it unless there is an earlier result.
 
-    Whether that still counts is not known: what decides it cannot be read (a disk that is not mounted, for instance).
+    Whether that still counts is not known: its inputs cannot be read (because a disk is not mounted, for instance).
     """
     record = failure(planned, planned.fault)
     try:
         earlier = read_job(folder, planned.job.name)
     except DataFormatError:
-        return record  # what it was is not known either
+        return record  # the earlier status is not known either
     if earlier is None or earlier["status"] != "finished":
         write_json(folder / RECORD, record)
     return record

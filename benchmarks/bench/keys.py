@@ -1,7 +1,7 @@
-"""What decides a job's result, as hashes: configuration, weights, data, protocol, code.
+"""Hashes of everything that determines a job's result: configuration, weights, data, protocol, code.
 
-A finished job counts as long as none of them has changed. Where files lie, what a row is called and how a table looks
-is in no key.
+A finished job counts as long as none of them has changed. Paths of files, names of rows and the format of tables are
+not part of a key.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from rrsis_zoo.pretrained.whole import find_whole
 from rrsis_zoo.weights.sources import INDEX_SUFFIX, read_index
 
 READING = ("dataset", "root", "layers", "text", "threshold", "mask_cleanup", "drop_empty")
-"""Settings of the data module that decide which samples there are; the others are the training's."""
+"""Settings of the data module that determine the samples; the others affect the training."""
 
 _PLACES = {"trainer": ("logger", "default_root_dir", "enable_progress_bar"), "data": ("root",)}
-"""Settings that say where things lie and what is shown."""
+"""Settings for paths and for output."""
 
 
 class Keys:
-    """Makes the keys of many jobs; datasets, weights and code are read once."""
+    """Computes the keys of many jobs; datasets, weights and code are read once."""
 
     def __init__(self) -> None:
         self._data: dict[str, str] = {}
@@ -45,11 +45,11 @@ class Keys:
         """Return the hash of each of ``PARTS`` for a job.
 
         Args:
-            config: as `rrsis_zoo.commands.fit.resolve` returns it.
+            config: from `rrsis_zoo.commands.fit.resolve`.
 
         Raises:
-            MissingDataError, DataFormatError, MissingWeightsError, WeightsMismatchError: what the job needs is not on
-                this machine, or not what it should be.
+            MissingDataError, MissingWeightsError: data or weights of the job are not on this machine.
+            DataFormatError, WeightsMismatchError: they are damaged.
         """
         settings = config["model"]["init_args"]
         return {
@@ -61,7 +61,12 @@ class Keys:
         }
 
     def data(self, settings: Mapping[str, Any]) -> str:
-        """Return the hash of a dataset: all annotations of all splits, as they are read, and all image files."""
+        """Return the hash of a dataset: all annotations of all splits, after reading, and all image files.
+
+        Raises:
+            MissingDataError: a file of the dataset is missing.
+            DataFormatError: a file of the dataset is damaged.
+        """
         reading = {name: settings[name] for name in READING}
         known = json.dumps(reading)
         if known not in self._data:
@@ -80,7 +85,12 @@ class Keys:
         return self._data[known]
 
     def split(self, settings: Mapping[str, Any], split: str) -> tuple[list[str], str]:
-        """Return the ids of a split's samples, in order, and the SHA-256 of its annotations. Errors as `data`."""
+        """Return the ids of a split's samples, in order, and the SHA-256 of its annotations.
+
+        Raises:
+            MissingDataError: a file of the dataset is missing.
+            DataFormatError: a file of the dataset is damaged.
+        """
         self.data(settings)
         return self._splits[json.dumps({name: settings[name] for name in READING}), split]
 
@@ -88,8 +98,8 @@ class Keys:
         """Return the hash of the package's code.
 
         Args:
-            further: modules beside this one that belong to it; the others only run jobs and show what they left, which
-                changes nothing that was measured, and no more do the tables.
+            further: modules of this package to include; the others only run jobs and show results, which does not
+                affect measurements, and neither do the tables.
         """
         if further not in self._code:
             package = Path(rrsis_zoo.__file__).parent
@@ -101,7 +111,7 @@ class Keys:
 
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
-    """Return the hash of a resolved configuration, without places and without weights, which are hashed by content."""
+    """Return the hash of a resolved configuration, without paths and without weights, which are hashed by content."""
     kept = {section: value for section, value in config.items() if not isinstance(value, Mapping)}
     for section in ("trainer", "data"):
         left_out = _PLACES[section]
@@ -112,26 +122,28 @@ def configuration_hash(config: Mapping[str, Any]) -> str:
 
 
 def protocol_hash(name: str) -> str:
-    """Return the hash of everything that a protocol decides."""
-    return hash_of(repr(asdict(get_protocol(name))))  # repr: JSON has no nan
+    """Return the hash of all rules of a protocol."""
+    return hash_of(repr(asdict(get_protocol(name))))  # repr, since JSON has no NaN
 
 
 def weight_files(class_path: str, weights: Mapping[str, str] | str | None) -> list[Path]:
     """Return the files that the weight sources of a LightningModule resolve to, all shards of each.
 
     Raises:
-        ConfigError, MissingWeightsError, WeightsMismatchError: as the sources.
+        ConfigError: a malformed source.
+        MissingWeightsError: a file is not on this machine.
+        WeightsMismatchError: a file is damaged.
     """
     if not weights:
         return []
     method = method_at(class_path)
     assert method is not None
     if isinstance(weights, str):
-        found = [find_whole(weights, method.card)]
+        sources = [find_whole(weights, method.card)]
     else:
-        found = [path for paths in find_foundations(method.card, weights).values() for path in paths]
+        sources = [path for paths in find_foundations(method.card, weights).values() for path in paths]
     files: list[Path] = []
-    for path in found:
+    for path in sources:
         if os.path.isdir(path):  # a model of ours: configuration, tokenizer, weights
             files += sorted(p for p in path.iterdir() if os.path.isfile(p))
         else:
@@ -142,5 +154,5 @@ def weight_files(class_path: str, weights: Mapping[str, str] | str | None) -> li
 
 
 def files_hash(files: Sequence[Path]) -> str:
-    """Return the hash of the files' contents, in order; it is remembered for files that have not changed since."""
+    """Return the hash of the files' contents, in order; it is cached for unchanged files."""
     return hash_of([file_hashes(path.parent, [path])[path] for path in files])

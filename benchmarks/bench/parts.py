@@ -1,4 +1,4 @@
-"""The parts of a job's key. No torch; `bench.keys` makes them."""
+"""The parts of a job's key. No torch; `bench.keys` computes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PARTS = ("configuration", "weights", "data", "protocol", "code")
-"""What decides a result; a finished job counts as long as none of them has changed."""
+"""What determines a result; a finished job counts as long as none of them has changed."""
 
 
 def key_of(parts: Mapping[str, str]) -> str:
@@ -17,7 +17,7 @@ def key_of(parts: Mapping[str, str]) -> str:
 
 
 def changed(earlier: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the names of the parts that are not what they were."""
+    """Return the names of the parts that have changed."""
     return [name for name in PARTS if earlier.get(name) != now[name]]
 
 

@@ -1,7 +1,7 @@
-"""Pictures of a gallery as data URIs: what the report shows needs no file beside it. No torch.
+"""Pictures of a gallery as data URIs, so that the report needs no other files. No torch.
 
-A mask becomes a picture of one colour that is transparent where there is no mask, so that one photograph lies under the
-answers of all methods and is stored once.
+A mask becomes a picture of one colour that is transparent outside the mask, so that one photograph is the background
+for the predictions of all methods and is stored once.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Colour = tuple[int, int, int]
 
 _STRENGTH = 0.7  # opacity of a mask
 _FORMATS = ("PNG", "WEBP")
-_BYTES, _SIDE = 8 * 2**20, 4096  # of one picture; those of a gallery have 20 kB and 192 pixels
+_BYTES, _SIDE = 8 * 2**20, 4096  # limits of one picture; those of a gallery have 20 kB and 192 pixels
 _AGAIN = "run the job again"
 
 
 def read_gallery(folder: Path) -> list[dict[str, Any]]:
-    """Read ``gallery.json`` of a test's folder; paths of pictures become absolute. Empty where there is no gallery.
+    """Read ``gallery.json`` in a test's folder; paths of pictures become absolute. Empty if there is no gallery.
 
     Raises:
-        DataFormatError: it is damaged, a picture is missing, or lies outside of the gallery, also by a link.
+        DataFormatError: it is damaged, or a picture is missing or outside the gallery, possibly through a link.
     """
     path = folder / "gallery" / "gallery.json"
     if not os.path.isfile(path):
@@ -43,25 +43,25 @@ def read_gallery(folder: Path) -> list[dict[str, Any]]:
     home = folder.resolve() / "gallery"
     content = read_record(path, GalleryFile, _AGAIN)
     samples = []
-    for said in content["samples"]:
-        sample = dict(said)
+    for entry in content["samples"]:
+        sample = dict(entry)
         for name in ("image", "truth", "mask", "heatmap"):
-            sample[name] = _inside(home, said[name], path)
+            sample[name] = _inside(home, entry[name], path)
         samples.append(sample)
     return samples
 
 
-def _inside(home: Path, name: str, said_by: Path) -> Path:
+def _inside(home: Path, name: str, source: Path) -> Path:
     """Return the path of a picture in a gallery's folder."""
     try:
-        path = (home / name).resolve()  # of an absolute name nothing of `home` is left
+        path = (home / name).resolve()  # an absolute name replaces `home`
         inside = path.is_relative_to(home)
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links
-        raise DataFormatError(f"{said_by} names {name!r}, which is no file ({reason(error)}): {_AGAIN}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, or a loop of links
+        raise DataFormatError(f"{source} names {name!r}, which is not a file ({reason(error)}): {_AGAIN}") from error
     if not inside:
-        raise DataFormatError(f"{said_by} names {name!r}, which is outside of its folder: remove that gallery")
+        raise DataFormatError(f"{source} names {name!r}, which is outside its folder: remove that gallery")
     if not os.path.isfile(path):
-        raise DataFormatError(f"{said_by} names {path}, which is not there: {_AGAIN}")
+        raise DataFormatError(f"{source} names {path}, which does not exist: {_AGAIN}")
     return path
 
 
@@ -69,7 +69,7 @@ def photograph(path: Path) -> tuple[str, int, int]:
     """Return an image's data URI, width and height.
 
     Raises:
-        DataFormatError: no picture of WebP or PNG, damaged, or too large.
+        DataFormatError: not a WebP or PNG picture, damaged, or too large.
     """
     content = _content(path)
     image = _opened(path, content)
@@ -88,7 +88,7 @@ def true(path: Path) -> str:
 
 
 def outline(path: Path) -> str:
-    """Return the border of a true mask, a pixel wide and inside of it."""
+    """Return the outline of a true mask, one pixel wide and inside it."""
     grey = _grey(path)
     inside = grey >= 128
     if not inside.any():
@@ -99,7 +99,7 @@ def outline(path: Path) -> str:
 
 
 def heat(path: Path) -> str:
-    """Return a heat map in the colours of `rrsis_zoo.figures`; where there is no belief it is transparent."""
+    """Return a heat map in the colours of `rrsis_zoo.figures`; it is transparent at probability 0."""
     strength = np.linspace(0, 1, 256)
     return _tinted(_grey(path), _inferno(), np.rint(255 * strength**0.5).astype(np.uint8))
 
@@ -111,21 +111,23 @@ def _grey(path: Path) -> NDArray[np.uint8]:
 def _content(path: Path) -> bytes:
     content = read_bytes(path, _BYTES)
     if not content.startswith((b"\x89PNG\r\n", b"RIFF")):
-        raise DataFormatError(f"{path} is no picture of {' or '.join(_FORMATS)}: {_AGAIN}")
+        raise DataFormatError(f"{path} is not a {' or '.join(_FORMATS)} picture: {_AGAIN}")
     return content
 
 
 def _opened(path: Path, content: bytes) -> Image.Image:
-    """Return a picture, read."""
+    """Return a decoded picture."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
         if max(image.size) > _SIDE:
-            raise DataFormatError(f"{path} has {image.size[0]} × {image.size[1]} pixels, at most {_SIDE} a side can be")
+            raise DataFormatError(
+                f"{path} has {image.size[0]} × {image.size[1]} pixels, at most {_SIDE} per side are allowed"
+            )
         image.load()
     except DataFormatError:
         raise
-    except Exception as error:  # Pillow's readers raise what they like for what is damaged
-        raise DataFormatError(f"{path} is no picture of {' or '.join(_FORMATS)} ({error}): {_AGAIN}") from error
+    except Exception as error:  # Pillow's readers can raise any error for damaged files
+        raise DataFormatError(f"{path} is not a {' or '.join(_FORMATS)} picture ({error}): {_AGAIN}") from error
     return image
 
 

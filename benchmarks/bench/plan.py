@@ -1,4 +1,4 @@
-"""What a suite comes to on this machine: jobs with their keys, places to run them, and how long that takes."""
+"""The plan of a suite on this machine: jobs with their keys, where they run, and how long they take."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one job runs at a time.
+    """A place that runs one job at a time.
 
     Attributes:
-        environment: what a process there gets.
-        name: of its device, where there are several.
+        environment: variables of its processes.
+        name: of its device, if there are several.
     """
 
     environment: Mapping[str, str]
@@ -33,21 +33,21 @@ class Slot:
 
 
 def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Planned]:
-    """Resolve the configuration of every job and make its key.
+    """Resolve the configuration of every job and compute its key.
 
     Args:
         jobs: of a suite.
-        roots: dataset of the suite -> its folder, where that is not the configuration's.
-        keys: makes the keys.
+        roots: dataset of the suite -> its folder, if it differs from the configuration's.
+        keys: computes the keys.
 
     Raises:
-        ConfigError: a job with an option or value that ``rrsis fit`` refuses, or that would train or test a part only:
-            the suite is wrong, nothing is run.
+        ConfigError: ``rrsis fit`` refuses an option or value of a job, or a job would only train or test a part: the
+            suite is wrong, and nothing is run.
     """
     from rrsis_zoo.commands.fit import resolve  # torch and Lightning
 
     resolved = []
-    for job in jobs:  # all of them first: nothing is read or made for a suite that is wrong
+    for job in jobs:  # all of them first: nothing is read or computed for a wrong suite
         arguments = tuple(job.arguments(roots.get(job.dataset)))
         try:
             config = resolve(arguments)
@@ -61,7 +61,7 @@ def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Plan
         on_gpu = config["trainer"]["accelerator"] != "cpu"
         try:
             parts, goal = keys.parts(config), goal_of(config, keys)
-        except RRSISError as error:  # data or weights are not here: the other jobs do not mind
+        except RRSISError as error:  # data or weights are missing, which does not affect the other jobs
             planned.append(Planned(job, arguments, {}, "", None, str(error), on_gpu))
         else:
             planned.append(Planned(job, arguments, parts, key_of(parts), goal, "", on_gpu))
@@ -69,10 +69,11 @@ def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Plan
 
 
 def goal_of(config: Mapping[str, Any], keys: Keys) -> Goal:
-    """Return what a job has to come to, by its resolved configuration and its data.
+    """Return the goal of a job from its resolved configuration and its data.
 
     Raises:
-        MissingDataError, DataFormatError: as the dataset's reader.
+        MissingDataError: a file of the dataset is missing.
+        DataFormatError: a file of the dataset is damaged.
     """
     data = config["data"]
     protocol = get_protocol(config["model"]["init_args"]["protocol"])
@@ -82,25 +83,25 @@ def goal_of(config: Mapping[str, Any], keys: Keys) -> Goal:
 
 
 def slots(planned: Sequence[Planned], at_once: int) -> list[Slot]:
-    """Return where jobs run: one on each GPU, or ``at_once`` with one thread each where there is none to use."""
+    """Return where jobs run: one on each GPU, or ``at_once`` with one thread each if there is no usable GPU."""
     gpus = visible_gpus() if any(p.on_gpu for p in planned) else []
     if gpus:
         return [Slot({"CUDA_VISIBLE_DEVICES": name}, f"GPU {name}") for name in gpus]
-    return [Slot({"OMP_NUM_THREADS": "1"})] * at_once  # two trainings of one thread are quicker than one of two
+    return [Slot({"OMP_NUM_THREADS": "1"})] * at_once  # two trainings with one thread each are faster than one with two
 
 
 def visible_gpus() -> list[str]:
     """Return the CUDA devices of this process as ``CUDA_VISIBLE_DEVICES`` names them."""
     import torch
 
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is None:
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if devices is None:
         return [str(i) for i in range(torch.cuda.device_count())]
-    return [name.strip() for name in given.split(",")][: torch.cuda.device_count()]
+    return [name.strip() for name in devices.split(",")][: torch.cuda.device_count()]
 
 
 def expected_minutes(jobs: Sequence[Job], at_once: int) -> float | None:
-    """Return how long jobs take, each beginning where one ends first; None where a job's time is not known."""
+    """Return how long the jobs take if each starts as soon as a place is free; None if a job's time is not known."""
     ends = [0.0] * at_once
     for job in jobs:
         if job.cpu_minutes is None:
@@ -113,7 +114,7 @@ def expected_minutes(jobs: Sequence[Job], at_once: int) -> float | None:
 def announce(
     suite: Suite, planned: Sequence[Planned], decisions: Sequence[Decision], places: Sequence[Slot], folder: Path
 ) -> list[str]:
-    """Return the plan in words: how many jobs, of which seeds, what is left to do, how long that takes."""
+    """Return the plan as text: number of jobs, seeds, what is left to do, how long it takes."""
     left = [p.job for p, d in zip(planned, decisions, strict=True) if d.runs]
     count = {action: sum(d.action == action for d in decisions) for action in ("skip", "leave", "blocked")}
     words = {"skip": "finished earlier", "leave": "failed earlier", "blocked": "cannot start"}
@@ -124,18 +125,18 @@ def announce(
         f"{_counted(len(datasets), 'dataset')}, {_counted(len(seeds), 'seed')}): {', '.join(states)}"
     ]
     if suite.seeds_left_out:
-        ours = ", ".join(str(seed) for seed in sorted(seeds))
+        seed_list = ", ".join(str(seed) for seed in sorted(seeds))
         left_out = ", ".join(str(seed) for seed in suite.seeds_left_out)
-        lines.append(f"of its seeds only {ours}, without {left_out}: so are tables and report")
+        lines.append(f"only seeds {seed_list}, without {left_out}, also in tables and report")
     where = ", ".join(place.name for place in places if place.name) or "one thread each"
     lines.append(f"{len(places)} at once, {where}; logs: {folder}/JOB/*.log")
     if left:
         needed, limit = expected_minutes(left, len(places)), suite.minutes
         if needed is None:
-            lines.append("how long it takes is not known: the suite has no cpu_minutes for some of its models")
+            lines.append("the time is not known: the suite has no cpu_minutes for some of its models")
         else:
             of = f" of at most {limit:g}" if limit else ""
-            over = ": too long, take fewer epochs" if limit and needed > limit else ""
+            over = ": too long, use fewer epochs" if limit and needed > limit else ""
             lines.append(f"expected: {needed:.0f} minutes{of}, from the suite's cpu_minutes{over}")
     return lines
 

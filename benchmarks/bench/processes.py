@@ -1,4 +1,4 @@
-"""Processes of jobs: started side by side, watched, and never left behind."""
+"""Processes of jobs: started in parallel, watched, and always ended."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from rrsis_zoo.files import cannot_write, make_folder
 INTERRUPTIONS = frozenset(
     {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGALRM}
 )
-"""Signals by which a process ends through no fault of its own: others asked it to end, or its time was up."""
+"""Signals that end a process without a fault of its own: on request, or because its time is up."""
 
 GRACE_S = 25.0
-"""Seconds that processes have to end in order, with a point to resume from; SLURM grants 30 by default."""
+"""Seconds for processes to end gracefully, with a resume point; SLURM grants 30 by default."""
 
 _HERE = str(Path(__file__).absolute().parents[1])
-"""Folder in which Python finds this package; that of the script which started the runner, and no child's own."""
+"""Folder that contains this package: the folder of the runner's script, which child processes do not search."""
 
 _LINES = 5
-_END = 64 * 2**10  # bytes of a log that are looked at
-_EVERY = 0.2  # seconds between two looks at the processes
+_END = 64 * 2**10  # bytes at the end of a log that are read
+_EVERY = 0.2  # seconds between two checks of the processes
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How a process ended and what it took.
+    """How a process ended and how long it took.
 
     Attributes:
-        status: exit status; minus the signal's number where a signal ended it.
-        wall_s, cpu_s: seconds, of the clock and of all processors; children that it waited for are counted.
-        end: last lines of its log, where the status is not 0.
+        status: exit status; minus the signal's number if a signal ended it.
+        wall_s, cpu_s: wall-clock and processor time in seconds, including children that it waited for.
+        end: last lines of its log if the status is not 0.
     """
 
     status: int
@@ -59,20 +59,20 @@ class Usage:
         return asdict(self)
 
     def reason(self, what: str) -> str:
-        """Return in one sentence why it failed: our own error's line where there is one."""
+        """Return in one sentence why it failed, with our own error message if there is one."""
         if self.interruption is not None:
             return f"{what} was interrupted by {self.interruption.name}"
         if self.status < 0:
             name = signal.Signals(-self.status).name
             hint = " (was there enough memory?)" if self.status == -signal.SIGKILL else ""
             return f"{what} was ended by {name}{hint}"
-        said = [line for line in self.end if line.startswith("rrsis: ")] or self.end
-        return f"{what} ended with status {self.status}" + (f": {said[-1].strip()}" if said else "")
+        lines = [line for line in self.end if line.startswith("rrsis: ")] or self.end
+        return f"{what} ended with status {self.status}" + (f": {lines[-1].strip()}" if lines else "")
 
 
 @dataclass(eq=False)
 class Process:
-    """A running one."""
+    """A running process."""
 
     popen: subprocess.Popen[bytes]
     log: Path
@@ -80,13 +80,13 @@ class Process:
 
 
 class Processes:
-    """Starts processes and takes them along when it is left, however that happens.
+    """Starts processes, and ends them on leaving the context in any way.
 
-    Each is the head of a group of its own, so that Ctrl-C in a terminal reaches the runner alone, which then ends them:
-    in order if they do so within the grace, else at once.
+    Each is the leader of its own process group, so that Ctrl-C in a terminal only reaches the runner, which then ends
+    them: gracefully if they end within the grace period, else at once.
 
     Args:
-        grace_s: seconds that they have for it.
+        grace_s: grace period in seconds.
     """
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
@@ -109,13 +109,13 @@ class Processes:
             os.close(self._read)
 
     def start(self, program: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> Process:
-        """Start ``python -m MODULE ARGUMENTS``, or ``python FILE ARGUMENTS``; what it prints is added to the log.
+        """Start ``python -m MODULE ARGUMENTS``, or ``python FILE ARGUMENTS``; its output is appended to the log.
 
         Args:
-            program: name of a module, or path of a file that ends in ``.py``.
-            arguments: of it.
+            program: name of a module, or path of a file with the suffix ``.py``.
+            arguments: of the program.
             log: file.
-            environment: what it gets beside that of this process.
+            environment: variables in addition to those of this process.
 
         Raises:
             OutputError: the log cannot be written.
@@ -138,13 +138,13 @@ class Processes:
 
     def poll(self, process: Process) -> Usage | None:
         """Return how a process ended; None while it runs."""
-        # wait4 and not poll(): it tells the usage of this process alone, others run beside it
+        # wait4 instead of poll(): it returns the resource usage of this process only
         pid, code, used = os.wait4(process.popen.pid, os.WNOHANG)
         if not pid:
             return None
         process.popen.returncode = os.waitstatus_to_exitcode(code)
         self._running.remove(process)
-        with contextlib.suppress(ProcessLookupError):  # further ranks of a process that failed
+        with contextlib.suppress(ProcessLookupError):  # other ranks of a failed process
             os.killpg(pid, signal.SIGKILL)
         return Usage(
             process.popen.returncode,
@@ -154,14 +154,14 @@ class Processes:
         )
 
     def stop(self) -> dict[int, Usage]:
-        """Ask all processes to end, and return how those ended that did within the grace, by their numbers.
+        """Ask all processes to end; return, by process id, the usage of those that end within the grace period.
 
-        The others still run when it returns, or is interrupted itself; what they have started goes on with them.
+        The others, and the processes that they started, still run when it returns or is itself interrupted.
         """
         ended: dict[int, Usage] = {}
         for process in self._running:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process.popen.pid, signal.SIGTERM)  # loading processes are its own matter
+                os.kill(process.popen.pid, signal.SIGTERM)  # it ends its loading processes itself
         until = time.monotonic() + self.grace_s
         while self._running and time.monotonic() < until:
             for process in list(self._running):
@@ -171,9 +171,9 @@ class Processes:
         return ended
 
     def end(self, process: Process) -> None:
-        """End a process and all that it has started, at once: checkpoints are whole or not there."""
+        """Kill a process and all processes that it started: checkpoints are written atomically."""
         if process not in self._running:
-            return  # it has ended by itself
+            return  # it has already ended
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.popen.pid, signal.SIGKILL)
         process.popen.wait()
@@ -187,14 +187,14 @@ class Processes:
 
 
 def _with_here(environment: Mapping[str, str]) -> str:
-    """Return the ``PYTHONPATH`` of a process that gets this environment: its own, and after it this package's."""
-    given = environment.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-    folders = given.split(os.pathsep) if given else []
+    """Return the ``PYTHONPATH`` for a process with this environment: its own, followed by this package's folder."""
+    path = environment.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    folders = path.split(os.pathsep) if path else []
     return os.pathsep.join(folders if _HERE in folders else [*folders, _HERE])
 
 
 def last_lines(log: Path) -> list[str]:
-    """Return the last lines of a log that say something; none of a log that cannot be read."""
+    """Return the last non-empty lines of a log; none if it cannot be read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _END))

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, time and memory of a training step and of inference.
+"""The costs of a model: parameters, operations, time and memory of a training step and of inference.
 
     python benchmarks/costs.py --config configs/rsrefseg.yaml --config configs/overlays/rsrefseg_tiny.yaml \\
         --config configs/overlays/synthetic.yaml --out profile.json
@@ -11,13 +11,13 @@ sentences, batch size, device and precision are those of the configuration. Run 
   reading included. Loading of files and transfers to the device are left out.
 * **FLOPs**: what ``torch.utils.flop_counter`` counts, a multiplication and an addition being two: matrix products,
   convolutions and fused attention. Left out are additions, norms, activations, softmax, resizing, gathering and the
-  update of the weights. In a training step the backward pass is counted, and twice computed what checkpointing
-  computes twice.
-* **Latency** is time on the clock after calls to warm up, the device waited for; throughput is expressions a second at
-  the median.
-* **Peak memory**: on a GPU the most that torch had allocated (``max_memory_allocated``), weights and optimiser
-  included. On a CPU the peak resident memory above that before the first of these calls, plus the weights; pages of
-  libraries do not count, gaps that the allocator leaves do. Linux tells it; elsewhere it is None.
+  update of the weights. A training step includes the backward pass, and work that checkpointing computes twice is
+  counted twice.
+* **Latency** is wall-clock time after warm-up calls, including synchronisation with the device; throughput is
+  expressions per second at the median.
+* **Peak memory**: on a GPU the maximum that torch had allocated (``max_memory_allocated``), including weights and
+  optimiser. On a CPU the peak resident memory above that before the first of these calls, plus the weights; without
+  pages of libraries, but with gaps left by the allocator. Only Linux provides it; elsewhere it is None.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ _SAME_FLOPS = {
         torch.ops.aten._scaled_dot_product_flash_attention_backward
     ),
 }
-"""Fused attention on a CPU, for which torch 2.11 has no formula -> the GPU's, whose arguments begin alike."""
+"""Fused attention on a CPU, for which torch 2.11 has no formula -> the GPU's, with the same first arguments."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long each of the three cases is timed.
+    """Effort for timing each of the three cases.
 
     Attributes:
-        warm_up: calls before the clock starts.
-        least, most: calls that are timed.
-        seconds: between the two, calls go on until so much time has passed.
+        warm_up: calls before timing starts.
+        least, most: minimum and maximum number of timed calls.
+        seconds: between the two, calls are repeated until this time has passed.
     """
 
     warm_up: int = 2
@@ -86,18 +86,17 @@ def profile(
     context: Context = nullcontext,
     effort: Effort | None = None,
 ) -> dict[str, Any]:
-    """Measure a model where it lies.
+    """Measure a model on its device.
 
     Args:
-        model: with a tokenizer, on its device. Its weights are changed by a few updates of negligible size.
-        batch: of training, with masks, on the same device. Inference takes its first image, and its sentences over and
-            over.
-        expressions: numbers of sentences an image, one inference each.
+        model: with a tokenizer. Its weights change by a few updates of negligible size.
+        batch: of training, with masks, on the same device. Inference uses its first image, and repeats its sentences.
+        expressions: numbers of sentences per image, one inference each.
         text_mode: of the training step; inference reads every sentence as if alone.
-        clip: largest norm of the gradients, None for no clipping.
-        precision: Lightning's name of it, for the record.
-        context: makes the context of forward passes, autocast for instance.
-        effort: how long to measure.
+        clip: largest norm of the gradients; None for no clipping.
+        precision: Lightning's name, for the record.
+        context: creates the context of forward passes, autocast for instance.
+        effort: of the measurement.
 
     Returns:
         ``schema``, ``model``, ``device``, ``dtype``, ``threads``, ``versions``, ``image`` (height and width of the
@@ -110,7 +109,7 @@ def profile(
         ConfigError: the batch has no masks or no expression, or a number of expressions below 1.
     """
     if batch.masks is None or not len(batch):
-        raise ConfigError("a training step is measured on a batch of expressions with masks, and this one has none")
+        raise ConfigError("a training step is measured on a batch of expressions with masks, but this one has none")
     if min(expressions) < 1:
         raise ConfigError(f"inference is measured with 1 expression or more, got {list(expressions)}")
     effort = effort or Effort()
@@ -139,13 +138,13 @@ def measure(
     """Measure one call.
 
     Args:
-        call: what is measured; it answers ``expressions`` expressions.
-        expressions: of a call, for the throughput.
-        model: whose weights count as memory of the call, and whose device is waited for.
-        effort: how long to measure.
+        call: to measure; it processes ``expressions`` expressions.
+        expressions: per call, for the throughput.
+        model: its weights count as memory of the call, and its device is synchronised.
+        effort: of the measurement.
 
     Returns:
-        ``flops``, ``latency_s``, ``per_second``, ``peak_bytes``, as `profile` says.
+        ``flops``, ``latency_s``, ``per_second``, ``peak_bytes``, as in `profile`.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     memory = _Memory(model, device)
@@ -159,7 +158,7 @@ def measure(
         _wait(device)
         times.append(time.perf_counter() - start)
     peak = memory.peak()
-    counter = FlopCounterMode(display=False)  # after the clock and the memory: it slows down and keeps what it sees
+    counter = FlopCounterMode(display=False)  # after time and memory: it slows down and keeps tensors
     for operation, same in _SAME_FLOPS.items():
         counter.flop_registry.setdefault(operation, counter.flop_registry[same])
     counter.mod_tracker = _NoModules()
@@ -175,7 +174,7 @@ def measure(
 
 
 class _NoModules(ModuleTracker):
-    """Tells no module from another: one total is wanted, and torch's hooks fail on parameters as inputs of modules."""
+    """Does not track modules: only the total is needed, and torch's hooks fail on parameters as inputs of modules."""
 
     def __enter__(self) -> _NoModules:
         return self
@@ -184,7 +183,7 @@ class _NoModules(ModuleTracker):
         pass
 
 
-# -- what is measured --------------------------------------------------------------------------------------------------
+# -- the measured calls ------------------------------------------------------------------------------------------------
 
 
 def _inference(model: ReferringSegmenter, batch: Batch, expressions: int, context: Context) -> Callable[[], object]:
@@ -205,7 +204,9 @@ def _step(
     model: ReferringSegmenter, batch: Batch, text_mode: TextMode, clip: float | None, context: Context
 ) -> Callable[[], object]:
     parameters = [p for group in model.parameter_groups().values() for p in group]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-9)  # the same work as at any other rate, and the weights stay
+    optimiser = torch.optim.AdamW(
+        parameters, lr=1e-9
+    )  # the same work as with any other rate, with almost unchanged weights
 
     def call() -> None:
         model.train()
@@ -230,7 +231,7 @@ class _Memory:
         self.device = device
         self.weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
         self.start: dict[str, int] | None = None
-        model.zero_grad()  # gradients of an earlier case are none of this one's
+        model.zero_grad()  # gradients of an earlier case do not count
         gc.collect()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -238,19 +239,19 @@ class _Memory:
             self.start = _reset_resident()
 
     def peak(self) -> int | None:
-        """Return the most since the start in bytes, with the weights; None where it cannot be told."""
+        """Return the maximum since the start in bytes, with the weights; None if it is not available."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         if self.start is None:
             return None
         now = _resident()
-        libraries = now["RssFile"] - self.start["RssFile"]  # code that the first calls touched
+        libraries = now["RssFile"] - self.start["RssFile"]  # code loaded by the first calls
         return max(0, now["VmHWM"] - self.start["VmRSS"] - libraries) + self.weights
 
 
 def _reset_resident() -> dict[str, int] | None:
-    """Give back memory that was freed, forget the peak, and return what is resident; None where that is forbidden."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's; else new arrays would lie in old memory
+    """Release freed memory, reset the peak, and return the resident memory; None if that is not permitted."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's; else new arrays would reuse old memory
         trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -293,7 +294,7 @@ def dtype_name(precision: str) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions that times depend on."""
+    """Return the versions that affect timing."""
     return {
         "rrsis_zoo": __version__,
         "python": platform.python_version(),
@@ -302,11 +303,11 @@ def versions() -> dict[str, str | None]:
     }
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Profile what a configuration describes, in this process.
+def main(words: Sequence[str] | None = None) -> int:
+    """Profile the method of a configuration, in this process.
 
     Args:
-        given: arguments; None for those of the command line.
+        words: arguments; None for those of the command line.
     """
     parser = argparse.ArgumentParser(
         prog="python benchmarks/costs.py",
@@ -315,10 +316,10 @@ def main(given: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--expressions", type=int, nargs="+", default=[1, 16], help="sentences an image in inference")
-    parser.add_argument("--seconds", type=float, default=Effort.seconds, help="about how long a case is timed")
-    parser.add_argument("--threads", type=int, help="of torch on a CPU; its own default if not given")
-    options, arguments = parser.parse_known_args(given)
+    parser.add_argument("--expressions", type=int, nargs="+", default=[1, 16], help="sentences per image in inference")
+    parser.add_argument("--seconds", type=float, default=Effort.seconds, help="approximate time per case")
+    parser.add_argument("--threads", type=int, help="of torch on a CPU; default: torch's own")
+    options, arguments = parser.parse_known_args(words)
     _check(options)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -346,12 +347,12 @@ def main(given: Sequence[str] | None = None) -> int:
     result["preset"] = module.hparams["preset"]
     write_json(options.out, result)
     one = result["inference"][0]["latency_s"]["median"]
-    print(f"wrote {options.out}: {result['parameters']['total'] / 1e6:.2f} M parameters, {1000 * one:.1f} ms an image")
+    print(f"wrote {options.out}: {result['parameters']['total'] / 1e6:.2f} M parameters, {1000 * one:.1f} ms per image")
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what would fail after the measurement, or mean nothing.
+    """Refuse options that would fail after the measurement or make no sense.
 
     Raises:
         ConfigError: a number out of range.
@@ -368,10 +369,10 @@ def _check(options: argparse.Namespace) -> None:
         raise OutputError(f"{options.out} cannot be written (it is a folder)")
 
 
-def run(given: Sequence[str] | None = None) -> int:
-    """Do what ``main`` does, and say in a line what the user can mend; return the exit status."""
+def run(words: Sequence[str] | None = None) -> int:
+    """Run ``main``, report errors that the user can fix in one line, and return the exit status."""
     try:
-        return main(given)
+        return main(words)
     except RRSISError as error:
         print(f"profile: {error}", file=sys.stderr)
         return 2

@@ -1,13 +1,13 @@
 """Profiles of several models, one after another: ``python -m bench.profiles LIST.json``. No torch.
 
 ``LIST.json`` holds ``profiles``, a list with ``arguments`` (of ``python benchmarks/costs.py``) and ``log`` (a
-file; what is printed is added to it). Each entry gets a ``status`` when its profile is over: the exit status, minus the
-signal's number where a signal ended it. A profile that fails takes no other along.
+file; output is appended to it). Each entry gets a ``status`` after its profile: the exit status, minus the signal's
+number if a signal ended it. A profile that fails does not affect the others.
 
-Every profile has a process of its own, since the peak memory of a model depends on what another has left to the
-allocator (up to twice as much was measured). But importing torch, Lightning and what they need takes longer than many a
-profile, so on Linux one process does it, nothing else, and the profiles are forks of it; elsewhere, where frameworks do
-not survive a fork, each imports for itself.
+Every profile has a process of its own, since the peak memory of a model depends on memory that an earlier one left to
+the allocator (up to twice as much was measured). But importing torch, Lightning and their dependencies takes longer
+than many profiles, so on Linux one process only imports them and the profiles are forks of it; on other systems, where
+the frameworks do not survive a fork, each profile imports them itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IMPORTED_ONCE = (PROFILER, "rrsis_zoo.commands.fit")
 def main() -> int:
     """Make the profiles of the list that the command line names."""
     if sys.platform == "linux":
-        context = multiprocessing.get_context("forkserver")  # a server that measured nothing, and has no threads
+        context = multiprocessing.get_context("forkserver")  # a server without measurements and threads
         context.set_forkserver_preload([*_IMPORTED_ONCE])
     else:
         context = multiprocessing.get_context("spawn")
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _profile(arguments: Sequence[str], log: str) -> None:
-    """Make one profile; what it prints goes to its log."""
+    """Make one profile; its output goes to its log."""
     with open(log, "ab") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)

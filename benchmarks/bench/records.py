@@ -1,6 +1,6 @@
-"""What the files of jobs, profiles, galleries and sweeps must look like, one schema for each. No torch.
+"""Schemas of the files of jobs, profiles, galleries and sweeps. No torch.
 
-`rrsis_zoo.tables.records` has those that the tables read, and how all of them are read.
+`rrsis_zoo.tables.records` has those for the tables, and the function that reads all of them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from pydantic import Field
 from rrsis_zoo.schema import Strict
 from rrsis_zoo.tables.records import Count, Seconds, Spent
 
-# -- while a job is under way ------------------------------------------------------------------------------------------
+# -- while a job runs --------------------------------------------------------------------------------------------------
 
 
 class Point(Strict):
-    """``resume.json``: where a training can go on, see `rrsis_zoo.training.resume.ResumePoint`.
+    """``resume.json``: where a training can be resumed, see `rrsis_zoo.training.resume.ResumePoint`.
 
     Attributes:
         epoch: epochs done.
-        batch: batches done of the next one.
+        batch: batches done in the next one.
         step: optimiser steps done.
-        finished: whether the training came to its end.
-        cpu_s: processor time of the attempt up to here.
-        wall_s: time on the clock of the attempt up to here, None where it does not say.
+        finished: whether the training is complete.
+        cpu_s: processor time of the attempt so far.
+        wall_s: wall-clock time of the attempt so far; None if not recorded.
         time: Unix time of writing.
     """
 
@@ -38,23 +38,23 @@ class Point(Strict):
 
 
 class Times(Strict):
-    """Seconds of attempts that count."""
+    """Seconds of the attempts that count."""
 
     wall_s: Seconds
     cpu_s: Seconds
 
 
 class State(Strict):
-    """``state.json``: how far a job is.
+    """``state.json``: the progress of a job.
 
     Attributes:
-        key: of the job that began.
-        place: where its folder lay.
-        spent: what earlier attempts did that still counts.
-        started: Unix time at which the attempt under way began.
-        point: content of ``resume.json`` when it began; a file that says something else is of this attempt.
-        resumed: how often it was taken up again.
-        fit: the training, once it has ended.
+        key: of the job when it started.
+        place: path of its folder.
+        spent: time of earlier attempts that still counts.
+        started: Unix time at which the current attempt started.
+        point: content of ``resume.json`` at that time; a different file is from this attempt.
+        resumed: how often it was resumed.
+        fit: the training, after its end.
     """
 
     key: str
@@ -70,7 +70,7 @@ class State(Strict):
 
 
 class Owner(Strict):
-    """Who holds a folder of runs."""
+    """The runner that holds a folder of runs."""
 
     pid: int
     host: str
@@ -78,7 +78,7 @@ class Owner(Strict):
 
 
 class ProfileEntry(Strict):
-    """A profile to be made, and the exit status once it is."""
+    """A profile to make, and the exit status afterwards."""
 
     arguments: list[str]
     log: str
@@ -92,7 +92,7 @@ class ProfileList(Strict):
 
 
 class Picture(Strict):
-    """A sample of a gallery; the last four are files, as paths in its folder."""
+    """A sample of a gallery; the last four are paths of files in its folder."""
 
     sample_id: str
     expression: str
@@ -111,7 +111,7 @@ class GalleryFile(Strict):
 
 
 class TrialFile(Strict):
-    """A run of a sweep; its name is that of its folder."""
+    """A run of a sweep; its folder has the same name."""
 
     name: Annotated[str, Field(pattern=r"^run-\d{3,9}$")]
     parameters: dict[str, Any]

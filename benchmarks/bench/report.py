@@ -1,4 +1,4 @@
-"""The report of a suite: one HTML file that needs no other file and no network. No torch.
+"""The report of a suite: a single HTML file that works without network. No torch.
 
 Everything in it comes from the folder of the runs: the tables of ``rrsis_zoo.tables.suite_tables``, curves and bars
 from the jobs' per-sample files and records, costs from their profiles, pictures from their galleries.
@@ -33,11 +33,11 @@ from rrsis_zoo.tables.runs import JobRecord, Model, Runs, read_runs
 from rrsis_zoo.tables.suite_tables import tables_of
 
 THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(1, 50))
-"""t of the curves of Pr@t."""
+"""Thresholds t of the curves of Pr@t."""
 
 
 class Fragment(Protocol):
-    """A table, as far as the report is concerned."""
+    """The part of a table that the report needs."""
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class Fragment(Protocol):
 
     @property
     def title(self) -> str:
-        """A line."""
+        """One-line title."""
         ...
 
     def html(self) -> str:
@@ -59,14 +59,15 @@ def write_report(runs_folder: str | Path, out: str | Path, tables: Mapping[str, 
 
     Args:
         runs_folder: of the suite, with ``suite.json``.
-        out: the HTML file; its folder is made.
+        out: the HTML file; its folder is created.
         tables: name -> table; None for all of ``rrsis_zoo.tables.suite_tables.tables_of``, without the literature.
 
     Returns:
         ``out``.
 
     Raises:
-        MissingDataError, DataFormatError: the runs are not there, or damaged.
+        MissingDataError: the runs do not exist.
+        DataFormatError: they are damaged.
         OutputError: the file cannot be written.
     """
     runs, out = read_runs(runs_folder), Path(out)
@@ -92,7 +93,7 @@ def render(runs: Runs, tables: Sequence[Fragment]) -> str:
     return environment.get_template("report.html.j2").render(
         runs=runs,
         statement=statement(runs),
-        reading=[reading(name) for name in _said(runs, "protocol")],
+        reading=[reading(name) for name in _distinct(runs, "protocol")],
         facts=_facts(runs),
         tables=[_table(table, runs) for table in tables],
         short=_short(runs),
@@ -106,11 +107,11 @@ def render(runs: Runs, tables: Sequence[Fragment]) -> str:
     )
 
 
-# -- what the numbers are ----------------------------------------------------------------------------------------------
+# -- meaning of the numbers --------------------------------------------------------------------------------------------
 
 
 def statement(runs: Runs) -> str:
-    """Return what the numbers are, as the results themselves say it: miniatures, made scenes, or neither."""
+    """Return the meaning of the numbers according to the results: miniatures, synthetic scenes, or neither."""
     results = [job.result for job in _finished(runs)]
     if not results:
         return "No job has finished yet: there are no numbers."
@@ -138,7 +139,7 @@ def statement(runs: Runs) -> str:
 
 
 def _short(runs: Runs) -> str:
-    """Return the statement in a few words, for below each table of our own numbers; empty where there is no need."""
+    """Return the statement in a few words, for below each table of our own results; empty if not needed."""
     results = [job.result for job in _finished(runs)]
     parts = ["miniatures"] if any(_tiny(r) for r in results) else []
     parts += ["synthetic scenes"] if any(map(on_made_scenes, results)) else []
@@ -153,7 +154,7 @@ def _tiny(result: Mapping[str, Any]) -> bool:
 
 
 def reading(name: str) -> str:
-    """Return in words what a protocol decides."""
+    """Return a protocol's rules as text."""
     p = get_protocol(name)
     grid = "at the size of their image" if p.eval_size == "native" else f"at {p.eval_size} × {p.eval_size} pixels"
     empty = "has no IoU" if math.isnan(p.both_empty) else f"scores {p.both_empty:.0f}"
@@ -175,27 +176,31 @@ def reading(name: str) -> str:
 def _table(table: Fragment, runs: Runs) -> dict[str, Any]:
     brief = table.title.removeprefix(runs.title).lstrip(" :") or "Main comparison"
     brief = brief if brief.startswith("mIoU") else brief[0].upper() + brief[1:]
-    ours = table.name.partition("-")[0] not in ("published", "literature")
-    return {"name": table.name, "brief": brief, "ours": ours, "html": Markup(table.html())}
+    is_own = table.name.partition("-")[0] not in ("published", "literature")
+    return {"name": table.name, "brief": brief, "ours": is_own, "html": Markup(table.html())}
 
 
 def _facts(runs: Runs) -> list[tuple[str, str]]:
     finished = _finished(runs)
     failed = len(runs.jobs) - len(finished)
-    said = {job.record["dataset"]: job.result for job in finished}
-    data = [f"{name}, {said[name]['split']}: {said[name]['n']:,} expressions" for name in runs.datasets if name in said]
+    results_of = {job.record["dataset"]: job.result for job in finished}
+    data = [
+        f"{name}, {results_of[name]['split']}: {results_of[name]['n']:,} expressions"
+        for name in runs.datasets
+        if name in results_of
+    ]
     return [
         ("Data", "; ".join(data) or "–"),
-        ("Protocol", ", ".join(_said(runs, "protocol")) or "–"),
-        ("Text mode", ", ".join(_said(runs, "text_mode")) or "–"),
+        ("Protocol", ", ".join(_distinct(runs, "protocol")) or "–"),
+        ("Text mode", ", ".join(_distinct(runs, "text_mode")) or "–"),
         ("Seeds", ", ".join(map(str, sorted({j.seed for j in runs.jobs if j.seed is not None}))) or "–"),
         ("Jobs", f"{len(finished)} finished" + (f", {failed} failed" if failed else "")),
         ("Code", "; ".join(sorted({_commit(job.result) for job in finished})) or "–"),
     ]
 
 
-def _said(runs: Runs, key: str) -> list[str]:
-    return sorted({str(job.result[key]) for job in _finished(runs) if key in job.result})  # a baseline reads no text
+def _distinct(runs: Runs, key: str) -> list[str]:
+    return sorted({str(job.result[key]) for job in _finished(runs) if key in job.result})  # a baseline has no text mode
 
 
 def _commit(result: Mapping[str, Any]) -> str:
@@ -227,12 +232,12 @@ def _job(job: JobRecord) -> dict[str, Any]:
 
 
 def _machines(runs: Runs) -> list[str]:
-    found = []
+    machines = []
     for job in runs.jobs:
         if profile := job.record.get("profile"):
             versions = ", ".join(f"{name} {v}" for name, v in profile["versions"].items() if v)
-            found.append(f"{profile['device']}, {profile['dtype']}, threads: {profile['threads']}; {versions}")
-    return sorted(set(found))
+            machines.append(f"{profile['device']}, {profile['dtype']}, threads: {profile['threads']}; {versions}")
+    return sorted(set(machines))
 
 
 # -- charts ------------------------------------------------------------------------------------------------------------
@@ -240,12 +245,12 @@ def _machines(runs: Runs) -> list[str]:
 
 @dataclass(frozen=True)
 class Row:
-    """A model on one data set.
+    """A model on one dataset.
 
     Attributes:
-        model: which.
-        series: how it looks.
-        jobs: its finished ones.
+        model: the row of the suite.
+        series: its appearance.
+        jobs: its finished jobs.
     """
 
     model: Model
@@ -263,9 +268,11 @@ class Row:
 
 
 def rows_of(runs: Runs, dataset: str) -> list[Row]:
-    """Return the models that have results on a data set; a model looks the same on all of them."""
+    """Return the models with results on a dataset; a model has the same appearance on all of them."""
     rows = []
-    for i, model in enumerate(sorted(runs.models, key=lambda m: not m.ranked)):  # the first colours for what competes
+    for i, model in enumerate(
+        sorted(runs.models, key=lambda m: not m.ranked)
+    ):  # the first colours for those that compete
         jobs = tuple(job for job in runs.of(model.name, dataset) if job.finished)
         if jobs:
             rows.append(Row(model, Series(model.title, i, model.ranked), jobs))
@@ -293,7 +300,7 @@ def _dataset(runs: Runs, dataset: str, title: str) -> dict[str, Any]:
 
 
 def precision_chart(rows: Sequence[Row]) -> dict[str, str] | None:
-    """Return Pr@t over t, the mean of a model's trainings, from the per-sample counts."""
+    """Return Pr@t over t, averaged over a model's training runs, from the per-sample counts."""
     lines = []
     for row in rows:
         values = []
@@ -312,7 +319,7 @@ def precision_chart(rows: Sequence[Row]) -> dict[str, str] | None:
 
 
 def cost_chart(rows: Sequence[Row], cost: str) -> dict[str, str] | None:
-    """Return mIoU over ``latency`` of one image with one expression, or over ``parameters``; None without numbers."""
+    """Return mIoU over ``latency`` of one image with one expression, or over ``parameters``; None without values."""
     points = []
     for row in rows:
         miou, profile = row.metric("miou"), row.profile()
@@ -320,15 +327,15 @@ def cost_chart(rows: Sequence[Row], cost: str) -> dict[str, str] | None:
             continue
         mean, y_range = math.fsum(miou) / len(miou), (min(miou), max(miou)) if len(miou) > 1 else None
         if cost == "parameters":
-            said = row.jobs[0].result.get("parameters")
-            if not said or not said["total"]:
-                continue  # not known; on a logarithmic axis there is no 0
-            total = said["total"] / 1e6
+            parameters = row.jobs[0].result.get("parameters")
+            if not parameters or not parameters["total"]:
+                continue  # unknown; a logarithmic axis has no 0
+            total = parameters["total"] / 1e6
             points.append(Point(row.series, total, mean, f"{total:.2f} M parameters, mIoU {mean:.1f}", None, y_range))
         elif profile and (one := [i for i in profile["inference"] if i["expressions"] == 1]):
             time = {name: 1000 * one[0]["latency_s"][name] for name in ("median", "low", "high")}
-            said = f"{time['median']:.1f} ms, mIoU {mean:.1f}"
-            points.append(Point(row.series, time["median"], mean, said, (time["low"], time["high"]), y_range))
+            parameters = f"{time['median']:.1f} ms, mIoU {mean:.1f}"
+            points.append(Point(row.series, time["median"], mean, parameters, (time["low"], time["high"]), y_range))
     if not points:
         return None
     what, label, note = {
@@ -352,7 +359,7 @@ def cost_chart(rows: Sequence[Row], cost: str) -> dict[str, str] | None:
 
 def class_chart(rows: Sequence[Row], name: str, title: str) -> dict[str, str] | None:
     """Return bars of mIoU by ``kind`` or ``category``, means over seeds, the easiest class first."""
-    found: dict[str, list[tuple[Series, float]]] = {}
+    values_of: dict[str, list[tuple[Series, float]]] = {}
     sizes: dict[str, int] = {}
     for row in rows:
         tables = [job.result.get("breakdown", {}).get(f"per_{name}_miou", {}) for job in row.jobs]
@@ -361,12 +368,12 @@ def class_chart(rows: Sequence[Row], name: str, title: str) -> dict[str, str] | 
         for key in sorted({key for table in tables for key in table}):
             values = [table[key] for table in tables if table.get(key) is not None]
             if values:
-                found.setdefault(key, []).append((row.series, math.fsum(values) / len(values)))
-    if not found or set(found) == {NO_CATEGORY}:
+                values_of.setdefault(key, []).append((row.series, math.fsum(values) / len(values)))
+    if not values_of or set(values_of) == {NO_CATEGORY}:
         return None
-    order = sorted(found, key=lambda key: -math.fsum(value for _, value in found[key]) / len(found[key]))
-    most = max(value for values in found.values() for _, value in values)
-    groups = [(f"{key} ({sizes[key]})" if key in sizes else key, found[key]) for key in order]
+    order = sorted(values_of, key=lambda key: -math.fsum(value for _, value in values_of[key]) / len(values_of[key]))
+    most = max(value for values in values_of.values() for _, value in values)
+    groups = [(f"{key} ({sizes[key]})" if key in sizes else key, values_of[key]) for key in order]
     svg = bars(title, linear("mIoU, %", [0, most], low=0), groups, " %")
     return {"title": title, "svg": svg, "note": "In brackets: number of expressions. Mean over seeds."}
 
@@ -375,7 +382,7 @@ def class_chart(rows: Sequence[Row], name: str, title: str) -> dict[str, str] | 
 
 
 def gallery(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Return the pictures of each model's first training; None where no job left any.
+    """Return the pictures of each model's first training run; None if no job has any.
 
     IoU is that of the per-sample file, under the protocol of the run.
     """
@@ -396,7 +403,7 @@ def gallery(rows: Sequence[Row]) -> dict[str, Any] | None:
             cards[name]["answers"][row.model.name] = {
                 "mask": pictures.predicted(sample["mask"]),
                 "heat": pictures.heat(sample["heatmap"]),
-                "said": "no IoU" if value is None else f"{value:.2f}",
+                "score": "no IoU" if value is None else f"{value:.2f}",
             }
     if not methods:
         return None
@@ -412,7 +419,7 @@ def gallery(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _trainings(methods: Sequence[Mapping[str, Any]]) -> str:
-    """Return which training of each method is shown, as the end of a sentence."""
+    """Return the shown training run of each method, as the end of a sentence."""
     seeds = {m["seed"] for m in methods}
     if len(seeds) == 1:
         return f"; shown are the trainings with seed {seeds.pop()}"

@@ -1,7 +1,7 @@
-"""What a suite or a sweep may not set: what its runner sets itself, and what leaves no whole result. No torch.
+"""Options that a suite or a sweep must not set: those of its runner, and those without a complete result. No torch.
 
 An option has many spellings (``ckpt_path``, ``--ckpt_path``, ``ckpt_path=x``, ``model.protocol`` for
-``model.init_args.protocol``, ``trainer: {logger: …}``, a section as text); here all of them are one.
+``model.init_args.protocol``, ``trainer: {logger: …}``, a section as text); all of them are treated alike here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import yaml
 SUITE = {
     "seed_everything": "seeds",
     "data.seed": "seeds",
-    "data.root": "`--root NAME=FOLDER` of the runner: where data lies is no part of a suite",
+    "data.root": "`--root NAME=FOLDER` of the runner: paths of data are not part of a suite",
     "model.protocol": "protocol",
     "trainer.logger": "nothing: every job has its own folder",
     "trainer.default_root_dir": "nothing: every job has its own folder",
     "trainer.enable_progress_bar": "nothing: a job writes to its log",
     "config": "configs",
 }
-"""Settings that are not a suite's to make, without ``init_args`` in their names, and what makes them."""
+"""Settings that a suite must not make, without ``init_args`` in their names -> what makes them."""
 
 SWEEP = {
     "trainer.logger": "nothing: every run has its own folder",
@@ -33,40 +33,40 @@ SWEEP = {
 """The same for a sweep."""
 
 _RUN = {
-    "ckpt_path": "nothing: what is trained before is no part of a result, and a job resumes by itself",
+    "ckpt_path": "nothing: earlier training is not part of a result, and a job resumes by itself",
     "resume": "nothing: a job resumes by itself",
     "untrained": "nothing: a result is that of a trained model",
 }
 _SECTIONS = ("trainer", "model", "data")
 _SAVED = ("resume_point", "weights_only")
-"""What the configuration that a training leaves behind says besides; it has no say in a job."""
+"""Further settings in the configuration saved by a training; they have no effect in a job."""
 _SHARES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_][\w-]*)*")
 
 
 def option_fault(name: str, value: Any, reserved: Mapping[str, str], allowed: Collection[str] = ()) -> str:
-    """Return why an option is refused; nothing if it is not.
+    """Return why an option is refused; empty if it is not.
 
     Args:
-        name: as ``rrsis fit --NAME VALUE`` takes it, in any of its spellings.
-        value: plain; a text is what a command line takes, and may be YAML.
+        name: as in ``rrsis fit --NAME VALUE``, in any of its spellings.
+        value: plain; a text is in the form for the command line, and may be YAML.
         reserved: `SUITE` or `SWEEP`.
-        allowed: settings of the trainer that are not refused though they make less of a training.
+        allowed: settings of the trainer that are accepted although they reduce the training.
     """
     bare = name.removesuffix("+")
     if not _NAME.fullmatch(bare):
-        return f"{name!r} is no name of an option: write it without dashes and value, as trainer.max_epochs"
+        return f"{name!r} is not the name of an option: write it without dashes and value, like trainer.max_epochs"
     if isinstance(value, str) and value.startswith("--"):
         return f"{name} has the value {value!r}, which a command line takes for another option"
     trainer: dict[str, Any] = {}
     for part, one in _flat(bare, value):
         for known, setter in {**_RUN, **reserved}.items():
             if part == known or part.startswith(f"{known}."):
-                said = name if _flattened(bare) == part else f"{part} (in {name})"
-                return f"{said} cannot be set here; what sets it is {setter}"
+                where = name if _flattened(bare) == part else f"{part} (in {name})"
+                return f"{where} cannot be set here; what sets it is {setter}"
         section, _, rest = part.partition(".")
         if section not in _SECTIONS and section not in ("seed_everything", "config"):
-            return f"{name} cannot be set here: it is no setting of trainer, model or data"
+            return f"{name} cannot be set here: it is not a setting of trainer, model or data"
         if part in _SECTIONS and not (part == "model" and isinstance(one, str) and re.fullmatch(r"(\w+\.)*\w+", one)):
             return f"{name} must be NAME: VALUE pairs, got {one!r}"
         if section == "trainer":
@@ -75,7 +75,7 @@ def option_fault(name: str, value: Any, reserved: Mapping[str, str], allowed: Co
 
 
 def settings_fault(trainer: Mapping[str, Any]) -> str:
-    """Return which of a trainer's settings makes it train nothing or score a part only; nothing if none does."""
+    """Return the trainer's setting that prevents training or scores only a part; empty if there is none."""
     for name, bad in (
         ("fast_dev_run", bool),
         ("barebones", bool),
@@ -86,12 +86,12 @@ def settings_fault(trainer: Mapping[str, Any]) -> str:
         *((share, _is_part) for share in _SHARES),
     ):
         if name in trainer and bad(trainer[name]):
-            return f"trainer.{name} {trainer[name]!r} leaves no result of a whole training and test: leave it out"
+            return f"trainer.{name} {trainer[name]!r} gives no result of a complete training and test: leave it out"
     return ""
 
 
 def file_fault(path: Path, content: Any) -> str:
-    """Return what a configuration file sets beside trainer, model, data and seed; nothing if nothing.
+    """Return what a configuration file sets besides trainer, model, data and seed; empty if nothing.
 
     Args:
         path: of the file, for the message.
@@ -131,8 +131,8 @@ def _flattened(name: str) -> str:
 
 
 def _parsed(text: str) -> Any:
-    """Return what a text on a command line stands for."""
-    if len(text) > 10_000 or "*" in text:  # neither is a setting; an alias would stand for more than it shows
+    """Return the value of a text on a command line."""
+    if len(text) > 10_000 or "*" in text:  # neither is a setting; an alias could expand to much more
         return text
     try:
         return yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""Runs the jobs of a suite side by side and says what happens, one line an event. No torch."""
+"""Runs the jobs of a suite in parallel and prints one line per event. No torch."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from rrsis_zoo.files import make_folder, reason, write_bytes, write_json
 from rrsis_zoo.tables.records import Profile, read_record
 
 PROFILER = "bench.profiles"
-"""Module that measures what models cost."""
+"""Module that measures the costs of models."""
 
 Say = Callable[[str], None]
 
 _LOCKS = ".locks"
-_EVERY = 0.2  # seconds between two looks at the processes
+_EVERY = 0.2  # seconds between two checks of the processes
 
 
 class Clock:
@@ -68,18 +68,18 @@ class Clock:
 def run_jobs(
     planned: Sequence[Planned], folder: Path, places: Sequence[Slot], retry: bool, processes: Processes, say: Say
 ) -> list[dict[str, Any]]:
-    """Run what is to be run and return the records of all jobs, in their order.
+    """Run all jobs that need it and return the records of all jobs, in their order.
 
     Args:
         planned: the jobs.
-        folder: of the suite's runs; each job has a folder of its own there.
-        places: how many at once, and where.
-        retry: whether failed jobs are tried again.
-        processes: takes all processes along if this is interrupted.
-        say: takes a line for every event.
+        folder: of the suite's runs; each job has its own folder in it.
+        places: where jobs run, one at a time each.
+        retry: whether failed jobs are retried.
+        processes: ends all processes if this is interrupted.
+        say: gets one line per event.
 
     Returns:
-        The records; one of a job that was interrupted has the status ``interrupted``, and lies in no file.
+        The records; that of an interrupted job has the status ``interrupted`` and is not written to a file.
 
     Raises:
         OutputError: the folder, or a file in it, cannot be written.
@@ -122,13 +122,13 @@ def run_jobs(
 
 
 def _end(running: Sequence[_Running], processes: Processes) -> None:
-    """End what still runs, in order where there is time for it, and note how far it came."""
+    """End running jobs, gracefully if there is time, and record their progress."""
     try:
         ended = processes.stop() if running else {}
         for one in running:
             usage = ended.get(one.process.popen.pid)
             if usage is not None:
-                with suppress(RRSISError):  # what cannot be noted now is found again by who goes on from here
+                with suppress(RRSISError):  # if it cannot be recorded now, it is determined on resuming
                     one.run.ended(usage)
                     if one.run.stage == "over":
                         one.run.finish()
@@ -153,13 +153,13 @@ class _Running:
 def _begin(
     planned: Planned, folder: Path, retry: bool, records: dict[str, dict[str, Any]], say: Say
 ) -> tuple[JobRun, Decision, FileLock] | None:
-    """Take a job up; None where there is nothing to run, its record is known then."""
+    """Start a job; None if there is nothing to run, and its record is known."""
     name = planned.job.name
     place = folder / name
     try:
         lock = _hold(folder, name)
     except Timeout:
-        say(f"{name}: another process runs it; left to it")
+        say(f"{name}: another process runs it; skipped")
         fault = "another process was running it"
         records[name] = {"name": name, "status": "failed", "reason": fault, "key": planned.key}
         return None
@@ -183,7 +183,7 @@ def _begin(
 
 
 def _earlier(planned: Planned, folder: Path, decision: Decision) -> dict[str, Any]:
-    """Return the record that lies in a job's folder; one of a failure where it is damaged."""
+    """Return the record in a job's folder; a record of failure if it is damaged."""
     try:
         record = read_job(folder, planned.job.name)
     except DataFormatError:
@@ -205,15 +205,15 @@ def _outcome(record: Mapping[str, Any], folder: Path) -> str:
     if record["status"] != "finished":
         log = folder / ("fit.log" if record["test"] is None else "test.log")
         if record["status"] == "interrupted":
-            return f"INTERRUPTED: {record['reason']}; the next run goes on with it; log: {log}"
+            return f"INTERRUPTED: {record['reason']}; the next run resumes it; log: {log}"
         return f"FAILED: {record['reason']}; log: {log}"
     minutes = (record["fit"]["wall_s"] + record["test"]["wall_s"]) / 60
     again = f", resumed {record['fit']['resumed']} x" if record["fit"]["resumed"] else ""
-    return f"finished in {minutes:.1f} min{again}: {said_miou(record)}"
+    return f"finished in {minutes:.1f} min{again}: {miou_text(record)}"
 
 
-def said_miou(record: Mapping[str, Any]) -> str:
-    """Return the mIoU of a finished job's record in words."""
+def miou_text(record: Mapping[str, Any]) -> str:
+    """Return the mIoU in a finished job's record as text."""
     miou = record["result"]["metrics"].get("miou")
     return "no mIoU" if miou is None else f"mIoU {miou:.1f}"
 
@@ -225,13 +225,13 @@ def run_profiles(
     planned: Sequence[Planned], records: Sequence[Mapping[str, Any]], folder: Path, place: Slot, processes: Processes,
     say: Say,
 ) -> list[str]:  # fmt: skip
-    """Profile every model of the suite once, one after another, so that nothing of ours disturbs its clock.
+    """Profile every model of the suite once, one after another, so that they do not disturb each other's timing.
 
-    The first finished job of each trained model gets the profile into its record, as soon as it is there; an ablation
-    is the model that it ablates.
+    The profile is added to the record of the first finished job of each trained model as soon as it exists; an ablation
+    needs none, since it costs the same as its model.
 
     Returns:
-        What went wrong, a line each.
+        One line for each failure.
     """
     due = _to_profile(planned, records, folder, say)
     if not due:
@@ -245,7 +245,7 @@ def run_profiles(
     faults: list[str] = []
     over, ended = 0, None
     while ended is None:
-        ended = processes.poll(process)  # before the list is read: after its end nothing is added
+        ended = processes.poll(process)  # before reading the list: after the end nothing is added
         entries = read_record(listed, ProfileList, "run the suite again")["profiles"]
         for one, entry in zip(due[over:], entries[over:], strict=True):
             if "status" in entry:
@@ -264,7 +264,7 @@ def run_profiles(
 
 @dataclass(frozen=True)
 class _Profile:
-    """A profile to be made: of which job, with its record and its folder."""
+    """A profile to make, with the job's record and folder."""
 
     record: Mapping[str, Any]
     home: Path
@@ -280,17 +280,17 @@ class _Profile:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """What `bench.profiles` has to know."""
+        """The entry for `bench.profiles`."""
         return {"arguments": ["--out", str(self.home / "profile.json"), *self.arguments], "log": str(self.log)}
 
     def take(self, usage: Usage) -> str:
-        """Put the profile into the record; return what went wrong, nothing if nothing did."""
+        """Add the profile to the record; return what went wrong, empty on success."""
         if usage.status:
             return f"{usage.reason('profiling')}; log: {self.log}"
         try:
             measured = read_record(self.home / "profile.json", Profile, "profile it again")
         except (MissingDataError, DataFormatError) as error:
-            return f"profiling left nothing that can be used: {error}; log: {self.log}"
+            return f"profiling left no usable file: {error}; log: {self.log}"
         write_json(self.home / RECORD, {**self.record, "profile": measured})
         return ""
 
@@ -298,7 +298,7 @@ class _Profile:
 def _to_profile(
     planned: Sequence[Planned], records: Sequence[Mapping[str, Any]], folder: Path, say: Say
 ) -> list[_Profile]:
-    """Return what lacks a profile."""
+    """Return the missing profiles."""
     due: list[_Profile] = []
     seen: set[str] = set()
     for one, record in zip(planned, records, strict=True):
@@ -318,10 +318,10 @@ def _to_profile(
 
 @contextmanager
 def only_runner(folder: Path) -> Iterator[None]:
-    """Hold a folder of runs; it is free again when this process ends, however that happens.
+    """Lock a folder of runs; the lock is released when this process ends, in any way.
 
     Raises:
-        ConfigError: another runner works on it.
+        ConfigError: another runner uses it.
         OutputError: it cannot be written.
     """
     owner = folder / _LOCKS / "suite.json"
@@ -329,11 +329,11 @@ def only_runner(folder: Path) -> Iterator[None]:
         lock = _hold(folder, "suite")
     except Timeout:
         other: Mapping[str, Any] = {}
-        with suppress(MissingDataError, DataFormatError):  # it has just begun, or ended
+        with suppress(MissingDataError, DataFormatError):  # it has just started or ended
             other = read_record(owner, Owner, "it was cut short")
         raise ConfigError(
-            f"another runner works on {folder} (process {other.get('pid', '?')} on {other.get('host', '?')}, since "
-            f"{other.get('since', '?')}): wait for it, end it, or give another folder with --runs"
+            f"another runner uses {folder} (process {other.get('pid', '?')} on {other.get('host', '?')}, since "
+            f"{other.get('since', '?')}): wait for it, stop it, or give another folder with --runs"
         ) from None
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -347,22 +347,22 @@ def _hold(folder: Path, name: str) -> FileLock:
     """Take a lock and return it.
 
     Raises:
-        Timeout: somebody else has it.
+        Timeout: another process holds it.
         OutputError: its file cannot be written.
     """
     path = make_folder(folder / _LOCKS) / f"{name}.lock"
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
-    except Timeout:  # an OSError too
+    except Timeout:  # also an OSError
         raise
-    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
+    except (OSError, NotImplementedError) as error:  # the latter if the file system has no locks
         raise OutputError(f"{path} cannot be locked ({reason(error)})") from error
     return lock
 
 
 def summary(suite: Suite, records: Sequence[Mapping[str, Any]], minutes: float) -> list[str]:
-    """Return how the suite ended, in words: what it took, beside what it was allowed, and every failure."""
+    """Return the outcome of the suite as text: its time and the limit, and every failure."""
     left = [record for record in records if record["status"] != "finished"]
     spent = sum(record[stage]["cpu_s"] for record in records for stage in ("fit", "test") if record.get(stage)) / 60
     limit = f" (limit {suite.minutes:g})" if suite.minutes else ""
@@ -377,7 +377,7 @@ def summary(suite: Suite, records: Sequence[Mapping[str, Any]], minutes: float) 
 
 
 def write_suite(suite: Suite, folder: Path) -> None:
-    """Leave ``suite.json`` beside the jobs, for those who make tables of them.
+    """Write ``suite.json`` next to the jobs, for tables and reports.
 
     Raises:
         OutputError: it cannot be written.

@@ -1,14 +1,14 @@
-"""Suites: which methods are trained on which datasets with which seeds, and what is set differently. No torch.
+"""Suites: which methods are trained on which datasets with which seeds and settings. No torch.
 
 A suite file is YAML::
 
     title: Miniatures on synthetic scenes
-    caption: What a reader has to know below the table.
+    caption: What a reader needs to know, shown below the table.
     protocol: canonical
     seeds: [1, 2]
-    limits: {minutes: 25}              # what the whole suite may take; it is compared with the plan
-    against: [constant, control]       # whom every method is compared with, pair by pair
-    baselines: [constant]              # needs no training, see bench.baselines
+    limits: {minutes: 25}              # for the whole suite; compared with the plan
+    against: [constant, control]       # rows that every method is compared with, in pairs
+    baselines: [constant]              # without training, see bench.baselines
     datasets:
       synthetic:
         title: synthetic scenes
@@ -18,18 +18,18 @@ A suite file is YAML::
         title: Control (tiny)
         configs: [configs/control.yaml, configs/overlays/control_tiny.yaml]
         options: {trainer.max_epochs: 2, model.init_args.cosine_epochs: 2}
-        cpu_minutes: 4.2               # of one job, as far as it is known; only the plan reads it
+        cpu_minutes: 4.2               # of one job, if known; only used for the plan
       control-shuffled:
         title: Control (tiny), training expressions shuffled
         role: ablation                 # method (default), control, ablation
         against: []
         seeds: [1]
         configs: […]
-        for:                           # only with that dataset
+        for:                           # only on this dataset
           synthetic: {options: {data.shuffle_expressions: true}}
 
 A job is one (model, dataset, seed). Its configuration files apply in the order model, dataset, ``for``; then the
-options, of which the model's win over the dataset's and those of ``for`` over both; then protocol and seed.
+options, where the model's override the dataset's and those of ``for`` override both; then protocol and seed.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ from rrsis_zoo.tables.records import RowRole
 from rrsis_zoo.yaml_files import read_yaml
 
 BASELINES = {"constant": "best constant mask"}
-"""Name -> title of what needs no training."""
+"""Name -> title of the baselines without training."""
 
 _NAME = re.compile(r"[a-z0-9]+(?:[-._][a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
 class Change:
-    """Configuration files and options that come on top.
+    """Additional configuration files and options.
 
     Attributes:
-        configs: paths, looked for from the current folder, in the order in which they apply.
+        configs: paths relative to the current folder, in the order in which they apply.
         options: dotted name -> value, as ``rrsis fit --NAME VALUE``.
     """
 
@@ -73,7 +73,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset of a suite: what it changes in every model's configuration."""
+    """A dataset of a suite, and its changes to every model's configuration."""
 
     name: str
     title: str
@@ -85,13 +85,13 @@ class Model:
     """A row of a suite.
 
     Attributes:
-        name, title: for folders, for tables.
+        name, title: for folders and for tables.
         change: its configuration.
         role: see `RowRole`.
-        against: rows that it is compared with, pair by pair.
+        against: rows that it is compared with, in pairs.
         seeds: one job each.
-        cpu_minutes: processor time of one job, None where it is not known.
-        special: dataset -> what is set differently on it.
+        cpu_minutes: processor time of one job; None if unknown.
+        special: dataset -> its special settings there.
     """
 
     name: str
@@ -109,10 +109,10 @@ class Job:
     """One training and its test.
 
     Attributes:
-        suite, model, dataset, seed: whose.
-        title, role, against, cpu_minutes: the model's.
+        suite, model, dataset, seed: that it belongs to.
+        title, role, against, cpu_minutes: of the model.
         configs: all configuration files in order.
-        options: all options, protocol and seed among them.
+        options: all options, including protocol and seed.
     """
 
     suite: str
@@ -132,7 +132,7 @@ class Job:
         return f"{self.model}--{self.dataset}--seed{self.seed}"
 
     def arguments(self, root: str | None = None) -> list[str]:
-        """Return the arguments that ``rrsis fit`` and ``rrsis test`` share.
+        """Return the common arguments of ``rrsis fit`` and ``rrsis test``.
 
         Args:
             root: folder of the dataset; None for the configuration's own.
@@ -147,9 +147,9 @@ class Suite:
     """Models x datasets x seeds; see the module's docstring.
 
     Attributes:
-        name, title, caption, protocol, seeds, datasets, models, baselines: what the file says.
-        minutes: limit of the whole suite; None where there is none, or where this is a part of one.
-        seeds_left_out: seeds of the file that this part of the suite does not have.
+        name, title, caption, protocol, seeds, datasets, models, baselines: from the file.
+        minutes: limit of the whole suite; None if there is none, or for a part of a suite.
+        seeds_left_out: seeds in the file that this part of the suite does not have.
     """
 
     name: str
@@ -166,14 +166,14 @@ class Suite:
     def only_seeds(self, chosen: Sequence[int]) -> Suite:
         """Return the part of the suite with these seeds.
 
-        A model with seeds of its own keeps those that are chosen; one that is left with none is left out, and nobody is
-        compared with it. The limit, which is that of the whole suite, holds for no smaller part.
+        A model with seeds of its own keeps the chosen ones; one without any is left out, also from comparisons. The
+        limit applies to the whole suite, not to a part.
 
         Args:
             chosen: seeds of the suite or of one of its models.
 
         Raises:
-            ConfigError: a seed that none of them has.
+            ConfigError: none of them has such a seed.
         """
         known = sorted({seed for model in self.models for seed in model.seeds})
         for seed in chosen:
@@ -191,17 +191,17 @@ class Suite:
         )
 
     def jobs(self) -> list[Job]:
-        """Return all jobs, the first seed of everything first, of a seed the longest first, ablations at the end.
+        """Return all jobs: first seeds first, within a seed the longest first, ablations at the end.
 
-        So a suite that is stopped early has compared everything once, and no long job is left over at the end.
+        So a suite that is stopped early has compared everything once, and no long job remains at the end.
         """
-        found = [
+        ordered = [
             (model.role == "ablation", position, -(model.cpu_minutes or 0.0), self._job(model, dataset, seed))
             for dataset in self.datasets
             for model in self.models
             for position, seed in enumerate(model.seeds)
         ]
-        return [job for *_, job in sorted(found, key=lambda entry: entry[:3])]
+        return [job for *_, job in sorted(ordered, key=lambda entry: entry[:3])]
 
     def _job(self, model: Model, dataset: Dataset, seed: int) -> Job:
         special = model.special.get(dataset.name, Change())
@@ -211,7 +211,7 @@ class Suite:
             **special.options,
             "model.init_args.protocol": self.protocol,
             "seed_everything": seed,
-            "data.seed": seed,  # the order of the training samples is part of what a seed decides
+            "data.seed": seed,  # a seed also determines the order of the training samples
         }
         configs = (*model.change.configs, *dataset.change.configs, *special.configs)
         return Job(
@@ -228,7 +228,7 @@ class Suite:
         )
 
     def described(self) -> dict[str, Any]:
-        """Return the suite as JSON, for those who make tables and reports of its jobs."""
+        """Return the suite as plain values for JSON, for tables and reports."""
         baselines = [{"name": n, "title": BASELINES[n], "role": "baseline", "against": []} for n in self.baselines]
         models = [
             {
@@ -259,27 +259,27 @@ def read_suite(path: Path) -> Suite:
     """Read and check a suite file.
 
     Raises:
-        ConfigError: a file that is not there or no YAML, a name that is given twice, an unknown or missing field, a
-            value of another kind, a configuration file that is not there, a comparison with nobody.
+        ConfigError: the file is missing or not YAML, a name is given twice, a field is unknown or missing, a value has
+            the wrong type, a configuration file is missing, or a comparison is with an unknown row.
     """
     if not os.path.isfile(path):
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if os.path.isdir(path.parent) else []
         raise ConfigError(f"there is no suite {path}" + (f"; there are {', '.join(near)}" if near else ""))
     try:
-        given = read_yaml(path, loader=_Strict)
+        content = read_yaml(path, loader=_Strict)
     except ConfigError as error:
-        raise ConfigError(f"{path} is no suite: {error}") from error
-    return _Reader(path).suite(given)
+        raise ConfigError(f"{path} is not a suite: {error}") from error
+    return _Reader(path).suite(content)
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would keep the last without a word."""
+    """Refuses a key that is given twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            fault = "" if isinstance(key, Hashable) else f"{key!r} is no name"
+            fault = "" if isinstance(key, Hashable) else f"{key!r} is not a name"
             if fault := fault or (f"{key!r} is given twice" if key in seen else ""):
                 raise yaml.constructor.ConstructorError(None, None, fault, key_node.start_mark)
             seen.add(key)
@@ -288,13 +288,13 @@ class _Strict(yaml.SafeLoader):
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads one file; every fault names it and the place in it."""
+    """Reads one file; every error names it and the place in it."""
 
     path: Path
 
-    def suite(self, given: Any) -> Suite:
+    def suite(self, content: Any) -> Suite:
         fields = self._fields(
-            given, "the suite", ("title", "caption", "protocol", "seeds", "datasets", "models"),
+            content, "the suite", ("title", "caption", "protocol", "seeds", "datasets", "models"),
             ("limits", "against", "baselines"),
         )  # fmt: skip
         name = self._name(self.path.stem, "the file's name")
@@ -324,15 +324,15 @@ class _Reader:
             self._minutes(limits.get("minutes"), "limits.minutes"),
         )
 
-    def _dataset(self, name: str, given: Any) -> Dataset:
+    def _dataset(self, name: str, row: Any) -> Dataset:
         where = f"datasets.{name}"
-        fields = self._fields(given, where, ("title",), ("configs", "options"))
+        fields = self._fields(row, where, ("title",), ("configs", "options"))
         return Dataset(name, self._text(fields["title"], f"{where}.title"), self._change(fields, where))
 
     def _model(
         self,
         name: str,
-        given: Any,
+        row: Any,
         datasets: Sequence[str],
         known: Sequence[str],
         default: Sequence[str],
@@ -340,7 +340,7 @@ class _Reader:
     ) -> Model:
         where = f"models.{name}"
         optional = ("options", "role", "against", "seeds", "cpu_minutes", "for")
-        fields = self._fields(given, where, ("title", "configs"), optional)
+        fields = self._fields(row, where, ("title", "configs"), optional)
         role = fields.get("role", "method")
         roles = [r for r in get_args(RowRole) if r != "baseline"]
         if role not in roles:
@@ -372,7 +372,7 @@ class _Reader:
         for config in configs:
             if not os.path.isfile(Path(config)):
                 here = Path.cwd()
-                raise self._wrong(f"{where}.configs", f"there is no file {config}; it is looked for from {here}")
+                raise self._wrong(f"{where}.configs", f"there is no file {config}; paths are relative to {here}")
             if fault := file_fault(Path(config), read_yaml(config)):
                 raise self._wrong(f"{where}.configs", fault)
         options = fields.get("options", {})
@@ -383,66 +383,66 @@ class _Reader:
                 raise self._wrong(f"{where}.options", fault)
         return Change(configs, dict(options))
 
-    def _fields(self, given: Any, where: str, needed: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
-        if not isinstance(given, dict):
-            raise self._wrong(where, f"must have the fields {', '.join((*needed, *optional))}; got {given!r}")
-        for name in given:
+    def _fields(self, content: Any, where: str, needed: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
+        if not isinstance(content, dict):
+            raise self._wrong(where, f"must have the fields {', '.join((*needed, *optional))}; got {content!r}")
+        for name in content:
             if name not in (*needed, *optional):
                 raise self._wrong(where, str(unknown_name("field", str(name), (*needed, *optional))))
-        if missing := [name for name in needed if name not in given]:
+        if missing := [name for name in needed if name not in content]:
             raise self._wrong(where, f"lacks {', '.join(missing)}")
-        return given
+        return content
 
-    def _named(self, given: Any, where: str, empty: bool = False) -> dict[str, Any]:
-        if not isinstance(given, dict) or not (given or empty):
-            raise self._wrong(where, f"must be NAME: FIELDS pairs, got {given!r}")
-        return {self._name(name, where): value for name, value in given.items()}
+    def _named(self, content: Any, where: str, empty: bool = False) -> dict[str, Any]:
+        if not isinstance(content, dict) or not (content or empty):
+            raise self._wrong(where, f"must be NAME: FIELDS pairs, got {content!r}")
+        return {self._name(name, where): value for name, value in content.items()}
 
     def _name(self, name: Any, where: str) -> str:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise self._wrong(
-                where, f"{name!r} is no name of a folder: lower-case letters, digits and single '-', '_', '.' are"
+                where, f"{name!r} cannot name a folder: use lower-case letters, digits and single '-', '_', '.'"
             )
         return name
 
-    def _text(self, given: Any, where: str) -> str:
-        if not isinstance(given, str) or not given.strip():
-            raise self._wrong(where, f"must be a text, got {given!r}")
-        return given
+    def _text(self, value: Any, where: str) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise self._wrong(where, f"must be a text, got {value!r}")
+        return value
 
-    def _texts(self, given: Any, where: str) -> tuple[str, ...]:
-        if not isinstance(given, list) or not all(isinstance(value, str) for value in given):
-            raise self._wrong(where, f"must be a list of texts, got {given!r}")
-        if twice := [value for value in given if given.count(value) > 1]:
+    def _texts(self, entry_list: Any, where: str) -> tuple[str, ...]:
+        if not isinstance(entry_list, list) or not all(isinstance(value, str) for value in entry_list):
+            raise self._wrong(where, f"must be a list of texts, got {entry_list!r}")
+        if twice := [value for value in entry_list if entry_list.count(value) > 1]:
             raise self._wrong(where, f"{twice[0]} is given twice")
-        return tuple(given)
+        return tuple(entry_list)
 
-    def _seeds(self, given: Any, where: str) -> tuple[int, ...]:
-        good = isinstance(given, list) and all(type(seed) is int and 0 <= seed < 2**32 for seed in given)
-        if not good or not given or len(set(given)) < len(given):
-            raise self._wrong(where, f"must be a list of different non-negative integers below 2^32, got {given!r}")
-        return tuple(given)
+    def _seeds(self, seed_list: Any, where: str) -> tuple[int, ...]:
+        good = isinstance(seed_list, list) and all(type(seed) is int and 0 <= seed < 2**32 for seed in seed_list)
+        if not good or not seed_list or len(set(seed_list)) < len(seed_list):
+            raise self._wrong(where, f"must be a list of different non-negative integers below 2^32, got {seed_list!r}")
+        return tuple(seed_list)
 
-    def _minutes(self, given: Any, where: str) -> float | None:
-        if given is None:
+    def _minutes(self, value: Any, where: str) -> float | None:
+        if value is None:
             return None
-        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
-            raise self._wrong(where, f"must be a positive number, got {given!r}")
-        return float(given)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise self._wrong(where, f"must be a positive number, got {value!r}")
+        return float(value)
 
     def _wrong(self, where: str, fault: str) -> ConfigError:
         return ConfigError(f"{self.path}, {where}: {fault}")
 
 
 def _no_argument(name: str, value: Any) -> str:
-    """Return why a value cannot stand on a command line; nothing if it can."""
+    """Return why a value cannot be written on a command line; empty if it can."""
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):  # a date, a set, a number that is none
+    except (TypeError, ValueError):  # a date, a set, a NaN
         return f"{name} must be a text, a number, true, false, null, a list or NAME: VALUE pairs, got {value!r}"
     return ""
 
 
 def _as_argument(value: Any) -> str:
-    """Return a value as the command line takes it."""
+    """Return a value in the form for the command line."""
     return value if isinstance(value, str) else json.dumps(value)

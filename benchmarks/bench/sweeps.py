@@ -1,6 +1,6 @@
-"""Sweeps without an account: W&B's own search proposes, `rrsis fit` runs in a process, its CSV log answers.
+"""Sweeps without an account: W&B's search proposes parameters, `rrsis fit` runs, its CSV log has the result.
 
-The sweep file is the one that ``wandb sweep`` reads. No torch.
+The sweep file has the format of ``wandb sweep``. No torch.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ State = Literal["running", "finished", "stopped", "failed"]
 """``stopped``: ended early by the sweep's ``early_terminate``; ``running``, in a file: interrupted."""
 
 PROGRAM = "rrsis_zoo.cli"
-"""Module that the word ``rrsis`` of a command stands for in a process of ours."""
+"""Module that replaces the word ``rrsis`` of a command in our processes."""
 
 _CALLBACK = "rrsis_zoo.training.resume.ResumePoint"
 
-_GIVE_UP = 3  # failures without a single success after which it is the sweep that is wrong, not its parameters
+_GIVE_UP = 3  # after this number of failures without a success the sweep itself is considered wrong
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Sweep:
     """A sweep file.
 
     Attributes:
-        config: its content with W&B's defaults filled in.
+        config: its content, completed with W&B's defaults.
         metric: column of the CSV log.
         largest: whether the largest value is the best.
     """
@@ -74,7 +74,7 @@ class Trial:
         name: ``run-001`` …, also the name of its folder.
         parameters: option -> value.
         state: see `State`.
-        history: the metric after every validation.
+        history: values of the metric after every validation.
         minutes: wall time.
         end: last lines of the log of a failed run.
     """
@@ -87,7 +87,7 @@ class Trial:
     end: list[str] = field(default_factory=list)
 
     def best(self, largest: bool) -> float | None:
-        """Return the best value of the run, None where it has none."""
+        """Return the best value of the run; None if it has none."""
         values = [value for value in self.history if math.isfinite(value)]
         return (max(values) if largest else min(values)) if values else None
 
@@ -96,24 +96,24 @@ def read_sweep(path: Path) -> Sweep:
     """Read and check a sweep file.
 
     Raises:
-        ConfigError: no such file, W&B's search does not accept it, its command is not one of ``rrsis fit``, or it sets
-            what is not a sweep's to set.
+        ConfigError: there is no such file, W&B's search does not accept it, its command is not one of ``rrsis fit``, or
+            it sets reserved options.
     """
     if not os.path.isfile(path):
         raise ConfigError(f"there is no sweep file {path}; the shipped ones are in configs/sweeps/")
-    given = read_yaml(path)
+    content = read_yaml(path)
     with _search() as sweeps:
         from jsonschema import ValidationError
 
         try:
-            config = dict(sweeps.SweepConfig(given))
+            config = dict(sweeps.SweepConfig(content))
         except (ValidationError, ValueError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} is no sweep that W&B's search accepts: {error}") from error
+            raise ConfigError(f"W&B's search does not accept {path}: {error}") from error
     if config["method"] == "custom":
-        raise ConfigError(f"{path}: method custom is a search of one's own; expected grid, random or bayes")
+        raise ConfigError(f"{path}: method custom is not supported; expected grid, random or bayes")
     command = [str(word) for word in config.get("command", [])]
     if command[:2] != ["rrsis", "fit"] or "${args}" not in command:
-        raise ConfigError(f"{path}: command must begin with rrsis, fit and hold ${{args}}, got {command}")
+        raise ConfigError(f"{path}: command must start with rrsis, fit and contain ${{args}}, got {command}")
     _refuse_reserved(path, command[2:], config["parameters"])
     if "metric" not in config:
         raise ConfigError(f"{path}: a sweep needs metric.name, for instance val/miou, and metric.goal")
@@ -121,17 +121,17 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def _refuse_reserved(path: Path, words: Sequence[str], parameters: Mapping[str, Any]) -> None:
-    """Refuse what the runner sets itself, and what would make scores of a part or of a model trained elsewhere.
+    """Refuse options of the runner, and those that give scores of a part or of a model trained elsewhere.
 
     Raises:
-        ConfigError: see there.
+        ConfigError: such an option is set.
     """
-    given = list(options_of(words))
-    for name, said in parameters.items():
-        ends = [said[end] for end in ("value", "min", "max") if end in said]
-        given += [(name, value) for value in [*ends, *(said.get("values") or ())] or [None]]
-    for name, value in given:
-        # less training finds a promising region sooner, and scores of all runs are still those of the whole split
+    settings = list(options_of(words))
+    for name, domain in parameters.items():
+        ends = [domain[end] for end in ("value", "min", "max") if end in domain]
+        settings += [(name, value) for value in [*ends, *(domain.get("values") or ())] or [None]]
+    for name, value in settings:
+        # less training finds a promising region faster, and all scores still refer to the whole split
         fault = option_fault(name, value, RESERVED, allowed=("limit_train_batches",))
         if name == "config" and isinstance(value, str) and os.path.isfile(Path(value)):
             fault = fault or file_fault(Path(value), read_yaml(value))
@@ -140,29 +140,29 @@ def _refuse_reserved(path: Path, words: Sequence[str], parameters: Mapping[str, 
 
 
 def command_of(sweep: Sweep, parameters: Mapping[str, Any]) -> list[str]:
-    """Return the command of one run, words as W&B's agent would start it."""
+    """Return the command of one run as words, like W&B's agent."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-    given = create_sweep_command_args({"args": {name: {"value": value} for name, value in parameters.items()}})
+    substitutes = create_sweep_command_args({"args": {name: {"value": value} for name, value in parameters.items()}})
     words = []
     for word in map(str, create_sweep_command(list(sweep.config["command"]))):
         macro = re.fullmatch(r"\$\{(\w+)\}", word)
         if macro is None:
             words.append(word)
-        elif macro[1] in given:
-            words += map(str, given[macro[1]])
+        elif macro[1] in substitutes:
+            words += map(str, substitutes[macro[1]])
         else:
-            raise ConfigError(f"${{{macro[1]}}} in a sweep's command is not one of {', '.join(sorted(given))}")
+            raise ConfigError(f"${{{macro[1]}}} in a sweep's command is not one of {', '.join(sorted(substitutes))}")
     return words
 
 
 def propose(sweep: Sweep, trials: Sequence[Trial], seed: int = 0) -> dict[str, Any] | None:
-    """Return the parameters of the next run, None when a grid is done.
+    """Return the parameters of the next run; None if a grid is complete.
 
     The same earlier runs and seed give the same proposal.
 
     Raises:
-        ConfigError: the method cannot search these parameters, as a grid cannot a continuous one.
+        ConfigError: the method cannot search these parameters, for instance a grid over continuous ones.
     """
     random.seed(seed + len(trials))
     np.random.seed(seed + len(trials))  # noqa: NPY002  # the generator that W&B's search draws from
@@ -171,11 +171,11 @@ def propose(sweep: Sweep, trials: Sequence[Trial], seed: int = 0) -> dict[str, A
             proposed = sweeps.next_run(sweep.config, [_as_run(sweeps, sweep, trial) for trial in trials])
         except ValueError as error:
             raise ConfigError(f"method {sweep.config['method']} cannot search these parameters: {error}") from error
-    return None if proposed is None else {name: _plain(said["value"]) for name, said in proposed.config.items()}
+    return None if proposed is None else {name: _plain(entry["value"]) for name, entry in proposed.config.items()}
 
 
 def is_hopeless(sweep: Sweep, trials: Sequence[Trial]) -> bool:
-    """Whether the sweep's ``early_terminate`` would end the last of the runs, by the histories of all."""
+    """Return whether the sweep's ``early_terminate`` would end the last run, given the histories of all runs."""
     if "early_terminate" not in sweep.config:
         return False
     with _search() as sweeps:
@@ -186,16 +186,16 @@ def is_hopeless(sweep: Sweep, trials: Sequence[Trial]) -> bool:
 class Study:
     """A sweep with its runs in a folder: ``sweep.json``, ``sweep.md``, and a folder and a log for each run.
 
-    Everything is written after every run. A study that was interrupted goes on where it was: the run that was cut off
-    is done again with the parameters it had.
+    Everything is written after every run. An interrupted study can be continued: the interrupted run is repeated with
+    the same parameters.
 
     Args:
-        sweep: what is searched.
+        sweep: of the study.
         folder: of the runs.
         seed: of the proposals.
 
     Raises:
-        ConfigError: the folder holds the runs of another sweep.
+        ConfigError: the folder contains the runs of another sweep.
         DataFormatError: its ``sweep.json`` is damaged.
     """
 
@@ -204,16 +204,16 @@ class Study:
         self.trials: list[Trial] = []
         self._file = folder / "sweep.json"
         if os.path.isfile(self._file):
-            said = read_record(self._file, SweepFile, "remove it, or name another folder with --folder")
-            if said["sweep"] != sweep.config:
+            content = read_record(self._file, SweepFile, "remove it, or name another folder with --folder")
+            if content["sweep"] != sweep.config:
                 raise ConfigError(
-                    f"{folder} holds the runs of another sweep (its file was changed since?); "
+                    f"{folder} contains the runs of another sweep, or its file has changed; "
                     "name another folder with --folder, or remove this one"
                 )
-            self.trials = [Trial(**{f.name: trial[f.name] for f in fields(Trial)}) for trial in said["runs"]]
+            self.trials = [Trial(**{f.name: trial[f.name] for f in fields(Trial)}) for trial in content["runs"]]
 
     def forget_failed(self) -> None:
-        """Forget the runs that failed, so that their places are proposed anew."""
+        """Remove the failed runs, so that new ones are proposed in their place."""
         self.trials = [trial for trial in self.trials if trial.state != "failed"]
 
     def run(
@@ -223,12 +223,12 @@ class Study:
         poll_s: float = 5.0,
         say: Callable[[str], None] = print,
     ) -> None:
-        """Run until there are so many runs, or a grid is done.
+        """Run until this number of runs is reached, or a grid is complete.
 
         Args:
-            runs: how many in all, the earlier ones included; None for a whole grid.
-            program: what ``rrsis`` stands for: name of a module, or path of a Python file.
-            poll_s: seconds between two looks at a running one's log, for early termination.
+            runs: total number, including earlier ones; None for a whole grid.
+            program: in place of ``rrsis``: name of a module, or path of a Python file.
+            poll_s: seconds between two checks of a running one's log, for early termination.
             say: gets a line before and after every run.
 
         Raises:
@@ -237,9 +237,9 @@ class Study:
         """
         if runs is None and self.sweep.config["method"] != "grid":
             method = self.sweep.config["method"]
-            raise ConfigError(f"method {method} proposes without end: say how many runs there shall be (--runs 12)")
+            raise ConfigError(f"method {method} has no end: give the number of runs (--runs 12)")
         with Processes() as processes:
-            for trial in [trial for trial in self.trials if trial.state == "running"]:  # cut off
+            for trial in [trial for trial in self.trials if trial.state == "running"]:  # interrupted
                 self._do(trial, program, processes, poll_s, say)
             while runs is None or len(self.trials) < runs:
                 parameters = propose(self.sweep, self.trials, self.seed)
@@ -259,7 +259,7 @@ class Study:
         )
 
     def best_command(self) -> str | None:
-        """Return the command of the best run as a shell line, None as long as there is none."""
+        """Return the command of the best run as a shell line; None if there is none yet."""
         done = [trial for trial in self.ranked() if trial.best(self.sweep.largest) is not None]
         return shlex.join(command_of(self.sweep, done[0].parameters)) if done else None
 
@@ -299,14 +299,14 @@ class Study:
         trial.history = read_history(folder, self.sweep.metric)
         trial.minutes = round((time.perf_counter() - start) / 60, 2)
         if usage is not None and usage.interruption:
-            self._write()  # as it is: the next sweep in this folder does it again
+            self._write()  # unchanged: the next sweep in this folder repeats it
             say(f"{trial.name}: {usage.reason('the run')}")
             return
         value = trial.best(self.sweep.largest)
         fault = "" if usage is None else self._fault(usage, folder, value)
         trial.state = "stopped" if usage is None else "failed" if fault else "finished"
         with cannot_write(folder):
-            (folder / "version_0" / "checkpoints" / "resume.ckpt").unlink(missing_ok=True)  # no run is taken up again
+            (folder / "version_0" / "checkpoints" / "resume.ckpt").unlink(missing_ok=True)  # no run is resumed
         if fault:
             trial.end = [*last_lines(log), *([] if usage is None or usage.status else [fault])]
         self._write()
@@ -317,7 +317,7 @@ class Study:
             raise ConfigError(f"all of the first {len(failed)} runs failed; the end of {log}:\n  {last}")
 
     def _fault(self, usage: Usage, folder: Path, value: float | None) -> str:
-        """Return why a run has failed; nothing if it has not. An exit status of 0 is no proof that it is at its end."""
+        """Return why a run has failed; empty if it has not. An exit status of 0 does not prove that it is complete."""
         if usage.status:
             return usage.reason("the run")
         place = folder / "version_0"
@@ -325,13 +325,13 @@ class Study:
             point = Point(**read_record(place / "checkpoints" / "resume.json", Point, "do the run again"))
             asked = ends_of(read_yaml(place / "config.yaml", DataFormatError)["trainer"])
         except (MissingDataError, DataFormatError, KeyError, TypeError) as error:
-            return f"how far the run came is not known ({error})"
+            return f"the progress of the run is not known ({error})"
         if short := short_of(point, *asked):
             return f"the run ended with status 0, but {short}"
         return "" if value is not None else f"the run ended without a value of {self.sweep.metric} in its metrics.csv"
 
     def _watch(self, process: Process, processes: Processes, trial: Trial, poll_s: float) -> Usage | None:
-        """Wait for a run; return how it ended, None if it was given up."""
+        """Wait for a run; return how it ended, None if it was terminated early."""
         while True:
             until = time.monotonic() + poll_s
             while time.monotonic() < until:
@@ -353,7 +353,7 @@ class Study:
 
 
 def read_history(folder: Path, metric: str) -> list[float]:
-    """Return the values of a metric in a run's CSV log, oldest first; empty as long as there are none."""
+    """Return the values of a metric in a run's CSV log, oldest first; empty if there are none yet."""
     path = folder / "version_0" / "metrics.csv"
     if not os.path.isfile(path):
         return []
@@ -366,7 +366,7 @@ def read_history(folder: Path, metric: str) -> list[float]:
 
 @contextmanager
 def _search() -> Iterator[Any]:
-    """Give W&B's search, without its remarks about other libraries' versions.
+    """Yield W&B's search, without its warnings about versions of other libraries.
 
     Raises:
         ConfigError: it is not installed.
@@ -381,7 +381,7 @@ def _search() -> Iterator[Any]:
 
 
 def _as_run(sweeps: Any, sweep: Sweep, trial: Trial) -> Any:
-    # what was given up counts with what it reached, as on W&B's server
+    # a run that was terminated early counts with its best value, as on W&B's server
     state = {"stopped": "finished"}.get(trial.state, trial.state)
     return sweeps.SweepRun(
         name=trial.name,
@@ -392,7 +392,7 @@ def _as_run(sweeps: Any, sweep: Sweep, trial: Trial) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return numpy's numbers as Python's: they are written as JSON and on a command line."""
+    """Return numpy's numbers as Python's, for JSON and the command line."""
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -344,7 +344,7 @@ def test_a_gallery_that_is_a_link_itself_is_refused(tmp_path):
     folder, place = one_gallery(tmp_path)
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataFormatError, match="outside of its folder"):
+    with pytest.raises(DataFormatError, match="which is outside its folder"):
         write_report(folder, tmp_path / "r.html")
 
 
@@ -357,12 +357,12 @@ def picture(form):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n", "is no picture of PNG or WEBP"),
-        (picture("PPM"), "is no picture of PNG or WEBP"),
-        (picture("GIF"), "is no picture of PNG or WEBP"),
-        (picture("PNG")[:40], "is no picture of PNG or WEBP"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8X", "is no picture of PNG or WEBP"),
-        (b"", "is no picture of PNG or WEBP"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n", "is not a PNG or WEBP picture"),
+        (picture("PPM"), "is not a PNG or WEBP picture"),
+        (picture("GIF"), "is not a PNG or WEBP picture"),
+        (picture("PNG")[:40], "is not a PNG or WEBP picture"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8X", "is not a PNG or WEBP picture"),
+        (b"", "is not a PNG or WEBP picture"),
         (b"\x89PNG\r\n" + b"x" * (9 * 2**20), "more than 8 MiB"),
         (picture("PNG")[:16] + b"\x00\x01\x86\xa0" * 2 + picture("PNG")[24:], "PNG"),  # 100,000 pixels a side
     ],

@@ -211,12 +211,12 @@ def test_how_long_it_takes():
     assert lines == [
         "s: 3 jobs (2 models, 1 dataset, 2 seeds): 1 finished earlier, 2 to run",
         "1 at once, GPU 0; logs: runs/s/JOB/*.log",
-        "expected: 4 minutes of at most 3, from the suite's cpu_minutes: too long, take fewer epochs",
+        "expected: 4 minutes of at most 3, from the suite's cpu_minutes: too long, use fewer epochs",
     ]
     part = replace(suite, minutes=None, seeds_left_out=(3, 4))
     assert announce(part, plans, decisions, places, Path("runs/s")) == [
         lines[0],
-        "of its seeds only 1, 2, without 3, 4: so are tables and report",
+        "only seeds 1, 2, without 3, 4, also in tables and report",
         lines[1],
         "expected: 4 minutes, from the suite's cpu_minutes",
     ]
@@ -332,7 +332,7 @@ def test_a_training_that_is_ended_alone_goes_on_next_time(program, number):
     ending.join()
     assert (record["status"], other["status"]) == ("interrupted", "finished")
     why = f"training was interrupted by {number.name}"
-    assert f"a--one--seed1: INTERRUPTED: {why}; the next run goes on with it; log: {log}" in lines
+    assert f"a--one--seed1: INTERRUPTED: {why}; the next run resumes it; log: {log}" in lines
     assert summary(Suite("s", "T", "C", "canonical", (1,), (), (), (), None), [record, other], 1.0)[-1] == (
         f"INTERRUPTED a--one--seed1: {why}"
     )
@@ -393,7 +393,7 @@ def test_a_job_of_another_runner_is_left_to_it(program):
     assert [record["status"] for record in records] == ["failed", "finished"]
     assert records[0]["reason"] == "another process was running it"
     assert not (program / "a--one--seed1").exists()
-    assert lines[0] == "a--one--seed1: another process runs it; left to it"
+    assert lines[0] == "a--one--seed1: another process runs it; skipped"
 
 
 def profiles(plans, records, folder):

@@ -139,8 +139,11 @@ FAULTS = {
     "titel": (("title: T\n", "titel: T\n"), "the suite: unknown field 'titel' (did you mean 'title'?)"),
     "no caption": (("caption: C\n", ""), "the suite: lacks caption"),
     "name twice": (("  large-shuffled:\n", "  small:\n"), "'small' is given twice"),
-    "no yaml": (("seeds: [1, 2]", "seeds: [1, 2"), "is no suite"),
-    "no file": (("[special.yaml]", "[gone.yaml]"), "models.large.for.two.configs: there is no file gone.yaml; it is"),
+    "no yaml": (("seeds: [1, 2]", "seeds: [1, 2"), "is not a suite"),
+    "no file": (
+        ("[special.yaml]", "[gone.yaml]"),
+        "models.large.for.two.configs: there is no file gone.yaml; paths are relative to",
+    ),
     "no protocol": (("canonical", "canonic"), "unknown protocol 'canonic' (did you mean 'canonical'?)"),
     "no end": (("{minutes: 9}", "{minutes: .inf}"), "limits.minutes: must be a positive number, got inf"),
     "large seed": (("seeds: [1, 2]", "seeds: [4294967296]"), "seeds: must be a list of different non-negative"),
@@ -151,8 +154,8 @@ FAULTS = {
     "role": (("role: ablation", "role: baseline"), "unknown role 'baseline'; known: ablation, control, method"),
     "baseline": (("baselines: [constant]", "baselines: [mean]"), "unknown baseline 'mean'; known: constant"),
     "a baseline's name": (("  small:\n", "  constant:\n"), "models: constant is the name of a baseline"),
-    "folder": (("  small:\n", "  Small Net:\n"), "'Small Net' is no name of a folder"),
-    "separator": (("  small:\n", "  small--one:\n"), "'small--one' is no name of a folder"),
+    "folder": (("  small:\n", "  Small Net:\n"), "'Small Net' cannot name a folder"),
+    "separator": (("  small:\n", "  small--one:\n"), "'small--one' cannot name a folder"),
     "dataset": (("      two: {configs", "      tow: {configs"), "dataset of the suite 'tow' (did you mean 'two'?)"),
     "seed by option": (("trainer.max_epochs: 5", "seed_everything: 5"), "seed_everything cannot be set here"),
     "root": (("data.draw: scenes", "data.root: x"), "datasets.two.options: data.root cannot be set here"),
@@ -165,12 +168,12 @@ FAULTS = {
 
 RESERVED = {
     "a checkpoint": ("ckpt_path: /tmp/x.ckpt", "ckpt_path cannot be set here"),
-    "as on the command line": ("--ckpt_path: /tmp/x.ckpt", "'--ckpt_path' is no name of an option"),
-    "in the name": ("'ckpt_path=/tmp/x.ckpt': ''", "'ckpt_path=/tmp/x.ckpt' is no name of an option"),
+    "as on the command line": ("--ckpt_path: /tmp/x.ckpt", "'--ckpt_path' is not the name of an option"),
+    "in the name": ("'ckpt_path=/tmp/x.ckpt': ''", "'ckpt_path=/tmp/x.ckpt' is not the name of an option"),
     "in a value": ("trainer.max_epochs: --ckpt_path=/tmp/x.ckpt", "takes for another option"),
     "resume": ("resume: runs/x", "resume cannot be set here"),
     "untrained": ("untrained: true", "untrained cannot be set here"),
-    "weights_only": ("weights_only: false", "it is no setting of trainer, model or data"),
+    "weights_only": ("weights_only: false", "it is not a setting of trainer, model or data"),
     "another configuration": ("config: other.yaml", "config cannot be set here; what sets it is configs"),
     "root by section": ("data: {root: /elsewhere}", "data.root (in data) cannot be set here"),
     "root by text": ("data: '{root: /elsewhere}'", "data.root (in data) cannot be set here"),
@@ -186,15 +189,15 @@ RESERVED = {
     "logger, its name": ("trainer.logger.init_args.name: x", "trainer.logger.init_args.name cannot be set here"),
     "folder": ("trainer.default_root_dir: /tmp", "trainer.default_root_dir cannot be set here"),
     "seed of the data": ("data.seed: 3", "data.seed cannot be set here"),
-    "one batch": ("trainer.limit_test_batches: 1", "trainer.limit_test_batches 1 leaves no result"),
-    "a share": ("trainer.limit_train_batches: 0.5", "trainer.limit_train_batches 0.5 leaves no result"),
-    "a share by text": ("trainer: '{limit_val_batches: 2}'", "trainer.limit_val_batches 2 leaves no result"),
-    "fast_dev_run": ("trainer.fast_dev_run: true", "trainer.fast_dev_run True leaves no result"),
-    "overfit": ("trainer.overfit_batches: 2", "trainer.overfit_batches 2 leaves no result"),
-    "barebones": ("trainer.barebones: true", "trainer.barebones True leaves no result"),
-    "no checkpoint": ("trainer.enable_checkpointing: false", "trainer.enable_checkpointing False leaves no result"),
-    "no training": ("trainer.max_epochs: 0", "trainer.max_epochs 0 leaves no result"),
-    "no steps": ("trainer.max_steps: 0", "trainer.max_steps 0 leaves no result"),
+    "one batch": ("trainer.limit_test_batches: 1", "trainer.limit_test_batches 1 gives no result"),
+    "a share": ("trainer.limit_train_batches: 0.5", "trainer.limit_train_batches 0.5 gives no result"),
+    "a share by text": ("trainer: '{limit_val_batches: 2}'", "trainer.limit_val_batches 2 gives no result"),
+    "fast_dev_run": ("trainer.fast_dev_run: true", "trainer.fast_dev_run True gives no result"),
+    "overfit": ("trainer.overfit_batches: 2", "trainer.overfit_batches 2 gives no result"),
+    "barebones": ("trainer.barebones: true", "trainer.barebones True gives no result"),
+    "no checkpoint": ("trainer.enable_checkpointing: false", "trainer.enable_checkpointing False gives no result"),
+    "no training": ("trainer.max_epochs: 0", "trainer.max_epochs 0 gives no result"),
+    "no steps": ("trainer.max_steps: 0", "trainer.max_steps 0 gives no result"),
     "a date": ("trainer.max_epochs: 2020-01-01", "trainer.max_epochs must be a text, a number"),
     "no number": ("model.init_args.weight_decay: .nan", "model.init_args.weight_decay must be a text, a number"),
 }
@@ -249,7 +252,7 @@ def test_a_part_by_a_configuration_file_is_refused_by_the_plan(root, monkeypatch
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(given))
     jobs = [job for job in read_suite(tmp_path / "s.yaml").jobs() if job.model == "control"][:1]
     with pytest.raises(
-        ConfigError, match=r"control--synthetic--seed1: trainer\.limit_test_batches 3\.?0? leaves no result"
+        ConfigError, match=r"control--synthetic--seed1: trainer\.limit_test_batches 3\.?0? gives no result"
     ):
         plan(jobs, {}, Keys())
 

@@ -1,4 +1,4 @@
-"""What an adapter is made of: how the cases of one method are run. Knows neither the methods nor the runner."""
+"""Base of the adapters, which run the cases of one method. Independent of the methods and the runner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rrsis_zoo.models.base import ReferringSegmenter
 
 @dataclass
 class Computed:
-    """What a part computed from a case's inputs.
+    """Results of a part for a case's inputs.
 
     Attributes:
         tensors: by the case's names; losses that the case records as tensors too.
@@ -54,17 +54,17 @@ Runnable = ReferringSegmenter | Part
 
 @dataclass(frozen=True)
 class Adapter:
-    """How the cases of one method are run.
+    """Functions that run the cases of one method.
 
     Attributes:
-        build: makes the method's model of a case's configuration (for a part too: unused towers may be empty), or a
+        build: builds the method's model from a case's configuration (also for a part: unused towers may be empty), or a
             `Part` of it.
         parts: part -> function that runs the filled model on the case's inputs.
         buffers: official names that are buffers of ours and parameters of the program that made the cases, and whether
             it flagged them as trainable; they are left out of parameter counts and lists, nowhere else.
         skipped: ``fnmatch`` pattern of official entries that ours does not have -> reason. The program flags them as
             trainable and never uses them.
-        aliases: the like for official entries that are a second name of a tensor; no parameters of their own.
+        aliases: likewise for official entries that are a second name of a tensor, not separate parameters.
     """
 
     build: Callable[[Case], Runnable]
@@ -74,14 +74,14 @@ class Adapter:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def is_skipped(self, name: str) -> bool:
-        """Whether an official entry has no place in ours on purpose."""
+        """Return whether ours lacks an official entry on purpose."""
         return self.why_skipped(name) is not None
 
     def why_skipped(self, name: str) -> str | None:
-        """Return why an official entry has no place in ours; None if it has to have one."""
+        """Return why ours lacks an official entry; None if it must have it."""
         reasons = {**self.skipped, **self.aliases}
         return next((reason for pattern, reason in reasons.items() if fnmatchcase(name, pattern)), None)
 
     def is_alias(self, name: str) -> bool:
-        """Whether an official entry is a second name of a tensor."""
+        """Return whether an official entry is a second name of a tensor."""
         return any(fnmatchcase(name, pattern) for pattern in self.aliases)

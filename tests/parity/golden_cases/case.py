@@ -1,4 +1,4 @@
-"""Golden cases, format 1: what a published program computes with weights that both sides make from names."""
+"""Golden cases, format 1: results of a published program with weights that both sides generate from names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rrsis_zoo.errors import DataFormatError, MissingDataError
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Allowed difference: rtol · |expected| + atol + atol_in_std · std(expected); the like for gradient norms."""
+    """Allowed difference: rtol · |expected| + atol + atol_in_std · std(expected); likewise for gradient norms."""
 
     rtol: float = 0.0
     atol: float = 0.0
@@ -36,7 +36,7 @@ class Case:
     """One case folder, read on demand.
 
     Args:
-        folder: holds ``meta.json`` and, where the part has weights or tensors, ``keys.json`` (or ``keys.json.gz``) and
+        folder: with ``meta.json`` and, if the part has weights or tensors, ``keys.json`` (or ``keys.json.gz``) and
             ``tensors.safetensors``.
 
     Raises:
@@ -48,7 +48,7 @@ class Case:
         self.folder = Path(folder)
         path = self.folder / "meta.json"
         if not path.is_file():
-            raise MissingDataError(f"{folder} is no golden case: it has no meta.json")
+            raise MissingDataError(f"{folder} is not a golden case: it has no meta.json")
         try:
             self.meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -72,12 +72,12 @@ class Case:
 
     @cached_property
     def stored(self) -> dict[str, Tensor]:
-        """The recorded tensors as they are stored."""
+        """The recorded tensors in their stored form."""
         path = self.folder / "tensors.safetensors"
         if not path.is_file():
             return {}
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
 
     def names(self, role: str) -> list[str]:
         """Return the names of the recorded tensors of a role: input, output, loss or gradient."""
@@ -111,7 +111,7 @@ class Case:
         return {name.removeprefix(prefix): self.input(name) for name in self.names("input") if name.startswith(prefix)}
 
     def as_stored(self, name: str, tensor: Tensor) -> Tensor:
-        """Bring a complete tensor into the form in which the case stores it, to be compared."""
+        """Convert a complete tensor to the case's stored form, for comparison."""
         record = self.meta["tensors"][name]
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         if record["stored"] == "flat_stride":
@@ -123,7 +123,7 @@ class Case:
     def weights(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
         """Yield the wanted official entries, each filled from its name (`fill`), overrides applied, aliases shared."""
         aliases = self.meta.get("aliases")
-        aliases = aliases if isinstance(aliases, dict) else {}  # some cases describe them in words
+        aliases = aliases if isinstance(aliases, dict) else {}  # some cases describe them as text
         computed = self.meta.get("computed_buffers") or []
         for name, record in self.keys.items():
             if name not in computed and wanted(name):
@@ -140,7 +140,7 @@ class Case:
 
 
 def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the float32 array that belongs to an official tensor name.
+    """Return the float32 array for an official tensor name.
 
     Standard normal noise seeded with the crc32 of the name, scaled so that a network filled with it stays tame:
     variances and single numbers around 1, norm weights around 1, other vectors small, matrices by their fan-in.

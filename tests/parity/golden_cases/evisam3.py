@@ -41,20 +41,20 @@ def configuration(case: Case) -> EviSAM3Config:
     Raises:
         DataFormatError: it asks for something that EviSAM3 has no switch for.
     """
-    given = case.configuration
+    settings = case.configuration
     for group, fixed in _FIXED.items():
         for name, ours in fixed.items():
-            if given.get(group, {}).get(name, ours) != ours:
-                raise DataFormatError(f"{case.folder}: {group}.{name} is {given[group][name]}, EviSAM3's is {ours}")
+            if settings.get(group, {}).get(name, ours) != ours:
+                raise DataFormatError(f"{case.folder}: {group}.{name} is {settings[group][name]}, EviSAM3's is {ours}")
     default = EviSAM3Config()
-    adapter, experts = given.get("adapter", {}), given.get("experts", {})
-    generator = given.get("prompt_generator", {})
+    adapter, experts = settings.get("adapter", {}), settings.get("experts", {})
+    generator = settings.get("prompt_generator", {})
     words = case.meta.get("tensors", {}).get("in.input_ids", {"shape": [1, default.text_length]})["shape"][1]
     return EviSAM3Config(
-        sam=_sam(given),
-        union=_union(given["union_encoder"]),
+        sam=_sam(settings),
+        union=_union(settings["union_encoder"]),
         text_length=words,
-        prior_heads=given.get("vmtoken_heads", default.prior_heads),
+        prior_heads=settings.get("vmtoken_heads", default.prior_heads),
         adapter_ratio=adapter.get("ratio", default.adapter_ratio),
         adapter_heads=adapter.get("heads", default.adapter_heads),
         evidence_tokens=adapter.get("evidence_tokens", default.evidence_tokens),
@@ -72,8 +72,8 @@ def configuration(case: Case) -> EviSAM3Config:
     )
 
 
-def _sam(given: dict[str, Any]) -> SAM3Config:
-    trunk, decoder, default = given["sam3"], given.get("decoder", {}), SAM3Config()
+def _sam(settings: dict[str, Any]) -> SAM3Config:
+    trunk, decoder, default = settings["sam3"], settings.get("decoder", {}), SAM3Config()
     return SAM3Config(
         image_size=trunk["image_size"],
         patch_size=trunk["patch_size"],
@@ -84,20 +84,20 @@ def _sam(given: dict[str, Any]) -> SAM3Config:
         window=trunk["window_size"],
         global_blocks=tuple(trunk["global_att_blocks"]),
         position_size=trunk["pretrain_image_size"],
-        prompt_width=given.get("neck_dim", default.prompt_width),
+        prompt_width=settings.get("neck_dim", default.prompt_width),
         decoder_mlp_width=decoder.get("mlp_dim", default.decoder_mlp_width),
         decoder_heads=decoder.get("heads", default.decoder_heads),
         iou_width=decoder.get("iou_head_hidden_dim", default.iou_width),
     )
 
 
-def _union(given: dict[str, Any]) -> BEiT3Config:
+def _union(settings: dict[str, Any]) -> BEiT3Config:
     return BEiT3Config(
-        width=given["embed_dim"],
-        depth=given["layers"],
-        heads=given["heads"],
-        mlp_width=given["ffn_dim"],
-        vocabulary=given["vocab_size"],
+        width=settings["embed_dim"],
+        depth=settings["layers"],
+        heads=settings["heads"],
+        mlp_width=settings["ffn_dim"],
+        vocabulary=settings["vocab_size"],
     )
 
 
@@ -107,46 +107,46 @@ _SMALL_UNION = BEiT3Config(image_size=1, patch_size=1, width=8, depth=0, heads=1
 
 
 def _build(case: Case) -> Runnable:
-    given = case.configuration
+    settings = case.configuration
     match case.part:
         case "evidence_adapter":
             sam = SAM3Config(
-                image_size=4, patch_size=1, width=given["D"], depth=3, heads=1, mlp_width=1, window=1, position_size=4,
-                prompt_width=given["text_dim"], drop_path=0.0,
+                image_size=4, patch_size=1, width=settings["D"], depth=3, heads=1, mlp_width=1, window=1,
+                position_size=4, prompt_width=settings["text_dim"], drop_path=0.0,
             )  # fmt: skip
             return EviSAM3(
                 EviSAM3Config(
                     sam=sam,
                     union=_SMALL_UNION,
                     groups=8,
-                    adapter_ratio=given["hidden"] / given["D"],
-                    adapter_heads=given["heads"],
-                    evidence_tokens=given["evidence_tokens"],
-                    evidence_heads=given["evidence_heads"],
-                    momentum=given["momentum"],
-                    pool=given["pool"],
-                    text_step=given["alpha_text"],
+                    adapter_ratio=settings["hidden"] / settings["D"],
+                    adapter_heads=settings["heads"],
+                    evidence_tokens=settings["evidence_tokens"],
+                    evidence_heads=settings["evidence_heads"],
+                    momentum=settings["momentum"],
+                    pool=settings["pool"],
+                    text_step=settings["alpha_text"],
                 )
             )
         case "expert_prompting":
             config = EviSAM3Config(
-                union=BEiT3Config(width=given["width"]),
-                extra_tokens=given["num_extra_tokens"],
-                temperature=given["temperature"],
-                groups=given["groupnorm_groups"],
+                union=BEiT3Config(width=settings["width"]),
+                extra_tokens=settings["num_extra_tokens"],
+                temperature=settings["temperature"],
+                groups=settings["groupnorm_groups"],
             )
             return Part({"experts": ExpertPrompting(config)}, official)
         case "prompt_generator":
-            grid, depth = given["grid"], sum(given["stage_depths"])
-            sam = SAM3Config(image_size=grid, patch_size=1, width=given["width"], depth=depth)
-            config = EviSAM3Config(sam=sam, generator_ratio=given["scale_factor"], high_pass=given["freq"])
+            grid, depth = settings["grid"], sum(settings["stage_depths"])
+            sam = SAM3Config(image_size=grid, patch_size=1, width=settings["width"], depth=depth)
+            config = EviSAM3Config(sam=sam, generator_ratio=settings["scale_factor"], high_pass=settings["freq"])
             trunk = "image_encoder.vision_backbone.trunk."
             generator = PromptGenerator(config)
             return Part({"prompt_generator": generator}, lambda name: official(name).removeprefix(trunk))
         case "rotated_conv":
             arcs = {
-                f"arc_n{n}": RotatedConv(given["cin"], given["cout"], n, given["max_angle_deg"])
-                for n in given["kernel_numbers"]
+                f"arc_n{n}": RotatedConv(settings["cin"], settings["cout"], n, settings["max_angle_deg"])
+                for n in settings["kernel_numbers"]
             }
             rules = ((r"\.router\.norm\.", ".rounting_func.norm.norm."), (r"\.router\.", ".rounting_func."))
             return Part(arcs, lambda name: rename(name, rules))
@@ -161,11 +161,11 @@ class Taps:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
 
-    def output(self, module: nn.Module, name: str, pick: Callable[[Any], Tensor] = lambda given: given) -> None:
+    def output(self, module: nn.Module, name: str, pick: Callable[[Any], Tensor] = lambda result: result) -> None:
         """Keep ``pick`` of a module's output."""
 
-        def keep(_: nn.Module, taken: Any, given: Any) -> None:
-            self.tensors[name] = pick(given)
+        def keep(_: nn.Module, taken: Any, result: Any) -> None:
+            self.tensors[name] = pick(result)
 
         module.register_forward_hook(keep)
 
@@ -296,8 +296,8 @@ def _run_experts(model: Part, case: Case) -> Computed:
     for name in ("arc1", "arc2"):
         arc = elongated.get_submodule(name)
         taps.output(arc, f"out.{name}.out")
-        taps.output(arc.get_submodule("router"), f"out.{name}.alpha", lambda given: given[0])
-        taps.output(arc.get_submodule("router"), f"out.{name}.angle", lambda given: given[1])
+        taps.output(arc.get_submodule("router"), f"out.{name}.alpha", lambda settings: settings[0])
+        taps.output(arc.get_submodule("router"), f"out.{name}.angle", lambda settings: settings[1])
     answer: ExpertAnswer = experts(base.permute(0, 3, 1, 2), _sequence_first(e), t_cls)
     delta, shares = _channels_last(answer.delta), balance(answer.weights)
     total = sum(

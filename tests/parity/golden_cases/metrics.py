@@ -29,10 +29,10 @@ def check_metrics(case: Case) -> list[Row]:
 
 def _rsrefseg(case: Case) -> list[Row]:
     """RSRefSeg's metric (docs/metrics.md, protocol ``rsrefseg``): per class and, where there are any, per category."""
-    given = case.configuration
+    settings = case.configuration
     pred, label = case.input("in.pred").numpy(), case.input("in.label").numpy()
-    options = (given.get("categories") or [], given["thresholds"], given["ignore_index"])
-    intersection, union = class_counts(pred, label, given["ignore_index"])
+    options = (settings.get("categories") or [], settings["thresholds"], settings["ignore_index"])
+    intersection, union = class_counts(pred, label, settings["ignore_index"])
     counts = {"out.intersect": intersection, "out.union": union}
     rows = [
         compare_tensor(case, name, torch.from_numpy(counts[name].astype(np.float32)))

@@ -1,4 +1,4 @@
-"""Comparing what we computed with what a case records, row by row."""
+"""Comparison of our results with a case's record, row by row."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Row:
     Attributes:
         kind: tensor, loss, gradient, name, count or skipped.
         name: what was compared.
-        shape: of the complete tensor, where it is one.
-        difference: largest absolute difference; None where there is no number.
-        allowed: the allowance at the place where it is used up most.
-        passed: whether every element is within its allowance.
+        shape: of the complete tensor; None for other kinds.
+        difference: largest absolute difference; None if there is no number.
+        allowed: tolerance at the element that comes closest to it or exceeds it most.
+        passed: whether every element is within its tolerance.
         note: why a row failed or was skipped.
     """
 
@@ -53,7 +53,7 @@ class Report:
         return {"model": self.model, "case": self.case, "passed": self.passed, "rows": [asdict(r) for r in self.rows]}
 
     def text(self) -> str:
-        """Return a table: one line a row, then the sum."""
+        """Return a table: one line per row, then a summary."""
         width = max((len(row.name) for row in self.rows), default=0)
         lines = [f"{self.model} / {self.case}"]
         for row in self.rows:
@@ -68,7 +68,7 @@ class Report:
 
 
 def compare_tensor(case: Case, name: str, ours: Tensor | None) -> Row:
-    """Compare a computed tensor with the recorded one, in the form in which it is stored."""
+    """Compare a computed tensor with the recorded one, in its stored form."""
     record, expected = case.meta["tensors"][name], case.stored[name].reshape(-1)
     kind = {"loss": "loss", "gradient": "gradient"}.get(record["role"], "tensor")
     shape = tuple(record["shape"])
@@ -80,7 +80,9 @@ def compare_tensor(case: Case, name: str, ours: Tensor | None) -> Row:
     if std is None:
         std = expected.to(torch.float64).std(correction=0).item() if expected.numel() else 0.0
     tolerance = case.tolerance
-    if record["role"] == "gradient":  # as the gradients' norms: sums over many paths round more than outputs
+    if (
+        record["role"] == "gradient"
+    ):  # like the gradients' norms: sums over many paths have larger rounding errors than outputs
         looser = {"rtol": max(tolerance.rtol, tolerance.grad_rtol), "atol": max(tolerance.atol, tolerance.grad_atol)}
         tolerance = replace(tolerance, **looser)
     difference, allowed, passed = _within(case.as_stored(name, ours), expected, tolerance, std)
@@ -91,21 +93,21 @@ def compare_number(kind: str, name: str, ours: float | None, expected: float | N
     """Compare two numbers; None means that there is none (no gradient, or NaN in JSON)."""
     if ours is None or expected is None:
         same = ours is None and expected is None
-        said = "none" if ours is None else f"{ours:.6g}"
+        actual = "none" if ours is None else f"{ours:.6g}"
         wanted = "none" if expected is None else f"{expected:.6g}"
-        return Row(kind, name, None, None, None, same, "" if same else f"ours is {said}, expected {wanted}")
+        return Row(kind, name, None, None, None, same, "" if same else f"ours is {actual}, expected {wanted}")
     allowed = rtol * abs(expected) + atol
     difference = abs(ours - expected)
     return Row(kind, name, None, difference, allowed, difference <= allowed)
 
 
 def compare_names(ours: Mapping[str, tuple[int, ...]], case: Case) -> list[Row]:
-    """Compare names and shapes both ways; ours are official names already."""
+    """Compare names and shapes in both directions; ``ours`` has official names."""
     rows = []
     for name, record in case.keys.items():
         shape = tuple(record["shape"])
-        given = ours.get(name)
-        note = "missing in ours" if given is None else f"our shape is {given}" if given != shape else ""
+        shape_here = ours.get(name)
+        note = "missing in ours" if shape_here is None else f"our shape is {shape_here}" if shape_here != shape else ""
         rows.append(Row("name", name, shape, None, None, not note, note))
     rows += [
         Row("name", name, shape, None, None, False, "not in the case")
@@ -124,7 +126,7 @@ def compare_lists(name: str, ours: Iterable[str], expected: Iterable[str]) -> Ro
 
 
 def _within(ours: Tensor, expected: Tensor, tolerance: Tolerance, std: float) -> tuple[float, float, bool]:
-    """Return the largest difference, the allowance where it is used up most, and whether all is within."""
+    """Return the largest difference, the tolerance at the worst element, and whether all elements are within theirs."""
     if not expected.numel():
         return 0.0, 0.0, True
     ours, expected = ours.to(torch.float64), expected.to(torch.float64)

@@ -38,91 +38,95 @@ def configuration(case: Case) -> RS2SAM2Config:
     Raises:
         DataFormatError: it says something that RS2-SAM2 does not have a setting for.
     """
-    given = case.configuration
+    settings = case.configuration
     if case.part == "model":
-        _expect(case, given["heads"], vmtoken_heads=HEADS, decoder_vlfusion_heads=HEADS, multimask_output=False)
-        _expect(case, given["heads"], dynamic_multimask_via_stability=False)
+        _expect(case, settings["heads"], vmtoken_heads=HEADS, decoder_vlfusion_heads=HEADS, multimask_output=False)
+        _expect(case, settings["heads"], dynamic_multimask_via_stability=False)
         ids = {"bos": BEiT3Tokenizer.begin_id, "eos": BEiT3Tokenizer.end_id, "unk_and_pad": BEiT3Tokenizer.pad_id}
-        _expect(case, given["token_ids"], **ids)
-        return RS2SAM2Config(union=_union(given["union_encoder"], case), sam=_sam(given["sam2"], case))
+        _expect(case, settings["token_ids"], **ids)
+        return RS2SAM2Config(union=_union(settings["union_encoder"], case), sam=_sam(settings["sam2"], case))
     if case.part == "union_encoder":
-        return RS2SAM2Config(union=_union(given, case), sam=_NO_SAM)
+        return RS2SAM2Config(union=_union(settings, case), sam=_NO_SAM)
     if case.part == "fusion":
-        _expect(case, given, heads=sam2.FUSION_HEADS, alpha_text=sam2.TEXT_SHARE, mlp_adapter_scale=sam2.ADAPTER_SCALE)
-        _expect(case, given, post_heads=HEADS, hidden=given["space_adapter_dim"] // sam2.FUSION_RATIO)
+        _expect(
+            case, settings, heads=sam2.FUSION_HEADS, alpha_text=sam2.TEXT_SHARE, mlp_adapter_scale=sam2.ADAPTER_SCALE
+        )
+        _expect(case, settings, post_heads=HEADS, hidden=settings["space_adapter_dim"] // sam2.FUSION_RATIO)
         sam = SAM2Config(
             image_size=32,
-            width=given["space_adapter_dim"],
+            width=settings["space_adapter_dim"],
             heads=1,
             stages=(1, 3),
             windows=(8, 4),
             global_blocks=(3,),
-            prompt_width=given["text_dim"],
+            prompt_width=settings["text_dim"],
         )
         return RS2SAM2Config(union=_NO_UNION, sam=sam)
     if case.part == "mask_prompt":
-        _expect(case, given, vmtoken_heads=HEADS)
+        _expect(case, settings, vmtoken_heads=HEADS)
         union = BEiT3Config(
-            image_size=given["grid"], patch_size=1, width=given["C"], depth=0, heads=1, mlp_width=1, vocabulary=4
+            image_size=settings["grid"], patch_size=1, width=settings["C"], depth=0, heads=1, mlp_width=1, vocabulary=4
         )
         sam = SAM2Config(
-            image_size=given["sam_image_size"],
+            image_size=settings["sam_image_size"],
             width=16,
             stages=(1, 1, 1, 1),
-            prompt_width=given["sparse_out"],
-            mask_channels=given["mask_in_chans"],
+            prompt_width=settings["sparse_out"],
+            mask_channels=settings["mask_in_chans"],
         )
         return RS2SAM2Config(union=union, sam=sam)
-    _expect(case, given, ce_weight=list(CE_WEIGHTS), dice_smooth=1e-6, dice_reduction="sum")
+    _expect(case, settings, ce_weight=list(CE_WEIGHTS), dice_smooth=1e-6, dice_reduction="sum")
     return RS2SAM2Config(
-        union=_NO_UNION, sam=_NO_SAM, dice_weight=given["loss_weight"], boundary_weight=given["boundary_weight"]
+        union=_NO_UNION, sam=_NO_SAM, dice_weight=settings["loss_weight"], boundary_weight=settings["boundary_weight"]
     )
 
 
-def _union(given: dict[str, Any], case: Case) -> BEiT3Config:
-    _expect(case, given, layernorm_eps=1e-5, subln=True, multiway=True)
+def _union(settings: dict[str, Any], case: Case) -> BEiT3Config:
+    _expect(case, settings, layernorm_eps=1e-5, subln=True, multiway=True)
     return BEiT3Config(
-        image_size=given["image_size"],
-        patch_size=given["patch_size"],
-        width=given["embed_dim"],
-        depth=given["layers"],
-        heads=given["heads"],
-        mlp_width=given["ffn_dim"],
-        vocabulary=given["vocab_size"],
-        text_positions=given["max_source_positions"],
+        image_size=settings["image_size"],
+        patch_size=settings["patch_size"],
+        width=settings["embed_dim"],
+        depth=settings["layers"],
+        heads=settings["heads"],
+        mlp_width=settings["ffn_dim"],
+        vocabulary=settings["vocab_size"],
+        text_positions=settings["max_source_positions"],
     )
 
 
-def _sam(given: dict[str, Any], case: Case) -> SAM2Config:
-    _expect(case, given, adapter_heads=sam2.FUSION_HEADS, adapter_ratio=1 / sam2.FUSION_RATIO, scalp=1)
-    _expect(case, given, alpha_text=sam2.TEXT_SHARE, mlp_adapter_scale=sam2.ADAPTER_SCALE, text_dim=given["neck_dim"])
-    _expect(case, given, fpn_top_down_levels=[2, 3], fpn_interp="nearest")
+def _sam(settings: dict[str, Any], case: Case) -> SAM2Config:
+    _expect(case, settings, adapter_heads=sam2.FUSION_HEADS, adapter_ratio=1 / sam2.FUSION_RATIO, scalp=1)
+    _expect(
+        case, settings, alpha_text=sam2.TEXT_SHARE, mlp_adapter_scale=sam2.ADAPTER_SCALE, text_dim=settings["neck_dim"]
+    )
+    _expect(case, settings, fpn_top_down_levels=[2, 3], fpn_interp="nearest")
     return SAM2Config(
-        image_size=given["image_size"],
-        width=given["embed_dim"],
-        heads=given["num_heads"],
-        stages=tuple(given["stages"]),
-        windows=tuple(given["window_spec"]),
-        global_blocks=tuple(given["global_att_blocks"]),
-        position_grid=given["window_pos_embed_bkg_spatial_size"][0],
-        prompt_width=given["neck_dim"],
+        image_size=settings["image_size"],
+        width=settings["embed_dim"],
+        heads=settings["num_heads"],
+        stages=tuple(settings["stages"]),
+        windows=tuple(settings["window_spec"]),
+        global_blocks=tuple(settings["global_att_blocks"]),
+        position_grid=settings["window_pos_embed_bkg_spatial_size"][0],
+        prompt_width=settings["neck_dim"],
     )
 
 
-def _expect(case: Case, given: dict[str, Any], **expected: Any) -> None:
+def _expect(case: Case, settings: dict[str, Any], **expected: Any) -> None:
     for name, value in expected.items():
-        if given[name] != value:
-            raise DataFormatError(f"{case.folder}: {name} is {given[name]!r}, RS2-SAM2 has {value!r}")
+        if settings[name] != value:
+            raise DataFormatError(f"{case.folder}: {name} is {settings[name]!r}, RS2-SAM2 has {value!r}")
 
 
 # -- watching a run ----------------------------------------------------------------------------------------------------
 
 
 class Watched:
-    """What modules and methods were given and returned while they were watched, by name."""
+    """Inputs and outputs of watched modules and methods, by name."""
 
     def __init__(self) -> None:
-        self.given: dict[str, list[Any]] = defaultdict(list)
+        self.inputs: dict[str, list[Any]] = defaultdict(list)
         self.returned: dict[str, list[Any]] = defaultdict(list)
 
     def last(self, name: str) -> Any:
@@ -130,7 +134,7 @@ class Watched:
         return self.returned[name][-1]
 
     def rows(self, name: str, shape: torch.Size) -> Tensor:
-        """Return what a function of single tokens returned, which may have been called with some of them at a time."""
+        """Return the result of a function of single tokens, which may have been called with some of them at a time."""
         return torch.cat([piece.flatten(0, -2) for piece in self.returned[name]]).view(shape)
 
 
@@ -139,8 +143,8 @@ def watch(modules: dict[str, nn.Module], methods: dict[str, tuple[nn.Module, str
     """Watch modules' calls and methods of modules."""
     watched, handles = Watched(), []
 
-    def note(name: str, given: Any, returned: Any) -> None:
-        watched.given[name].append(given)
+    def note(name: str, inputs: Any, returned: Any) -> None:
+        watched.inputs[name].append(inputs)
         watched.returned[name].append(returned)
 
     for name, module in modules.items():
@@ -148,9 +152,9 @@ def watch(modules: dict[str, nn.Module], methods: dict[str, tuple[nn.Module, str
     for name, (module, method) in methods.items():
         original = getattr(module, method)
 
-        def wrapper(*given: Any, name: str = name, original: Any = original) -> Any:
-            returned = original(*given)
-            note(name, given, returned)
+        def wrapper(*inputs: Any, name: str = name, original: Any = original) -> Any:
+            returned = original(*inputs)
+            note(name, inputs, returned)
             return returned
 
         setattr(module, method, wrapper)
@@ -217,14 +221,14 @@ def _run_model(model: ReferringSegmenter, case: Case) -> Computed:
     p = (resize(prediction.mask_logits, (side, side)) + 1) / 2
     w = prompts.aux["w"]
     E = seen.last("union")
-    first_map = seen.given["block0"][0][0]
+    first_map = seen.inputs["block0"][0][0]
     fused, fused_words = seen.last("fusion")
     src = seen.last("fuse_after")
     tokens_out, src_out = seen.last("transformer")
     tensors = {
         "union.vision_embed": seen.last("vision_embed"),
         "union.text_embed": seen.last("text_embed"),
-        "union.layer0_in": torch.cat(seen.given["layer_first"][0][:2], 1),
+        "union.layer0_in": torch.cat(seen.inputs["layer_first"][0][:2], 1),
         "union.layer0_out": torch.cat(seen.returned["layer_first"][0], 1),
         "union.last_layer_out": torch.cat(seen.last("layer_last"), 1),
         "union.encoder_out": torch.cat([E.cls, E.patches, E.words], 1),
@@ -237,7 +241,7 @@ def _run_model(model: ReferringSegmenter, case: Case) -> Computed:
         "trunk.text_in": _swap(words),
         "trunk.block0_in": first_map,
         "trunk.block0.attn_out": seen.last("attn"),
-        "trunk.block0.space_adapter_in": seen.given["fusion"][0][0],
+        "trunk.block0.space_adapter_in": seen.inputs["fusion"][0][0],
         "trunk.block0.space_adapter_out": fused,
         "trunk.block0.space_adapter_text_out": _swap(fused_words),
         "trunk.block0.mlp_out": seen.rows("mlp", fused.shape),
@@ -252,7 +256,7 @@ def _run_model(model: ReferringSegmenter, case: Case) -> Computed:
         "decoder.in.high_res_s1": pyramid.s1,
         "decoder.in.image_pe": model.sam.code(),
         "decoder.in.sparse": prompts.sparse,
-        "decoder.in.dense": seen.given["decode"][0][2],
+        "decoder.in.dense": seen.inputs["decode"][0][2],
         "decoder.in.text_feat": words,
         "decoder.vlfusion_out": src.flatten(2).permute(2, 0, 1),
         "decoder.transformer_tokens": tokens_out,
@@ -280,9 +284,9 @@ def _mask_prompt_modules(model: RS2SAM2) -> dict[str, nn.Module]:
 def _mask_prompt_tensors(model: RS2SAM2, seen: Watched) -> dict[str, Tensor]:
     grid = (model.config.union.grid, model.config.union.grid)
     return {
-        "mpg.vmtoken_out": _swap(seen.given["mask_linear"][0][0]),
+        "mpg.vmtoken_out": _swap(seen.inputs["mask_linear"][0][0]),
         "mpg.mask_linear_out": seen.last("mask_linear"),
-        "mpg.mask_product_in": seen.given["mask_product"][0][0].unflatten(1, grid),
+        "mpg.mask_product_in": seen.inputs["mask_product"][0][0].unflatten(1, grid),
         "mpg.mask_logits": seen.last("mask_product").unflatten(1, grid),
     }
 
@@ -321,7 +325,7 @@ def _run_union_encoder(model: ReferringSegmenter, case: Case) -> Computed:
     }
     for i in range(len(layers)):
         tensors |= {
-            f"layer{i}_in": torch.cat(seen.given[f"layer{i}"][0][:2], 1),
+            f"layer{i}_in": torch.cat(seen.inputs[f"layer{i}"][0][:2], 1),
             f"layer{i}_attn_out": torch.cat(seen.last(f"layer{i}_attn"), 1),
             f"layer{i}_ffn_out": torch.cat(seen.last(f"layer{i}_ffn"), 1),
             f"layer{i}_out": torch.cat(seen.last(f"layer{i}"), 1),

@@ -38,9 +38,9 @@ def configuration(case: Case) -> RSRefSegConfig:
     Raises:
         DataFormatError: it asks for something that RSRefSeg has no switch for.
     """
-    given = case.configuration
-    if "clip_hidden_size" in given:
-        return _prompter_configuration(given)
+    settings = case.configuration
+    if "clip_hidden_size" in settings:
+        return _prompter_configuration(settings)
     fixed = {
         "siglip_image_mean": list(siglip.PIXEL_MEAN),
         "siglip_image_std": list(siglip.PIXEL_STD),
@@ -48,14 +48,16 @@ def configuration(case: Case) -> RSRefSegConfig:
         "sam_image_std": list(sam.PIXEL_STD),
     }
     for name, ours in fixed.items():
-        if given.get(name, ours) != ours:
-            raise DataFormatError(f"{case.folder}: {name} is {given[name]}, RSRefSeg's is {ours}")
-    config = RSRefSegConfig(sam=_sam(given["sam"]), siglip=_siglip(given, case))
-    adapters = {name: _lora(name, given["lora"][name], case) for name in _TARGETS if name in given.get("lora", {})}
+        if settings.get(name, ours) != ours:
+            raise DataFormatError(f"{case.folder}: {name} is {settings[name]}, RSRefSeg's is {ours}")
+    config = RSRefSegConfig(sam=_sam(settings["sam"]), siglip=_siglip(settings, case))
+    adapters = {
+        name: _lora(name, settings["lora"][name], case) for name in _TARGETS if name in settings.get("lora", {})
+    }
     return replace(
         config,
-        down_spatial_times=given.get("down_spatial_times", config.down_spatial_times),
-        dense_prompt=given.get("with_dense_feat", config.dense_prompt),
+        down_spatial_times=settings.get("down_spatial_times", config.down_spatial_times),
+        dense_prompt=settings.get("with_dense_feat", config.dense_prompt),
         adapt="lora" if adapters else "full",
         sam_lora=adapters.get("backbone", SAM_LORA),
         vision_lora=adapters.get("clip_vision_encoder", VISION_LORA),
@@ -63,8 +65,8 @@ def configuration(case: Case) -> RSRefSegConfig:
     )
 
 
-def _sam(given: dict[str, Any]) -> SAMConfig:
-    vision, decoder = given["vision_config"], given.get("mask_decoder_config", {})
+def _sam(settings: dict[str, Any]) -> SAMConfig:
+    vision, decoder = settings["vision_config"], settings.get("mask_decoder_config", {})
     default = SAMConfig()
     return SAMConfig(
         image_size=vision["image_size"],
@@ -76,7 +78,7 @@ def _sam(given: dict[str, Any]) -> SAMConfig:
         window=vision["window_size"],
         global_blocks=tuple(vision["global_attn_indexes"]),
         prompt_width=vision["output_channels"],
-        mask_channels=given.get("prompt_encoder_config", {}).get("mask_input_channels", default.mask_channels),
+        mask_channels=settings.get("prompt_encoder_config", {}).get("mask_input_channels", default.mask_channels),
         decoder_mlp_width=decoder.get("mlp_dim", default.decoder_mlp_width),
         decoder_heads=decoder.get("num_attention_heads", default.decoder_heads),
         decoder_downsample=decoder.get("attention_downsample_rate", default.decoder_downsample),
@@ -84,13 +86,13 @@ def _sam(given: dict[str, Any]) -> SAMConfig:
     )
 
 
-def _siglip(given: dict[str, Any], case: Case) -> SigLIPConfig:
-    if "siglip_vision" not in given:
-        named = str(given.get("siglip", ""))
+def _siglip(settings: dict[str, Any], case: Case) -> SigLIPConfig:
+    if "siglip_vision" not in settings:
+        named = str(settings.get("siglip", ""))
         if not named.startswith("so400m-patch14-384"):
             raise DataFormatError(f"{case.folder}: SigLIP {named!r} is not known; expected sizes or so400m-patch14-384")
         return SigLIPConfig()
-    vision, text = given["siglip_vision"], given["siglip_text"]
+    vision, text = settings["siglip_vision"], settings["siglip_text"]
     if vision["hidden_size"] != text["hidden_size"]:
         raise DataFormatError(f"{case.folder}: SigLIP's towers have different widths")
     return SigLIPConfig(
@@ -108,35 +110,35 @@ def _siglip(given: dict[str, Any], case: Case) -> SigLIPConfig:
     )
 
 
-def _lora(name: str, given: dict[str, Any], case: Case) -> LoRA:
+def _lora(name: str, settings: dict[str, Any], case: Case) -> LoRA:
     ours, targets = _TARGETS[name]
-    same = sorted(given["target_modules"]) == sorted(targets)  # type: ignore[call-overload]
+    same = sorted(settings["target_modules"]) == sorted(targets)  # type: ignore[call-overload]
     if not same:
-        raise DataFormatError(f"{case.folder}: {name} adapts {given['target_modules']}, RSRefSeg adapts {targets}")
-    return replace(ours, rank=given["r"], alpha=given["lora_alpha"], dropout=given.get("lora_dropout", 0.0))
+        raise DataFormatError(f"{case.folder}: {name} adapts {settings['target_modules']}, RSRefSeg adapts {targets}")
+    return replace(ours, rank=settings["r"], alpha=settings["lora_alpha"], dropout=settings.get("lora_dropout", 0.0))
 
 
-def _prompter_configuration(given: dict[str, Any]) -> RSRefSegConfig:
+def _prompter_configuration(settings: dict[str, Any]) -> RSRefSegConfig:
     """The whole model with towers of no layers: the prompter's cases start from their features."""
     patch = 1
-    width, grid = given["clip_hidden_size"], given["clip_grid"]
+    width, grid = settings["clip_hidden_size"], settings["clip_grid"]
     return RSRefSegConfig(
         sam=SAMConfig(
-            image_size=given["sam_image_embedding_size"] * patch,
+            image_size=settings["sam_image_embedding_size"] * patch,
             patch_size=patch,
             width=8,
             depth=0,
             heads=1,
             mlp_width=8,
             global_blocks=(),
-            prompt_width=given["sam_hidden_size"],
-            mask_channels=given["mask_input_channels"],
+            prompt_width=settings["sam_hidden_size"],
+            mask_channels=settings["mask_input_channels"],
         ),
         siglip=SigLIPConfig(
             image_size=grid, patch_size=1, width=width, vision_depth=0, vision_heads=1, text_depth=0, text_heads=1
         ),
-        down_spatial_times=given["down_spatial_times"],
-        dense_prompt=given["with_dense_feat"],
+        down_spatial_times=settings["down_spatial_times"],
+        dense_prompt=settings["with_dense_feat"],
         adapt="full",
     )
 

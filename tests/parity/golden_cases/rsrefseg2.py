@@ -64,32 +64,34 @@ def configuration(case: Case) -> RSRefSeg2Config:
     Raises:
         DataFormatError: it asks for something that RSRefSeg 2 has no switch for.
     """
-    given = case.configuration
+    settings = case.configuration
     config = RSRefSeg2Config()
     if case.part == "losses":
         return _small(
             replace(config, prompter=PrompterConfig(queries=1, prompts=1, attention_width=8)), width=8, grid=1
         )
-    config = replace(config, prompter=_prompter(given["prompter"], case))
+    config = replace(config, prompter=_prompter(settings["prompter"], case))
     if case.part == "prompter":
-        width, side = given["prompter"]["img_feat_dim"], given["mask_size"]
-        return _small(config, width, given["clip_grid"], side // 4, given["prompter"]["prompt_feat_dim"])
-    _check_inputs(given, case)
+        width, side = settings["prompter"]["img_feat_dim"], settings["mask_size"]
+        return _small(config, width, settings["clip_grid"], side // 4, settings["prompter"]["prompt_feat_dim"])
+    _check_inputs(settings, case)
     config = replace(
-        config, siglip=_siglip(given), loss=_loss(given["decode_head"], given["decode_head"]["extra_loss"])
+        config, siglip=_siglip(settings), loss=_loss(settings["decode_head"], settings["decode_head"]["extra_loss"])
     )
-    if "sam1" in given:
-        config = replace(config, backbone="sam1", sam1=_sam1(given["sam1"]))
-    elif isinstance(given["sam2"], str):
-        config = replace(config, sam2=_SAM2_SIZES[given["sam2"]])
+    if "sam1" in settings:
+        config = replace(config, backbone="sam1", sam1=_sam1(settings["sam1"]))
+    elif isinstance(settings["sam2"], str):
+        config = replace(config, sam2=_SAM2_SIZES[settings["sam2"]])
     else:
-        heads = given["sam2"]["heads"]
+        heads = settings["sam2"]["heads"]
         fallback = heads["dynamic_multimask_via_stability"]
-        config = replace(config, sam2=_sam2(given["sam2"], given["image_size"], case), stability_fallback=fallback)
-    return replace(config, **_lora(given["lora"], case))
+        config = replace(
+            config, sam2=_sam2(settings["sam2"], settings["image_size"], case), stability_fallback=fallback
+        )
+    return replace(config, **_lora(settings["lora"], case))
 
 
-def _check_inputs(given: dict[str, Any], case: Case) -> None:
+def _check_inputs(settings: dict[str, Any], case: Case) -> None:
     fixed = {
         "siglip_image_mean": list(siglip.PIXEL_MEAN),
         "siglip_image_std": list(siglip.PIXEL_STD),
@@ -97,28 +99,28 @@ def _check_inputs(given: dict[str, Any], case: Case) -> None:
         "sam_image_std": list(sam2.PIXEL_STD),
     }
     for name, ours in fixed.items():
-        if given.get(name, ours) != ours:
-            raise DataFormatError(f"{case.folder}: {name} is {given[name]}, RSRefSeg 2's is {ours}")
+        if settings.get(name, ours) != ours:
+            raise DataFormatError(f"{case.folder}: {name} is {settings[name]}, RSRefSeg 2's is {ours}")
 
 
-def _prompter(given: dict[str, Any], case: Case) -> PrompterConfig:
+def _prompter(settings: dict[str, Any], case: Case) -> PrompterConfig:
     for name, operations in published_operations().items():
-        said = given[name.replace("_layers", "_operation_order")]
-        if said != operations:
-            raise DataFormatError(f"{case.folder}: {name} has the operations {said}, RSRefSeg 2's are {operations}")
-    if given["text_feat_dim"] != given["img_feat_dim"]:
+        recorded = settings[name.replace("_layers", "_operation_order")]
+        if recorded != operations:
+            raise DataFormatError(f"{case.folder}: {name} has the operations {recorded}, RSRefSeg 2's are {operations}")
+    if settings["text_feat_dim"] != settings["img_feat_dim"]:
         raise DataFormatError(f"{case.folder}: SigLIP's towers have different widths")
-    query, prompt, code = given["text_query_config"], given["prompt_config"], given["imgpe_config"]
-    dense = given["dense_prompt_config"]
+    query, prompt, code = settings["text_query_config"], settings["prompt_config"], settings["imgpe_config"]
+    dense = settings["dense_prompt_config"]
     config = PrompterConfig(
-        queries=given["num_text_queries"],
-        prompts=given["num_prompts"],
-        heads=given["num_heads"],
-        attention_width=given["internal_dim"],
-        mlp_width=given["mlp_dim"],
-        decomposition_depth=given["two_queries_text_attn_depth"],
-        first_order_depth=given["queries1_to_img_attn_depth"],
-        second_order_depth=given["prompt_queries2_img_attn_depth"],
+        queries=settings["num_text_queries"],
+        prompts=settings["num_prompts"],
+        heads=settings["num_heads"],
+        attention_width=settings["internal_dim"],
+        mlp_width=settings["mlp_dim"],
+        decomposition_depth=settings["two_queries_text_attn_depth"],
+        first_order_depth=settings["queries1_to_img_attn_depth"],
+        second_order_depth=settings["prompt_queries2_img_attn_depth"],
         query_start=_QUERY_START[query["init_type"]],  # type: ignore[arg-type]
         query_code=query["has_pe"],
         prompt_start=_QUERY_START[prompt["init_type"]],  # type: ignore[arg-type]
@@ -156,10 +158,10 @@ def _loss(head: dict[str, Any], extra: dict[str, Any]) -> LossConfig:
     )
 
 
-def _siglip(given: dict[str, Any]) -> SigLIPConfig:
-    if "siglip_vision" not in given:
+def _siglip(settings: dict[str, Any]) -> SigLIPConfig:
+    if "siglip_vision" not in settings:
         return SIGLIP2_SO400M_512
-    vision, text = given["siglip_vision"], given["siglip_text"]
+    vision, text = settings["siglip_vision"], settings["siglip_text"]
     return SigLIPConfig(
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
@@ -175,8 +177,8 @@ def _siglip(given: dict[str, Any]) -> SigLIPConfig:
     )
 
 
-def _sam2(given: dict[str, Any], image_size: int, case: Case) -> SAM2Config:
-    trunk, neck, heads = given["trunk"], given["neck"], given["heads"]
+def _sam2(settings: dict[str, Any], image_size: int, case: Case) -> SAM2Config:
+    trunk, neck, heads = settings["trunk"], settings["neck"], settings["heads"]
     fixed = {
         "q_pool": (trunk, 3), "q_stride": (trunk, [2, 2]), "dim_mul": (trunk, 2.0), "head_mul": (trunk, 2.0),
         "fpn_top_down_levels": (neck, [2, 3]), "fpn_interp_model": (neck, "nearest"), "scalp": (neck, 1),
@@ -204,8 +206,8 @@ def _sam2(given: dict[str, Any], image_size: int, case: Case) -> SAM2Config:
     )
 
 
-def _sam1(given: dict[str, Any]) -> SAMConfig:
-    vision, decoder = given["vision_config"], given["mask_decoder_config"]
+def _sam1(settings: dict[str, Any]) -> SAMConfig:
+    vision, decoder = settings["vision_config"], settings["mask_decoder_config"]
     return SAMConfig(
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
@@ -216,7 +218,7 @@ def _sam1(given: dict[str, Any]) -> SAMConfig:
         window=vision["window_size"],
         global_blocks=tuple(vision["global_attn_indexes"]),
         prompt_width=vision["output_channels"],
-        mask_channels=given["prompt_encoder_config"]["mask_input_channels"],
+        mask_channels=settings["prompt_encoder_config"]["mask_input_channels"],
         decoder_mlp_width=decoder["mlp_dim"],
         decoder_heads=decoder["num_attention_heads"],
         decoder_downsample=decoder["attention_downsample_rate"],
@@ -224,9 +226,9 @@ def _sam1(given: dict[str, Any]) -> SAMConfig:
     )
 
 
-def _lora(given: dict[str, dict[str, Any]], case: Case) -> dict[str, Any]:
-    sizes = {(lora["r"], lora["lora_alpha"], lora["lora_dropout"]) for lora in given.values()}
-    for name, lora in given.items():
+def _lora(settings: dict[str, dict[str, Any]], case: Case) -> dict[str, Any]:
+    sizes = {(lora["r"], lora["lora_alpha"], lora["lora_dropout"]) for lora in settings.values()}
+    for name, lora in settings.items():
         if lora["target_modules"] != _TARGETS.get(name):
             raise DataFormatError(f"{case.folder}: {name} adapts {lora['target_modules']}, not {_TARGETS.get(name)}")
     if len(sizes) != 1:

@@ -1,4 +1,4 @@
-"""Run a golden case: build the part through the usual builders, fill it by official names, compare everything."""
+"""Run a golden case: build the part with the usual builders, fill it by official names, compare everything."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ ADAPTERS: dict[str, Adapter] = {
     "rsrefseg2": rsrefseg2.ADAPTER,
     "evisam3": evisam3.ADAPTER,
 }
-"""How the cases of a model are run, by the name that a case has for it."""
+"""Adapters by the name of the model in a case."""
 
 
 def check(folder: str | Path) -> Report:
     """Run the case in ``folder`` and return the report.
 
     Raises:
-        MissingDataError, DataFormatError: the folder holds no readable case.
-        ConfigError: the case is of a model or part that is not known.
+        MissingDataError: there is no case in the folder.
+        DataFormatError: it cannot be read.
+        ConfigError: the case has an unknown model or part.
     """
     case = Case(folder)
     if case.part == "metrics":  # a metric needs no model
@@ -66,9 +67,9 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     model = adapter.build(case).eval()
     rows = fill_model(model, case, adapter)
     if not all(row.passed for row in rows):
-        return rows  # a model that is not filled computes nothing worth comparing
+        return rows  # results of an incompletely filled model are not worth comparing
     counted = None if isinstance(model, Part) else count_parameters(model)
-    for name in model.inert_parameters():  # whether they really get no gradient is to be seen
+    for name in model.inert_parameters():  # to check that they really get no gradient
         model.get_parameter(name).requires_grad_(True)
     has_gradients = bool(case.meta.get("gradients"))
     recorded = case.meta["gradients"]["values"] if has_gradients else {}
@@ -96,19 +97,19 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
 
 
 def fill_model(model: Runnable, case: Case, adapter: Adapter) -> list[Row]:
-    """Set the model's tensors from the case's official entries; return a row for every name that has no place.
+    """Set the model's tensors from the case's official entries; return a row for every name without a counterpart.
 
-    Entries are made one at a time: a full-size case has gigabytes of them.
+    Entries are generated one at a time: a full-size case has gigabytes of them.
 
-    A case of a part may lack entries of the rest of the model; a case of the whole may not.
+    A case of a part may lack entries of the rest of the model; a case of the complete model may not.
     """
     names = _names(model)
     state = model.state_dict()
     rows = []
     by_official = {official: ours for ours, official in names.items()}
-    given = set()
+    filled = set()
     for official, values in case.weights(lambda name: not adapter.is_skipped(name)):
-        given.add(official)
+        filled.add(official)
         ours = by_official.get(official)
         if ours is None:
             rows.append(Row("name", official, tuple(values.shape), None, None, False, "missing in ours"))
@@ -119,7 +120,7 @@ def fill_model(model: Runnable, case: Case, adapter: Adapter) -> list[Row]:
             state[ours].copy_(values)
     if case.part == "model":
         for ours, official in names.items():
-            if official not in given:
+            if official not in filled:
                 rows.append(Row("name", official, tuple(state[ours].shape), None, None, False, "not in the case"))
     return rows + _skipped_rows(case, adapter)
 
@@ -180,7 +181,7 @@ def _check_counts(case: Case, adapter: Adapter, counted: ParameterCount) -> list
 
 
 def _names(model: Runnable) -> dict[str, str]:
-    """Ours -> official."""
+    """Return our name -> official name."""
     if isinstance(model, Part):
         return {name: model.official(name) for name in model.state_dict()}
     return official_names(model)
@@ -202,7 +203,7 @@ def _official_buffers(model: Runnable) -> dict[str, Tensor]:
 
 
 def _flat(losses: Mapping[str, Any]) -> dict[str, float | None]:
-    """Numbers by name; a group of them by ``group.name``."""
+    """Return numbers by name; those of a group by ``group.name``."""
     out: dict[str, float | None] = {}
     for name, value in losses.items():
         out |= {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {name: value}
