@@ -244,7 +244,8 @@ def test_resume_is_refused_in_one_line(whole, fit, tmp_path):
     with pytest.raises(ConfigError, match="no resume point"):
         runs.find(empty)
     (empty / "checkpoints/resume.ckpt").write_bytes(b"PK\x03\x04")
-    with pytest.raises(WeightsMismatchError, match=r"resume\.ckpt \(4 bytes\) cannot be read .*resumes from last\.ckpt"):
+    words = r"resume\.ckpt \(4 bytes\) cannot be read .*resumes from last\.ckpt"
+    with pytest.raises(WeightsMismatchError, match=words):
         runs.find(empty)
 
 

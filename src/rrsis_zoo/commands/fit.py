@@ -256,8 +256,8 @@ def _with_files(arguments: Sequence[str]) -> list[str]:
 def run_lightning(arguments: Sequence[str]) -> int:
     """Run one of Lightning's commands; ``arguments[0]`` is its name.
 
-        Raises:
-    ConfigError: an error that the user can fix.
+    Raises:
+        ConfigError: an error that the user can fix.
     """
     _quiet()
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
