@@ -30,7 +30,7 @@ def load_model(
             method's name.
         weights: with a name: a source of a complete model (as above, or the authors' own file), or one for each of the
             method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); ``"none"`` for random weights.
-        preset: with a name: the sizes; the paper's first preset by default.
+        preset: with a name: its sizes; None for the default preset, the paper's.
 
     Raises:
         ConfigError: unknown name or preset, settings that exclude each other, or no weights for a preset that starts

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -82,6 +83,16 @@ def test_places_of_earlier_versions():
     for other in (None, "", "rrsis_zoo.methods.rsrefseg.module.Other", "rrsis_zoo.training.module.RRSISModule", "x.Y"):
         assert current_class_path(other) == other
         assert method_at(other) is None
+
+
+def test_methods_of_others_take_no_place_of_ours(spotter, tmp_path, monkeypatch):
+    """One that is called as a module of `rrsis_zoo.training` must not stand in for it."""
+    from rrsis_zoo.commands.fit import resolve
+
+    rrsis_zoo.register(Method(replace(spotter.card, name="wandb_panels"), spotter.model, spotter.module))
+    monkeypatch.delitem(sys.modules, "rrsis_zoo.training.wandb_panels", raising=False)
+    resolve(["--config", str(ROOT / "configs" / "control.yaml")])
+    assert "rrsis_zoo.training.wandb_panels" not in sys.modules
 
 
 # -- a package of somebody else ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rrsis_zoo.data.cards import SPLITS
-from rrsis_zoo.data.limits import LITERATURE, Counter
+from rrsis_zoo.data.limits import LITERATURE, TokenCounter
 from rrsis_zoo.data.sentences import visible
 from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate, source
 from rrsis_zoo.errors import ConfigError, unknown_name
@@ -126,7 +126,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def _token_counter(option: str) -> tuple[str, Counter]:
+def _token_counter(option: str) -> tuple[str, TokenCounter]:
     """Return a method and the counter of the tokenizer that ``METHOD=FILE`` names.
 
     Raises:

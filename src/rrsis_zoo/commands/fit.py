@@ -26,7 +26,7 @@ from rrsis_zoo.commands.given_checkpoint import check_asked, open_checkpoint
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.files import write_text
-from rrsis_zoo.methods.registry import method_at, methods
+from rrsis_zoo.methods.registry import current_class_path, method_at, methods
 from rrsis_zoo.pretrained.whole import find_weights, is_whole
 from rrsis_zoo.training import ranks
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
@@ -61,7 +61,9 @@ class RRSISCLI(LightningCLI):
         for known in methods().values():
             module = known.module()  # short class names resolve only for imported modules
             # configs of earlier versions, which run folders still contain, name the classes by this path
-            sys.modules.setdefault(f"rrsis_zoo.training.{known.name}", sys.modules[module.__module__])
+            earlier = f"rrsis_zoo.training.{known.name}"
+            if current_class_path(f"{earlier}.{module.__name__}") == known.class_path:
+                sys.modules.setdefault(earlier, sys.modules[module.__module__])
         super().__init__(
             RRSISModule,
             RRSISDataModule,

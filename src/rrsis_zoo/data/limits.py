@@ -12,11 +12,11 @@ LITERATURE = {
 }
 """Limits of methods that are not in this zoo."""
 
-Counter = Callable[[str], int]
+TokenCounter = Callable[[str], int]
 """From an expression to its number of tokens, start and end marks included."""
 
 
-def words(limit: TextLimit) -> Counter:
+def words(limit: TextLimit) -> TokenCounter:
     """Return a counter of words, for where a method's tokenizer is not at hand.
 
     A word is at least one token, so an expression with more words than that is certainly truncated; how many are
@@ -25,7 +25,7 @@ def words(limit: TextLimit) -> Counter:
     return lambda expression: len(expression.split()) + limit.marks
 
 
-def too_long(expression: str, limit: TextLimit, count: Counter | None) -> bool:
+def too_long(expression: str, limit: TextLimit, count: TokenCounter | None) -> bool:
     """Whether an expression is longer than what is read of it, as far as ``count`` (None: words) can tell."""
     return (count or words(limit))(expression) > limit.tokens
 

@@ -17,8 +17,7 @@ import numpy as np
 from rrsis_zoo.data.cards import SPLITS, DatasetCard
 from rrsis_zoo.data.foreground import explain
 from rrsis_zoo.data.hashes import file_hashes
-from rrsis_zoo.data.limits import Counter as TokenCounter
-from rrsis_zoo.data.limits import Limits, too_long
+from rrsis_zoo.data.limits import Limits, TokenCounter, too_long
 from rrsis_zoo.data.masks import GreyFile, MaskSource, Median3
 from rrsis_zoo.data.pixels import image_bands, image_orientation, read_grey, read_rgb
 from rrsis_zoo.data.records import Record

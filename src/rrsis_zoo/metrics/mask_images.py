@@ -62,9 +62,8 @@ def _check_format(path: Path) -> None:
                     f"({', '.join(_FORMATS)}); save it as PNG"
                 )
             several = False
-            if header.width * header.height <= (
-                Image.MAX_IMAGE_PIXELS or 0
-            ):  # PIL opens larger ones only in `open_image`
+            # PIL opens larger ones only in `open_image`
+            if header.width * header.height <= (Image.MAX_IMAGE_PIXELS or 0):
                 file.seek(0)
                 with Image.open(file, formats=(header.format,)) as image:
                     several = _has_second(image)

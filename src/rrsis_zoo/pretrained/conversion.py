@@ -36,7 +36,7 @@ def to_folder(
         kind: the method's torch class.
         source: the authors' file, or a checkpoint or folder of ours.
         out: folder to write to.
-        preset: sizes of the authors' file; the release's, or the paper's first preset by default.
+        preset: sizes of the authors' file; None for the release's, or for the default preset.
         release: name of the authors' release; detected if the card names the source.
         tokenizer: source of the tokenizer's file; ``none`` for a folder that cannot read sentences; the published one
             by default.
