@@ -270,9 +270,8 @@ class Row:
 def rows_of(runs: Runs, dataset: str) -> list[Row]:
     """Return the models with results on a dataset; a model has the same appearance on all of them."""
     rows = []
-    for i, model in enumerate(
-        sorted(runs.models, key=lambda m: not m.ranked)
-    ):  # the first colours for those that compete
+    # the first colours for those that compete
+    for i, model in enumerate(sorted(runs.models, key=lambda m: not m.ranked)):
         jobs = tuple(job for job in runs.of(model.name, dataset) if job.finished)
         if jobs:
             rows.append(Row(model, Series(model.title, i, model.ranked), jobs))

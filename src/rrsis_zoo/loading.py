@@ -13,6 +13,7 @@ from rrsis_zoo.methods.registry import card, method_named, methods
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.pretrained.foundations import fill_foundations, find_foundations
+from rrsis_zoo.pretrained.trained import model_of
 from rrsis_zoo.pretrained.whole import find_whole, ours_at, whole_model
 from rrsis_zoo.weights.checkpoints import Saved, read_checkpoint
 from rrsis_zoo.weights.folders import open_folder
@@ -26,8 +27,8 @@ def load_model(
 
     Args:
         name_or_path: a complete model: a checkpoint of ``rrsis fit``, a folder of ``save_pretrained`` or
-            ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder; or a
-            method's name.
+            ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder;
+            ``mini:METHOD``, a miniature that the package ships; or a method's name.
         weights: with a name: a source of a complete model (as above, or the authors' own file), or one for each of the
             method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); ``"none"`` for random weights.
         preset: with a name: its sizes; None for the default preset, the paper's.
@@ -71,7 +72,7 @@ def saved_model(saved: Saved) -> ReferringSegmenter:
         WeightsMismatchError: an unknown method, or weights that do not fit the configuration.
         ConfigError: its configuration is invalid.
     """
-    return kind_of(saved).from_saved(saved)
+    return model_of(kind_of(saved), saved)
 
 
 def kind_of(saved: Saved) -> type[ReferringSegmenter]:
@@ -100,7 +101,7 @@ def _check_random(facts: MethodCard, preset: str) -> None:
 
 def _open_ours(name_or_path: str | Path) -> Saved:
     text = str(name_or_path)
-    if text.startswith(("local:", "hub:")):
+    if text.startswith(("local:", "hub:", "mini:")):
         path = find_whole(text)
         saved = ours_at(path)
         if saved is None:

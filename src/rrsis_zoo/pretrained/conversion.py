@@ -17,7 +17,9 @@ from rrsis_zoo.pretrained.official import (
     skipped_beside,
     write_official,
 )
+from rrsis_zoo.pretrained.trained import model_of
 from rrsis_zoo.pretrained.whole import default_tokenizer, find_whole, ours_at
+from rrsis_zoo.weights.wrappers import own_names
 
 
 def to_folder(
@@ -55,7 +57,7 @@ def to_folder(
             raise ConfigError(f"{source} contains its own preset, release and tokenizer: leave these arguments out")
         if saved.meta["model"] != method:
             raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
-        model = kind.from_saved(saved)
+        model = model_of(kind, saved)
         (merged(model) if merge else model).save_pretrained(out)
         return f"{method}: {len(model.state_dict())} entries{', adapters merged' if merge else ''}"
 
@@ -91,5 +93,9 @@ def to_official(kind: type[ReferringSegmenter], source: str, out: Path) -> int:
         raise ConfigError(f"{source} is not a model of rrsis-zoo; --to-official converts ours into the authors' layout")
     if saved.meta["model"] != kind.name:
         raise ConfigError(f"{source} holds {saved.meta['model']}, not {kind.name}")
-    model = kind.skeleton_of(saved)
-    return write_official(model, saved.open(), out, skipped_beside(path) if os.path.isdir(path) else None)
+    if saved.meta.get("foundations") is None:
+        model, state = kind.skeleton_of(saved), saved.open()
+    else:
+        model = model_of(kind, saved)
+        state = own_names(model.state_dict())
+    return write_official(model, state, out, skipped_beside(path) if os.path.isdir(path) else None)
