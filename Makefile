@@ -42,7 +42,7 @@ setup: $(READY) ## make .venv with the exact versions of constraints.txt
 
 .PHONY: test
 test: $(READY) ## run the test suite
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: parity
 parity: $(READY) ## compare a method with a recorded run of its authors' program: CASE=tests/golden/rsrefseg/tiny, ARGS=--json

@@ -24,7 +24,7 @@ def main() -> None:
     for part, (index, which) in zip(figure.subfigures(2, 2, wspace=0.03, hspace=0.02).flat, SAMPLES, strict=True):
         sample = make_sample("test", index=index)
         expression = sample.expressions[which]
-        image, truth = sample.scene.image, expression.mask
+        image, truth = sample.scene.image, sample.scene.objects[expression.referent].mask
         result = rrsis_zoo.segment(model, image, expression.text)
         mask = result.masks[0]
         union = (mask | truth).sum()

@@ -317,8 +317,11 @@ def test_a_training_ends_in_order_with_its_runner(program, tmp_path, how, root):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_training_that_is_ended_alone_goes_on_next_time(program, number):
+def test_a_training_that_is_ended_alone_goes_on_next_time(program, number, request):
     """Somebody ends the training and not its runner: it is not finished, stands in no file, and nobody has to ask."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # pytest in the background of a script: children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     (program / "a--one--seed1.patient").touch()
     log = program / "a--one--seed1" / "fit.log"
 
