@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from drawing import Arrow, Band, Box, Diagram, Frame, Mask, Prompt, Sentence, State, View, draw
 
+from drawing import Arrow, Band, Box, Diagram, Frame, Mask, Prompt, Sentence, State, View, draw
 from rrsis_zoo.methods.control.model import Control
 from rrsis_zoo.methods.evisam3.model import EviSAM3
-from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.methods.rs2sam2.model import RS2SAM2
 from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
 from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
@@ -27,9 +26,35 @@ INPUT, SMALL, FIRST = (10, 116), (30, 96), (140, 304)
 DECODER, MASK = (476, 568), (600, 684)
 
 
+SAM_ARROWS = (
+    Arrow("dense", "mask_encoder"),
+    Arrow("sparse", "decoder"),
+    Arrow("large", "encoder"),
+    Arrow("encoder", "decoder"),
+    Arrow("mask_encoder", "decoder"),
+    Arrow("decoder", "mask"),
+)
+"""What happens in the second band of methods that leave SAM's image encoder to itself."""
+
+
+def sam_band(side: int, masks: int, encoder: Box, prompt_encoder: str, decoder: str) -> Band:
+    """Return that band: SAM with the parts of its two small modules, from ``side`` pixels to ``masks`` cells."""
+    return Band(
+        (68, 112),
+        [
+            View("large", INPUT, 1, side),
+            encoder,
+            Box("mask_encoder", (340, 440), 0, "prompt\nencoder", "", prompt_encoder),
+            Box("decoder", DECODER, (0, 1), "mask\ndecoder", "", decoder),
+            Mask("mask", MASK, (0, 1), masks),
+        ],
+    )
+
+
 def rsrefseg(model: RSRefSeg) -> Diagram:
     """SigLIP's similarities filter its own patches (docs/methods/rsrefseg.md §4)."""
     config, (side, masks) = model.config, model.sides
+    sam, vl = names(model, "sam", "siglip")
     cells, D, g = [config.siglip.grid], config.sam.prompt_width, config.sam.grid
     for _ in range(config.down_spatial_times):
         cells.append((cells[-1] + 1) // 2)  # a 3 × 3 convolution with stride 2
@@ -43,8 +68,8 @@ def rsrefseg(model: RSRefSeg) -> Diagram:
             [
                 View("small", SMALL, 0, config.siglip.image_size),
                 Sentence("sentence", INPUT, 1),
-                Box("vision", FIRST, 0, "SigLIP\nvision tower", patches(cells[0]), "siglip.vision_model", once=True),
-                Box("text", FIRST, 1, "SigLIP\ntext tower", "words, sentence", "siglip.text_model"),
+                Box("vision", FIRST, 0, f"{vl}\nvision tower", patches(cells[0]), "siglip.vision_model", once=True),
+                Box("text", FIRST, 1, f"{vl}\ntext tower", "words, sentence", "siglip.text_model"),
                 Box("filter", (350, 496), (0, 1), "filters", what, "siglip.logit_scale siglip.logit_bias"),
                 Box("prompter", (540, 684), (0, 1), "prompter", shrink, "prompter"),
             ],
@@ -53,15 +78,12 @@ def rsrefseg(model: RSRefSeg) -> Diagram:
             Prompt("dense", (304, 486), "dense", (1, masks, masks), "map", cells[0]),
             Prompt("sparse", (498, 640), "sparse", (cells[-1] ** 2, D), "tokens"),
         ],
-        segment=Band(
-            (68, 112),
-            [
-                View("large", INPUT, 1, side),
-                Box("encoder", FIRST, 1, "SAM\nimage encoder", f"{g} × {g} × {D}", "sam.image_encoder", once=True),
-                Box("mask_encoder", (340, 440), 0, "prompt\nencoder", "", "sam.prompt_encoder"),
-                Box("decoder", DECODER, (0, 1), "mask\ndecoder", "", "sam.mask_decoder"),
-                Mask("mask", MASK, (0, 1), masks),
-            ],
+        segment=sam_band(
+            side,
+            masks,
+            Box("encoder", FIRST, 1, f"{sam}\nimage encoder", f"{g} × {g} × {D}", "sam.image_encoder", once=True),
+            "sam.prompt_encoder",
+            "sam.mask_decoder",
         ),
         arrows=[
             Arrow("small", "vision"),
@@ -71,12 +93,7 @@ def rsrefseg(model: RSRefSeg) -> Diagram:
             Arrow("filter", "prompter"),
             Arrow("filter", "dense", "sentence’s map"),
             Arrow("prompter", "sparse"),
-            Arrow("dense", "mask_encoder"),
-            Arrow("sparse", "decoder"),
-            Arrow("large", "encoder"),
-            Arrow("encoder", "decoder"),
-            Arrow("mask_encoder", "decoder"),
-            Arrow("decoder", "mask"),
+            *SAM_ARROWS,
         ],
     )
 
@@ -84,6 +101,7 @@ def rsrefseg(model: RSRefSeg) -> Diagram:
 def rsrefseg2(model: RSRefSeg2) -> Diagram:
     """Two query sets edit the image one after the other (docs/methods/rsrefseg2.md §5)."""
     config, (side, masks) = model.config, model.sides
+    sam, vl = names(model, "sam", "siglip")
     prompter, h, D, g = config.prompter, config.siglip.grid, config.sam2.prompt_width, config.sam2.grid
     sets = f"2 query sets of {prompter.queries}\nread the words\nand each other"
     second = f"image reads\nquery set 2;\n{prompter.prompts} prompt tokens\nread both"
@@ -99,8 +117,8 @@ def rsrefseg2(model: RSRefSeg2) -> Diagram:
             [
                 View("small", SMALL, 0, config.siglip.image_size),
                 Sentence("sentence", INPUT, 1),
-                Box("vision", FIRST, 0, "SigLIP 2\nvision tower", patches(h), "siglip.vision_model", once=True),
-                Box("text", FIRST, (1, 2), "SigLIP 2\ntext tower", "words,\nsentence", "siglip.text_model"),
+                Box("vision", FIRST, 0, f"{vl}\nvision tower", patches(h), "siglip.vision_model", once=True),
+                Box("text", FIRST, (1, 2), f"{vl}\ntext tower", "words,\nsentence", "siglip.text_model"),
                 Box("first", (346, 494), 0, "first order", "image reads\nquery set 1", first_parts),
                 Box("queries", (346, 494), 1, "decomposition", sets, "prompter.decomposition prompter.p1 prompter.p2"),
                 Box("second", (536, 684), (0, 1), "second order", second, second_parts),
@@ -111,15 +129,12 @@ def rsrefseg2(model: RSRefSeg2) -> Diagram:
             Prompt("dense", (304, 486), "dense", (1, masks, masks), "map", h),
             Prompt("sparse", (498, 640), "sparse", (prompter.prompts, D), "tokens"),
         ],
-        segment=Band(
-            (68, 112),
-            [
-                View("large", INPUT, 1, side),
-                Box("encoder", FIRST, 1, "SAM 2.1\nimage encoder", finer, "sam.image_encoder", once=True),
-                Box("mask_encoder", (340, 440), 0, "prompt\nencoder", "", "sam.sam_prompt_encoder"),
-                Box("decoder", DECODER, (0, 1), "mask\ndecoder", "", "sam.sam_mask_decoder sam.no_mem_embed"),
-                Mask("mask", MASK, (0, 1), masks),
-            ],
+        segment=sam_band(
+            side,
+            masks,
+            Box("encoder", FIRST, 1, f"{sam}\nimage encoder", finer, "sam.image_encoder", once=True),
+            "sam.sam_prompt_encoder",
+            "sam.sam_mask_decoder sam.no_mem_embed",
         ),
         arrows=[
             Arrow("small", "vision"),
@@ -133,12 +148,7 @@ def rsrefseg2(model: RSRefSeg2) -> Diagram:
             Arrow("second", "correlate", "I2"),
             Arrow("second", "sparse", at=606),
             Arrow("correlate", "dense"),
-            Arrow("dense", "mask_encoder"),
-            Arrow("sparse", "decoder"),
-            Arrow("large", "encoder"),
-            Arrow("encoder", "decoder"),
-            Arrow("mask_encoder", "decoder"),
-            Arrow("decoder", "mask"),
+            *SAM_ARROWS,
         ],
     )
 
@@ -146,8 +156,10 @@ def rsrefseg2(model: RSRefSeg2) -> Diagram:
 def rs2sam2(model: RS2SAM2) -> Diagram:
     """A union encoder points, and SAM 2 reads the words in every block (docs/methods/rs2sam2.md §4-9)."""
     config, (side, masks) = model.config, model.sides
+    (sam,) = names(model, "sam")
     D, grid, blocks = config.sam.prompt_width, config.union.grid, sum(config.sam.stages)
     union = f"BEiT-3,\n{config.union.depth} layers,\nreads image\nand sentence\ntogether"
+    pseudo_mask = f"pseudo-mask\n{grid} × {grid}"
     trunk = f"Hiera: each of\n{blocks} blocks\nfuses image\nand words"
     return Diagram(
         title="RS2-SAM2, from image and sentence to the mask",
@@ -159,27 +171,25 @@ def rs2sam2(model: RS2SAM2) -> Diagram:
                 Sentence("sentence", INPUT, 2),
                 Box("union", (140, 282), (0, 2), "union encoder", union, "union"),
                 Box("sparse_head", (572, 684), 0, "MLP", "", "sparse_head"),
-                Box(
-                    "generator", (404, 560), 1, "mask prompt\ngenerator", f"pseudo-mask\n{grid} × {grid}", "mask_prompt"
-                ),
+                Box("generator", (404, 560), 1, "mask prompt\ngenerator", pseudo_mask, "mask_prompt"),
                 Box("word_head", (340, 404), 2, "linear", "", "word_head"),
             ],
         ),
         prompts=[
-            Prompt("words", (140, 378), "words T", ("L", D), "words"),
-            Prompt("dense", (386, 564), "dense", (1, masks, masks), "map", grid),
-            Prompt("sparse", (572, 692), "sparse", (1, D), "tokens"),
+            Prompt("words", (140, 376), "words T", ("L", D), "words"),
+            Prompt("dense", (384, 562), "dense", (1, masks, masks), "map", grid),
+            Prompt("sparse", (570, 692), "sparse", (1, D), "tokens"),
         ],
         segment=Band(
-            (68, 122),
+            (68, 92, 26),
             [
-                View("large", INPUT, (0, 1), side),
-                Box("trunk", (140, 268), (0, 1), "SAM 2\ntrunk", trunk, "sam.image_encoder.trunk"),
-                Box("neck", (286, 338), 1, "neck", "", "sam.image_encoder.neck"),
+                View("large", INPUT, (0, 2), side),
+                Box("trunk", (140, 268), (0, 2), f"{sam}\ntrunk", trunk, "sam.image_encoder.trunk"),
+                Box("neck", (286, 338), (1, 2), "neck", "", "sam.image_encoder.neck"),
                 Box("fusion", (356, 452), 1, "× cross-\nattention", "to the\nwords", "post_fusion"),
                 Box("mask_encoder", (430, 530), 0, "prompt\nencoder", "", "sam.sam_prompt_encoder"),
-                Box("decoder", (470, 598), 1, "mask\ndecoder", "", "sam.sam_mask_decoder sam.no_mem_embed"),
-                Mask("mask", (616, 688), 1, masks),
+                Box("decoder", (470, 598), (1, 2), "mask\ndecoder", "", "sam.sam_mask_decoder sam.no_mem_embed"),
+                Mask("mask", (616, 688), (1, 2), masks),
             ],
         ),
         arrows=[
@@ -198,6 +208,7 @@ def rs2sam2(model: RS2SAM2) -> Diagram:
             Arrow("large", "trunk"),
             Arrow("trunk", "neck"),
             Arrow("neck", "fusion"),
+            Arrow("neck", "decoder", "2 finer levels", at=131),
             Arrow("fusion", "decoder"),
             Arrow("mask_encoder", "decoder"),
             Arrow("decoder", "mask"),
@@ -226,15 +237,15 @@ def evisam3(model: EviSAM3) -> Diagram:
                 Box("experts", (548, 684), (0, 3), f"{len(model.experts.experts)} experts", experts, "experts"),
                 View("large", INPUT, (2, 3), side),
                 Frame("trunk", (140, 518), (2, 3), f"SAM 3 trunk, each of {config.sam.depth} blocks"),
-                Box("generator", (148, 246), 3, "prompt\ngenerator", "high-pass\nimage", "prompt_generator"),
-                Box("block", (264, 324), 3, "block", "", "sam.trunk"),
+                Box("generator", (148, 248), 3, "prompt\ngenerator", "high-pass\nimage", "prompt_generator"),
+                Box("block", (266, 324), 3, "block", "", "sam.trunk"),
                 Box("adapters", (342, 510), 3, "evidence and\nMLP adapters", adapter, "evidence_adapters mlp_adapters"),
             ],
         ),
         prompts=[
             Prompt("x", (140, 334), "trunk’s map", (config.sam.width, h, h), "features"),
-            Prompt("dense", (392, 560), "dense", (1, grid, grid), "map", grid),
-            Prompt("sparse", (572, 692), "sparse", (tokens, P), "tokens"),
+            Prompt("dense", (392, 561), "dense", (1, grid, grid), "map", grid),
+            Prompt("sparse", (570, 692), "sparse", (tokens, P), "tokens"),
         ],
         segment=Band(
             (68, 68),
@@ -271,7 +282,8 @@ def evisam3(model: EviSAM3) -> Diagram:
 def control(model: Control) -> Diagram:
     """A text-conditioned U-Net, cut after its deepest level (src/rrsis_zoo/methods/control/model.py)."""
     config, (side, masks) = model.config, model.sides
-    levels, D = len(config.widths), config.sentence_width
+    D, backbone = config.sentence_width, f"{config.backbone},\n{len(config.widths)} levels"
+    decoder = f"{len(model.decoder)} FiLM blocks, from coarse to fine"
     deepest = side // model.backbone.feature_info.reduction()[-1]
     return Diagram(
         title="The control, from image and sentence to the mask",
@@ -282,10 +294,8 @@ def control(model: Control) -> Diagram:
                 Sentence("sentence", INPUT, 0),
                 View("image", INPUT, 1, side),
                 Box("text", FIRST, 0, "sentence\nencoder", "recurrent", "text"),
-                Box(
-                    "backbone", FIRST, 1, "timm backbone", f"{config.backbone},\n{levels} levels", "backbone", once=True
-                ),
-                Box("deepest", (350, 486), 1, "2 FiLM blocks", "on the deepest\nlevel", "deepest"),
+                Box("backbone", FIRST, 1, "timm backbone", backbone, "backbone", once=True),
+                Box("deepest", (350, 486), 1, f"{len(model.deepest)} FiLM blocks", "on the deepest\nlevel", "deepest"),
                 Box("heat", (530, 630), 1, "heat map", f"{deepest} × {deepest}", "heat"),
             ],
         ),
@@ -296,14 +306,7 @@ def control(model: Control) -> Diagram:
         segment=Band(
             (112,),
             [
-                Box(
-                    "decoder",
-                    (140, 568),
-                    0,
-                    "U-Net decoder",
-                    f"{levels - 1} FiLM blocks, from coarse to fine",
-                    "decoder mask",
-                ),
+                Box("decoder", (140, 568), 0, "U-Net decoder", decoder, "decoder mask"),
                 Mask("mask", MASK, 0, masks),
             ],
         ),
@@ -323,27 +326,30 @@ def control(model: Control) -> Diagram:
     )
 
 
+def names(model: ReferringSegmenter, *roles: str) -> list[str]:
+    """Return what the card calls the foundation models of these roles."""
+    return [model.card.foundations[role].title for role in roles]
+
+
 def patches(grid: int) -> str:
     """Say how many patches there are."""
     return f"{grid} × {grid} patches"
 
 
-DESCRIBED: dict[str, Callable[..., Diagram]] = {
-    "rsrefseg": rsrefseg,
-    "rsrefseg2": rsrefseg2,
-    "rs2sam2": rs2sam2,
-    "evisam3": evisam3,
-    "control": control,
+DESCRIBED: dict[type[ReferringSegmenter], Callable[..., Diagram]] = {
+    RSRefSeg: rsrefseg,
+    RSRefSeg2: rsrefseg2,
+    RS2SAM2: rs2sam2,
+    EviSAM3: evisam3,
+    Control: control,
 }
-"""Method -> what its diagram shows, of a model of any size."""
+"""Method -> its diagram, for a model of any size."""
 
 
-def published(name: str) -> ReferringSegmenter:
+def published(method: type[ReferringSegmenter]) -> ReferringSegmenter:
     """Return a method as published, without memory."""
-    method = method_named(name)
-    kind = method.model()
     with torch.device("meta"):
-        return kind(kind.presets[method.card.default_preset])
+        return method(method.presets[method.card.default_preset])
 
 
 def states(model: ReferringSegmenter, diagram: Diagram) -> dict[str, State]:
@@ -366,17 +372,17 @@ def states(model: ReferringSegmenter, diagram: Diagram) -> dict[str, State]:
     return found
 
 
-def svg(name: str) -> str:
-    """Return a method's diagram."""
-    model = published(name)
-    diagram = DESCRIBED[name](model)
+def svg(method: type[ReferringSegmenter]) -> str:
+    """Return the diagram of a method as published."""
+    model = published(method)
+    diagram = DESCRIBED[method](model)
     return draw(diagram, states(model, diagram))
 
 
 def main() -> None:
     """Write all diagrams."""
-    for name in DESCRIBED:
-        (OUT / f"{name}.svg").write_text(svg(name), encoding="utf-8")
+    for method in DESCRIBED:
+        (OUT / f"{method.name}.svg").write_text(svg(method), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pictures import coarse_map, picture
 
+from pictures import coarse_map, picture
 from rrsis_zoo.data.synthetic import make_sample
 
 State = Literal["frozen", "adapted", "trained"]
@@ -33,7 +33,7 @@ TOKEN = "#ffe082"
 FILLS: dict[State, str] = {"frozen": "#d3d9df", "adapted": "url(#adapted)", "trained": "#ffb24d"}
 HATCH = ("#dde2e6", "#f8d8ab")
 ONCE = 3.5
-"""Width of the border of what runs once an image."""
+"""Width of the border of what runs once per image."""
 MASK_LOW, MASK_HIGH = (40, 48, 58), (255, 176, 0)
 MAP_LOW, MAP_HIGH = (33, 85, 136), (255, 224, 130)
 
@@ -64,7 +64,7 @@ class Box(Node):
         title: its name; lines are separated by line breaks, as in all that follows.
         says: what it does or returns.
         parts: prefixes of its parameters' names, separated by spaces, from which its colour is read.
-        once: whether it runs once an image, for all sentences (``encode``).
+        once: whether it runs once per image, for all sentences (``encode``).
     """
 
     title: str
@@ -140,7 +140,8 @@ class Arrow:
     Attributes:
         source, target: names.
         label: written beside it.
-        at: y of a horizontal arrow, x of a vertical one or of the bend; the middle of what faces if not given.
+        at: x of a vertical arrow or of the bend, distance of a horizontal one from its source's upper edge; without it
+            the middle of what faces.
     """
 
     source: str
@@ -367,7 +368,7 @@ def route(a: Rect, b: Rect, at: float | None) -> tuple[list[tuple[float, float]]
     """Return an arrow's points, and where its label stands: x, base line, anchor."""
     low, high = max(a.y0, b.y0), min(a.y1, b.y1)
     if low < high:  # side by side
-        y = (low + high) / 2 if at is None else at
+        y = (low + high) / 2 if at is None else a.y0 + at
         start, end = (a.x1, b.x0) if a.x1 <= b.x0 else (a.x0, b.x1)
         return [(start, y), (end, y)], ((start + end) / 2 - 3, y - 6, "middle")
     left, right = max(a.x0, b.x0), min(a.x1, b.x1)
@@ -385,12 +386,12 @@ def _legend(diagram: Diagram, states: Mapping[str, State], y: float) -> str:
     names: dict[State, str] = {"frozen": "frozen", "adapted": f"frozen + {diagram.adapters}", "trained": "trained"}
     entries = [(f'fill="{FILLS[s]}" stroke="{PALE}"', name) for s, name in names.items() if s in states.values()]
     if any(box.once for box in diagram.boxes):
-        entries.append((f'fill="{PAPER}" stroke="{INK}" stroke-width="{ONCE}"', "once an image"))
+        entries.append((f'fill="{PAPER}" stroke="{INK}" stroke-width="{ONCE}"', "once per image"))
     x, parts = 14.0, []
     for look, name in entries:
         parts.append(_rect(Rect(x, y + 6, x + 30, y + 26), f'rx="4" {look}'))
         parts.append(_text(y + 22, (name,), x + 38, INK, anchor="start"))
-        x += 52 + 8.7 * len(name)
+        x += 50 + 9.7 * len(name)
     return "".join(parts)
 
 
