@@ -296,8 +296,8 @@ def _rect(place: Rect, look: str) -> str:
 
 
 def _band(place: Rect, title: str, y: float) -> str:
-    title = _text(y, (title,), place.x0 + 14, PROMPT, bold=1, anchor="start")
-    return _rect(place, f'rx="8" fill="{BAND}"') + title
+    shape = _rect(place, f'rx="8" fill="{BAND}"')
+    return shape + _text(y, (title,), place.x0 + 14, PROMPT, bold=1, anchor="start")
 
 
 def _box(box: Box, place: Rect, state: State) -> str:
@@ -315,8 +315,8 @@ def _frame(frame: Frame, place: Rect) -> str:
 def _seen(name: str, place: Rect, says: Sequence[str]) -> str:
     """Return a picture with lines below it."""
     move = f"translate({place.x0:g} {place.y0:g}) scale({(place.x1 - place.x0) / CELLS:.5g})"
-    picture = f'<use href="#{name}" transform="{move}"/>' + _rect(place, f'fill="none" stroke="{INK}"')
-    return picture + _text(place.y1 + LINE - 3, says, place.middle[0], INK)
+    shown = f'<use href="#{name}" transform="{move}"/>' + _rect(place, f'fill="none" stroke="{INK}"')
+    return shown + _text(place.y1 + LINE - 3, says, place.middle[0], INK)
 
 
 def _prompt(prompt: Prompt, place: Rect, mask: NDArray[np.bool_]) -> str:
