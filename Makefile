@@ -104,6 +104,11 @@ experts: $(READY) ## do EviSAM3's experts do anything? (six training runs of 300
 rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass, published and ours: time and memory by part (4.5 GB)
 	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
 
+.PHONY: figures
+figures: $(READY) ## draw the methods' diagrams and, with a trained miniature, the picture at the top of the README
+	$(BIN)/python docs/figures/diagrams.py
+	@test ! -d src/rrsis_zoo/miniatures/rsrefseg || $(BIN)/python docs/figures/hero.py
+
 .PHONY: docs
 docs: $(READY) ## build the documentation in docs/_build/html
 	$(BIN)/sphinx-build -n -W --keep-going -q -b html docs docs/_build/html
