@@ -1,7 +1,7 @@
 """Make the trained miniatures that the package ships: `make trained-miniatures`, after `make benchmark`.
 
-Each is the best checkpoint of one training of the embedded suite, without the weights of its foundation models, which the
-package has already; rounded to float16, tested again in this form, and described by a card.
+Each is the best checkpoint of one training of the embedded suite, without the weights of its foundation models, which
+the package has already; rounded to float16, tested again in this form, and described by a card.
 """
 
 from __future__ import annotations
