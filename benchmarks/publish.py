@@ -2,8 +2,8 @@
 
 Makes tables, report and figures anew from runs/SUITE, replaces those in benchmarks/results/SUITE, and writes the tables
 of the embedded suite into the README. Beside them it keeps records.zip: the jobs' records, per-sample counts and the
-pictures of the report, from which `--again` makes everything once more without any training, for instance after a change
-of tables or page.
+pictures of the report, from which `--again` makes everything once more without training, for instance after a change of
+tables or page.
 """
 
 import argparse

@@ -151,7 +151,7 @@ class Spread:
 
 
 def dots(title: str, x: Axis, rows: Sequence[Spread], unit: str = "") -> str:
-    """Return a line for each row: its name, and below it the interval, a small dot for each run, a mark for the mean."""
+    """Return a line for each row: its name, below it the interval, a small dot for each run, a mark for the mean."""
     side, top, bottom, line = 14, 4, 40, 14
     wide = WIDTH - 2 * side
     places = [textwrap.wrap(row.series.title, int((wide - 40) / _LETTER)) or [""] for row in rows]

@@ -153,7 +153,8 @@ def announce(
         else:
             of = f" of at most {limit:g}" if limit else ""
             over = ": too long, use fewer epochs" if limit and needed > limit else ""
-            lines.append(f"expected: {needed:.0f} minutes{of}, from the suite's cpu_minutes{over}")
+            time = _counted(max(1, round(needed)), "minute")
+            lines.append(f"expected: {time}{of}, from the suite's cpu_minutes{over}")
     return lines
 
 

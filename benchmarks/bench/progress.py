@@ -57,7 +57,7 @@ class Epoch:
 
 
 def read_epochs(path: Path) -> list[Epoch]:
-    """Return the epochs in a ``metrics.csv``; none if it does not exist yet. A row that is being written is left out."""
+    """Return the epochs in a ``metrics.csv``; none if there is none yet. A row that is being written is left out."""
     try:
         text = read_text(path)
     except (MissingDataError, DataFormatError):

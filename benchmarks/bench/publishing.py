@@ -1,4 +1,4 @@
-"""Results in the repository: what a finished suite leaves there, and how it is made anew without any training. No torch."""
+"""Results in the repository: what a finished suite leaves there, and how it is made anew without training. No torch."""
 
 from __future__ import annotations
 

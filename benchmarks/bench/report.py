@@ -1,8 +1,8 @@
 """The report of a suite: a single HTML file that works without network. No torch.
 
 Results come first: the main table, the quality of each method, the hardest samples of the gallery; everything else is
-folded below. Everything comes from the folder of the runs: the tables of ``rrsis_zoo.tables.suite_tables``, curves and bars
-from the jobs' per-sample files and records, costs from their profiles, pictures from their galleries.
+folded below. Everything comes from the folder of the runs: the tables of ``rrsis_zoo.tables.suite_tables``, curves and
+bars from the jobs' per-sample files and records, costs from their profiles, pictures from their galleries.
 """
 
 from __future__ import annotations

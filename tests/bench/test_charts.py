@@ -128,7 +128,7 @@ def test_long_names_stay_in_the_drawing():
             assert left >= -1, text.text
             assert left + width <= 381, text.text
     assert " ".join(t.text for t in row.iter("text") if t.get("class") == "name" and t.text != "50.0") == LONG
-    assert [t.text for t in point.iter("text") if t.get("class") == "name"][0].endswith("…")
+    assert next(t.text for t in point.iter("text") if t.get("class") == "name").endswith("…")
     rectangles = [(float(r.get("y")), float(r.get("height"))) for r in bar.iter("rect")]
     assert max(y + height for y, height in rectangles) < float(bar.get("viewBox").split()[3]) - 34
     assert " ".join(t.text for t in bar.iter("text") if t.get("text-anchor") == "end") == f"{LONG} ship"

@@ -1,4 +1,4 @@
-"""What the log of a suite says of running jobs, by the files that real trainings write, and a clock of the test's own."""
+"""What the log of a suite says of running jobs, from the files that trainings write, with a clock of its own."""
 
 import os
 import re
@@ -92,7 +92,7 @@ def test_a_line_for_every_epoch(watched):
 def test_a_job_that_says_nothing_is_heard_of(watched):
     """At least every two minutes, before its first step, in a long epoch, and in its test."""
     assert SILENT_S < 110
-    told = [(second, line) for second in range(0, 400) for line in watched.at(float(second))]
+    told = [(second, line) for second in range(400) for line in watched.at(float(second))]
     assert [second for second, _ in told] == [90, 180, 270, 360]
     assert told[0][1] == "a--one--seed1: no step is logged yet, 1.5 min so far"
     steps(watched.log, 0, 0, 20, 1.0)

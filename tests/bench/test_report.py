@@ -242,9 +242,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_failures_are_shown_with_their_reason(page):
-    assert (
-        page.text[page.text.rindex("How it was made") :].count("failed : RuntimeError: out of | patience") == 2
-    )
+    assert page.text[page.text.rindex("How it was made") :].count("failed : RuntimeError: out of | patience") == 2
     assert "6 of 8 finished, 2 failed" in page.text
     assert "c0ffeec0ff" in page.text
 

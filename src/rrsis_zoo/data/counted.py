@@ -1,4 +1,4 @@
-"""Lines about long work, for a log as much as for a terminal: how much is done, how long the rest takes. No torch here."""
+"""Lines about long work, for logs and terminals: how much is done, how long the rest takes. No torch here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ EVERY_S = 30.0
 """Seconds from one line to the next."""
 
 
-def counted(
-    items: Iterable[T], number: int, what: str, clock: Callable[[], float] = time.monotonic
-) -> Iterator[T]:
+def counted(items: Iterable[T], number: int, what: str, clock: Callable[[], float] = time.monotonic) -> Iterator[T]:
     """Yield the items; say on standard error how many are done, at most twice a minute.
 
     Args:
