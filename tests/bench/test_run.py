@@ -1,7 +1,6 @@
 """The script behind `make benchmark`, with a suite of one short job that is killed in the middle of its training."""
 
 import csv
-import importlib.util
 import json
 import os
 import re
@@ -64,16 +63,6 @@ def place(root, tmp_path_factory):
     (folder / "s.yaml").write_text(yaml.safe_dump(SUITE))
     make_synthetic(folder / "data", scenes=12, size=64, processes=1)
     return folder
-
-
-@pytest.fixture
-def script(root):
-    spec = importlib.util.spec_from_file_location("benchmark_run", root / "benchmarks" / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def command(root, *arguments):
