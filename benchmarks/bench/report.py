@@ -216,6 +216,7 @@ def _counted(runs: Runs) -> str:
     number = len(runs.datasets) * sum(len(model.seeds) for model in runs.models if model.role != "baseline")
     words = [job.word for job in trained if not job.finished] + ["not run"] * (number - len(trained))
     rest = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
+    rest += [f"and {n} baseline{'s' if n != 1 else ''}"] if (n := len(runs.jobs) - len(trained)) else []
     return ", ".join([f"{number - len(words)} of {number} finished", *rest])
 
 

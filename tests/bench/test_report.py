@@ -203,7 +203,7 @@ def test_jobs_are_counted_as_the_runner_counts_them(tmp_path):
     folder = make(tmp_path / "runs", ROWS)
     shutil.rmtree(folder / "fair--synthetic--seed2")
     text = Page(write_report(folder, tmp_path / "r.html").read_text(encoding="utf-8")).text
-    assert "5 of 8 finished, 2 failed, 1 not run" in text
+    assert "5 of 8 finished, 2 failed, 1 not run, and 1 baseline" in text
     assert "Not run yet: Fair, synthetic, seed 2." in text
 
 
