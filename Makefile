@@ -60,6 +60,10 @@ kills: $(READY) ## kill training runs at random and resume them: KILLS=100 SEED=
 benchmark: $(READY) ## train and compare miniatures, two seeds each, with tables and report (23 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
+.PHONY: publish-results
+publish-results: $(READY) ## take the results of `make benchmark` into benchmarks/results and the README's tables
+	$(BIN)/python benchmarks/publish.py $(ARGS)
+
 .PHONY: miniatures
 miniatures: $(READY) ## pretrain the miniature foundation models shipped with the package (minutes on a GPU, hours on a CPU)
 	for name in sam sam2 sam3 siglip beit3; do $(BIN)/python benchmarks/miniatures/pretrain.py $$name $(ARGS); done
