@@ -113,13 +113,9 @@ def weights_command(words, folder):
         )
 
 
-def test_python(trained):
-    folder, _ = trained
+def test_python():
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    checkpoint = next(folder.glob("runs/rsrefseg/*/checkpoints/best.ckpt"))
-    code, hits = re.subn(r'load_model\("[^"]+"\)', f"load_model({str(checkpoint)!r})", code)
-    assert hits == 1
     space: dict = {}
     exec(compile(code, "README.md", "exec"), space)
     assert space["result"].masks.shape == (3, 128, 128)
