@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -54,13 +55,14 @@ class QuietWandbLogger(WandbLogger):
     ) -> None:
         mode = wandb_mode(offline)
         self.disabled = mode == "disabled"
+        self._wandb_folder, self._created = Path(save_dir) / "wandb", False
         options: dict[str, Any] = {"tags": tags, "group": group, "mode": mode}
         super().__init__(project=project, name=name, save_dir=save_dir, offline=mode == "offline", **options)
         self._wandb_init.pop("anonymous", None)  # W&B warns about it, whatever its value
         if self.disabled:
             self._wandb_init["dir"] = tempfile.gettempdir()  # W&B creates the folder all the same
             return
-        _check_folder(Path(save_dir) / "wandb")
+        _check_folder(self._wandb_folder)
         for variable, folder in (("WANDB_DATA_DIR", ".data"), ("WANDB_CACHE_DIR", ".cache")):
             os.environ.setdefault(variable, str(Path(save_dir).absolute() / "wandb" / folder))
 
@@ -74,6 +76,9 @@ class QuietWandbLogger(WandbLogger):
         import wandb
 
         try:
+            if self._experiment is None and not self.disabled and rank_zero_only.rank == 0:
+                self._created = not os.path.lexists(self._wandb_folder)
+                make_folder(self._wandb_folder)
             return super().experiment
         except wandb.Error as cause:
             why = " ".join(str(cause).split())
@@ -82,10 +87,26 @@ class QuietWandbLogger(WandbLogger):
             ) from cause
 
 
+    def discard(self) -> None:
+        """End a run that came to nothing; an offline one leaves no files."""
+        run = self._experiment
+        if run is None or self.disabled:
+            return
+        place = Path(run.dir).parent
+        run.finish(exit_code=1)
+        if not self._offline:
+            return
+        shutil.rmtree(place, ignore_errors=True)
+        if self._created and not any(path.is_dir() for path in self._wandb_folder.glob("*run-*")):
+            shutil.rmtree(self._wandb_folder, ignore_errors=True)
+
+
 def _check_folder(folder: Path) -> None:
-    """Create the folder of W&B's runs and check that it is writable: else W&B falls back to the temporary folder."""
-    make_folder(folder)
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+    """Check that the folder of W&B's runs is writable, or can be created: else W&B takes the temporary folder."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(there):
+        raise OutputError(f"{folder} cannot be written ({there} is not a folder)")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         raise OutputError(f"{folder} cannot be written (no permission)")
 
 
@@ -229,9 +250,14 @@ def _step(row: dict[str, Any]) -> int:
         return 0
 
 
-def run_log(logger: CSVLogger) -> RunLog:
-    """Return a `RunLog` that writes to the same place as a `CSVLogger`."""
-    if isinstance(logger, RunLog):
+def run_log(logger: CSVLogger, version: str | int | None = None) -> RunLog:
+    """Return a `RunLog` that writes to the same place as a `CSVLogger`.
+
+    Args:
+        logger: any CSV logger.
+        version: name or number of the run's folder, if not the logger's own.
+    """
+    if isinstance(logger, RunLog) and version in (None, logger._version):
         return logger
     every = logger._flush_logs_every_n_steps
-    return RunLog(logger.save_dir, logger.name, logger._version, logger._prefix, every)
+    return RunLog(logger.save_dir, logger.name, logger._version if version is None else version, logger._prefix, every)
