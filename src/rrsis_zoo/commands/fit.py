@@ -543,5 +543,6 @@ def _quiet() -> None:
         ".*_pytree.*",
         ".*LeafSpec.*",
         ".*exists and is not empty.*",  # a resumed run
+        ".*callbacks used to create the checkpoint need to be provided.*",  # not to score it
     ):
         warnings.filterwarnings("ignore", message=message)

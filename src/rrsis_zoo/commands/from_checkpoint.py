@@ -256,9 +256,9 @@ def _asked_dataset(words: Sequence[str]) -> str | None:
     """Return the dataset that options and configs ask for; None if they leave it as it is."""
     asked = None
     words, _ = with_shipped(words)
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for i, word in enumerate(words):
         option, equals, value = word.partition("=")
-        value = value if equals else after
+        value = value if equals else words[i + 1] if i + 1 < len(words) else ""
         if option == "--data.dataset":
             asked = value
         elif option in ("--config", "-c") and os.path.isfile(value):

@@ -253,4 +253,3 @@ def _breakdown_text(values: dict[str, Any]) -> list[str]:
         lines += [f"    {name:<22}" + "".join(cell(column[name]) for column in columns) for name in columns[0]]
     plain = {name: value for name, value in values.items() if not isinstance(value, dict) and name != "category_source"}
     return lines + [f"  {name:<24}{cell(value)}" for name, value in plain.items()]
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -86,14 +87,14 @@ class QuietWandbLogger(WandbLogger):
                 f"W&B cannot start a run ({why}); WANDB_MODE=offline logs to this machine only"
             ) from cause
 
-
     def discard(self) -> None:
         """End a run that came to nothing; an offline one leaves no files."""
         run = self._experiment
         if run is None or self.disabled:
             return
         place = Path(run.dir).parent
-        run.finish(exit_code=1)
+        with contextlib.redirect_stderr(io.StringIO()):  # it would say how to upload what is removed here
+            run.finish(exit_code=1)
         if not self._offline:
             return
         shutil.rmtree(place, ignore_errors=True)

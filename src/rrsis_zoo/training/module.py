@@ -113,7 +113,7 @@ class RRSISModule(lightning.LightningModule):
             self.model.use_checkpointing(True)
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
-        self.further = torch.nn.ModuleList()
+        self.further: Iterable[ReferringMetrics] = ()  # a ModuleList, if there are any
         self._ready = False
         self.trained = False
         self._watch = FiniteWatch()
@@ -296,7 +296,8 @@ class RRSISModule(lightning.LightningModule):
         """
         own = (self.protocol.eval_size, self.protocol.text_mode)
         grids = {(protocol.eval_size, protocol.text_mode): protocol for protocol in protocols}
-        self.further = torch.nn.ModuleList(ReferringMetrics(p) for grid, p in grids.items() if grid != own)
+        further = [ReferringMetrics(protocol) for grid, protocol in grids.items() if grid != own]
+        self.further = cast(Iterable[ReferringMetrics], torch.nn.ModuleList(further)) if further else ()
 
     def results_under(self, protocol: Protocol) -> tuple[list[str], Counts]:
         """Return sample ids and counts of a test for a protocol given to `score_under`; every process must call it.
@@ -305,7 +306,7 @@ class RRSISModule(lightning.LightningModule):
             ConfigError: as `ReferringMetrics.results`.
         """
         grid = (protocol.eval_size, protocol.text_mode)
-        everything = [self.metrics, *cast(Iterable[ReferringMetrics], self.further)]
+        everything = [self.metrics, *self.further]
         return next(m for m in everything if (m.protocol.eval_size, m.protocol.text_mode) == grid).results()
 
     def on_validation_epoch_start(self) -> None:
@@ -315,7 +316,7 @@ class RRSISModule(lightning.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Lightning hook."""
         self._start_metrics(self._data().test_split, self.trainer.limit_test_batches, details=True)
-        for metrics in cast(Iterable[ReferringMetrics], self.further):
+        for metrics in self.further:
             metrics.start(self.metrics.sample_ids, complete=self.metrics.complete)
 
     def validation_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
@@ -326,7 +327,7 @@ class RRSISModule(lightning.LightningModule):
         """Score a batch of whole scenes; callbacks get the output."""
         answer = self._score(batch)
         read = {self.protocol.text_mode: answer.prediction}
-        for metrics in cast(Iterable[ReferringMetrics], self.further if answer.prediction is not None else ()):
+        for metrics in self.further if answer.prediction is not None else ():
             mode = metrics.protocol.text_mode
             if mode not in read:
                 read[mode] = self._read_again(batch, cast(Prediction, answer.prediction), mode)

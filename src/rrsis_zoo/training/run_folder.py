@@ -70,8 +70,10 @@ def best_in(folder: Path) -> Path:
         if os.path.isfile(path):
             return path
     others = sorted(p.name for p in (folder / CHECKPOINTS).glob("*.ckpt"))
-    inner = sorted(str(p.parent.parent) for p in (*folder.glob(f"*/{_BEST}"), *folder.glob(f"*/*/{_BEST}")))
-    if others:
+    inner = sorted(str(p.parent.parent) for depth in range(1, 5) for p in folder.glob(f"{'*/' * depth}{_BEST}"))
+    if not os.path.isdir(folder / CHECKPOINTS) and os.path.isfile(folder / CONFIG):
+        hint = "; it is not the folder of a training: `rrsis runs` lists the runs, and what each is"
+    elif others:
         hint = f"; give one of its files: {', '.join(str(folder / CHECKPOINTS / name) for name in others)}"
     elif inner:
         hint = f"; give one of the runs in it: {', '.join(inner[:_SHOWN])}{', …' if len(inner) > _SHOWN else ''}"

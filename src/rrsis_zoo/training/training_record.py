@@ -48,7 +48,8 @@ class TrainingRecord:
             "split": getattr(data, "fit_eval_split", "val"),
             "protocol": protocol,
             "epoch": trainer.current_epoch,
-            "scores": {name: None if math.isnan(value) else float(value) for name, value in scores.items()},
+            "scores": {"n": int(scores["n"])}
+            | {name: None if math.isnan(value) else float(value) for name, value in scores.items() if name != "n"},
         }
 
     def content(self, trainer: Trainer) -> dict[str, Any]:
