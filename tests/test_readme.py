@@ -117,7 +117,7 @@ def test_python(trained):
     folder, _ = trained
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    checkpoint = next(folder.glob("runs/rsrefseg/*/checkpoints/best.ckpt"))
+    checkpoint = next(folder.glob("runs/rsrefseg/fit/*/checkpoints/best.ckpt"))
     code, hits = re.subn(r'load_model\("[^"]+"\)', f"load_model({str(checkpoint)!r})", code)
     assert hits == 1
     space: dict = {}

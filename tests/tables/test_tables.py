@@ -662,15 +662,15 @@ def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
         (place / "test" / "version_0").rename(tmp_path / name)
     tables = tables_of(read_tests(["a", "b"]))
     main = tables["main"].rows
-    assert [row[0].text for row in main] == ["rsrefseg tiny, a", "rsrefseg tiny, b"]
+    assert [row[0].text for row in main] == ["a (rsrefseg tiny)", "b (rsrefseg tiny)"]
     assert [row[1].text for row in main] == ["1", "1"]
     assert [row[4].text for row in main] == ["not known"] * 2
     for row, name in zip(main, "ab", strict=True):
         lines = read_lines(tmp_path / name / "test_samples.jsonl.gz")
         assert row[6].value == pytest.approx(100 * statistics.fmean(map(iou, lines)))
-    assert [cell.text for cell in tables["differences"].rows[0][:2]] == ["rsrefseg tiny, b", "rsrefseg tiny, a"]
+    assert [cell.text for cell in tables["differences"].rows[0][:2]] == ["b (rsrefseg tiny)", "a (rsrefseg tiny)"]
     assert run(["table", "a", "b", "--table", "main"]) == 0
-    assert "rsrefseg tiny, b" in capsys.readouterr().out
+    assert "b (rsrefseg tiny)" in capsys.readouterr().out
     assert run(["table", "a", "--table", "main"]) == 0
     with pytest.raises(MissingDataError, match=r"suite/test\.json.*rrsis test"):
         run(["table", "a", "suite"])
@@ -718,8 +718,8 @@ def test_the_same_of_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys, how
     assert run(["table", "a", "b", "--table", "main"]) == 0
     both = capsys.readouterr().out
     for text in (alone, both):
-        assert f"rsrefseg tiny, a: {said}" in text
-        line = next(line for line in text.splitlines() if line.startswith("| rsrefseg tiny, a"))
+        assert f"a (rsrefseg tiny): {said}" in text
+        line = next(line for line in text.splitlines() if line.startswith("| a (rsrefseg tiny)"))
         assert line.count("left out") == 10
         assert not re.search(r"\d\.\d", line)
 

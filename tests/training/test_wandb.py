@@ -104,7 +104,7 @@ def runs(rrsis, root, tree, tmp_path_factory):
     common = [part for name in names for part in ("--config", str(root / "configs" / name))]
     common += ["--data.root", str(tree), "--data.batch_size", "2", "--trainer.log_every_n_steps", "1"]
     fit = ["--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "1"]
-    test = ["--ckpt_path", "runs/rsrefseg/version_0/checkpoints/best.ckpt"]
+    test = ["--ckpt_path", "runs/rsrefseg/fit/version_0/checkpoints/best.ckpt"]
     nothing = {"WANDB_API_KEY": "", "WANDB_MODE": "", "NETRC": str(folder / "none"), "WANDB_SILENT": "true"}
     gone = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "XDG_"))}
     environment = {**gone, **nothing, "HOME": str(folder / "home"), "WANDB_RUN_GROUP": "together"}

@@ -35,7 +35,7 @@ from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, Tes
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.config_files import guard_configs
 from rrsis_zoo.training.gallery import Gallery
-from rrsis_zoo.training.loggers import QuietWandbLogger, RunLog, run_log
+from rrsis_zoo.training.loggers import UNNAMED, QuietWandbLogger, RunLog, run_log
 from rrsis_zoo.training.module import RRSISModule, check_precision
 from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
 from rrsis_zoo.training.resume import ResumePoint
@@ -204,8 +204,9 @@ class RRSISCLI(LightningCLI):
             return
         if command != "fit" and not options.untrained and not is_whole(weights):
             raise ConfigError(
-                f"rrsis {command} needs a trained model: `rrsis {command} CHECKPOINT`, or --model.init_args.weights with "
-                "the source of a complete model; to score an untrained one, add --untrained"
+                f"rrsis {command} needs a trained model: give --ckpt_path FILE, or `rrsis {command} FILE` without "
+                "--config, or --model.init_args.weights with the source of a complete model; to score an untrained "
+                "one, add --untrained"
             )
         if method is not None and weights:
             find_weights(method.card, weights)
@@ -227,12 +228,14 @@ class RRSISCLI(LightningCLI):
 
     def _logs(self, options: Any) -> Path:
         """Return the folder of a configuration's runs."""
+        method = method_at(options.model.class_path)
+        inside = Path(method.name if method else "model") / str(self.subcommand)
         loggers = options.trainer.logger if isinstance(options.trainer.logger, list) else [options.trainer.logger]
         for logger in loggers:
             if getattr(logger, "class_path", "").endswith("CSVLogger"):
-                return Path(logger.init_args.save_dir) / str(logger.init_args.name)
-        method = method_at(options.model.class_path)
-        return Path(RUNS) / (method.name if method else "model") / str(self.subcommand)
+                name = str(logger.init_args.name)
+                return Path(logger.init_args.save_dir) / (inside if name == UNNAMED else name)
+        return Path(RUNS) / inside
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer, which does not distribute or pad data by itself and always writes a CSV log."""
@@ -253,19 +256,23 @@ class RRSISCLI(LightningCLI):
             return
         others = [logger for logger in trainer.loggers if not isinstance(logger, CSVLogger)]
         own = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
-        first, *more = [run_log(logger) for logger in own] or [self._default_log()]
+        first, *more = [self._log(logger) for logger in own] or [self._log()]
         if self._run is not None:
             folder = self._run.folder
             first = RunLog(folder.parent.parent, folder.parent.name, folder.name)
         else:
-            first = run_log(first, self._own_folder(first))
+            first = run_log(first, version=self._own_folder(first))
         trainer.loggers = [first, *more, *others]
         for logger in others:
             if isinstance(logger, QuietWandbLogger) and self._folder is not None and ranks.is_first():
                 self._folder.inside(Path(logger.save_dir or ""), logger.discard)
 
-    def _default_log(self) -> RunLog:
-        return RunLog(RUNS, f"{self.model.model_class.name}/{self.subcommand}")
+    def _log(self, logger: CSVLogger | None = None) -> RunLog:
+        """Return a log in the place of a CSV logger; METHOD/COMMAND inside its folder if it has no name of its own."""
+        logger = logger or CSVLogger(RUNS)
+        return run_log(
+            logger, name=f"{self.model.model_class.name}/{self.subcommand}" if logger.name == UNNAMED else None
+        )
 
     def _own_folder(self, log: RunLog) -> str | int | None:
         """Let the first process create the run's folder; return its name, or number if that was chosen."""
@@ -292,7 +299,7 @@ class RRSISCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config.get("logger") in (None, True):
-            config["logger"] = self._default_log()
+            config["logger"] = self._log()
         configured = config.get("callbacks") or []
         configured = configured if isinstance(configured, list) else [configured]
         # one resume point: the last one, preferably from the configuration's callbacks

@@ -96,6 +96,11 @@ def with_checkpoint(arguments: Sequence[str]) -> tuple[list[str], Given | None]:
     options = {word.partition("=")[0] for word in words if word.startswith("-")}
     if not loose and "--ckpt_path" in options and not any(_configures(name) for name in options):
         return _replaced(command, *_taken(words, "--ckpt_path"))
+    if not loose and not any(_configures(name) for name in options):
+        raise ConfigError(
+            f"rrsis {command} needs a model: `rrsis {command} CHECKPOINT` (or a run's folder), or a --config with "
+            "--ckpt_path"
+        )
     if not loose:
         return list(arguments), None
     if len(loose) > 1:

@@ -12,11 +12,11 @@ from rrsis_zoo.errors import unknown_name
 _DESCRIPTION = """Make the tables of a suite from the files of its jobs: published / ours / difference, the main
 comparison with intervals and significance by scene, and scores by category, size and kind of expression.
 
-RUNS is the folder of a suite's runs, such as runs/embedded; or folders from `rrsis test`, each a row with the run's name.
-Of tests only the main comparison is made; --all adds the others, such as their differences from the first, pair by pair.
-A test of part of the split, or of an untrained model, does not appear in any table. With --out every table is written
-as Markdown, CSV, LaTeX (booktabs) and HTML; without it the tables are printed as Markdown. docs/tables.md explains every
-number."""
+RUNS is the folder of a suite's runs, such as runs/embedded; or folders from `rrsis test`, each a row with the run's
+name. Of tests only the main comparison is made; --all adds the others, such as their differences from the first, pair
+by pair. A test of part of the split, or of an untrained model, does not appear in any table. With --out every table is
+written as Markdown, CSV, LaTeX (booktabs) and HTML; without it the tables are printed as Markdown. docs/tables.md
+explains every number."""
 
 
 def run_table(arguments: Sequence[str]) -> int:

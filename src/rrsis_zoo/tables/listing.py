@@ -140,7 +140,8 @@ def _kind(folder: Path, predictions: Sequence[Path]) -> Kind:
         return "predict"
     if os.path.isdir(folder / "checkpoints"):
         return "fit"
-    return next((kind for kind in _KINDS if kind == folder.parent.name), "validate")
+    by_name: dict[str, Kind] = {kind: kind for kind in _KINDS}
+    return by_name.get(folder.parent.name, "validate")
 
 
 def _test(folder: Path, common: Mapping[str, Any]) -> RunEntry:

@@ -20,8 +20,12 @@ from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, MissingDataError, OutputError
 from rrsis_zoo.files import cannot_write, make_folder, read_text, write_text, writing
+from rrsis_zoo.training.ranks import is_first
 from rrsis_zoo.training.wandb_account import has_api_key as has_api_key
 from rrsis_zoo.training.wandb_account import wandb_mode
+
+UNNAMED = "lightning_logs"
+"""Name of a `CSVLogger` that was given none."""
 
 
 class QuietWandbLogger(WandbLogger):
@@ -77,7 +81,7 @@ class QuietWandbLogger(WandbLogger):
         import wandb
 
         try:
-            if self._experiment is None and not self.disabled and rank_zero_only.rank == 0:
+            if self._experiment is None and not self.disabled and is_first():
                 self._created = not os.path.lexists(self._wandb_folder)
                 make_folder(self._wandb_folder)
             return super().experiment
@@ -251,14 +255,15 @@ def _step(row: dict[str, Any]) -> int:
         return 0
 
 
-def run_log(logger: CSVLogger, version: str | int | None = None) -> RunLog:
+def run_log(logger: CSVLogger, name: str | None = None, version: str | int | None = None) -> RunLog:
     """Return a `RunLog` that writes to the same place as a `CSVLogger`.
 
     Args:
         logger: any CSV logger.
+        name: of the folder of runs, if not the logger's own.
         version: name or number of the run's folder, if not the logger's own.
     """
-    if isinstance(logger, RunLog) and version in (None, logger._version):
+    name, version = logger.name if name is None else name, logger._version if version is None else version
+    if isinstance(logger, RunLog) and (name, version) == (logger.name, logger._version):
         return logger
-    every = logger._flush_logs_every_n_steps
-    return RunLog(logger.save_dir, logger.name, logger._version if version is None else version, logger._prefix, every)
+    return RunLog(logger.save_dir, name, version, logger._prefix, logger._flush_logs_every_n_steps)

@@ -26,7 +26,7 @@ _left: list[Started] = []
 
 def is_first() -> bool:
     """Return whether this is the first process of a run, as far as its environment says."""
-    return rank_zero_only.rank == 0
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 class OwnSignals(_SignalConnector):

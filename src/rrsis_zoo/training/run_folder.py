@@ -1,4 +1,4 @@
-"""The folder of a new run: ``runs/METHOD/COMMAND/NAME``, created for one run only, and removed if nothing came of it."""
+"""The folder of a new run, ``runs/METHOD/COMMAND/NAME``: created for one run, removed if nothing came of it."""
 
 from __future__ import annotations
 
