@@ -681,6 +681,51 @@ def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
         read_tests(["a"])
 
 
+def test_one_table_of_one_or_two_tests(tmp_path, monkeypatch, capsys):
+    """Named by the runs; the rest with --all; nothing that was not run."""
+    monkeypatch.chdir(tmp_path)
+    folder = make(tmp_path / "suite", [Row("a", 0.6), Row("b", 0.3), Row("c", 0.4)], seeds=[1], n=12)
+    places = {"a": "one/test/mine", "b": "two/test/mine", "c": "two/test/version_0"}
+    for name, place in places.items():
+        source = folder / f"{name}--synthetic--seed1"
+        said = json.loads((source / "job.json").read_text())["result"]
+        (source / "test" / "version_0" / "test.json").write_text(json.dumps(said))
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (source / "test" / "version_0").rename(tmp_path / place)
+
+    def printed(*words):
+        assert run(["table", *words]) == 0
+        return capsys.readouterr().out
+
+    for words, names in (
+        ([places["a"]], ["mine (rsrefseg tiny)"]),
+        ([places["a"], places["c"]], ["mine (rsrefseg tiny)", "version_0 (rsrefseg tiny)"]),
+        ([places["a"], places["b"]], [f"{places[n]} (rsrefseg tiny)" for n in "ab"]),  # which is which
+    ):
+        text = printed(*words)
+        assert text.count("## ") == 1
+        assert "not run" not in text
+        rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+        assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == names
+    text = printed(places["a"], places["b"], "--all")
+    assert "paired differences" in text
+    assert text.count("## ") > 4
+    assert "not run" not in text
+    assert printed(places["a"], places["b"], "--table", "differences").count("## ") == 1
+    other = json.loads((tmp_path / places["c"] / "test.json").read_text())
+    (tmp_path / places["c"] / "test.json").write_text(json.dumps({**other, "dataset": "elsewhere"}))
+    text = printed(places["a"], places["c"])  # two data sets: a table of each, and no gaps in them
+    assert text.count("## ") == 2
+    assert "not run" not in text
+    assert "paired" not in printed(places["a"], places["c"], "--all")
+    (tmp_path / places["c"] / "test.json").write_text(json.dumps({**other, "protocol": "lavt480"}))
+    with pytest.raises(DataFormatError, match="give both tests the same data and --protocol"):
+        run(["table", places["a"], places["c"]])
+    (tmp_path / "fit" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(MissingDataError, match="fit is a training, not a test: `rrsis test fit`"):
+        run(["table", "fit"])
+
+
 UNFIT = {
     "a part": ({"partial": {"n": 45, "of": 3481}}, "left out: only 45 of 3,481 samples were scored"),
     "untrained": ({"untrained": True}, "left out: the model was not trained"),

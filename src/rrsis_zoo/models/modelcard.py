@@ -86,14 +86,15 @@ def _origin(provenance: Mapping[str, Any] | None, training: Mapping[str, Any] | 
 
 def _trained(training: Mapping[str, Any]) -> str:
     """Return what was trained on, and for how long."""
-    steps = f"{training['step']:,} optimiser steps in precision {markdown(training['precision'])}"
+    step = training["step"]
+    steps = f"{step:,} optimiser step{'' if step == 1 else 's'} in precision {markdown(training['precision'])}"
     data = training.get("data")
     if data is None:
         return f"Trained with rrsis-zoo, {steps}."
     settings = training.get("settings") or {}
     layout = str(settings.get("dataset", "rrsis-d"))
     what = f"{data['train']:,} training and {data['val']:,} validation samples"
-    kind = "as published" if data["published"] else f"in the layout `{markdown(layout)}`; not a published dataset"
+    kind = "as published" if data["published"] else f"in the layout {markdown_code(layout)}; not a published dataset"
     if layout == "synthetic":
         kind = "synthetic scenes: its scores are not comparable with any on real images"
     return f"Trained with rrsis-zoo on {markdown(data['name'])} ({what}; {kind}), {steps}."
