@@ -271,7 +271,7 @@ class RRSISCLI(LightningCLI):
         """Return a log in the place of a CSV logger; METHOD/COMMAND inside its folder if it has no name of its own."""
         logger = logger or CSVLogger(RUNS)
         return run_log(
-            logger, name=f"{self.model.model_class.name}/{self.subcommand}" if logger.name == UNNAMED else None
+            logger, name=f"{self.model.model_class.name}/{self.subcommand or 'fit'}" if logger.name == UNNAMED else None
         )
 
     def _own_folder(self, log: RunLog) -> str | int | None:

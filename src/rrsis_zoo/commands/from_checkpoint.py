@@ -66,8 +66,10 @@ class Given:
         """
         if self.root is None or (data.dataset, data.root) != (self.dataset, self.root):
             return
-        path = expanded(self.root)
-        generated = SOURCES[data.dataset].make is not None and not path.is_absolute()
+        path, source = expanded(self.root), SOURCES[data.dataset]
+        generated = (
+            source.make is not None and path == source.default_root
+        )  # nowhere else: the file may be a stranger's
         if not generated and not os.path.lexists(path):
             raise MissingDataError(
                 f"{self.name} was trained on data in {self.root} ({data.dataset} layout), which does not exist here: "
