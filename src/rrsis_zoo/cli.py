@@ -10,13 +10,14 @@ from rrsis_zoo.terminal import guarded
 
 _LIGHTNING = {
     "fit": "train a method: rrsis fit --config configs/rsrefseg.yaml; resume: rrsis fit --resume RUN_FOLDER",
-    "validate": "score the validation split",
-    "test": "score the test split; writes results, per-sample counts and a figure",
-    "predict": "write the predicted masks of a split",
+    "validate": "score the validation split: rrsis validate CHECKPOINT",
+    "test": "score the test split: rrsis test CHECKPOINT; writes results, per-sample counts and a figure",
+    "predict": "write the predicted masks of a split: rrsis predict CHECKPOINT",
 }
 _OTHER = {
     "data": "check, list and summarise a dataset; generate the synthetic one",
     "score": "score saved masks from any program under one protocol, or under all",
+    "runs": "list the runs in a folder: what each is, how far it came, its scores",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
     "models": "list methods, sizes, licences and weight sources; download weights",
     "convert": "convert the authors' weights to our format, and back",
@@ -63,6 +64,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.score import run_score
 
         return run_score(rest)
+    if command == "runs":
+        from rrsis_zoo.commands.runs import run_runs
+
+        return run_runs(rest)
     if command == "table":
         from rrsis_zoo.commands.table import run_table
 

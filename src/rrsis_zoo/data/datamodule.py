@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import warnings
 from dataclasses import replace
@@ -82,6 +84,9 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     Raises:
         ConfigError: an unknown name or a number out of range.
+
+    Attributes:
+        settings: the arguments that are not their defaults, as plain values; checkpoints keep them.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         test_split: Split = "test",
         predict_split: Split = "test",
     ) -> None:
+        given = {name: value for name, value in locals().items() if name in self.defaults()}
         super().__init__()
         _require("dataset", dataset, SOURCES)
         _require("draw", draw, ("samples", "references", "scenes"))
@@ -130,6 +136,8 @@ class RRSISDataModule(lightning.LightningDataModule):
                 raise ConfigError(f"{setting} must be at least {least}, got {value}")
         if name is not None and not (name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME):
             raise ConfigError(f"name must be one line of at most {_LONGEST_NAME} characters, got {name[:100]!r}")
+        changed = {name: value for name, value in given.items() if value != self.defaults()[name]}
+        self.settings: dict[str, Any] = json.loads(json.dumps(changed, default=_plain))
         self.dataset = dataset
         self.root = root
         self.given_name = name
@@ -149,6 +157,12 @@ class RRSISDataModule(lightning.LightningDataModule):
         self._records: dict[Split, list[Record]] = {}
         self._identities: dict[Split, Identity] = {}
         self._start = (0, 0)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the arguments with their defaults."""
+        parameters = inspect.signature(RRSISDataModule.__init__).parameters
+        return {name: parameter.default for name, parameter in parameters.items() if name != "self"}
 
     # -- contents ---------------------------------------------------------------------------------------------------
 
@@ -328,3 +342,8 @@ def shuffled(records: list[Record], seed: int) -> list[Record]:
 def _require(setting: str, value: str, known: Any) -> None:
     if value not in known:
         raise unknown_name(setting, value, known)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has in place of a value: a number for numpy's, text for a path."""
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -77,7 +77,8 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
         name -> table, in this order: for every dataset ``main``, ``differences``, ``localisation``, ``categories``,
         ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples have this information, each followed by
         ``--DATASET`` if the suite has several; ``profile`` if there is one; ``published`` (published, ours,
-        difference), which comes first if it holds any result of ours; ``literature--DATASET``.
+        difference), which comes first if it holds any result of ours, and without one is made of a suite only;
+        ``literature--DATASET``.
 
     Raises:
         MissingDataError: per-sample counts of a finished job are missing.
@@ -89,7 +90,8 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
     for board in boards:
         tables += _of_board(runs, board, f"--{slug(board.dataset)}" if len(boards) > 1 else "")
     tables += cost_tables(runs)
-    tables.insert(0 if has_ours(published) else len(tables), published)
+    if runs.suite or has_ours(published):
+        tables.insert(0 if has_ours(published) else len(tables), published)
     return {table.name: table for table in [*tables, *literature_tables(literature)]}
 
 
@@ -148,7 +150,8 @@ def _of_board(runs: Runs, board: Board, suffix: str) -> Iterator[Table]:
     yield _main(runs, board, suffix)
     if board.protocol is None:
         return
-    if any(trial.model.against for trial in board.trials):
+    names = {trial.model.name for trial in board.trials}
+    if any(names & set(trial.model.against) for trial in board.trials):
         yield _differences(runs, board, suffix)
     if any(all(s.counts.details is not None for s in trial.samples) for trial in board.trials if trial.samples):
         yield _localisation(runs, board, suffix)
@@ -177,7 +180,7 @@ def _main(runs: Runs, board: Board, suffix: str) -> Table:
 
 def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     by_name = {trial.model.name: trial for trial in board.trials}
-    pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against]
+    pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against if other in by_name]
     there = [bool(a.samples and b.samples) for a, b in pairs]
     comparisons = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
     corrected = iter(holm([c.p_value for c in comparisons if c is not None]))

@@ -1,6 +1,6 @@
 """A model as a folder: written by ``save_pretrained`` and ``rrsis convert``, and shared on the hub.
 
-config.json          method, configuration, tokenizer, provenance
+config.json          method, configuration, tokenizer, provenance, training
 model.safetensors    every tensor under our names, in its original dtype
 tokenizer.*          the tokenizer's files, as published
 skipped.safetensors  converted models only: entries of the authors' file that ours lacks, for converting back
@@ -28,6 +28,7 @@ from rrsis_zoo.weights.checkpoints import Saved
 from rrsis_zoo.weights.description import TokenizerFiles, check_format, checked_meta
 from rrsis_zoo.weights.files import read_state_dict, save_tensors
 from rrsis_zoo.weights.places import outside
+from rrsis_zoo.weights.training import IN_FOLDER
 
 CONFIG, WEIGHTS, SKIPPED, CARD = "config.json", "model.safetensors", "skipped.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, "tokenizer.*", SKIPPED, CARD)
@@ -163,7 +164,9 @@ def open_folder(folder: Path) -> Saved:
         description["tokenizer"] = state
     description = checked_meta(description, what)
     weights = _present(folder, WEIGHTS)
-    return Saved(f"{description['model']} from {folder}", description, lambda: read_state_dict(weights), steady=True)
+    name = f"{description['model']} from {folder}"
+    training = description.get(IN_FOLDER)
+    return Saved(name, description, lambda: read_state_dict(weights), steady=True, training=training)
 
 
 def _present(folder: Path, name: str) -> Path:
