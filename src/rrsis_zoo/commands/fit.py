@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from jsonargparse import ArgumentError, set_parsing_settings
@@ -23,8 +23,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from rrsis_zoo import slurm
 from rrsis_zoo.commands.given_checkpoint import check_asked, open_checkpoint
+from rrsis_zoo.commands.plugin_options import HELP, OPTION, with_plugins
+from rrsis_zoo.commands.preset_weights import check_sizes, with_preset_weights
 from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, RRSISError, together
 from rrsis_zoo.files import write_text
 from rrsis_zoo.methods.registry import current_class_path, method_at, methods
 from rrsis_zoo.pretrained.whole import find_weights, is_whole
@@ -32,6 +34,7 @@ from rrsis_zoo.training import ranks
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.config_files import guard_configs
+from rrsis_zoo.training.epoch_lines import lines_for_logs
 from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.loggers import RunLog, run_log
 from rrsis_zoo.training.module import RRSISModule, check_precision
@@ -39,6 +42,8 @@ from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
 from rrsis_zoo.training.resume import ResumePoint
 from rrsis_zoo.training.runs import CONFIG, Run, find, note_job, of_this_job
 from rrsis_zoo.training.shipped_configs import with_shipped
+from rrsis_zoo.training.tensorboard_log import RunTensorBoard
+from rrsis_zoo.training.threads import advise
 from rrsis_zoo.training.trainer import RRSISTrainer
 
 
@@ -82,6 +87,7 @@ class RRSISCLI(LightningCLI):
         """Add the resume point's settings and our switches to every command, so that each accepts any config."""
         parser.add_argument("--untrained", action="store_true", help=_UNTRAINED)
         parser.add_argument(_SAFE, action="store_true", help=_SAFE_HELP)
+        parser.add_argument(OPTION, type=list[str] | str | None, default=None, metavar="FILE", help=HELP)
         parser.add_lightning_class_args(ResumePoint, "resume_point")
         parser.set_defaults({"resume_point.keep": False})
 
@@ -108,7 +114,7 @@ class RRSISCLI(LightningCLI):
 
         Raises:
             ConfigError: a checkpoint contradicts the configuration or is required but missing, or an invalid switch.
-            MissingWeightsError, MissingDataError: files are missing.
+            MissingWeightsError, MissingDataError: files are missing; all of them are named.
             WeightsMismatchError: files are damaged.
         """
         options, command = self.config[str(self.subcommand)], str(self.subcommand)
@@ -117,10 +123,20 @@ class RRSISCLI(LightningCLI):
         self._check_switches(options, command)
         if command == "fit":
             self._find_run(options)
-        self._check_weights(options, command)
+        missing: list[RRSISError] = []
+        try:
+            self._check_weights(options, command)
+        except (MissingWeightsError, MissingDataError) as error:
+            missing.append(error)
         # jsonargparse adds the path of the file that a section came from
         settings = {name: value for name, value in vars(options.data).items() if not name.startswith("__")}
-        RRSISDataModule(**settings).check()
+        try:
+            RRSISDataModule(**settings).check()
+        except MissingDataError as error:
+            error.mend = error.mend or "--data.root ROOT"
+            missing.append(error)
+        if missing:
+            raise together(missing)
 
     def _check_switches(self, options: Any, command: str) -> None:
         check_precision(str(options.trainer.precision))
@@ -155,6 +171,8 @@ class RRSISCLI(LightningCLI):
                 "source of a complete model; to score an untrained one, add --untrained"
             )
         if method is not None and weights:
+            if not isinstance(weights, str) and not model.init_args.get("settings"):
+                check_sizes(method.card, model.init_args.preset, weights)
             find_weights(method.card, weights)
 
     def _find_run(self, options: Any) -> None:
@@ -193,6 +211,11 @@ class RRSISCLI(LightningCLI):
             if self._run is not None:
                 folder = self._run.folder
                 trainer.loggers[0] = RunLog(folder.parent.parent, folder.parent.name, folder.name)
+            for board in others:
+                if isinstance(board, RunTensorBoard):
+                    board.follow(cast(CSVLogger, trainer.loggers[0]))
+        if (advice := advise(trainer, sys.argv[1:])) is not None:
+            _note(f"advice: {advice}")
         trainer.strategy.checkpoint_io = DirectCheckpointIO()
         trainer._signal_connector = OwnSignals(trainer)
         trainer.callbacks.extend(_CALLBACKS.get(self.subcommand or "", list)())  # type: ignore[attr-defined]
@@ -206,7 +229,8 @@ class RRSISCLI(LightningCLI):
         kept = points[-1:] if config.get("enable_checkpointing") is not False else []
         config["callbacks"] = [c for c in configured if not isinstance(c, ResumePoint)]
         callbacks = [c for c in callbacks if not isinstance(c, ResumePoint)]
-        return super()._instantiate_trainer(config, [*callbacks, RanksEndTogether(), *kept])
+        lines = lines_for_logs([*callbacks, *config["callbacks"]], config.get("enable_progress_bar"))
+        return super()._instantiate_trainer(config, [*callbacks, *lines, RanksEndTogether(), *kept])
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)
@@ -248,9 +272,13 @@ def _note(line: str) -> None:
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with files for all configurations; report replaced paths."""
+    """Return the arguments with files for all configurations, plug-ins loaded, and the weights of the preset.
+
+    Replaced paths and weights are reported.
+    """
     words, notes = with_shipped(arguments)
-    for line in notes:
+    words, note = with_preset_weights(with_plugins(words, _SAFE in words))
+    for line in [*notes, *([note] if note else [])]:
         _note(line)
     return words
 
@@ -265,6 +293,7 @@ def run_lightning(arguments: Sequence[str]) -> int:
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
     words, run = resumed(arguments)
+    words = _with_files(words)
     _refuse_lost_settings(words)
     if _SAFE in words:
         _import_nothing_else()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.errors import ConfigError, DataFormatError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run_score(arguments: Sequence[str]) -> int:
     Raises:
         MissingDataError, DataFormatError, ConfigError: files, masks or options that cannot be used.
     """
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         "rrsis score", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--predictions", required=True, metavar="P", help="saved predictions")

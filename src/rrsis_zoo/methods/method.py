@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.models.card import MethodCard
+from rrsis_zoo.shown import short_repr
 
 if TYPE_CHECKING:
     from rrsis_zoo.models.base import ReferringSegmenter
@@ -26,6 +27,8 @@ class Method:
     card: MethodCard
     model: Callable[[], type[ReferringSegmenter]]
     module: Callable[[], type[RRSISModule]]
+
+    __repr__ = short_repr
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.metrics.samples import Samples, read_samples
 from rrsis_zoo.tables.records import JobFile, Result, SuiteFile, read_record, unfit
+from rrsis_zoo.shown import short_repr
 
 _AGAIN = "run the suite again"
 
@@ -58,6 +59,8 @@ class JobRecord:
 
     folder: Path
     record: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     @property
     def name(self) -> str:
@@ -136,6 +139,8 @@ class Runs:
     datasets: Mapping[str, str]
     jobs: tuple[JobRecord, ...]
     left_out: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     def of(self, model: str, dataset: str) -> list[JobRecord]:
         """Return the jobs of a row on a dataset, in the order of their seeds."""

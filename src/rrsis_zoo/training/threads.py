@@ -1,0 +1,68 @@
+"""Advice about threads on a machine that is busy already."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+
+import torch
+from lightning.pytorch import Trainer
+
+BUSY = 0.5
+"""Load per core from which a second thread mostly waits: every operation waits for its slowest thread."""
+
+
+def cores() -> float:
+    """Return the number of processors that this process may use: its affinity, or a container's share if smaller."""
+    mine = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        return min(mine, float(quota) / float(period)) if quota != "max" else mine
+    except (OSError, ValueError):  # no limit, or no Linux
+        return mine
+
+
+def advise(trainer: Trainer, arguments: Sequence[str]) -> str | None:
+    """Return `thread_advice` for a command that computes on the CPU; None on an accelerator.
+
+    Args:
+        trainer: of the command.
+        arguments: of ``rrsis``; none if it was not started from a command line.
+    """
+    if not arguments or trainer.strategy.root_device.type != "cpu" or not hasattr(os, "getloadavg"):
+        return None
+    words = ["rrsis", *arguments]
+    return thread_advice(words, torch.get_num_threads(), os.getloadavg()[0], os.cpu_count() or 1, cores())
+
+
+def thread_advice(words: Sequence[str], threads: int, load: float, machine: int, mine: float) -> str | None:
+    """Return advice to use one thread; None where more are useful.
+
+    Args:
+        words: the command line, which the advice repeats.
+        threads: that torch uses for one operation.
+        load: processes that want to run on this machine, averaged over the last minute.
+        machine: its cores.
+        mine: cores that this process may use.
+
+    Example:
+        >>> thread_advice(["rrsis", "fit"], threads=8, load=7.6, machine=8, mine=8)
+        'this machine is busy (load 7.6 on 8 cores), which slows down 8 threads: OMP_NUM_THREADS=1 rrsis fit'
+        >>> thread_advice(["rrsis", "fit"], threads=8, load=0.4, machine=8, mine=8)
+    """
+    if threads <= 1:
+        return None
+    mend = shlex.join(words)
+    if load / machine >= BUSY:
+        return (
+            f"this machine is busy (load {load:.1f} on {machine} cores), which slows down {threads} threads: "
+            f"OMP_NUM_THREADS=1 {mend}"
+        )
+    if threads > mine:
+        return (
+            f"this process may use {mine:g} cores, which slows down {threads} threads: "
+            f"OMP_NUM_THREADS={max(1, int(mine))} {mend}"
+        )
+    return None
