@@ -82,6 +82,8 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.convert import run_convert
 
         return run_convert(rest)
+    if command.startswith("-"):
+        raise unknown_name("option", command, ("--help", "--version"))
     raise unknown_name("command", command, _LIGHTNING | _OTHER)
 
 

@@ -27,7 +27,8 @@ class Arguments(argparse.ArgumentParser):
             known = re.findall(r"[\w.-]+", unknown[3]) if unknown[3] else list(_options(self))
             close = get_close_matches(given.partition("=")[0], known, n=1)
             near = f" (did you mean {close[0]}?)" if close else ""
-        raise ConfigError(f"{self.prog}: {message}{near}; {self.prog} --help lists the options")
+        message = message.removeprefix("argument : ")  # commands below this one have no name of their own
+        raise ConfigError(f"{message}{near}; {self.prog} --help lists the options")
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:

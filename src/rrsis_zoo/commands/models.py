@@ -18,9 +18,7 @@ from rrsis_zoo.weights.sources import HubSource, parse_source
 
 def run_models(arguments: Sequence[str], download: Download = hub_download) -> int:
     """List the methods, or download what one needs; imports no torch."""
-    parser = Arguments(
-        "rrsis models", description="List methods with their sizes, licences and weight sources."
-    )
+    parser = Arguments("rrsis models", description="List methods with their sizes, licences and weight sources.")
     parser.add_argument("--json", action="store_true", help="print the cards as JSON")
     commands = parser.add_subparsers(dest="command", metavar="")
     one = commands.add_parser("fetch", help="download what a method, a release or a config needs")

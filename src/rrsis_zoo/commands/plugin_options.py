@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +44,7 @@ def with_plugins(words: Sequence[str], safe: bool = False) -> list[str]:
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        if option == OPTION:
+        if option.removesuffix("+") == OPTION:  # with + it adds to a list
             names += _names(value if equals else next(rest, ""), OPTION)
         else:
             kept.append(word)
@@ -65,7 +66,8 @@ def _configured(words: Sequence[str], safe: bool) -> list[str]:
 
 def _names(value: Any, what: str) -> list[str]:
     if isinstance(value, str) and value.startswith("["):
-        value = json.loads(value)
+        with contextlib.suppress(json.JSONDecodeError):
+            value = json.loads(value)
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names) or not names:
         raise ConfigError(f"{what} must be a Python file, a package's folder or a module, or a list of them")

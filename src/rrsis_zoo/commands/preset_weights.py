@@ -33,21 +33,24 @@ def with_preset_weights(words: Sequence[str]) -> tuple[list[str], str | None]:
     weights: Any = None
     of: Any = None  # the preset that was in force when weights were given
     stated = False
+    roles: dict[str, Any] = {}  # given one by one, as options
     for source in given.sources:
         preset = source.init_args.get("preset", preset)
-        if "weights" in source.init_args:
-            if source.option:
+        if "weights" in source.init_args and source.option:
+            if source.name.endswith(".weights"):
                 return list(words), None
+            roles |= source.init_args["weights"]
+        elif "weights" in source.init_args:
             weights, of, stated = source.init_args["weights"], preset, True
     presets = method.card.presets
     if preset not in presets or (stated and (preset == of or not _are_own(method.card, of, weights))):
         return list(words), None
-    own = presets[preset].weights
+    own = dict(presets[preset].weights)
     if (own or None) == (weights or None):
         return list(words), None
-    sources = ", ".join(f"{role} {source}" for role, source in own.items()) or "none: it starts from random ones"
-    note = f"weights follow preset {preset!r}: {sources}"
-    return [*words, f"{_OPTION}={json.dumps(dict(own) or None)}"], note
+    sources = ", ".join(f"{role} {source}" for role, source in (own | roles).items())
+    note = f"weights follow preset {preset!r}: {sources or 'none, it starts from random ones'}"
+    return [*words, f"{_OPTION}={json.dumps((own | roles) or None)}"], note
 
 
 def check_sizes(card: MethodCard, preset: str, weights: Mapping[str, str]) -> None:

@@ -30,9 +30,7 @@ def run_score(arguments: Sequence[str]) -> int:
     Raises:
         MissingDataError, DataFormatError, ConfigError: files, masks or options that cannot be used.
     """
-    parser = Arguments(
-        "rrsis score", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments("rrsis score", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", required=True, metavar="P", help="saved predictions")
     parser.add_argument("--targets", required=True, metavar="T", help="saved true masks; may be the same npz file")
     parser.add_argument("--protocol", default="canonical", metavar="X", help="name of a protocol, or all")

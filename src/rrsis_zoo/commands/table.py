@@ -27,9 +27,7 @@ def run_table(arguments: Sequence[str]) -> int:
         MissingDataError, DataFormatError, ConfigError: files or options that cannot be used.
         OutputError: a table cannot be written.
     """
-    parser = Arguments(
-        "rrsis table", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments("rrsis table", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "runs", type=Path, nargs="+", metavar="RUNS", help="folder of a suite's runs, or folders of `rrsis test`"
     )

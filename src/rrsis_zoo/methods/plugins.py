@@ -50,13 +50,15 @@ def load_plugin(source: str | os.PathLike[str]) -> tuple[Method, ...]:
 
 
 def _methods_of(name: str, path: Path | None, text: str) -> tuple[Method, ...]:
-    before = registered()
+    before, fresh = registered(), name not in sys.modules
     module = _import(name, path, text)
     found = [method for key, method in registered().items() if before.get(key) is not method]
     own = getattr(module, "METHOD", None)
     if isinstance(own, Method) and own not in found:
         found.append(own)
     if not found:
+        if fresh:
+            del sys.modules[name]  # a notebook tries again when it is mended
         raise ConfigError(
             f"plug-in {text} registers no method: end it with rrsis_zoo.register(METHOD), where METHOD is a "
             f"{Method.__module__}.{Method.__qualname__}"
@@ -76,7 +78,9 @@ def _path(text: str) -> Path | None:
     if os.path.isdir(path):
         path = path / "__init__.py"
     if not os.path.isfile(path):
-        raise ConfigError(f"plug-in {text}: there is no file {path}; give a Python file, a package's folder or a module")
+        raise ConfigError(
+            f"plug-in {text}: there is no file {path}; give a Python file, a package's folder or a module"
+        )
     return path.absolute()
 
 

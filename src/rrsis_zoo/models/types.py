@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, Self, overload
 
 import torch
 from torch import Tensor
+
 from rrsis_zoo.shown import short_repr
 
 TextMode = Literal["published", "independent"]

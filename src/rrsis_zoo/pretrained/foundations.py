@@ -52,7 +52,8 @@ def find_foundations(card: MethodCard, weights: Mapping[str, str]) -> dict[str, 
         if len(faults) > 1 and isinstance(source, HubSource) and source.file is None:
             # one command for all files in a repository
             lack, command = f"{what}: {' and '.join(faults)} of {source.place} are not here", source.command([*faults])
-            absent.append(MissingWeightsError(f"{lack}; fetch them with: {command}", what=lack, mend=command))
+            short = f"{what}: {source.place} is not in the local cache"
+            absent.append(MissingWeightsError(f"{lack}; fetch them with: {command}", what=short, mend=command))
         else:
             absent += faults.values()
     if absent:

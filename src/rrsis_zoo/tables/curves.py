@@ -60,7 +60,10 @@ def read_curves(folder: str | Path) -> Curves:
         inner = sorted(found.parent.name for found in Path(folder).glob(f"*/{LOG}"))
         hint = f"; it contains the runs {', '.join(inner)}" if inner else "; give the folder of a run of rrsis fit"
         raise MissingDataError(f"{error}{hint}") from error
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    try:  # without a line that is just being written
+        rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
+    except csv.Error as error:
+        raise DataFormatError(f"{path} is not a CSV file ({error})") from error
     if not rows or "step" not in rows[0]:
         raise DataFormatError(f"{path} is not the log of a run: it has no rows with a column 'step'")
     points: dict[str, Points] = {}
@@ -71,7 +74,9 @@ def read_curves(folder: str | Path) -> Curves:
             try:
                 step, parsed = int(row["step"]), float(value)
             except (TypeError, ValueError) as error:
-                raise DataFormatError(f"{path}, line {number}: {column} is {value!r} at step {row['step']!r}") from error
+                raise DataFormatError(
+                    f"{path}, line {number}: {column} is {value!r} at step {row['step']!r}"
+                ) from error
             if math.isfinite(parsed):
                 points.setdefault(column, []).append((step, parsed))
     if not any(_panel(column) for column in points):
@@ -106,7 +111,7 @@ def curves_figure(runs: Sequence[Curves], path: str | Path) -> None:
     panels = [panel for panel in _PANELS if any(_panel(column) == panel for run in runs for column in run.points)]
     figure = Figure(figsize=(4.6 * len(panels), 3.6 + 0.22 * len(runs)), layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
-    axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True))
+    axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False, sharex=True)[0], strict=True))
     colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, run in enumerate(runs):
         colour = colours[number % len(colours)]
@@ -116,6 +121,7 @@ def curves_figure(runs: Sequence[Curves], path: str | Path) -> None:
         axis.set_title(panel, fontsize=10)
         axis.set_xlabel("optimiser step", fontsize=9)
         axis.tick_params(labelsize=8)
+        axis.yaxis.get_offset_text().set_fontsize(8)
         axis.grid(color="0.9", linewidth=0.8)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
@@ -151,6 +157,7 @@ def _draw_scores(axis: Any, run: Curves, colour: Any) -> None:
         points = run.points.get(column, [])
         axis.plot(*_columns(points), style, color=colour, linewidth=1.4, **_marks(points))
     axis.set_ylabel("%", fontsize=9)
+    axis.set_ylim(bottom=0)
 
 
 def _draw_rates(axis: Any, run: Curves, colour: Any) -> None:

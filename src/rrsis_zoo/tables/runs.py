@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.metrics.samples import Samples, read_samples
-from rrsis_zoo.tables.records import JobFile, Result, SuiteFile, read_record, unfit
 from rrsis_zoo.shown import short_repr
+from rrsis_zoo.tables.records import JobFile, Result, SuiteFile, read_record, unfit
 
 _AGAIN = "run the suite again"
 

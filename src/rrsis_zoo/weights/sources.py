@@ -256,8 +256,12 @@ def _resolve_hub(source: HubSource, wanted: Sequence[str], role: str) -> Path:
     name, file = _first(names, look_up)
     if file is None:
         command = source.command([next((name for name in names if name not in absent), names[0])])
-        lack = f"{role}: no {_listed(names)} of {source.place} is in the local cache {constants.HF_HUB_CACHE}"
-        raise MissingWeightsError(f"{lack}; fetch it with: {command}", what=lack, mend=command)
+        raise MissingWeightsError(
+            f"{role}: no {_listed(names)} of {source.place} is in the local cache {constants.HF_HUB_CACHE}; "
+            f"fetch it with: {command}",
+            what=f"{role}: {source.place} is not in the local cache {constants.HF_HUB_CACHE}",
+            mend=command,
+        )
     if name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(file)):
         folder = name.removesuffix(file.name)
         command = source.command([folder + shard for shard in lacking])
