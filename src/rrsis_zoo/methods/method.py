@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.models.card import MethodCard
-from rrsis_zoo.shown import short_repr
 
 if TYPE_CHECKING:
     from rrsis_zoo.models.base import ReferringSegmenter
@@ -28,7 +27,8 @@ class Method:
     model: Callable[[], type[ReferringSegmenter]]
     module: Callable[[], type[RRSISModule]]
 
-    __repr__ = short_repr
+    def __repr__(self) -> str:
+        return f"Method({self.name!r})"
 
     @property
     def name(self) -> str:

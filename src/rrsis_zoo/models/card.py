@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rrsis_zoo.errors import unknown_name
-from rrsis_zoo.shown import short_repr
 
 PresetKind = Literal["published", "lighter", "miniature", "tiny"]
 """``published``: the full size, for which scores are published. ``lighter``: with smaller foundation models of the same
@@ -187,7 +186,8 @@ class MethodCard:
     text: TextLimit | None = None
     grid: OutputGrid | None = None
 
-    __repr__ = short_repr
+    def __repr__(self) -> str:
+        return f"MethodCard({self.name!r}, {self.title!r}, presets {', '.join(self.presets)})"
 
     def preset_named(self, name: str | None) -> str:
         """Return a preset's name; the default's for None.
