@@ -33,7 +33,8 @@ def _short(value: Any, depth: int) -> str:
         shown = [f"{key!r}: {_short(inner, depth + 1)}" for key, inner in list(value.items())[:_FEW]]
         return f"{{{_joined(shown, len(value))}}}"
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        first = value[:_FEW] if isinstance(value, list | tuple) else ()  # others may compute their items
+        plain = isinstance(value, list | tuple) and depth < _DEEPEST  # others may compute their items
+        first = value[:_FEW] if plain else ()
         shown = [_short(inner, depth + 1) for inner in first]
         opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
         return f"{opening}{_joined(shown, len(value))}{closing}"

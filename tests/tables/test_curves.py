@@ -8,7 +8,7 @@ from PIL import Image
 
 from rrsis_zoo.cli import run
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.tables.curves import curves_figure, named_apart, read_curves
+from rrsis_zoo.tables.curves import curves_figure, drawn_curves, named_apart, read_curves
 
 
 def write_log(folder, steps=30, rate=1e-3, **columns):
@@ -88,6 +88,21 @@ def test_every_run_has_its_colour(tmp_path):
         out = tmp_path / f"{count}.png"
         curves_figure([read_curves(folder) for folder in folders[:count]], out)
         assert (shows(out, blue), shows(out, orange)) == (True, count == 2)
+
+
+def test_no_curve_leaves_its_panel(tmp_path):
+    """Also if a later run is better, or longer."""
+    folders = [write_log(tmp_path / "a", steps=20), write_log(tmp_path / "b", steps=40, loss=9.0, rate=3e-3)]
+    figure = drawn_curves([read_curves(folder) for folder in folders])
+    assert [axis.get_title() for axis in figure.axes] == [
+        "training loss", "validation: mIoU (line), oIoU (dashed)", "learning rates",
+    ]  # fmt: skip
+    for axis in figure.axes:
+        assert len(axis.lines) >= 2
+        for line in axis.lines:
+            for values, (low, high) in ((line.get_xdata(), axis.get_xlim()), (line.get_ydata(), axis.get_ylim())):
+                assert low <= min(values) <= max(values) <= high
+    assert figure.axes[1].get_ylim()[0] == 0
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -15,7 +15,9 @@ from rrsis_zoo.training.threads import advise, cores, thread_advice
     [
         (1, 60.0, 8, 8.0, None),
         (8, 1.5, 8, 8.0, None),
-        (8, 5.0, 8, 8.0, "this machine is busy (load 5.0 on 8 cores), which slows down 8 threads: OMP_NUM_THREADS=1"),
+        (8, 5.0, 8, 8.0, "this machine is busy (load 5.0 on 8 cores), which slows down 8 threads: OMP_NUM_THREADS=3"),
+        (2, 8.8, 2, 2.0, "this machine is busy (load 8.8 on 2 cores), which slows down 2 threads: OMP_NUM_THREADS=1"),
+        (4, 32.0, 64, 64.0, None),  # 32 are free
         (64, 1.0, 64, 2.5, "this process may use 2.5 cores, which slows down 64 threads: OMP_NUM_THREADS=2"),
         (4, 0.1, 4, 0.5, "this process may use 0.5 cores, which slows down 4 threads: OMP_NUM_THREADS=1"),
     ],

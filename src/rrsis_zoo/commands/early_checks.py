@@ -13,6 +13,7 @@ from rrsis_zoo.commands.given_settings import CONFIG_OPTIONS, GivenSettings, Sou
 from rrsis_zoo.commands.setting_names import TOP, names_in
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.methods.registry import list_models, methods
+from rrsis_zoo.training.config_files import guard_configs
 from rrsis_zoo.training.shipped_configs import shipped_names, with_shipped
 
 _HELP = {"--help", "-h"}
@@ -30,11 +31,14 @@ def check_early(command: str, words: Sequence[str]) -> None:
         words: its arguments.
 
     Raises:
-        ConfigError: such a command line; the message has the nearest name, or the command to give instead.
+        ConfigError: such a command line; the message has the nearest name, or the command to give instead. Or a
+            configuration that must not be read, see `guard_configs`.
     """
     if not _HELP.isdisjoint(words):
         return
-    given = given_settings(with_shipped(words)[0])
+    files = with_shipped(words)[0]
+    guard_configs(files)
+    given = given_settings(files)
     for source in given.sources:
         _check_names(source, given.class_path, command)
     _check_preset(given)

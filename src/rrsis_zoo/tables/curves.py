@@ -88,21 +88,24 @@ def named_apart(runs: Sequence[Curves], folders: Sequence[str | Path]) -> list[C
     """Return the runs under names that differ: with as many parent folders as that takes."""
     parts = [Path(folder).absolute().parts for folder in folders]
     parts = [part[:-1] if part[-1] == LOG else part for part in parts]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        if len(set(names)) == len(names):
-            break
-    # the folder above says of which method version_0 is
-    names = ["/".join(part[-max(depth, 2) :]) for part in parts]
+    depth = 2  # the folder above says of which method version_0 is
+    while len({part[-depth:] for part in parts}) < len(parts) and depth < max(map(len, parts)):
+        depth += 1
+    names = ["/".join(part[-depth:]) for part in parts]
     return [Curves(name, run.points) for name, run in zip(names, runs, strict=True)]
 
 
 def curves_figure(runs: Sequence[Curves], path: str | Path) -> None:
-    """Draw the curves of several runs into one figure, a colour per run.
+    """Draw the curves of several runs into one figure, a colour per run, and write it.
 
     Raises:
         ConfigError, OutputError: as `rrsis_zoo.figures.save_figure`.
     """
+    save_figure(drawn_curves(runs), path)
+
+
+def drawn_curves(runs: Sequence[Curves]) -> Any:
+    """Return the curves of several runs as a ``matplotlib.figure.Figure``."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -125,11 +128,13 @@ def curves_figure(runs: Sequence[Curves], path: str | Path) -> None:
         axis.grid(color="0.9", linewidth=0.8)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
+        if panel == _VALIDATION:
+            axis.set_ylim(bottom=0)
     handles = [Line2D([], [], color=colours[i % len(colours)], label=_text(run.name)) for i, run in enumerate(runs)]
     legend = figure.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False, ncols=1)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    save_figure(figure, path)
+    return figure
 
 
 def _panel(column: str) -> str | None:
@@ -157,7 +162,6 @@ def _draw_scores(axis: Any, run: Curves, colour: Any) -> None:
         points = run.points.get(column, [])
         axis.plot(*_columns(points), style, color=colour, linewidth=1.4, **_marks(points))
     axis.set_ylabel("%", fontsize=9)
-    axis.set_ylim(bottom=0)
 
 
 def _draw_rates(axis: Any, run: Curves, colour: Any) -> None:
