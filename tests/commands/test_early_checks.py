@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from rrsis_zoo.cli import run
 from rrsis_zoo.commands.early_checks import check_early
 from rrsis_zoo.commands.fit import RRSISCLI
+from rrsis_zoo.commands.given_settings import FLAGS
 from rrsis_zoo.commands.setting_names import TOP, names_in
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError
@@ -66,10 +67,13 @@ def test_the_names_of_all_options(monkeypatch):
     with pytest.raises(Stopped):
         RRSISCLI(["fit"])
     assert len(found) == 4
-    options = {option for parser in found for action in parser._actions for option in action.option_strings}
+    actions = [action for parser in found for action in parser._actions]
+    options = {option for action in actions for option in action.option_strings}
     names = {option.lstrip("-").removesuffix("+").split(".")[0] for option in options if option.startswith("--")}
     assert {"trainer", "plugin", "verbose", "return_predictions"} <= names
     assert names <= TOP
+    flags = {option for action in actions if action.nargs == 0 for option in action.option_strings}
+    assert {"--untrained", "--safe"} <= flags <= FLAGS
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_names() if not name.startswith("overlays/")])

@@ -65,6 +65,7 @@ def test_a_replacement_is_said():
     assert note == f"weights follow preset 'b': sam hub:facebook/sam-vit-base, siglip {SIGLIP}"
     assert with_preset_weights(found) == (found, None)
     assert with_preset_weights(words[:2]) == (words[:2], None)
+    assert with_preset_weights([*words, "--ckpt_path", "x"]) == ([*words, "--ckpt_path", "x"], None)
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_names() if not name.startswith("overlays/")])

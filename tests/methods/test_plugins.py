@@ -186,7 +186,7 @@ def test_with_safe_only_the_command_line_names_one(folder, monkeypatch):
 
 
 def test_the_commands_of_the_page(folder):
-    """Those beside the entry point, as they stand there, where the example's folder lies; two processes of training."""
+    """Those beside the entry point, as they stand there, where the example's folder lies. The run knows its plug-in."""
     (block,) = [text for text in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "--plugin" in text]
     made = warm.command(["data", "make", "--root", "datasets/synthetic", "--scenes", "12", "--size", "64"], folder)
     assert made.returncode == 0, made.stderr
@@ -198,6 +198,9 @@ def test_the_commands_of_the_page(folder):
         assert done.returncode == 0, (words, done.stdout, done.stderr)
     saved = yaml.safe_load((folder / "runs" / "spotter" / "version_0" / "config.yaml").read_text())
     assert saved["plugin"] == ["spotter"]
+    done = warm.command(["fit", "--resume", "runs/spotter/version_0", "--trainer.max_epochs", "2"], folder)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2/2" in done.stdout
     (code,) = [text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "plugin=" in text]
     here = os.getcwd()
     os.chdir(folder)

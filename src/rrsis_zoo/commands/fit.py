@@ -293,7 +293,7 @@ def run_lightning(arguments: Sequence[str]) -> int:
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
     words, run = resumed(arguments)
-    words = _with_files(words)
+    words = _with_files(with_plugins(words, _SAFE in words))  # first of all: what follows may need their methods
     _refuse_lost_settings(words)
     if _SAFE in words:
         _import_nothing_else()

@@ -17,7 +17,8 @@ _OPTION = "--model.init_args.weights"
 def with_preset_weights(words: Sequence[str]) -> tuple[list[str], str | None]:
     """Add the weights of the preset if none are given, or only those of another preset that a config is for.
 
-    Weights given as an option are the user's, and so are those of a config that are not its preset's own.
+    Weights given as an option are the user's, and so are those of a config that are not its preset's own. Nothing is
+    added beside a checkpoint.
 
     Args:
         words: of a command, with files for configurations; the plug-ins that they name are loaded.
@@ -27,8 +28,8 @@ def with_preset_weights(words: Sequence[str]) -> tuple[list[str], str | None]:
     """
     given = given_settings(words)
     method = method_at(given.class_path) if given.class_path else None
-    if method is None:
-        return list(words), None
+    if method is None or any(source.values.get("ckpt_path") for source in given.sources):
+        return list(words), None  # a checkpoint has its own weights
     preset: Any = None
     weights: Any = None
     of: Any = None  # the preset that was in force when weights were given
