@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.files import expanded
+from rrsis_zoo.methods.plugins import load_plugin
 from rrsis_zoo.methods.registry import card, method_named, methods
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.card import MethodCard
@@ -21,7 +22,10 @@ from rrsis_zoo.weights.places import no_url
 
 
 def load_model(
-    name_or_path: str | Path, weights: str | Mapping[str, str] | None = None, preset: str | None = None
+    name_or_path: str | Path,
+    weights: str | Mapping[str, str] | None = None,
+    preset: str | None = None,
+    plugin: str | Path | None = None,
 ) -> ReferringSegmenter:
     """Return a torch model in evaluation mode. Nothing is downloaded.
 
@@ -32,16 +36,20 @@ def load_model(
         weights: with a name: a source of a complete model (as above, or the authors' own file), or one for each of the
             method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); ``"none"`` for random weights.
         preset: with a name: its sizes; None for the default preset, the paper's.
+        plugin: Python file, package folder or module with a method of your own, see
+            `rrsis_zoo.methods.plugins.load_plugin`. Its code is run.
 
     Raises:
-        ConfigError: unknown name or preset, settings that exclude each other, or no weights for a preset that starts
-            from published ones.
+        ConfigError: unknown name or preset, settings that exclude each other, no weights for a preset that starts
+            from published ones, or a plug-in that cannot be loaded.
         MissingWeightsError: a file of the weights is not on this machine.
         WeightsMismatchError: a file is damaged, or its weights do not fit the model.
 
     Warns:
         UserWarning: no weights for a preset without published ones: its masks are noise until it is trained.
     """
+    if plugin is not None:
+        load_plugin(plugin)
     name = str(name_or_path)
     if name not in methods():
         if weights is not None or preset is not None:
