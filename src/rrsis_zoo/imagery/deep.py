@@ -31,10 +31,16 @@ def deep_values(path: Path, header: Header) -> NDArray[Any]:
     """
     if header.channels == 1 and header.format in ("PNG", "TIFF"):
         return np.asarray(open_image(path))[..., None]
+    if header.planar:  # OpenCV takes one channel for the whole image
+        raise DataFormatError(
+            f"{path}: is a {header} stored one after the other, which no reader here reads; interleave them first, for "
+            "instance: gdal_translate -co INTERLEAVE=PIXEL IN OUT.tif"
+        )
     if header.channels > 4 or header.numbers == "signed":
         raise _unreadable(path, header)
     with opened(path) as (file, what), decoding(what):
-        orientation = orientation_in(file, what, header)
+        # Pillow does not open every TIFF that OpenCV reads
+        orientation = header.orientation if header.format == "TIFF" else orientation_in(file, what, header)
         file.seek(0)
         values = _decoded(np.frombuffer(file.read(), np.uint8))
     if values is None:
@@ -52,13 +58,14 @@ def _decoded(content: NDArray[np.uint8]) -> NDArray[Any] | None:
     """Return an image in the order red, green, blue, alpha; None if OpenCV does not read it."""
     import cv2  # 0.2 s, and few pictures need it
 
-    level = cv2.setLogLevel(0)  # its complaints go past Python's standard error
+    log = cv2.utils.logging
+    level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # its complaints go past Python's standard error
     try:
         values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     finally:
-        cv2.setLogLevel(level)
+        log.setLogLevel(level)
     if values is None or values.ndim == 2 or values.shape[2] < 3:
         return values
     for row in values:  # in place: a large image has gigabytes

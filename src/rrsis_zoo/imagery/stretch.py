@@ -105,11 +105,11 @@ def to_8_bits(values: NDArray[Any], limits: NDArray[np.float64]) -> NDArray[np.u
         limits: (C, 2), as from `Stretch.limits`; a channel of a single value becomes 0.
     """
     low, high = limits[:, 0], limits[:, 1]
-    scale = 255 / np.where(high > low, high - low, np.inf)
+    spread = np.where(high > low, high - low, np.inf)
     out = np.empty(values.shape, np.uint8)
     rows = max(1, _BLOCK // values.shape[1])
     for top in range(0, len(values), rows):
-        part = (values[top : top + rows].astype(np.float64) - low) * scale
+        part = (values[top : top + rows].astype(np.float64) - low) * 255 / spread
         np.nan_to_num(part, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
         out[top : top + rows] = np.rint(np.clip(part, 0, 255))
     return out
