@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageShow
+from PIL import Image
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.figures import heat_overlay
@@ -70,7 +70,10 @@ class Segmentation:
             from IPython.display import display
 
             display(figure)
-        elif not ImageShow.show(figure, "rrsis-zoo"):
+            return
+        from PIL import ImageShow  # it imports IPython, where that is installed
+
+        if not ImageShow.show(figure, "rrsis-zoo"):
             raise ConfigError('there is no image viewer here: result.figure().save("figure.png") writes a file')
 
     @property
