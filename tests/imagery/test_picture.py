@@ -67,7 +67,11 @@ DEEP_FILES = {
     "TIFF, grey": ("x.tif", tiff(DEEP[..., :1]), DEEP[..., :1]),
     "TIFF": ("x.tif", tiff(DEEP[..., :3]), DEEP[..., :3]),
     "TIFF, big-endian": ("x.tif", tiff(DEEP[..., :3], ">"), DEEP[..., :3]),
-    "TIFF, floats": ("x.tif", tiff(DEEP[..., :3].astype(np.float32) / 7, numbers=3), DEEP[..., :3].astype(np.float32) / 7),
+    "TIFF, floats": (
+        "x.tif",
+        tiff(DEEP[..., :3].astype(np.float32) / 7, numbers=3),
+        DEEP[..., :3].astype(np.float32) / 7,
+    ),
     "PPM": ("x.ppm", b"P6 20 12 65535\n" + DEEP[..., :3].astype(">u2").tobytes(), DEEP[..., :3]),
     "JPEG 2000, grey": ("x.jp2", saved(Image.fromarray(DEEP[..., 0]), "JPEG2000"), DEEP[..., :1]),
 }
@@ -155,13 +159,21 @@ def test_overviews_are_no_pages(tmp_path):
     ("name", "content", "said"),
     [
         ("bands.tif", tiff(np.repeat(DEEP, 3, 2)), "12 channels of 16 bits.*gdal_translate -b 1 -b 2 -b 3"),
-        ("planes.tif", tiff(DEEP[..., :3], planar=2), "stored one after the other.*gdal_translate -co INTERLEAVE=PIXEL"),
+        (
+            "planes.tif",
+            tiff(DEEP[..., :3], planar=2),
+            "stored one after the other.*gdal_translate -co INTERLEAVE=PIXEL",
+        ),
         ("signed.tif", tiff(DEEP[..., :3].astype(np.int16), numbers=2), "16 signed bits.*gdal_translate"),
         ("cut.png", png(DEEP[..., :3])[:300], r"cut\.png"),
         ("cut.tif", tiff(DEEP[..., :3])[:700], r"cut\.tif"),
         ("empty.jpg", b"", "the file is empty; fetch it again"),
         ("page.jpg", b"<!DOCTYPE html><html>", "it is a web page, not the image"),
-        ("nan.tif", tiff(np.full((3, 4, 1), np.nan, np.float32), numbers=3), r"nan\.tif: none of its pixels has a value"),
+        (
+            "nan.tif",
+            tiff(np.full((3, 4, 1), np.nan, np.float32), numbers=3),
+            r"nan\.tif: none of its pixels has a value",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named_with_the_cure(tmp_path, name, content, said):
@@ -175,7 +187,9 @@ def test_a_picture_beyond_the_limit_names_the_setting(tmp_path, monkeypatch):
     for name, content in (("x.png", png(DEEP[..., :3])), ("y.png", saved(Image.fromarray(COLOURS), "PNG"))):
         (tmp_path / name).write_bytes(content)
         monkeypatch.setenv("RRSIS_ZOO_PIXEL_LIMIT", "239")
-        with pytest.raises(DataFormatError, match=f"{name}: has 20 x 12 pixels, the limit is 239.*RRSIS_ZOO_PIXEL_LIMIT"):
+        with pytest.raises(
+            DataFormatError, match=f"{name}: has 20 x 12 pixels, the limit is 239.*RRSIS_ZOO_PIXEL_LIMIT"
+        ):
             read_picture(tmp_path / name)
         monkeypatch.setenv("RRSIS_ZOO_PIXEL_LIMIT", "240")
         assert read_picture(tmp_path / name).pixels.shape == (12, 20, 3)

@@ -79,7 +79,9 @@ def test_nothing_found_is_said():
     assert not any(coloured(image, colour) for colour in COLOURS)
 
 
-@pytest.mark.parametrize("sentence", ["", "a\x00b\x1b[31m\u2028c", "\ud800", "船 \U0001f6a2", "x" * 5000, "two " * 5000])
+@pytest.mark.parametrize(
+    "sentence", ["", "a\x00b\x1b[31m\u2028c", "\ud800", "船 \U0001f6a2", "x" * 5000, "two " * 5000]
+)
 def test_any_sentence_can_be_drawn(sentence):
     image = drawing(np.zeros((30, 40, 3), np.uint8), [square(30, 40, text=sentence)])
     assert image.height < 3 * SMALLEST

@@ -7,7 +7,6 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.commands.progress import Progress
@@ -80,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--text-file", metavar="F", action="append", default=[], help="UTF-8, one sentence a line")
     model = parser.add_argument_group("the model")
     model.add_argument(
-        "--model", metavar="M", required=True, help="a checkpoint, a folder, local:PATH, hub:ORG/REPO, or a method's name"
+        "--model",
+        metavar="M",
+        required=True,
+        help="a checkpoint, a folder, local:PATH, hub:ORG/REPO, or a method's name",
     )
     model.add_argument("--weights", metavar="SOURCE", help="with a method's name: local:PATH or hub:ORG/REPO[:FILE]")
     model.add_argument("--preset", help="with a method's name: its sizes, if the weights do not say them")
@@ -88,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     out = parser.add_argument_group("what is written")
     out.add_argument("--out", help="a file, or a folder")
     out.add_argument(
-        "--kind", metavar="KINDS", help="of png, json and mask, for instance png,json; default: what the ending says, or png"
+        "--kind",
+        metavar="KINDS",
+        help="of png, json and mask, for instance png,json; default: what the ending says, or png",
     )
     out.add_argument("--json", action="store_true", help="print a line of JSON for every input")
     out.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
@@ -121,10 +125,10 @@ class _Work:
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
+        from rrsis_zoo.errors import unknown_name
         from rrsis_zoo.imagery.stretch import Stretch
         from rrsis_zoo.outputs.kinds import KINDS
         from rrsis_zoo.outputs.names import Job, existing, jobs, kinds_for
-        from rrsis_zoo.errors import unknown_name
 
         self.texts = _sentences(options.text, options.text_file)
         self.threshold: float = options.threshold

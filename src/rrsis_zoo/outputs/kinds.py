@@ -51,7 +51,9 @@ def _write_drawing(findings: Findings, pixels: Pixels, paths: Sequence[Path]) ->
     """Write the picture with masks, sentences and scores."""
     size = drawing_size(*pixels.shape[:2])
     drawn = [Drawn(one.text, resized_mask(one.mask.decode(), size), one.score, one.share) for one in findings.found]
-    _save(drawing(pixels, drawn, f"{findings.model.method} ({findings.model.given}), rrsis-zoo {__version__}"), paths[0])
+    _save(
+        drawing(pixels, drawn, f"{findings.model.method} ({findings.model.given}), rrsis-zoo {__version__}"), paths[0]
+    )
 
 
 def _write_masks(findings: Findings, pixels: Pixels, paths: Sequence[Path]) -> None:

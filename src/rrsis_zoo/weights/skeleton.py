@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-
-_DRAWN = frozenset({"normal_", "uniform_"})
+_DRAWN = frozenset({"kaiming_uniform_", "normal_", "uniform_"})
 """Functions that fill a tensor with random numbers."""
 _ELEMENTWISE = frozenset({"mul", "log"})
 """Functions with which constructors compute buffers from one tensor; the result has its shape."""
@@ -46,7 +45,7 @@ class _NoNumbers(TorchFunctionMode):
         if self.everywhere and name in _ELEMENTWISE and not given:
             tensors = [value for value in args if isinstance(value, Tensor)]
             if len(tensors) == 1 and tensors[0].is_meta:
-                return torch.empty_like(tensors[0])
+                return torch.empty(tensors[0].shape, dtype=tensors[0].dtype, device="meta")
         return func(*args, **given)
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from rrsis_zoo.models.configuration import Count, Share
 from rrsis_zoo.weights.wrappers import is_lora
 
-
 _NAME = "default"
 """peft's name of an adapter among several."""
 
