@@ -141,7 +141,7 @@ def test_a_start_imports_neither_torchs_compiler_nor_lightning(tmp_path):
         model.save_pretrained({str(tmp_path / "mini")!r})
         from PIL import Image
         Image.new("RGB", (40, 30)).save({str(tmp_path / "a.png")!r})
-        options = ["--text", "the ship", "--model", {str(tmp_path / "mini")!r}, "--out", {str(tmp_path / "out/")!r} + "/"]
+        options = ["--text", "the ship", "--model", {str(tmp_path / "mini")!r}, "--out", {str(tmp_path)!r} + "/out/"]
         assert run(["segment", {str(tmp_path / "a.png")!r}, *options, "--kind", "png,json,mask"]) == 0
         banned = {sorted(HEAVY | LARGE | {"torch._dynamo", "sympy", "hydra"})!r}
         print(sorted(set(banned) & set(sys.modules)))

@@ -1,7 +1,7 @@
 """Submodules of a package without what the package itself imports, which may take seconds.
 
-``import a.b`` first runs ``a/__init__.py``. For segment_anything that is torchvision with torch's compiler, for sam2 it is
-hydra; neither is needed for the networks in them.
+``import a.b`` first runs ``a/__init__.py``. For segment_anything that is torchvision with torch's compiler, for sam2 it
+is hydra; neither is needed for the networks in them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class _Deferred(ModuleType):
         spec = self.__spec__
         assert spec is not None
         assert spec.loader is not None
-        self.__class__ = ModuleType
-        self.__path__ = spec.submodule_search_locations
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        self.__path__ = spec.submodule_search_locations  # type: ignore[assignment]
         spec.loader.exec_module(self)
         return getattr(self, name)
 

@@ -26,7 +26,7 @@ class Segmentation:
 
     Attributes:
         masks: bool (N, H, W).
-        probabilities: float32 (N, H, W) in [0, 1]; masks are where they exceed the threshold, 0.5 unless you gave another.
+        probabilities: float32 (N, H, W) in [0, 1]; masks are where they exceed the threshold, by default 0.5.
         heatmaps: float32 (N, g, g) in [0, 1], where the localiser expects the referent.
         texts: the N sentences.
         image: uint8 RGB (H, W, 3), as the model was given it; it shares memory with the argument if that is a tensor.
@@ -47,7 +47,7 @@ class Segmentation:
         return np.array([mean_inside(mask, p)[1] for mask, p in zip(self.masks, self.probabilities, strict=True)])
 
     def picture(self) -> Image.Image:
-        """Return the image with all masks in it and the sentences below, as ``rrsis segment --out FILE.png`` draws it."""
+        """Return the image with all masks in it and the sentences below, as `rrsis segment` draws it."""
         return drawing(self.image, self._drawn)
 
     def figure(self) -> Image.Image:

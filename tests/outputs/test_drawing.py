@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from rrsis_zoo.outputs.drawing import COLOURS, LARGEST, SMALLEST, Drawn, drawing, drawing_size, marked, panels
+from rrsis_zoo.outputs.drawing import (
+    COLOURS,
+    LARGEST,
+    SMALLEST,
+    Drawn,
+    drawing,
+    drawing_size,
+    marked,
+    panel_size,
+    panels,
+)
 from rrsis_zoo.outputs.lettering import font, wrapped
 
 LONG = "the large white storage tank between the two smaller ones that stand on the left of the long grey pier " * 3
@@ -102,7 +112,8 @@ def test_lines_fit_and_lose_no_word():
 
 def test_panels_are_one_line_a_sentence():
     pixels = np.full((40, 60, 3), 90, np.uint8)
-    heat = np.full((240, 360, 3), (1, 2, 3), np.uint8)
+    heat = np.full((*panel_size(40, 60), 3), (1, 2, 3), np.uint8)
+    assert heat.shape[:2] == (200, 300)
     one = panels(pixels, [square(40, 60)], [heat])
     two = panels(pixels, [square(40, 60), square(40, 60, text=LONG)], [heat, heat])
     assert coloured(one, (1, 2, 3)) == heat.shape[0] * heat.shape[1]

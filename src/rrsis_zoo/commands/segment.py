@@ -52,7 +52,7 @@ def run_segment(arguments: Sequence[str]) -> int:
             progress.note(cut)
         failed = 0
         for n, job in enumerate(work.jobs, start=1):
-            progress.now(f"{n} of {len(work.jobs)}: {job.path}" if len(work.jobs) > 1 else f"{job.path}")
+            progress.now(f"{n} of {len(work.jobs)}, {job.path}")
             try:
                 _segment(job, work, model, source, progress)
             except (DataFormatError, MissingDataError) as error:

@@ -233,11 +233,12 @@ def panels(
     sheet = Image.new("RGB", (total, gap + sum(heights)), _PAPER)
     draw, y = ImageDraw.Draw(sheet), gap
     plain = Image.fromarray(resized(pixels, (height, width)))
+    grey = np.asarray(plain.convert("L").convert("RGB"))  # on which every colour of a mask shows
     for one, text, over, rows in zip(drawn, texts, heat, heights, strict=True):
         for i, words in enumerate(text):
             draw.text((gap, y + i * line), words, font=letters, fill=_INK)
         top = y + line * len(text)
-        masked = Image.fromarray(marked(pixels, [one.mask], (height, width)))
+        masked = Image.fromarray(marked(grey, [one.mask], (height, width)))
         columns = (("picture", plain), ("heat map", Image.fromarray(over)), (one.remark, masked))
         for n, (name, part) in enumerate(columns):
             x = gap + n * (width + gap)
@@ -248,5 +249,6 @@ def panels(
 
 
 def panel_size(height: int, width: int, side: int = 320) -> tuple[int, int]:
-    """Return (height, width) of a panel of `panels`."""
-    return drawing_size(height, width, side, side)
+    """Return (height, width) of a panel of `panels`: enlarged by a whole number, or shrunk to fit."""
+    factor = max(1, side // max(height, width))
+    return drawing_size(height * factor, width * factor, side, 1)

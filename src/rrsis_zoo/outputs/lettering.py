@@ -27,7 +27,7 @@ def font(size: int) -> Font:
 
 def line_height(letters: Font) -> int:
     """Return the distance of two lines in pixels."""
-    left, top, right, bottom = letters.getbbox("Åg")
+    _, top, _, bottom = letters.getbbox("Åg")
     return round(1.35 * (bottom - top))
 
 

@@ -126,5 +126,5 @@ def test_merged_weights_are_pefts():
 
 def test_other_layers_cannot_be_adapted():
     for layer in (nn.LayerNorm(4), nn.Conv2d(4, 4, 1, groups=2)):
-        with pytest.raises(ValueError, match="not for (LayerNorm|Conv2d)"):
+        with pytest.raises(ValueError, match=r"not for (LayerNorm|Conv2d)"):
             inject_lora(nn.Sequential(layer), LoRA("0"))

@@ -190,7 +190,7 @@ def _places(count: int, like: Tensor) -> Tensor:
 
 
 class _PoolingHead(nn.Module):
-    """One query that attends to all patches; no method here uses its output, but every released file has its weights."""
+    """One query that attends to all patches; released files have its weights, but no method here uses its output."""
 
     def __init__(self, config: SigLIPConfig) -> None:
         super().__init__()
