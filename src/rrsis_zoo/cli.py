@@ -16,6 +16,7 @@ _LIGHTNING = {
 }
 _OTHER = {
     "data": "check, list and summarise a dataset; generate the synthetic one",
+    "calibrate": "find out how likely an answer has a referent at all, for one set of weights",
     "score": "score saved masks from any program under one protocol, or under all",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
     "models": "list methods, sizes, licences and weight sources; download weights",
@@ -59,6 +60,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.data import run_data
 
         return run_data(rest)
+    if command == "calibrate":
+        from rrsis_zoo.commands.calibrate import run_calibrate
+
+        return run_calibrate(rest)
     if command == "score":
         from rrsis_zoo.commands.score import run_score
 

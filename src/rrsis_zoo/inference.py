@@ -19,6 +19,7 @@ from rrsis_zoo.data.pixels import read_rgb, to_array
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.presence import evidence_of, presence_of
 from rrsis_zoo.models.types import Prediction
 
 
@@ -30,11 +31,14 @@ class Segmentation:
         masks: bool (N, H, W).
         probabilities: float32 (N, H, W) in [0, 1]; masks are where they exceed 0.5.
         heatmaps: float32 (N, g, g) in [0, 1], where the localiser expects the referent.
+        presence: float32 (N,) in [0, 1], the probability that there is a referent at all; None if the model has no
+            calibration (`rrsis calibrate`). Below ``model.calibration.threshold`` there is none.
     """
 
     masks: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
     heatmaps: NDArray[np.float32]
+    presence: NDArray[np.float32] | None = None
 
 
 @torch.inference_mode()
@@ -72,15 +76,19 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
     n, (height, width) = len(expressions), pixels.shape[-2:]
     masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
     heatmaps: list[NDArray[np.float32]] = []
+    found: list[Tensor] = []
     index = torch.zeros(n, dtype=torch.int64, device=model.device)
     # one map of the image's size at a time: more would take gigabytes for a large scene
     for part in model.refer_in_groups(state, model.tokenize(expressions, "independent"), index):
         _check_finite(model, part)
         for i, logits in enumerate(model.restore_each(part), start=len(heatmaps)):
             _copy(masks[i], logits > 0)
+            if model.calibration is not None:
+                found += evidence_of(part[(n := i - len(heatmaps)) : n + 1], [logits])
             _copy(probabilities[i], logits.float().sigmoid_())
         heatmaps += list(part.prompts.heatmap[:, 0].float().cpu().numpy())
-    return Segmentation(masks, probabilities, np.stack(heatmaps))
+    presence = None if model.calibration is None else presence_of(model.calibration, found).astype(np.float32)
+    return Segmentation(masks, probabilities, np.stack(heatmaps), presence)
 
 
 def _copy(place: NDArray[Any], values: Tensor) -> None:

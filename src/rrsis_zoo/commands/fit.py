@@ -35,6 +35,7 @@ from rrsis_zoo.training.config_files import guard_configs
 from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.loggers import RunLog, run_log
 from rrsis_zoo.training.module import RRSISModule, check_precision
+from rrsis_zoo.training.presence import PresenceRecord
 from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
 from rrsis_zoo.training.resume import ResumePoint
 from rrsis_zoo.training.runs import CONFIG, Run, find, note_job, of_this_job
@@ -57,6 +58,7 @@ class RRSISCLI(LightningCLI):
         elif options.get("args"):
             options["args"] = _with_files(options["args"])
         self._words, self._run = words, run_to_resume
+        self._foreign: bool | None = None
         guard_configs(words or options.get("args") or sys.argv[1:])
         for known in methods().values():
             module = known.module()  # short class names resolve only for imported modules
@@ -82,6 +84,7 @@ class RRSISCLI(LightningCLI):
         """Add the resume point's settings and our switches to every command, so that each accepts any config."""
         parser.add_argument("--untrained", action="store_true", help=_UNTRAINED)
         parser.add_argument(_SAFE, action="store_true", help=_SAFE_HELP)
+        parser.add_argument("--foreign", type=bool | None, default=None, help=_FOREIGN_HELP)
         parser.add_lightning_class_args(ResumePoint, "resume_point")
         parser.set_defaults({"resume_point.keep": False})
 
@@ -129,6 +132,9 @@ class RRSISCLI(LightningCLI):
         if options.safe and _SAFE not in (self._words or ()):
             raise ConfigError(f"safe: true in a config has no effect: give {_SAFE} on the command line")
         options.safe = False  # belongs to the command, not to the saved configuration
+        self._foreign, options.foreign = options.foreign, None  # of this test, not of the saved configuration
+        if command != "test" and self._foreign is not None:
+            raise ConfigError(f"--foreign is for rrsis test, not for rrsis {command}: leave it out")
         if options.weights_only is False:
             raise ConfigError("--weights_only false: checkpoints are never read with code in them; leave it out")
         options.weights_only = True
@@ -196,6 +202,8 @@ class RRSISCLI(LightningCLI):
         trainer.strategy.checkpoint_io = DirectCheckpointIO()
         trainer._signal_connector = OwnSignals(trainer)
         trainer.callbacks.extend(_CALLBACKS.get(self.subcommand or "", list)())  # type: ignore[attr-defined]
+        if self.subcommand == "test":
+            trainer.callbacks.append(PresenceRecord(self._foreign))  # type: ignore[attr-defined]
         return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -239,6 +247,10 @@ _PARSING = {
 }
 _SAFE = "--safe"
 _SAFE_HELP = "import only our own classes, the methods' and Lightning's: for untrusted configurations"
+_FOREIGN_HELP = (
+    "test: also ask foreign sentences, about what is not in the image, and write T-acc, N-acc and AUC; by default if "
+    "there is a calibration (rrsis calibrate)"
+)
 _UNTRAINED = "score an untrained model (test, validate, predict); its record says so, and tables leave it out"
 
 
