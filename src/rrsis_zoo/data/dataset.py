@@ -83,9 +83,9 @@ class RRSISDataset(Dataset[Sample]):
                 image = images[record.scene_id] = read_image(record.image_path)
             with _part_of_a_dataset():
                 mask = at_image_size(record.mask.decode(), (image.shape[1], image.shape[2]))
-            absent = isinstance(item, Draw) and item.foreign is not None
-            if absent:
-                record = self._foreign(record, item)
+            absent = False
+            if isinstance(item, Draw) and item.foreign is not None:
+                record, absent = self._foreign(record, item), True
             if self.augmentation is None or not isinstance(item, Draw):
                 sample = Sample(record, image, torch.from_numpy(mask), record.expression)
             else:  # around the host's referent also where it is not asked for: else the picture would give it away
