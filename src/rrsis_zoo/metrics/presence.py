@@ -15,7 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,6 +81,10 @@ class Answers:
         said = [line.predicted > 0 and (line.presence or 0.0) >= least for line in self.of(foreign)]
         return np.array(said, dtype=np.float64)
 
+    def by_masks(self) -> Answers:
+        """Return the same answers, read by their masks alone."""
+        return Answers(self.lines, None)
+
     def presence(self, foreign: bool) -> NDArray[np.float64]:
         """Return the presence of each of `of`; nan without a calibration."""
         return np.array([math.nan if line.presence is None else line.presence for line in self.of(foreign)])
@@ -116,17 +120,24 @@ def presence_auc(runs: Sequence[Answers]) -> Interval | None:
     return scene_auc(own, foreign, runs[0].scenes(False), runs[0].scenes(True))
 
 
+SCORES: dict[str, Callable[[Sequence[Answers]], Interval | None]] = {
+    "t_acc": target_accuracy,
+    "n_acc": no_target_accuracy,
+    "auc": presence_auc,
+    "t_acc_masks": lambda runs: target_accuracy([run.by_masks() for run in runs]),
+    "n_acc_masks": lambda runs: no_target_accuracy([run.by_masks() for run in runs]),
+}
+"""Name -> score, as a ratio, over one or several training runs. The last two are what masks alone say, whether or not
+there is a calibration."""
+
+
 def presence_metrics(answers: Answers) -> dict[str, dict[str, float | None] | None]:
-    """Return ``t_acc``, ``n_acc`` and ``auc`` in percent, each with ``value``, ``low``, ``high`` and ``level``.
+    """Return each of `SCORES` in percent, with ``value``, ``low``, ``high`` and ``level``.
 
     ``auc`` is None without a calibration; ``low`` and ``high`` are None for a single scene.
     """
-    auc = presence_auc([answers])
-    return {
-        "t_acc": in_percent(target_accuracy([answers])),
-        "n_acc": in_percent(no_target_accuracy([answers])),
-        "auc": None if auc is None else in_percent(auc),
-    }
+    found = {name: score([answers]) for name, score in SCORES.items()}
+    return {name: None if interval is None else in_percent(interval) for name, interval in found.items()}
 
 
 def in_percent(interval: Interval) -> dict[str, float | None]:

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.metrics.presence import Answers, no_target_accuracy, presence_auc, presence_metrics, target_accuracy
-from rrsis_zoo.metrics.statistics import Interval, over_seeds
+from rrsis_zoo.metrics.presence import SCORES, Answers, presence_metrics
+from rrsis_zoo.metrics.statistics import over_seeds
 from rrsis_zoo.tables.estimates import Board, Estimate, Trial, in_percent
 from rrsis_zoo.tables.runs import JobRecord
 
-
-@dataclass(frozen=True)
-class Asked:
-    """A score of answers to own and foreign sentences.
-
-    Attributes:
-        key, title: names in the CSV and in the other forms.
-        score: answers of one or several training runs -> score as a ratio; None if it is not defined for them.
-    """
-
-    key: str
-    title: str
-    score: Callable[[Sequence[Answers]], Interval | None]
-
-
-ASKED = (
-    Asked("t_acc", "T-acc", target_accuracy),
-    Asked("n_acc", "N-acc", no_target_accuracy),
-    Asked("auc", "AUC", presence_auc),
-)
+ASKED = {
+    "t_acc": "T-acc",
+    "n_acc": "N-acc",
+    "auc": "AUC",
+    "t_acc_masks": "T-acc by masks",
+    "n_acc_masks": "N-acc by masks",
+}
+"""Score of `rrsis_zoo.metrics.presence.SCORES` -> title of its column."""
 
 
 def read_presence(board: Board) -> list[tuple[str | None, list[Estimate | None]]]:
@@ -54,7 +41,7 @@ def read_presence(board: Board) -> list[tuple[str | None, list[Estimate | None]]
             first = first or job
             _check(first, job)
         rule = "presence is low" if all(run.threshold is not None for run in runs) else "mask is empty"
-        rows.append((rule, [_estimate(asked, runs) for asked in ASKED]))
+        rows.append((rule, [_estimate(name, runs) for name in ASKED]))
     return rows
 
 
@@ -63,11 +50,11 @@ def _answers(trial: Trial) -> list[Answers]:
     return [] if None in found else [known[1] for known in found if known is not None]
 
 
-def _estimate(asked: Asked, runs: Sequence[Answers]) -> Estimate | None:
-    interval = asked.score(runs)
+def _estimate(name: str, runs: Sequence[Answers]) -> Estimate | None:
+    interval = SCORES[name](runs)
     if interval is None:
         return None
-    each = tuple(100 * one.mean for run in runs if (one := asked.score([run])) is not None)
+    each = tuple(100 * one.mean for run in runs if (one := SCORES[name]([run])) is not None)
     return Estimate(each, over_seeds(each), in_percent(interval))
 
 

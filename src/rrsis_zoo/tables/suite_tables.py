@@ -234,7 +234,10 @@ def _localisation(runs: Runs, board: Board, suffix: str) -> Table:
 
 
 def _presence(runs: Runs, board: Board, suffix: str) -> Table:
-    columns = [Column("method", "method", numeric=False), *(Column(m.key, f"{m.title} [95 %]") for m in ASKED)]
+    columns = [
+        Column("method", "method", numeric=False),
+        *(Column(name, f"{title} [95 %]") for name, title in ASKED.items()),
+    ]
     columns += [Column("miou", "mIoU [95 %]"), Column("rule", "no referent if", numeric=False)]
     miou, estimates = _column(board, MIOU, interval=True), read_presence(board)
     rows = []
@@ -248,7 +251,8 @@ def _presence(runs: Runs, board: Board, suffix: str) -> Table:
         "T-acc: share of the split's own sentences whose answer says that there is a referent. N-acc: share of as many "
         "foreign sentences, about something that is not in the image, whose answer says that there is none. An answer "
         "says so by an empty mask or, if its weights were calibrated on the validation split, by a presence below the "
-        "threshold. AUC: how often presence is higher for an own sentence than for a foreign one. In percent.",
+        "threshold, which 5 % of the foreign sentences of that split reach. By masks: without presence. AUC: how often "
+        "presence is higher for an own sentence than for a foreign one. In percent.",
         f"{_READING}.",
         *_gaps(runs, board),
     ]

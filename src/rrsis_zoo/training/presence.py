@@ -214,7 +214,8 @@ class PresenceRecord(Callback):
         }
         write_json(folder / SUMMARY, record)
         write_answers(folder / ANSWERS, answers)
-        shown = ", ".join(f"{_TITLES[name]} {m['value']:.1f} %" for name, m in metrics.items() if m is not None)
+        known = {title: metrics[name] for name, title in _TITLES.items()}
+        shown = ", ".join(f"{title} {m['value']:.1f} %" for title, m in known.items() if m is not None)
         print(f"wrote {folder / SUMMARY} and {ANSWERS}: {shown}")
 
 
