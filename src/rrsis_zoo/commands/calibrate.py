@@ -55,8 +55,8 @@ def run_calibrate(arguments: Sequence[str]) -> int:
 
     out = options.out or _beside(options.ckpt)
     configs = options.config or _of_the_run(options.ckpt)
-    data = _data([word for config in configs for word in ("--config", config)] + rest, options.ckpt)
     model = load_model(options.ckpt)
+    data = _data([word for config in configs for word in ("--config", config)] + rest, options.ckpt, model.name)
     model.to(_device(options.device))
     asking = _ask(model, data)
     calibration = _calibration(model, data, asking)
@@ -99,13 +99,33 @@ def _of_the_run(text: str) -> list[str]:
     raise ConfigError(f"which data? {text} is not in the folder of a run: give --config, as for rrsis fit")
 
 
-def _data(words: Sequence[str], model: str) -> RRSISDataModule:
+def _data(words: Sequence[str], model: str, kind: str) -> RRSISDataModule:
+    """Return the data of a configuration, read.
+
+    Args:
+        words: arguments of the command.
+        model: what the user gave.
+        kind: name of its method.
+
+    Raises:
+        ConfigError: another option, a bad value, or the configuration of another method.
+    """
     from rrsis_zoo.commands.fit import resolve
     from rrsis_zoo.data.datamodule import RRSISDataModule
+    from rrsis_zoo.methods.registry import method_at
 
     if unknown := [word for word in words if word.startswith("--") and not _known(word)]:
         raise ConfigError(f"rrsis calibrate has no option {unknown[0]}: it takes --config and --data.…")
-    data = RRSISDataModule(**resolve(words)["data"])
+    try:
+        settings = resolve(words)
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("rrsis fit would refuse its arguments: ")) from error
+    if (method := method_at(settings["model"]["class_path"])) is not None and method.name != kind:
+        raise ConfigError(
+            f"{model} is a model of {kind}, but the configuration is for {method.name}: give the configuration of its "
+            "training"
+        )
+    data = RRSISDataModule(**settings["data"])
     data.check()
     data.prepare_data()
     data.setup("validate")
