@@ -12,10 +12,12 @@ import torch
 
 import rrsis_zoo
 from rrsis_zoo.cli import run
+from rrsis_zoo.commands.fit import resolve
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import read_json, read_lines
 from rrsis_zoo.methods.control.model import Control
+from rrsis_zoo.methods.registry import list_models, method_named
 from rrsis_zoo.metrics.presence import ANSWERS, SUMMARY, presence_metrics, read_answers
 from rrsis_zoo.models.presence import EVIDENCE, OWN, read_calibration
 from rrsis_zoo.terminal import guarded
@@ -156,7 +158,6 @@ def test_part_of_a_split_says_so(trained, command, ckpt):
     ("words", "message"),
     [
         (("calibrate", "--ckpt", "mini:control"), "is not a place to write to: give --out FILE"),
-        (("calibrate", "--ckpt", "CKPT", "--trainer.max_epochs", "3"), "has no option --trainer.max_epochs"),
         (("calibrate", "--ckpt", "CKPT", "--device", "abacus"), "--device abacus"),
         (("calibrate", "--ckpt", "CKPT", "--data.fit_eval_split", "test"), "^rrsis: --data.fit_eval_split: Expected"),
         (("calibrate", "--ckpt", "COPY"), "which data\\? .* give --config"),
@@ -268,3 +269,38 @@ def test_the_configuration_of_another_method(command, ckpt, root):
     status, _, said = command("calibrate", "--ckpt", ckpt, "--config", config)
     assert status == 2
     assert "is a model of control, but the configuration is for rsrefseg" in said[0]
+
+
+def test_the_page_can_be_followed(trained, root, mixed, command, tmp_path):
+    """The commands of docs/presence.md run in order in a folder with a run; its Python too. The last one trains."""
+    page = (root / "docs" / "presence.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    shutil.copytree(trained.run, tmp_path / "runs/rsrefseg/version_0")
+    for line in lines[:-1]:
+        status, out, said = command(*line.split()[1:])
+        assert status == 0, (line, said)
+    assert "N-acc" in out
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    space = {}
+    exec(compile(code, "docs/presence.md", "exec"), space)
+    assert space["result"].presence.shape == (2,)
+    words = lines[-1].split()[1:]
+    configs = [str(root / word) if word.startswith("configs/") else word for word in words]
+    settings = resolve(configs[1:])
+    assert settings["data"]["foreign_share"] == 0.25
+    assert settings["model"]["init_args"]["preset"] == "mini"
+
+
+def test_the_page_names_what_methods_leave_out(root):
+    page = (root / "docs" / "presence.md").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
+    titles = {
+        "loss_dice": "Dice",
+        "loss_dense_dice": "mask prompt",
+        "loss_contrastive": "contrastive",
+        "loss_mil": "multiple",
+    }
+    for name in list_models():
+        names = method_named(name).model().needs_referent
+        assert (said[name] == "–") == (not names)
+        assert all(titles[term] in said[name] for term in names)

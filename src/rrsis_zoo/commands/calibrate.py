@@ -47,7 +47,8 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="as for rrsis fit; may be repeated"
     )
-    options, rest = parser.parse_known_args(arguments)
+    words, rest = _of_the_data(arguments)
+    options = parser.parse_args(words)
 
     from rrsis_zoo.files import write_text
     from rrsis_zoo.loading import load_model
@@ -70,6 +71,20 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     if not _is_source(options.ckpt) and out.absolute() != calibration_file(Path(options.ckpt)).absolute():
         print(f"load_model looks for it at {calibration_file(Path(options.ckpt))}")
     return 0
+
+
+def _of_the_data(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take the options of the data module out of the arguments; return the others, and these."""
+    others: list[str] = []
+    mine: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        if name != "--data" and not name.startswith("--data."):
+            others.append(word)
+        else:
+            mine += [word] if equals else [word, *(value for value in [next(rest, None)] if value is not None)]
+    return others, mine
 
 
 def _is_source(text: str) -> bool:
@@ -114,8 +129,6 @@ def _data(words: Sequence[str], model: str, kind: str) -> RRSISDataModule:
     from rrsis_zoo.data.datamodule import RRSISDataModule
     from rrsis_zoo.methods.registry import method_at
 
-    if unknown := [word for word in words if word.startswith("--") and not _known(word)]:
-        raise ConfigError(f"rrsis calibrate has no option {unknown[0]}: it takes --config and --data.…")
     try:
         settings = resolve(words)
     except ConfigError as error:
@@ -130,10 +143,6 @@ def _data(words: Sequence[str], model: str, kind: str) -> RRSISDataModule:
     data.prepare_data()
     data.setup("validate")
     return data
-
-
-def _known(word: str) -> bool:
-    return word.partition("=")[0] == "--config" or word.startswith(("--data.", "--data=")) or word == "--data"
 
 
 def _device(name: str | None) -> Any:
