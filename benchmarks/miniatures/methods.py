@@ -1,7 +1,7 @@
 """Make the trained miniatures that the package ships: `make trained-miniatures`, after `make benchmark`.
 
-Each is the best checkpoint of one training of the embedded suite, without the weights of its foundation models, which the
-package has already; rounded to float16, tested again in this form, and described by a card.
+Each is the best checkpoint of one training of the embedded suite, without the weights of its foundation models, which
+the package has already; rounded to float16, tested again in this form, and described by a card.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def make(name: str, runs: Path, seed: int) -> dict[str, Any]:
         "sha256": sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
         "licence": "Apache-2.0",
         "scores": scores_of(test(name)),
-        "suite_miou": round(record["result"]["miou"], 2),  # of the same checkpoint before rounding
-        "training": record["fit"],
+        "suite_miou": round(record["result"]["metrics"]["miou"], 2),  # of the same checkpoint before rounding
+        "training": {"cpu_s": round(record["fit"]["cpu_s"])},
         "code": code_version(),
     }
     write_json(folder / CARD, content)

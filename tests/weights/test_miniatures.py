@@ -421,6 +421,7 @@ def test_the_shipped_siglip_reads_as_its_card_says(made, unseen):
     assert scores == pytest.approx(said("siglip")["scores"], abs=1)
 
 
+@pytest.mark.slow
 def test_the_shipped_beit3_reads_as_its_card_says(made, unseen):
     modules, _, _ = made
     folder, module = MiniSource("beit3").folder, modules.image_text

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rrsis_zoo.data.counted import counted
 from rrsis_zoo.data.foreground import explain
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.sentences import visible
@@ -49,13 +50,18 @@ FIGURES = (".png", ".pdf", ".svg")
 _EXPLAINED = 200  # empty masks of a split whose files are reopened
 
 
-def statistics(records: Sequence[Record]) -> SplitStatistics:
+def statistics(records: Sequence[Record], what: str = "") -> SplitStatistics:
     """Count a split; decodes every mask.
+
+    Args:
+        records: of the split.
+        what: named in lines about its progress on standard error; without it there are none.
 
     Raises:
         DataFormatError: a mask that cannot be read.
     """
-    seen = [(int(mask.sum()), mask.size) for mask in (record.mask.decode() for record in records)]
+    masks = (record.mask.decode() for record in counted(records, len(records), what))
+    seen = [(int(mask.sum()), mask.size) for mask in masks]
     areas, sizes = np.array(seen, np.int64).reshape(-1, 2).T
     empty = [record.mask for record, area in zip(records, areas, strict=True) if not area]
     return SplitStatistics(

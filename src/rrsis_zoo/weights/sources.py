@@ -2,8 +2,7 @@
 
 local:PATH                        a file, or a folder that holds one
 hub:ORG/REPO[@REVISION][:FILE]    a Hugging Face repository, read from the local cache only
-mini:NAME                         a miniature shipped with this package: of a foundation model (sam, sam2, sam3, siglip,
-                                  beit3), or of a trained method (rsrefseg, …)
+mini:NAME                         a miniature shipped with this package: a foundation model or a trained method
 none                              no weights: parameters keep their initial values
 """
 
