@@ -17,6 +17,7 @@ _LIGHTNING = {
 _OTHER = {
     "segment": "find what sentences refer to in your own pictures",
     "data": "check, list and summarise a dataset; generate the synthetic one",
+    "calibrate": "find out how likely an answer has a referent at all, for one set of weights",
     "score": "score saved masks from any program under one protocol, or under all",
     "runs": "list the runs in a folder: what each is, how far it came, its scores",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
@@ -68,6 +69,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.data import run_data
 
         return run_data(rest)
+    if command == "calibrate":
+        from rrsis_zoo.commands.calibrate import run_calibrate
+
+        return run_calibrate(rest)
     if command == "score":
         from rrsis_zoo.commands.score import run_score
 

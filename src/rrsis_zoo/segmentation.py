@@ -30,8 +30,8 @@ class Segmentation:
         heatmaps: float32 (N, g, g) in [0, 1], where the localiser expects the referent.
         texts: the N sentences.
         image: uint8 RGB (H, W, 3), as the model was given it; it shares memory with the argument if that is a tensor.
-        presence: float (N,) in [0, 1], the probability that the referent is there at all; None without a calibration,
-            which no model has yet.
+        presence: float (N,) in [0, 1], the probability that the referent is there at all; None if the model has no
+            calibration (`rrsis calibrate`). Below ``model.calibration.threshold`` there is none.
     """
 
     masks: NDArray[np.bool_]

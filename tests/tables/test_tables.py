@@ -535,7 +535,7 @@ def test_failed_and_missing_jobs_show(tmp_path):
     assert "B, seed 1: failed: RuntimeError: out of | patience" in notes
     assert "C, seed 1, 2: not run" in notes
     assert "D, seed 2: not run" in notes
-    assert "left out: old--synthetic--seed1" in notes
+    assert "Left out, because they belong to none of these models, data sets and seeds: old--synthetic--seed1" in notes
     assert "variation between runs: D" in notes
     assert [[c.text for c in row[2:]] for row in tables["differences"].rows] == [["failed"] * 4, ["not run"] * 4]
     assert {cell.text for row in tables["categories"].rows for cell in row[3:5]} == {"failed", "not run"}
@@ -775,7 +775,7 @@ def test_a_copy_of_a_job_under_another_name_counts_for_nothing(tmp_path):
     shutil.copytree(folder / "a--synthetic--seed1", folder / "backup")
     found = tables_of(read_runs(folder))["main"]
     assert found.rows == before
-    assert any("left out: backup" in note for note in found.notes)
+    assert any("Left out, because" in note and "seeds: backup" in note for note in found.notes)
 
 
 def test_names_of_data_sets_are_no_paths(tmp_path):
@@ -807,7 +807,7 @@ def test_tables_that_cannot_be_written_are_one_error(tmp_path, place):
 def test_the_page_says_what_there_is(root, folder, tables, capsys):
     page = (root / "docs" / "tables.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {*tables, "literature--DATASET"}
+    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {*tables, "presence", "literature--DATASET"}
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     space = {}
     exec(compile(code.replace('"runs/embedded"', repr(str(folder))), "docs/tables.md", "exec"), space)

@@ -40,6 +40,7 @@ from rrsis_zoo.training.epoch_lines import lines_for_logs
 from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.loggers import UNNAMED, QuietWandbLogger, RunLog, run_log
 from rrsis_zoo.training.module import RRSISModule, check_precision
+from rrsis_zoo.training.presence import PresenceRecord
 from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
 from rrsis_zoo.training.resume import ResumePoint
 from rrsis_zoo.training.run_folder import RUNS, RunFolder, StepTaken, check_free, check_name
@@ -77,6 +78,7 @@ class RRSISCLI(LightningCLI):
         self._given, self._folder = given, folder
         self._name: str | None = None
         self._every_protocol = self._with_targets = False
+        self._foreign: bool | None = None
         guard_configs(words or options.get("args") or sys.argv[1:])
         for known in methods().values():
             module = known.module()  # short class names resolve only for imported modules
@@ -106,6 +108,7 @@ class RRSISCLI(LightningCLI):
         parser.add_argument("--protocol", type=str | None, default=None, help=_PROTOCOL_HELP)
         parser.add_argument("--with-targets", action="store_true", help=_TARGETS_HELP)
         parser.add_argument(OPTION, type=list[str] | str | None, default=None, metavar="FILE", help=HELP)
+        parser.add_argument("--foreign", type=bool | None, default=None, help=_FOREIGN_HELP)
         parser.add_lightning_class_args(ResumePoint, "resume_point")
         parser.set_defaults({"resume_point.keep": False})
 
@@ -167,6 +170,9 @@ class RRSISCLI(LightningCLI):
         if options.safe and _SAFE not in (self._words or ()):
             raise ConfigError(f"safe: true in a config has no effect: give {_SAFE} on the command line")
         options.safe = False  # belongs to the command, not to the saved configuration
+        self._foreign, options.foreign = options.foreign, None  # of this test, not of the saved configuration
+        if command != "test" and self._foreign is not None:
+            raise ConfigError(f"--foreign is for rrsis test, not for rrsis {command}: leave it out")
         if options.weights_only is False:
             raise ConfigError("--weights_only false: checkpoints are never read with code in them; leave it out")
         options.weights_only = True
@@ -316,7 +322,7 @@ class RRSISCLI(LightningCLI):
         if self.subcommand == "test":
             every = list(PROTOCOLS.values()) if self._every_protocol else []
             self.model.score_under(every)
-            return [TestRecord(every), PredictionFigure(), Gallery()]
+            return [TestRecord(every), PredictionFigure(), Gallery(), PresenceRecord(self._foreign)]
         return [PredictionWriter(self._with_targets)] if self.subcommand == "predict" else []
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -360,6 +366,10 @@ _SAFE_HELP = "import only our own classes, the methods' and Lightning's: for unt
 _NAME_HELP = "name of the run's folder, runs/METHOD/COMMAND/NAME; version_N by default"
 _PROTOCOL_HELP = "evaluation protocol (docs/metrics.md); rrsis test also takes all: every protocol, side by side"
 _TARGETS_HELP = "predict: write the true masks too, as targets.jsonl, for rrsis score"
+_FOREIGN_HELP = (
+    "test: also ask foreign sentences, about what is not in the image, and write T-acc, N-acc and AUC; by default if "
+    "there is a calibration (rrsis calibrate)"
+)
 _UNTRAINED = "score an untrained model (test, validate, predict); its record says so, and tables leave it out"
 
 

@@ -242,7 +242,7 @@ def _segment(job: Job, work: _Work, model: ReferringSegmenter, source: Source, p
         stream, results = answers(model, pixels, work.texts, work.threshold), []
         for text in work.texts:
             answer = next(stream)
-            results.append(found(text, answer.mask, answer.probabilities))
+            results.append(found(text, answer.mask, answer.probabilities, answer.presence))
             del answer  # before the next one is made
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):

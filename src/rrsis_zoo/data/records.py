@@ -33,6 +33,8 @@ class Record:
         kind: kind of the expression (``category``, ``attribute``, ``position`` …), if the dataset gives it.
         reference: shared by the sentences about one annotated referent; None if the sample is the only one about its
             referent.
+        present: every category that occurs in the scene, referred to or not, if the dataset knows all of them, with
+            those easily taken for one of them; None if it does not.
     """
 
     sample_id: str
@@ -46,6 +48,7 @@ class Record:
     mask: MaskSource
     kind: str | None = None
     reference: str | None = None
+    present: frozenset[str] | None = None
 
     __repr__ = short_repr
 

@@ -16,6 +16,7 @@ from rrsis_zoo.files import expanded
 from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.models.configuration import to_plain
 from rrsis_zoo.models.modelcard import model_card
+from rrsis_zoo.models.presence import Calibration
 from rrsis_zoo.version import __version__
 from rrsis_zoo.weights.checkpoints import Saved
 from rrsis_zoo.weights.description import FORMAT
@@ -50,6 +51,7 @@ class HubModel(
     training_record: dict[str, Any] | None = None
 
     if TYPE_CHECKING:  # members of `ReferringSegmenter`
+        calibration: Calibration | None
 
         @property
         def tokenizer_ready(self) -> bool: ...  # noqa: D102
@@ -188,7 +190,8 @@ class HubModel(
         description = {**self.description(), "provenance": self.provenance}
         if self.training_record is not None:
             description[IN_FOLDER] = for_folder(self.training_record)
-        write_folder(folder, description, state, card=card)
+        presence = None if self.calibration is None else self.calibration.text()
+        write_folder(folder, description, state, card=card, presence=presence)
         return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

@@ -76,21 +76,24 @@ class Findings:
     limits: tuple[tuple[float, float], ...] | None = None
 
 
-def found(text: str, mask: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> Found:
+def found(
+    text: str, mask: NDArray[np.bool_], probabilities: NDArray[np.float32], presence: float | None = None
+) -> Found:
     """Return what to keep of an answer.
 
     Args:
         text: the sentence.
         mask: bool (H, W).
         probabilities: float32 (H, W).
+        presence: probability that the referent is there at all; None without a calibration.
     """
     runs = RunLengths((encode_mask(mask),), *mask.shape)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        return Found(text, runs, 0, None, None)
+        return Found(text, runs, 0, None, None, presence)
     top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
     area, score = mean_inside(mask[top:bottom], probabilities[top:bottom])
-    return Found(text, runs, area, (left, top, right - left, bottom - top), score)
+    return Found(text, runs, area, (left, top, right - left, bottom - top), score, presence)
 
 
 def mean_inside(mask: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> tuple[int, float]:

@@ -309,9 +309,14 @@ def estimate(board: Board, trial: Trial, measure: Measure, rows: Rows | None = N
     if not all(map(math.isfinite, each)):
         return Estimate(each, Spread(math.nan, math.nan, len(each)), None)
     values, weights = _terms(board, trial, measure, rows)
-    interval = _percent(scene_interval(values, _scenes(board, rows), weights=weights))
-    low, high = np.clip([interval.low, interval.high], 0, 100)  # with several runs it may exceed this range
-    return Estimate(each, over_seeds(each), replace(interval, low=float(low), high=float(high)))
+    return Estimate(each, over_seeds(each), in_percent(scene_interval(values, _scenes(board, rows), weights=weights)))
+
+
+def in_percent(interval: Interval) -> Interval:
+    """Return the interval of a ratio in percent, within 0 and 100, which it may exceed with several training runs."""
+    interval = _percent(interval)
+    low, high = np.clip([interval.low, interval.high], 0, 100)
+    return replace(interval, low=float(low), high=float(high))
 
 
 def trainings(board: Board, trial: Trial, measure: Measure, rows: Rows | None = None) -> tuple[float, ...] | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, RRSISError
+from rrsis_zoo.metrics.presence import ANSWERS, SUMMARY, Answers, Summary, read_answers
 from rrsis_zoo.metrics.samples import Samples, read_samples
 from rrsis_zoo.shown import short_repr
 from rrsis_zoo.tables.records import JobFile, Result, SuiteFile, read_record, unfit
@@ -110,6 +111,19 @@ class JobRecord:
             DataFormatError: it is damaged.
         """
         return read_samples(self.place / "test_samples.jsonl.gz")
+
+    @cached_property
+    def presence(self) -> tuple[Mapping[str, Any], Answers] | None:
+        """Content of ``test_presence.json`` and the answers behind it, read once; None if the test did not ask.
+
+        Raises:
+            MissingDataError: the answers do not exist.
+            DataFormatError: one of the two files is damaged.
+        """
+        if not os.path.isfile(self.place / SUMMARY):
+            return None
+        summary = read_record(self.place / SUMMARY, Summary, "run `rrsis test` again")
+        return summary, read_answers(self.place / ANSWERS, summary["threshold"])
 
     @property
     def place(self) -> Path:
