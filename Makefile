@@ -42,7 +42,7 @@ setup: $(READY) ## make .venv with the exact versions of constraints.txt
 
 .PHONY: test
 test: $(READY) ## run the test suite
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: parity
 parity: $(READY) ## compare a method with a recorded run of its authors' program: CASE=tests/golden/rsrefseg/tiny, ARGS=--json
@@ -60,9 +60,17 @@ kills: $(READY) ## kill training runs at random and resume them: KILLS=100 SEED=
 benchmark: $(READY) ## train and compare miniatures, two seeds each, with tables and report (23 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
+.PHONY: publish-results
+publish-results: $(READY) ## take the results of `make benchmark` into benchmarks/results and the README's tables
+	$(BIN)/python benchmarks/publish.py $(ARGS)
+
 .PHONY: miniatures
 miniatures: $(READY) ## pretrain the miniature foundation models shipped with the package (minutes on a GPU, hours on a CPU)
 	for name in sam sam2 sam3 siglip beit3; do $(BIN)/python benchmarks/miniatures/pretrain.py $$name $(ARGS); done
+
+.PHONY: trained-miniatures
+trained-miniatures: $(READY) ## after make benchmark: store its trained miniatures in the package (minutes)
+	$(BIN)/python benchmarks/miniatures/methods.py $(ARGS)
 
 .PHONY: capacity
 capacity: $(READY) ## train the tiny presets on 32 samples until they stop improving
@@ -103,6 +111,11 @@ experts: $(READY) ## do EviSAM3's experts do anything? (six training runs of 300
 .PHONY: rs2sam2-forward
 rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass, published and ours: time and memory by part (4.5 GB)
 	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
+
+.PHONY: figures
+figures: $(READY) ## draw the methods' diagrams and, with a trained miniature, the picture at the top of the README
+	$(BIN)/python docs/figures/diagrams.py
+	$(BIN)/python docs/figures/hero.py
 
 .PHONY: docs
 docs: $(READY) ## build the documentation in docs/_build/html

@@ -2,8 +2,9 @@
 
 Every job trains and tests one method in processes of its own: one on each GPU, or two side by side with one thread each
 on a CPU. Jobs leave logs, checkpoints and per-sample counts in runs/SUITE/JOB/; tables, report and figures go to
-benchmarks/results/SUITE/. Finished jobs are skipped while nothing that decides their result has changed. A signal or a
-kill loses nothing: the same command goes on from the last checkpoints.
+runs/SUITE/results/, and `make publish-results` takes them into the repository. Finished jobs are skipped while nothing
+that decides their result has changed. A signal or a kill loses nothing: the same command goes on from the last
+checkpoints.
 """
 
 import argparse
@@ -18,14 +19,14 @@ from typing import Any
 from bench.suites import Job, Suite, read_suite
 from rrsis_zoo import signals
 from rrsis_zoo.errors import ConfigError, RRSISError
-from rrsis_zoo.files import make_folder, writing
+from rrsis_zoo.files import make_folder
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", type=Path, nargs="?", default=Path("benchmarks/embedded.yaml"))
     parser.add_argument("--runs", type=Path, help="folder of the jobs; runs/SUITE by default")
-    parser.add_argument("--results", type=Path, help="folder of tables and report; benchmarks/results/SUITE by default")
+    parser.add_argument("--results", type=Path, help="folder of tables and report; RUNS/results by default")
     parser.add_argument("--at-once", type=int, default=2, help="jobs side by side on a CPU, one thread each (2)")
     parser.add_argument(
         "--seeds", nargs="+", type=int, metavar="SEED", help="only these seeds of the suite, in tables and report too"
@@ -62,11 +63,13 @@ def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: M
     from bench import plan, runner
     from bench.jobs import decide
     from bench.keys import Keys
+    from bench.load import Load
     from bench.processes import Processes
+    from bench.results import REPORT, overview, write_results
 
     say, keys = runner.Clock(start), Keys()
     folder = options.runs or Path("runs") / suite.name
-    results = options.results or Path("benchmarks/results") / suite.name
+    results = options.results or folder / "results"
     planned = plan.plan(jobs, roots, keys)
     decisions = [decide(job, folder / job.job.name, options.retry) for job in planned]
     places = plan.slots(planned, options.at_once)
@@ -77,22 +80,28 @@ def run(options: argparse.Namespace, suite: Suite, jobs: Sequence[Job], roots: M
             print(f"  {job.job.name}: {decision.action} ({decision.why})")
         return 0
 
+    load = None if any(place.name for place in places) else Load(len(places))  # on GPUs, the cores do not decide
+    if load is not None and (warning := load.at_start()):
+        say(warning)
     if not options.only:
         make_folder(results)  # before hours of work, not after them
+    tables: dict[str, Any] = {}
     # several runners may share a folder where each runs jobs of its own (an array on a cluster)
     with nullcontext() if options.only else runner.only_runner(folder), Processes() as processes:
         runner.write_suite(suite, folder)
         faults: list[str] = []
         if not options.only:
             faults += baselines(suite, roots, keys, folder, say)
-        records = runner.run_jobs(planned, folder, places, options.retry, processes, say)
+        records = runner.run_jobs(planned, folder, places, options.retry, processes, say, load)
         if not options.only:
             faults += runner.run_profiles(planned, records, folder, places[0], processes, say)
             if any(record["status"] == "finished" for record in records):
-                say(f"tables and report: {results}")
-                publish(folder, results, records)
+                say("making tables and report")
+                tables = write_results(folder, results)
     for line in [*runner.summary(suite, records, say.minutes), *faults]:
         say(line)
+    if tables:
+        print(f"\n{overview(tables)}\n\nall tables: {results}\nreport: {results / REPORT}", flush=True)
     return 1 if faults or any(record["status"] != "finished" for record in records) else 0
 
 
@@ -138,31 +147,6 @@ def baselines(suite: Suite, roots: Mapping[str, str], keys: Any, folder: Path, s
         took = f"{record['test']['wall_s']:.0f} s"
         say(f"{name}: finished in {took}: {runner.miou_text(record)}" if made else f"{name}: finished earlier")
     return faults
-
-
-def publish(folder: Path, results: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Make tables, report and figures from what lies in the folder of the runs."""
-    from bench.report import write_report
-    from rrsis_zoo.data.pixels import open_image
-    from rrsis_zoo.tables.published import read_published
-    from rrsis_zoo.tables.suite_tables import read_runs, tables_of, write_tables
-
-    make_folder(results)
-    literature = read_published(Path(__file__).parent / "published_results.csv")
-    tables = tables_of(read_runs(folder), literature)
-    write_tables(tables, results)
-    own = {name: table for name, table in tables.items() if not name.startswith("literature")}  # 114 lines of others
-    write_report(folder, results / "report.html", own)
-    shown = set()
-    for record in records:  # the first seed of everything comes first
-        row = (record.get("model"), record.get("dataset"))
-        if record["status"] != "finished" or record["role"] == "ablation" or row in shown:
-            continue
-        shown.add(row)
-        figure = folder / record["name"] / "test" / "version_0" / "predictions.png"
-        small = open_image(figure).convert("RGB").quantize(256)  # 256 colours are a fifth of the size
-        with writing(results / f"{record['model']}--{record['dataset']}.png") as path:
-            small.save(path, "PNG", optimize=True)
 
 
 def script() -> int:

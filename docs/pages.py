@@ -1,15 +1,15 @@
-"""What the site and the README say that the code knows better: cards, options of commands, sections of other pages.
+"""Parts of the site and the README that are made from code: cards, options of commands, sections of other pages.
 
-A page asks for it with a comment of its own line, which `fill` replaces::
+A page includes one with a comment on a line of its own, which `fill` replaces::
 
-    <!-- made from: card rsrefseg -->      whose a method is
+    <!-- made from: card rsrefseg -->      authors, code, licences
     <!-- made from: sizes rsrefseg -->     its presets, trained weights and published results
     <!-- made from: published -->          published results of all methods
     <!-- made from: commands -->           the help of all commands
     <!-- made from: page benchmarks/README.md -->            another page, without its title
     <!-- made from: page README.md: Weights, Overlays -->    some of its sections
 
-Text in, text out, no Sphinx. ``python docs/pages.py`` writes the README's table of published results anew.
+Text in, text out, no Sphinx. ``python docs/pages.py`` rewrites the README's table of published results.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ _METRICS = {
 
 
 def card_text(name: str) -> str:
-    """Return whose a method is and where it is."""
-    said, known = card(name), method_named(name)
-    code = f"{said.code_licence}, <{said.code}>" if said.code else said.code_licence
+    """Return a method's paper, code, licences and classes."""
+    method_card, known = card(name), method_named(name)
+    code = f"{method_card.code_licence}, <{method_card.code}>" if method_card.code else method_card.code_licence
     facts = [
         ("name", f"`{name}`"),
-        ("published in", said.paper),
+        ("published in", method_card.paper),
         ("authors' code", code),
-        ("weights", said.weights_licence),
+        ("weights", method_card.weights_licence),
         ("torch class", _class(known.model())),
         ("Lightning class", _class(known.module())),
         ("in this repository", f"[methods/{name}](/src/rrsis_zoo/methods/{name})"),
@@ -70,11 +70,11 @@ def card_text(name: str) -> str:
 
 def sizes_text(name: str) -> str:
     """Return a method's presets and what they start from, the authors' trained weights, published results."""
-    said = card(name)
-    parts = ["## Presets", _presets(said)]
-    if said.releases:
-        parts += ["## The authors' trained weights", _releases(said)]
-    if said.published:
+    method_card = card(name)
+    parts = ["## Presets", _presets(method_card)]
+    if method_card.releases:
+        parts += ["## The authors' trained weights", _releases(method_card)]
+    if method_card.published:
         parts += ["## Published results", published_text(name)]
     return "\n\n".join(parts)
 
@@ -84,9 +84,9 @@ def _class(kind: type) -> str:
     return f"{{py:class}}`{kind.__name__} <{kind.__module__}.{kind.__qualname__}>`"
 
 
-def _presets(said: MethodCard) -> str:
+def _presets(method_card: MethodCard) -> str:
     rows = []
-    for name, preset in said.presets.items():
+    for name, preset in method_card.presets.items():
         sources = [f"{role}: {_weights(text)}" for role, text in preset.weights.items()]
         start = "<br>".join(sources) or "random weights; nothing is downloaded"
         rows.append((f"`{name}`", f"{preset.parameters / 1e6:,.1f} M", f"{preset.trained / 1e6:,.1f} M", start))
@@ -99,25 +99,25 @@ def _weights(text: str) -> str:
     return f"`{text}`" + (f" ({known.what}, {size_text(known.bytes)}, {known.licence})" if known else "")
 
 
-def _releases(said: MethodCard) -> str:
+def _releases(method_card: MethodCard) -> str:
     rows = [
-        (f"`{said.name}/{r.name}`", r.dataset, f"`{r.preset}`", f"`{r.source}:{r.files[0]}`", r.licence)
-        for r in said.releases
+        (f"`{method_card.name}/{r.name}`", r.dataset, f"`{r.preset}`", f"`{r.source}:{r.files[0]}`", r.licence)
+        for r in method_card.releases
     ]
-    fetch = f"```sh\nrrsis models fetch {said.name}/{said.releases[0].name}\n```"
+    fetch = f"```sh\nrrsis models fetch {method_card.name}/{method_card.releases[0].name}\n```"
     return _table(("release", "trained on", "preset", "source", "licence"), rows) + f"\n\n{fetch}"
 
 
 def published_text(only: str = "") -> str:
-    """Return what was published of all methods or of one, in percent, with notes of protocol and source."""
+    """Return the published results of all methods or of one, in percent, with notes on protocol and source."""
     scores = [(card(name), score) for name in ([only] if only else methods()) for score in card(name).published]
-    scores.sort(key=lambda pair: (pair[1].dataset, pair[1].split))  # what may be compared stands together
-    notes = list(dict.fromkeys((said.name, *_note(score)) for said, score in scores))
+    scores.sort(key=lambda pair: (pair[1].dataset, pair[1].split))  # comparable rows next to each other
+    notes = list(dict.fromkeys((method_card.name, *_note(score)) for method_card, score in scores))
     rows = []
-    for said, score in scores:
+    for method_card, score in scores:
         values = [f"{score.values[metric]:.2f}" if metric in score.values else "–" for metric in _METRICS]
-        number = notes.index((said.name, *_note(score))) + 1
-        method = () if only else (f"`{said.name}`",)
+        number = notes.index((method_card.name, *_note(score))) + 1
+        method = () if only else (f"`{method_card.name}`",)
         rows.append((*method, score.dataset, score.split, *values, f"{number}"))
     columns = (*(() if only else ("method",)), "data set", "split", *_METRICS.values(), "note")
     table = _table(columns, rows, numbers=range(len(columns) - len(_METRICS) - 1, len(columns)))
@@ -138,7 +138,7 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], numbers: tuple
 
 
 def commands_text() -> str:
-    """Return a section for every command: what it does, and what it and its own commands print with ``--help``."""
+    """Return a section for every command: what it does, and the ``--help`` of it and its subcommands."""
     parts = []
     for name, what in COMMANDS.items():
         parts += [f"## `rrsis {name}`", f"{what[0].upper()}{what[1:]}."]
@@ -151,10 +151,10 @@ def commands_text() -> str:
 
 
 def helps(name: str) -> dict[str, str]:
-    """Return the help of a command and of the commands below it, by the real parsers.
+    """Return the help of a command and of its subcommands, from the real parsers.
 
     Raises:
-        ValueError: the command reads its arguments with no parser.
+        ValueError: the command has no parser.
     """
     with _plain_terminal():
         if name in cli._LIGHTNING:
@@ -165,21 +165,21 @@ def helps(name: str) -> dict[str, str]:
         return {" ".join(p.prog.split()[1:]): p.format_help() for p in _parsers(_parser_of(name))}
 
 
-class _Found(Exception):
+class _ParserReached(Exception):
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.parser = parser
 
 
 def _parser_of(name: str) -> argparse.ArgumentParser:
-    """Run the command up to the place where it reads its arguments."""
+    """Run the command until it reads its arguments, and return its parser."""
 
-    def found(self: argparse.ArgumentParser, *_: object, **__: object) -> None:
-        raise _Found(self)
+    def reached(self: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        raise _ParserReached(self)
 
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", found):
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", reached):
         try:
             cli.run([name])
-        except _Found as caught:
+        except _ParserReached as caught:
             return caught.parser
     raise ValueError(f"rrsis {name} has no parser")
 
@@ -194,7 +194,7 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 
 @contextmanager
 def _plain_terminal() -> Iterator[None]:
-    """The same line breaks everywhere, and no colours."""
+    """Make line breaks the same everywhere, without colours."""
     with mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}):
         yield
 
@@ -209,7 +209,7 @@ def page_text(wanted: str) -> str:
         wanted: ``PATH`` or ``PATH: SECTION, SECTION …``; a path is relative to the repository.
 
     Raises:
-        ValueError: a section that the page has not.
+        ValueError: the page has no such section.
     """
     path, _, sections = wanted.partition(": ")
     text = (ROOT / path).read_text(encoding="utf-8")
@@ -224,7 +224,7 @@ def page_text(wanted: str) -> str:
 
 
 def relink(text: str, page: Path) -> str:
-    """Make the relative links of a text absolute paths of the repository, outside of code."""
+    """Make the relative links of a text absolute paths of the repository, outside code."""
 
     def absolute(match: re.Match[str]) -> str:
         target, anchor = match[2], match[3] or ""
@@ -254,9 +254,9 @@ _MAKERS: dict[str, Callable[[str], str]] = {
 
 
 def fill(text: str, page: Path, shown: Path | None = None) -> str:
-    """Return the text of a page of the site with all that is made, and with links that work there.
+    """Return the text of a page of the site with everything inserted and links that work on the site.
 
-    Links to files of the repository outside of ``docs`` lead to GitHub; pictures are taken from where they lie.
+    Links to files of the repository outside ``docs`` lead to GitHub; pictures are taken from where they are.
 
     Args:
         text: Markdown.
@@ -289,7 +289,7 @@ def fill(text: str, page: Path, shown: Path | None = None) -> str:
 
 
 def readme_text(readme: str) -> str:
-    """Return the README with its table of published results as the cards have it."""
+    """Return the README with its table of published results made from the cards."""
     table = f"<!-- published table -->\n\n{published_text()}\n\n<!-- end of published table -->"
     return re.sub(
         r"<!-- published table -->.*?<!-- end of published table -->", lambda _: table, readme, flags=re.DOTALL

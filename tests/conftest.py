@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,20 @@ from filelock import FileLock
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that none is left for the end, when only one process has work.
+
+    Those that lock ``large`` alternate with the others, since two of them would wait for each other.
+    """
+    first: dict[bool, dict[Path, None]] = {True: {}, False: {}}
+    for item in items:
+        if item.get_closest_marker("slow"):
+            first["large" in getattr(item, "fixturenames", ())].setdefault(item.path)
+    alternating = [path for pair in zip_longest(first[True], first[False]) for path in pair if path is not None]
+    place = {path: i for i, path in reversed(list(enumerate(alternating)))}
+    items.sort(key=lambda item: place.get(item.path, len(alternating)))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -88,7 +89,7 @@ def test_version_and_unknown_command(rrsis):
     assert start(rrsis, "--version").stdout.startswith("rrsis-zoo ")
     wrong = start(rrsis, "fti")
     assert wrong.returncode == 2
-    known = "convert, data, fit, models, predict, runs, score, table, test, validate"
+    known = "convert, data, fit, models, plot, predict, runs, score, segment, table, test, validate"
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 
@@ -132,11 +133,25 @@ def one_line(done):
     return lines[0]
 
 
+def listed(done):
+    """The user's error if several things are missing: what they are, and the lines below them."""
+    lines = done.stderr.splitlines()
+    start = lines.index(one_line(done))
+    lacks, mends = [], []
+    for line in lines[start + 1 :]:
+        (mends if line.startswith("      ") else lacks).append(line.strip())
+    assert lines[start] == f"rrsis: {len(lacks)} things are missing:"
+    return lacks, mends
+
+
 @pytest.mark.parametrize("config", TOP)
 def test_offline_without_weights(config, tmp_path):
-    """What is missing, where it is to be had, which command fetches it."""
-    said = one_line(run("fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path))
+    """What is missing, where it is to be had, which command fetches it; weights and data together."""
+    lacks, mends = listed(run("fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path, cwd=tmp_path))
+    said = "\n".join([*lacks, *mends])
     assert "https://huggingface.co/" in said
+    assert re.match("RRSIS-D: no folder (was given and there is none at )?'datasets/rrsis-d'", lacks[-1])
+    assert mends[-1] == "--data.root ROOT"
     repositories = {
         "control": ["timm/resnet34.a1_in1k"],
         "rsrefseg": ["facebook/sam-vit-", "google/siglip-so400m"],
@@ -146,7 +161,9 @@ def test_offline_without_weights(config, tmp_path):
     }
     if config.startswith(("rs2sam2", "evisam3")):
         assert "github.com/microsoft/unilm" in said
-    assert all(f"hf download {name}" in said for name in repositories[Path(config).stem.removesuffix("_b")])
+    fetched = [line for line in mends if line.startswith("hf download ")]
+    wanted = repositories[Path(config).stem.removesuffix("_b")]
+    assert all(any(line.startswith(f"hf download {name}") for line in fetched) for name in wanted)
 
 
 def test_without_data(tmp_path):

@@ -62,6 +62,7 @@ def number(pattern, text):
     return float(found[1])
 
 
+@pytest.mark.slow
 def test_first_mask(run):
     said = run("01")
     assert number(r"'test/miou': ([\d.]+)", said) > 12  # the best constant mask is below 8
@@ -70,6 +71,7 @@ def test_first_mask(run):
     assert "hf download KyanChen/RSRefSeg2 rrsisd.pth" in said
 
 
+@pytest.mark.slow
 def test_compare_methods(run):
     said = run("02")
     assert number(r"A − B: ([+-][\d.]+) points", said) > 3
@@ -81,6 +83,7 @@ def test_compare_methods(run):
         assert number(rf"\n{protocol} +\S+ +(\d+)", said) > 0
 
 
+@pytest.mark.slow
 def test_your_own_data_and_method(run):
     said = run("03")
     assert "nothing is wrong" in said

@@ -62,6 +62,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+@pytest.mark.slow
 def test_internal_links(site):
     pages = {path: Page(path) for path in site.rglob("*.html")}
     assert len(pages) > 100

@@ -1,4 +1,4 @@
-"""Charts of the report as inline SVG: curves, points, bars.
+"""Charts of the report as inline SVG: curves, points, bars, dots with intervals.
 
 Colours, widths and fonts come from the page's style sheet (classes ``s0`` … ``s7`` for series, ``grid``, ``axis``), so
 that a chart follows the page into dark mode and weighs a few kilobytes. Coordinates are pixels of a drawing that is
@@ -9,6 +9,7 @@ under the pointer and readers read aloud.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -87,6 +88,23 @@ def linear(label: str, values: Sequence[float], low: float | None = None, high: 
     return Axis(label, least - margin if low is None else low, most + margin if high is None else high)
 
 
+def zoomed(label: str, values: Sequence[float]) -> Axis:
+    """Return an axis for positions, not lengths: it begins at 0 only if that is not far below all values.
+
+    Args:
+        label: name and unit.
+        values: that it has room for, none below 0.
+    """
+    axis = linear(label, values)
+    return linear(label, values, low=0) if axis.low <= 0 or min(values) < 0.4 * max(values) else axis
+
+
+def start_note(axis: Axis) -> str:
+    """Return a sentence on where an axis begins; empty if it begins at 0."""
+    name = axis.label.partition(",")[0]
+    return "" if axis.low <= 0 else f"The axis of {name} begins at {_number(round(axis.low, 1))}, not at 0."
+
+
 def logarithmic(label: str, values: Sequence[float]) -> Axis:
     """Return a logarithmic axis with room for all values, which are above 0, and with at least two ticks."""
     least, most = min(values) / 1.3, max(values) * 1.3
@@ -113,6 +131,66 @@ class Point:
     text: str
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A row of a chart of dots.
+
+    Attributes:
+        series: that it belongs to.
+        value: mean of the runs.
+        runs: their values.
+        interval: ends of its whisker, or None.
+    """
+
+    series: Series
+    value: float
+    runs: Sequence[float]
+    interval: tuple[float, float] | None = None
+
+
+def dots(title: str, x: Axis, rows: Sequence[Spread], unit: str = "") -> str:
+    """Return a line for each row: its name, below it the interval, a small dot for each run, a mark for the mean."""
+    side, top, bottom, line = 14, 4, 40, 14
+    wide = WIDTH - 2 * side
+    places = [textwrap.wrap(row.series.title, int((wide - 40) / _LETTER)) or [""] for row in rows]
+    height = top + bottom + sum(line * len(lines) + 22 for lines in places)
+
+    def at(value: float) -> float:
+        return side + wide * min(1.0, max(0.0, x.place(value)))
+
+    marks, b = [], float(top)
+    for value in x.ticks():
+        a = at(value)
+        marks.append(f'<path class="grid" d="M{a:.1f} {top}V{height - bottom}"/>')
+        marks.append(f'<text x="{a:.1f}" y="{height - bottom + 16}" text-anchor="middle">{_number(value)}</text>')
+    marks.append(f'<path class="axis" d="M{side} {height - bottom}H{WIDTH - side}"/>')
+    marks.append(f'<text x="{WIDTH / 2:.0f}" y="{height - 6}" text-anchor="middle">{escape(x.label)}</text>')
+    said = []
+    for row, lines in zip(rows, places, strict=True):
+        text = f"{row.series.title}: {row.value:.1f}{unit}"
+        if row.interval:
+            text += f", interval {row.interval[0]:.1f} to {row.interval[1]:.1f}"
+        if len(row.runs) > 1:
+            text += f"; runs {', '.join(f'{value:.1f}' for value in row.runs)}"
+        said.append(text)
+        for part in lines:
+            b += line
+            marks.append(f'<text class="name" x="{side}" y="{b - 3:.1f}">{escape(part)}</text>')
+        y = b + 9
+        number = f'<text class="name" x="{WIDTH - side}" y="{b - 3:.1f}" text-anchor="end">{row.value:.1f}</text>'
+        drawn = ""
+        if row.interval:
+            low, high = map(at, row.interval)
+            drawn += f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}M{low:.1f} {y - 4:.1f}v8'
+            drawn += f'M{high:.1f} {y - 4:.1f}v8"/>'
+        if len(row.runs) > 1:
+            drawn += "".join(f'<circle class="run" cx="{at(v):.1f}" cy="{y:.1f}" r="2.6"/>' for v in row.runs)
+        drawn += _marker(row.series.colour, at(row.value), y, 5)
+        marks.append(f'<g class="{row.series.css}"><title>{escape(text)}</title>{drawn}</g>{number}')
+        b += 22
+    return _svg(title, f"{'; '.join(said)}.", height, "".join(marks))
 
 
 def curves(
@@ -153,9 +231,8 @@ def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point], height: int =
             f'<g class="{point.series.css}"><title>{escape(f"{point.series.title}: {point.text}")}</title>'
             f"{whiskers}{_marker(point.series.colour, a, b, 6)}</g>"
         )
-    for point, a, b, anchor in _labels(points, box):
-        name = escape(point.series.title)
-        marks.append(f'<text class="name" x="{a:.1f}" y="{b:.1f}" text-anchor="{anchor}">{name}</text>')
+    for name, a, b, anchor in _labels(points, box):
+        marks.append(f'<text class="name" x="{a:.1f}" y="{b:.1f}" text-anchor="{anchor}">{escape(name)}</text>')
     described = "; ".join(f"{p.series.title}: {p.text}" for p in points)
     return _svg(title, f"{y.label} over {x.label}. {described}.", height, box.frame() + "".join(marks))
 
@@ -164,7 +241,9 @@ def bars(title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series,
     """Return horizontal bars, one group for each name, with axes above and below."""
     left = round(min(WIDTH / 2, 14 + _LETTER * max(len(name) for name, _ in groups)))
     thick, gap, top, bottom = 7, 9, 26, 34
-    height = top + bottom + sum(thick * len(values) + gap for _, values in groups)
+    texts = [textwrap.wrap(name, int((left - 14) / _LETTER + 1e-9)) or [""] for name, _ in groups]
+    deep = [max(thick * len(values), _LINE * len(lines)) for (_, values), lines in zip(groups, texts, strict=True)]
+    height = top + bottom + sum(deep) + gap * len(groups)
     scale = WIDTH - left - 14
     marks = []
     for value in x.ticks():
@@ -174,9 +253,13 @@ def bars(title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series,
             marks.append(f'<text x="{a:.1f}" y="{b}" text-anchor="middle">{_number(value)}</text>')
     marks.append(f'<text x="{left + scale / 2:.1f}" y="{height - 3}" text-anchor="middle">{escape(x.label)}</text>')
     b = float(top) + gap / 2
-    for name, values in groups:
-        middle = b + thick * len(values) / 2 + 4
-        marks.append(f'<text x="{left - 8}" y="{middle:.1f}" text-anchor="end">{escape(name)}</text>')
+    for (name, values), lines, depth in zip(groups, texts, deep, strict=True):
+        first = b + depth / 2 + 4 - _LINE * (len(lines) - 1) / 2
+        for i, part in enumerate(lines):
+            y = first + _LINE * i
+            marks.append(f'<text x="{left - 8}" y="{y:.1f}" text-anchor="end">{escape(part)}</text>')
+        after = b + depth + gap
+        b += (depth - thick * len(values)) / 2
         for series, value in values:
             length = scale * min(1.0, max(0.0, x.place(value)))
             text = f"{name}, {series.title}: {value:.1f}{unit}"
@@ -185,7 +268,7 @@ def bars(title: str, x: Axis, groups: Sequence[tuple[str, Sequence[tuple[Series,
                 f'<rect class="bar" x="{left}" y="{b:.1f}" width="{length:.1f}" height="{thick - 1}"/></g>'
             )
             b += thick
-        b += gap
+        b = after
     marks.append(f'<path class="axis" d="M{left} {top}V{height - bottom}"/>')
     text = "; ".join(
         f"{name}: " + ", ".join(f"{series.title} {value:.1f}{unit}" for series, value in values)
@@ -234,25 +317,35 @@ class _Box:
 
 
 _LETTER, _LINE = 6.2, 13  # approximate width of a letter and height of a line
+_LONGEST = 28  # letters of a label between marks; the mark's own title and the legend have the whole name
 
 
-def _labels(points: Sequence[Point], box: _Box) -> list[tuple[Point, float, float, str]]:
-    """Return position and anchor of each point's label, without overlap with marks and other labels if possible."""
+def _labels(points: Sequence[Point], box: _Box) -> list[tuple[str, float, float, str]]:
+    """Return text, position and anchor of each point's label, without overlap with marks and labels if possible."""
     marks = [(box.x(p.x), box.y(p.y)) for p in points]
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in marks]  # not the whiskers: letters on them have an outline
     placed = []
     for point in sorted(points, key=lambda p: box.y(p.y)):
-        x, y, width = box.x(point.x), box.y(point.y), _LETTER * len(point.series.title)
+        x, y = box.x(point.x), box.y(point.y)
+        name = _short(point.series.title, max(WIDTH - x - 10, x - 10 - box.left))
+        width = _LETTER * len(name)
         spots = []
         for line in (0, -1, 1, -2, 2, -3, 3, -4, 4):
             top = y - _LINE / 2 + line * _LINE
             spots.append(((x + 10, top, x + 10 + width, top + _LINE), "start"))
             spots.append(((x - 10 - width, top, x - 10, top + _LINE), "end"))
         free = [spot for spot in spots if box.holds(spot[0]) and not any(_overlap(spot[0], other) for other in taken)]
-        (left, top, right, bottom), anchor = (free or spots)[0]
+        inside = [spot for spot in spots if box.holds(spot[0])]
+        (left, top, right, bottom), anchor = (free or inside or spots)[0]
         taken.append((left, top, right, bottom))
-        placed.append((point, left if anchor == "start" else right, bottom - 3, anchor))
+        placed.append((name, left if anchor == "start" else right, bottom - 3, anchor))
     return placed
+
+
+def _short(name: str, room: float) -> str:
+    """Return a name cut to a width in pixels."""
+    longest = min(_LONGEST, int(room / _LETTER))
+    return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

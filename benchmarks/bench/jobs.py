@@ -32,6 +32,7 @@ RECORD, STATE = "job.json", "state.json"
 PROGRAM = "rrsis_zoo.cli"
 """Module of the command that jobs run."""
 
+_METRICS = Path("fit/version_0/metrics.csv")
 _CHECKPOINTS = Path("fit/version_0/checkpoints")
 _RESUME = _CHECKPOINTS / "resume.ckpt"
 _POINT = _CHECKPOINTS / "resume.json"
@@ -128,6 +129,7 @@ class Planned:
         goal: None if the job cannot start.
         fault: why it cannot start: missing data or weights, an unknown option.
         on_gpu: whether its configuration uses an accelerator.
+        steps: optimiser steps of the whole training, to say how far it is; None if that is not known.
     """
 
     job: Job
@@ -137,6 +139,7 @@ class Planned:
     goal: Goal | None
     fault: str = ""
     on_gpu: bool = False
+    steps: int | None = None
 
 
 Action = Literal["skip", "leave", "blocked", "start", "resume", "test"]
@@ -308,6 +311,27 @@ class JobRun:
     def train_cpu_s(self) -> float:
         """Processor time of the complete training in seconds, without work lost by interruptions."""
         return self._state["fit"]["cpu_s"]
+
+    @property
+    def metrics(self) -> Path:
+        """The log of its training, a row for every few steps; it does not exist before the first."""
+        return self.folder / _METRICS
+
+    @property
+    def epochs(self) -> int | None:
+        """Number of epochs of its training; None if they do not limit it."""
+        return self._goal.epochs
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of epochs up to the resume point."""
+        point = _read_point(self.folder)
+        return 0 if point is None else point["epoch"]
+
+    @property
+    def attempt_started(self) -> float:
+        """Unix time at which its training was last started."""
+        return self._state["started"]
 
     def command(self) -> Command:
         """Return the next process; called just before its start."""

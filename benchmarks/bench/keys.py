@@ -39,6 +39,7 @@ class Keys:
     def __init__(self) -> None:
         self._data: dict[str, str] = {}
         self._splits: dict[tuple[str, str], tuple[list[str], str]] = {}
+        self._references: dict[str, int] = {}
         self._code: dict[tuple[str, ...], str] = {}
 
     def parts(self, config: Mapping[str, Any]) -> dict[str, str]:
@@ -76,6 +77,8 @@ class Keys:
             for split in SPLITS:
                 mine = module.records(split)
                 self._splits[known, split] = [record.sample_id for record in mine], annotations_hash(mine)
+                if split == "train":
+                    self._references[known] = len({record.reference_id for record in mine})
                 records += mine
             root = locate(settings["dataset"], settings["root"])
             images = sorted({record.image_path for record in records})
@@ -93,6 +96,17 @@ class Keys:
         """
         self.data(settings)
         return self._splits[json.dumps({name: settings[name] for name in READING}), split]
+
+    def drawn(self, settings: Mapping[str, Any]) -> int:
+        """Return how many samples an epoch of training draws, see `rrsis_zoo.data.samplers.DrawRule`.
+
+        Raises:
+            MissingDataError: a file of the dataset is missing.
+            DataFormatError: a file of the dataset is damaged.
+        """
+        samples, _ = self.split(settings, "train")
+        known = json.dumps({name: settings[name] for name in READING})
+        return self._references[known] if settings["draw"] == "references" else len(samples)
 
     def code(self, *further: str) -> str:
         """Return the hash of the package's code.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Plan
         except RRSISError as error:  # data or weights are missing, which does not affect the other jobs
             planned.append(Planned(job, arguments, {}, "", None, str(error), on_gpu))
         else:
-            planned.append(Planned(job, arguments, parts, key_of(parts), goal, "", on_gpu))
+            planned.append(Planned(job, arguments, parts, key_of(parts), goal, "", on_gpu, steps_of(config, keys)))
     return planned
 
 
@@ -80,6 +81,21 @@ def goal_of(config: Mapping[str, Any], keys: Keys) -> Goal:
     ids, annotations = keys.split(data, data["test_split"])
     samples = sum(protocol.counted(ids))
     return Goal(*ends_of(config["trainer"]), protocol.name, data["test_split"], samples, annotations)
+
+
+def steps_of(config: Mapping[str, Any], keys: Keys) -> int | None:
+    """Return the optimiser steps of a job's training, on one device; None if neither steps nor epochs limit it.
+
+    Raises:
+        MissingDataError: a file of the dataset is missing.
+        DataFormatError: a file of the dataset is damaged.
+    """
+    epochs, steps, _ = ends_of(config["trainer"])
+    if epochs is not None:
+        batches = keys.drawn(config["data"]) // config["data"]["batch_size"]
+        every = math.ceil(batches / config["trainer"]["accumulate_grad_batches"])
+        steps = min(epochs * every, epochs * every if steps is None else steps)
+    return steps
 
 
 def slots(planned: Sequence[Planned], at_once: int) -> list[Slot]:
@@ -137,7 +153,8 @@ def announce(
         else:
             of = f" of at most {limit:g}" if limit else ""
             over = ": too long, use fewer epochs" if limit and needed > limit else ""
-            lines.append(f"expected: {needed:.0f} minutes{of}, from the suite's cpu_minutes{over}")
+            time = _counted(max(1, round(needed)), "minute")
+            lines.append(f"expected: {time}{of}, from the suite's cpu_minutes{over}")
     return lines
 
 

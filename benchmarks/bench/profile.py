@@ -204,9 +204,8 @@ def _step(
     model: ReferringSegmenter, batch: Batch, text_mode: TextMode, clip: float | None, context: Context
 ) -> Callable[[], object]:
     parameters = [p for group in model.parameter_groups().values() for p in group]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=1e-9
-    )  # the same work as with any other rate, with almost unchanged weights
+    # the same work as with any other rate, with almost unchanged weights
+    optimiser = torch.optim.AdamW(parameters, lr=1e-9)
 
     def call() -> None:
         model.train()

@@ -1,7 +1,8 @@
 """The report of a suite: a single HTML file that works without network. No torch.
 
-Everything in it comes from the folder of the runs: the tables of ``rrsis_zoo.tables.suite_tables``, curves and bars
-from the jobs' per-sample files and records, costs from their profiles, pictures from their galleries.
+Results come first: the main table, the quality of each method, the hardest samples of the gallery; everything else is
+folded below. Everything comes from the folder of the runs: the tables of ``rrsis_zoo.tables.suite_tables``, curves and
+bars from the jobs' per-sample files and records, costs from their profiles, pictures from their galleries.
 """
 
 from __future__ import annotations
@@ -13,21 +14,35 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench import pictures
-from bench.charts import Axis, Point, Series, bars, curves, linear, logarithmic, scatter
+from bench.charts import (
+    Axis,
+    Point,
+    Series,
+    Spread,
+    bars,
+    curves,
+    dots,
+    linear,
+    logarithmic,
+    scatter,
+    start_note,
+    zoomed,
+)
 from rrsis_zoo.escape import slug
 from rrsis_zoo.files import write_text
 from rrsis_zoo.methods.registry import methods
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.scores import sample_iou, score
-from rrsis_zoo.tables.formats import caption, html_prose
+from rrsis_zoo.tables.formats import Cell, Table, caption, html_prose
+from rrsis_zoo.tables.published import has_ours
 from rrsis_zoo.tables.records import on_made_scenes
 from rrsis_zoo.tables.runs import JobRecord, Model, Runs, read_runs
 from rrsis_zoo.tables.suite_tables import tables_of
@@ -36,25 +51,7 @@ THRESHOLDS = tuple(round(0.02 * i, 2) for i in range(1, 50))
 """Thresholds t of the curves of Pr@t."""
 
 
-class Fragment(Protocol):
-    """The part of a table that the report needs."""
-
-    @property
-    def name(self) -> str:
-        """Short name."""
-        ...
-
-    @property
-    def title(self) -> str:
-        """One-line title."""
-        ...
-
-    def html(self) -> str:
-        """Return a section with its heading."""
-        ...
-
-
-def write_report(runs_folder: str | Path, out: str | Path, tables: Mapping[str, Fragment] | None = None) -> Path:
+def write_report(runs_folder: str | Path, out: str | Path, tables: Mapping[str, Table] | None = None) -> Path:
     """Write the report of a suite's runs.
 
     Args:
@@ -76,8 +73,29 @@ def write_report(runs_folder: str | Path, out: str | Path, tables: Mapping[str, 
     return out
 
 
-def render(runs: Runs, tables: Sequence[Fragment]) -> str:
+def render(runs: Runs, tables: Sequence[Table]) -> str:
     """Return the page."""
+    main = {_main_of(runs, name): name for name in runs.datasets}
+    shown = [table for table in tables if table.name != "published" or has_ours(table)]  # else: a table of "not run"
+    said = {str(note) for table in shown if table.name in main for note in table.notes}
+    results = {main[table.name]: table for table in shown if table.name in main}
+    return _page(
+        name=runs.name,
+        title=runs.title,
+        caption=runs.caption,
+        statement=statement(runs),
+        reading=[reading(name) for name in _distinct(runs, "protocol")],
+        facts=_facts(runs),
+        datasets=[_dataset(runs, name, title, results.get(name)) for name, title in runs.datasets.items()],
+        tables=[_folded(table, runs, said) for table in shown if table.name not in main],
+        jobs=[_job(job) for job in runs.jobs],
+        not_run=_not_run(runs),
+        left_out=runs.left_out,
+        machines=_machines(runs),
+    )
+
+
+def _page(**content: Any) -> str:
     environment = Environment(
         loader=PackageLoader("bench", "templates"),
         autoescape=True,
@@ -91,20 +109,17 @@ def render(runs: Runs, tables: Sequence[Fragment]) -> str:
     }
     script, _, _ = environment.loader.get_source(environment, "report.js")  # type: ignore[union-attr]
     return environment.get_template("report.html.j2").render(
-        runs=runs,
-        statement=statement(runs),
-        reading=[reading(name) for name in _distinct(runs, "protocol")],
-        facts=_facts(runs),
-        tables=[_table(table, runs) for table in tables],
-        short=_short(runs),
-        datasets=[_dataset(runs, name, title) for name, title in runs.datasets.items()],
-        jobs=[_job(job) for job in runs.jobs],
-        machines=_machines(runs),
+        **content,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         truth_colour=_css(pictures.TRUE),
         mask_colour=_css(pictures.PREDICTED),
     )
+
+
+def _main_of(runs: Runs, dataset: str) -> str:
+    """Return the name of a data set's main table."""
+    return "main" if len(runs.datasets) == 1 else f"main--{slug(dataset)}"
 
 
 # -- meaning of the numbers --------------------------------------------------------------------------------------------
@@ -138,14 +153,6 @@ def statement(runs: Runs) -> str:
     return " ".join(parts)
 
 
-def _short(runs: Runs) -> str:
-    """Return the statement in a few words, for below each table of our own results; empty if not needed."""
-    results = [job.result for job in _finished(runs)]
-    parts = ["miniatures"] if any(_tiny(r) for r in results) else []
-    parts += ["synthetic scenes"] if any(map(on_made_scenes, results)) else []
-    return f"{' on '.join(parts)}: not a ranking of the published methods".capitalize() if parts else ""
-
-
 def _tiny(result: Mapping[str, Any]) -> bool:
     known, name = methods().get(result["model"]), str(result.get("preset") or "")
     if known is None or name not in known.card.presets:  # of another version
@@ -173,16 +180,20 @@ def reading(name: str) -> str:
     )
 
 
-def _table(table: Fragment, runs: Runs) -> dict[str, Any]:
-    brief = table.title.removeprefix(runs.title).lstrip(" :") or "Main comparison"
+def _folded(table: Table, runs: Runs, said: Iterable[str]) -> dict[str, Any]:
+    """Return a table below the results, without the notes that stand there already."""
+    brief = table.title.removeprefix(runs.title).lstrip(" :") or table.title
     brief = brief if brief.startswith("mIoU") else brief[0].upper() + brief[1:]
-    is_own = table.name.partition("-")[0] not in ("published", "literature")
-    return {"name": table.name, "brief": brief, "ours": is_own, "html": Markup(table.html())}
+    return {
+        "name": table.name,
+        "brief": brief,
+        "rows": Markup(table.html_rows()),
+        "notes": [Markup(html_prose(note)) for note in table.notes if str(note) not in said],
+    }
 
 
 def _facts(runs: Runs) -> list[tuple[str, str]]:
     finished = _finished(runs)
-    failed = len(runs.jobs) - len(finished)
     results_of = {job.record["dataset"]: job.result for job in finished}
     data = [
         f"{name}, {results_of[name]['split']}: {results_of[name]['n']:,} expressions"
@@ -194,8 +205,30 @@ def _facts(runs: Runs) -> list[tuple[str, str]]:
         ("Protocol", ", ".join(_distinct(runs, "protocol")) or "–"),
         ("Text mode", ", ".join(_distinct(runs, "text_mode")) or "–"),
         ("Seeds", ", ".join(map(str, sorted({j.seed for j in runs.jobs if j.seed is not None}))) or "–"),
-        ("Jobs", f"{len(finished)} finished" + (f", {failed} failed" if failed else "")),
+        ("Jobs", _counted(runs)),
         ("Code", "; ".join(sorted({_commit(job.result) for job in finished})) or "–"),
+    ]
+
+
+def _counted(runs: Runs) -> str:
+    """Return how many of the suite's trainings are finished; a baseline is no training."""
+    trained = [job for job in runs.jobs if runs.model(job.record["model"]).role != "baseline"]
+    number = len(runs.datasets) * sum(len(model.seeds) for model in runs.models if model.role != "baseline")
+    words = [job.word for job in trained if not job.finished] + ["not run"] * (number - len(trained))
+    rest = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
+    rest += [f"and {n} baseline{'s' if n != 1 else ''}"] if (n := len(runs.jobs) - len(trained)) else []
+    return ", ".join([f"{number - len(words)} of {number} finished", *rest])
+
+
+def _not_run(runs: Runs) -> list[str]:
+    """Return what the suite has and no job has done yet."""
+    known = {(job.record["model"], job.record["dataset"], job.seed) for job in runs.jobs}
+    return [
+        f"{model.title}, {dataset}{'' if seed is None else f', seed {seed}'}"
+        for dataset in runs.datasets
+        for model in runs.models
+        for seed in model.seeds
+        if (model.name, dataset, seed) not in known
     ]
 
 
@@ -270,21 +303,20 @@ class Row:
 def rows_of(runs: Runs, dataset: str) -> list[Row]:
     """Return the models with results on a dataset; a model has the same appearance on all of them."""
     rows = []
-    for i, model in enumerate(
-        sorted(runs.models, key=lambda m: not m.ranked)
-    ):  # the first colours for those that compete
+    # the first colours for those that compete
+    for i, model in enumerate(sorted(runs.models, key=lambda m: not m.ranked)):
         jobs = tuple(job for job in runs.of(model.name, dataset) if job.finished)
         if jobs:
             rows.append(Row(model, Series(model.title, i, model.ranked), jobs))
     return rows
 
 
-def _dataset(runs: Runs, dataset: str, title: str) -> dict[str, Any]:
+def _dataset(runs: Runs, dataset: str, title: str, main: Table | None) -> dict[str, Any]:
     rows = rows_of(runs, dataset)
     competing = [row for row in rows if row.model.ranked]
-    charts = [
+    first = [quality_chart(rows, main), cost_chart(competing, "parameters")]
+    more = [
         precision_chart(rows),
-        cost_chart(competing, "parameters"),
         cost_chart(competing, "latency"),
         class_chart(rows, "kind", "mIoU by kind of expression"),
         class_chart(competing, "category", "mIoU by category of the referent"),
@@ -292,11 +324,62 @@ def _dataset(runs: Runs, dataset: str, title: str) -> dict[str, Any]:
     return {
         "name": slug(dataset),
         "title": title,
+        "main": main and _main_table(main),
         "legend": [{"title": row.series.title, "swatch": Markup(row.series.swatch())} for row in rows],
-        "charts": [{**chart, "svg": Markup(chart["svg"])} for chart in charts if chart],
+        "first": [_drawn(chart) for chart in first if chart],
+        "more": [_drawn(chart) for chart in more if chart],
         "without_profile": [row.model.title for row in competing if row.profile() is None],
         "gallery": gallery(rows),
     }
+
+
+def _main_table(table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "rows": Markup(table.html_rows()),
+        "notes": [Markup(html_prose(note)) for note in table.notes],
+        "provenance": table.provenance_line(),
+    }
+
+
+def _drawn(chart: Mapping[str, str]) -> dict[str, str]:
+    return {**chart, "svg": Markup(chart["svg"])}
+
+
+def quality_chart(rows: Sequence[Row], main: Table | None) -> dict[str, str] | None:
+    """Return the mIoU of every method, with the interval of the main table and each training run.
+
+    Baselines and ablations are drawn if they lie where the methods do, and are otherwise named below.
+    """
+    cells = _scores(main)
+    spreads = []
+    for row in rows:
+        if not (values := row.metric("miou")):
+            continue
+        cell = cells.get(row.model.title)
+        interval = None if cell is None or cell.low is None or cell.high is None else (cell.low, cell.high)
+        spreads.append((row, Spread(row.series, math.fsum(values) / len(values), values, interval)))
+    competing = [spread for row, spread in spreads if row.model.ranked] or [spread for _, spread in spreads]
+    if not competing:
+        return None
+    axis = zoomed("mIoU, %", [v for s in competing for v in (*s.runs, *(s.interval or ()))])
+    drawn = [s for row, s in spreads if s in competing or axis.low <= s.value <= axis.high]
+    outside = [f"{s.series.title} {s.value:.1f}" for _, s in spreads if s not in drawn]
+    notes = ["Mark: mean." + (" Small dots: single training runs." if any(len(s.runs) > 1 for s in drawn) else "")]
+    notes += ["Whisker: 95 % interval."] if any(s.interval for s in drawn) else []
+    notes += [start_note(axis)] if axis.low > 0 else []
+    notes += [f"Off the axis: {'; '.join(outside)}."] if outside else []
+    drawn.sort(key=lambda spread: -spread.value)
+    title = "mIoU of every method"
+    return {"title": title, "svg": dots(title, axis, drawn, " %"), "note": " ".join(notes)}
+
+
+def _scores(main: Table | None) -> dict[str, Cell]:
+    """Return title of a row -> its mIoU in the main table."""
+    if main is None:
+        return {}
+    (place,) = [i for i, column in enumerate(main.columns) if column.key == "miou"]
+    return {row[0].text: row[place] for row in main.rows}
 
 
 def precision_chart(rows: Sequence[Row]) -> dict[str, str] | None:
@@ -339,9 +422,9 @@ def cost_chart(rows: Sequence[Row], cost: str) -> dict[str, str] | None:
     if not points:
         return None
     what, label, note = {
-        "parameters": ("Quality and parameters", "parameters, million (logarithmic)", ""),
+        "parameters": ("mIoU and parameters", "parameters, million (logarithmic)", ""),
         "latency": (
-            "Quality and latency",
+            "mIoU and latency",
             "time for one image and one expression, ms (logarithmic)",
             "Whiskers across: 10th to 90th percentile of the calls. ",
         ),
@@ -349,11 +432,11 @@ def cost_chart(rows: Sequence[Row], cost: str) -> dict[str, str] | None:
     spread = "Whiskers up and down: lowest and highest seed." if any(p.y_range for p in points) else ""
     x_values = [x for p in points for x in (p.x, *(p.x_range or ()))]
     y_values = [y for p in points for y in (p.y, *(p.y_range or ()))]
-    axes = logarithmic(label, x_values), linear("mIoU, %", [0, *y_values], low=0)
+    axes = logarithmic(label, x_values), zoomed("mIoU, %", y_values)
     return {
         "title": what,
         "svg": scatter(what, *axes, points),
-        "note": f"Further up and left is better. {note}{spread}",
+        "note": f"Further up and left is better. {note}{spread} {start_note(axes[1])}".strip(),
     }
 
 
@@ -397,7 +480,7 @@ def gallery(rows: Sequence[Row]) -> dict[str, Any] | None:
         for sample in shown:
             name = sample["sample_id"]
             if name not in cards:
-                cards[name] = _card(sample)
+                cards[name] = _card(sample, len(cards))
             value = iou.get(name)
             cards[name]["iou"][row.model.name] = value
             cards[name]["answers"][row.model.name] = {
@@ -409,10 +492,11 @@ def gallery(rows: Sequence[Row]) -> dict[str, Any] | None:
         return None
     for card in cards.values():
         card["iou_json"] = json.dumps(card["iou"])
+        card["best"] = max((value for value in card["iou"].values() if value is not None), default=2.0)
     return {
         "methods": methods,
         "trainings": _trainings(methods),
-        "cards": list(cards.values()),
+        "cards": sorted(cards.values(), key=lambda card: card["best"]),  # the hardest for all first
         "kinds": sorted({card["kind"] for card in cards.values() if card["kind"]}),
         "categories": sorted({card["category"] for card in cards.values() if card["category"]}),
     }
@@ -426,9 +510,10 @@ def _trainings(methods: Sequence[Mapping[str, Any]]) -> str:
     return "; shown are the trainings " + ", ".join(f"{m['title']}, seed {m['seed']}" for m in methods)
 
 
-def _card(sample: Mapping[str, Any]) -> dict[str, Any]:
+def _card(sample: Mapping[str, Any], chosen: int) -> dict[str, Any]:
     uri, width, height = pictures.photograph(sample["image"])
     return {
+        "chosen": chosen,
         "sample_id": sample["sample_id"],
         "expression": sample["expression"],
         "category": sample["category"] or "",

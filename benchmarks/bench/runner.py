@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,10 @@ from bench.jobs import (
     failure,
     read_job,
 )
+from bench.load import Load
 from bench.plan import Slot
 from bench.processes import Process, Processes, Usage, last_lines
+from bench.progress import SILENT_S, Progress, Say
 from bench.records import Owner, ProfileList
 from bench.suites import Suite
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, OutputError, RRSISError
@@ -34,8 +36,6 @@ from rrsis_zoo.tables.records import Profile, read_record
 
 PROFILER = "bench.profiles"
 """Module that measures the costs of models."""
-
-Say = Callable[[str], None]
 
 _LOCKS = ".locks"
 _EVERY = 0.2  # seconds between two checks of the processes
@@ -66,7 +66,13 @@ class Clock:
 
 
 def run_jobs(
-    planned: Sequence[Planned], folder: Path, places: Sequence[Slot], retry: bool, processes: Processes, say: Say
+    planned: Sequence[Planned],
+    folder: Path,
+    places: Sequence[Slot],
+    retry: bool,
+    processes: Processes,
+    say: Say,
+    load: Load | None = None,
 ) -> list[dict[str, Any]]:
     """Run all jobs that need it and return the records of all jobs, in their order.
 
@@ -76,7 +82,8 @@ def run_jobs(
         places: where jobs run, one at a time each.
         retry: whether failed jobs are retried.
         processes: ends all processes if this is interrupted.
-        say: gets one line per event.
+        say: gets one line per event, see `bench.progress`.
+        load: of the machine, which it warns of; None not to.
 
     Returns:
         The records; that of an interrupted job has the status ``interrupted`` and is not written to a file.
@@ -87,7 +94,8 @@ def run_jobs(
     queue, free = deque(planned), deque(places)
     running: list[_Running] = []
     records: dict[str, dict[str, Any]] = {}
-    left = sum(decide(p, folder / p.job.name, retry).runs for p in planned)
+    due = [p.job for p in planned if decide(p, folder / p.job.name, retry).runs]
+    progress = Progress(due, len(places), load, say)
     begun = 0
     try:
         while queue or running:
@@ -99,14 +107,17 @@ def run_jobs(
                 run, decision, lock = started
                 begun += 1
                 place = free.popleft()
-                say(f"{job.job.name}: {_doing(decision)} ({begun} of {left}{place.name and f', {place.name}'})")
+                say(f"{job.job.name}: {_doing(decision)} ({begun} of {len(due)}{place.name and f', {place.name}'})")
                 running.append(_Running(run, _start(run, place, processes), place, lock))
+                progress.begins(run)
+            progress.look()
             for one in list(running):
                 usage = processes.poll(one.process)
                 if usage is None:
                     continue
                 one.run.ended(usage)
                 if one.run.stage != "over":
+                    progress.test_begins(one.name)
                     say(f"{one.name}: testing (training took {one.run.train_cpu_s / 60:.1f} min of processor time)")
                     one.process = _start(one.run, one.place, processes)
                     continue
@@ -115,6 +126,7 @@ def run_jobs(
                 running.remove(one)
                 free.append(one.place)
                 one.lock.release()
+                progress.ends(one.name, record["status"] == "finished")
             time.sleep(_EVERY)
     finally:
         _end(running, processes)
@@ -243,7 +255,7 @@ def run_profiles(
     write_json(listed, {"profiles": [one.entry for one in due]})
     process = processes.start(PROFILER, [str(listed)], log, place.environment)
     faults: list[str] = []
-    over, ended = 0, None
+    over, ended, heard = 0, None, time.monotonic()
     while ended is None:
         ended = processes.poll(process)  # before reading the list: after the end nothing is added
         entries = read_record(listed, ProfileList, "run the suite again")["profiles"]
@@ -258,6 +270,10 @@ def run_profiles(
             if fault:
                 faults.append(f"{one.name}: {fault}")
             say(faults[-1] if fault else f"{one.name}: profiled")
+            heard = time.monotonic()
+        if time.monotonic() - heard >= SILENT_S and over < len(due):
+            say(f"{due[over].name}: still profiling")
+            heard = time.monotonic()
         time.sleep(_EVERY)
     return faults
 

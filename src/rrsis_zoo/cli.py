@@ -15,10 +15,12 @@ _LIGHTNING = {
     "predict": "write the predicted masks of a split: rrsis predict CHECKPOINT",
 }
 _OTHER = {
+    "segment": "find what sentences refer to in your own pictures",
     "data": "check, list and summarise a dataset; generate the synthetic one",
     "score": "score saved masks from any program under one protocol, or under all",
     "runs": "list the runs in a folder: what each is, how far it came, its scores",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
+    "plot": "draw the curves of runs: loss, validation scores, learning rate",
     "models": "list methods, sizes, licences and weight sources; download weights",
     "convert": "convert the authors' weights to our format, and back",
 }
@@ -51,11 +53,17 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if command in _LIGHTNING:
         from rrsis_zoo import signals
+        from rrsis_zoo.commands.early_checks import check_early
 
+        check_early(command, rest)
         with signals.handled():  # this early, because a container's first process ignores signals without a handler
             from rrsis_zoo.commands.fit import run_lightning
 
             return run_lightning([command, *rest])
+    if command == "segment":
+        from rrsis_zoo.commands.segment import run_segment
+
+        return run_segment(rest)
     if command == "data":
         from rrsis_zoo.commands.data import run_data
 
@@ -72,6 +80,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.table import run_table
 
         return run_table(rest)
+    if command == "plot":
+        from rrsis_zoo.commands.plot import run_plot
+
+        return run_plot(rest)
     if command == "models":
         from rrsis_zoo.commands.models import run_models
 
@@ -80,6 +92,8 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.convert import run_convert
 
         return run_convert(rest)
+    if command.startswith("-"):
+        raise unknown_name("option", command, ("--help", "--version"))
     raise unknown_name("command", command, _LIGHTNING | _OTHER)
 
 

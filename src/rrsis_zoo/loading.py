@@ -9,10 +9,12 @@ from pathlib import Path
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
 from rrsis_zoo.files import expanded
+from rrsis_zoo.methods.plugins import load_plugin
 from rrsis_zoo.methods.registry import card, method_named, methods
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.pretrained.foundations import fill_foundations, find_foundations
+from rrsis_zoo.pretrained.trained import model_of
 from rrsis_zoo.pretrained.whole import find_whole, ours_at, whole_model
 from rrsis_zoo.weights.checkpoints import Saved, read_checkpoint
 from rrsis_zoo.weights.folders import open_folder
@@ -20,27 +22,34 @@ from rrsis_zoo.weights.places import no_url
 
 
 def load_model(
-    name_or_path: str | Path, weights: str | Mapping[str, str] | None = None, preset: str | None = None
+    name_or_path: str | Path,
+    weights: str | Mapping[str, str] | None = None,
+    preset: str | None = None,
+    plugin: str | Path | None = None,
 ) -> ReferringSegmenter:
     """Return a torch model in evaluation mode. Nothing is downloaded.
 
     Args:
         name_or_path: a complete model: a checkpoint of ``rrsis fit``, a folder of ``save_pretrained`` or
-            ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder; or a
-            method's name.
+            ``rrsis convert``, either as a path or as ``local:PATH``, or ``hub:ORG/REPO`` of such a folder;
+            ``mini:METHOD``, a miniature that the package ships; or a method's name.
         weights: with a name: a source of a complete model (as above, or the authors' own file), or one for each of the
             method's foundation models (``{"sam": "hub:facebook/sam-vit-base", …}``); ``"none"`` for random weights.
         preset: with a name: its sizes; None for the default preset, the paper's.
+        plugin: Python file, package folder or module with a method of your own, see
+            `rrsis_zoo.methods.plugins.load_plugin`. Its code is run.
 
     Raises:
-        ConfigError: unknown name or preset, settings that exclude each other, or no weights for a preset that starts
-            from published ones.
+        ConfigError: unknown name or preset, settings that exclude each other, no weights for a preset that starts
+            from published ones, or a plug-in that cannot be loaded.
         MissingWeightsError: a file of the weights is not on this machine.
         WeightsMismatchError: a file is damaged, or its weights do not fit the model.
 
     Warns:
         UserWarning: no weights for a preset without published ones: its masks are noise until it is trained.
     """
+    if plugin is not None:
+        load_plugin(plugin)
     name = str(name_or_path)
     if name not in methods():
         if weights is not None or preset is not None:
@@ -71,7 +80,7 @@ def saved_model(saved: Saved) -> ReferringSegmenter:
         WeightsMismatchError: an unknown method, or weights that do not fit the configuration.
         ConfigError: its configuration is invalid.
     """
-    return kind_of(saved).from_saved(saved)
+    return model_of(kind_of(saved), saved)
 
 
 def kind_of(saved: Saved) -> type[ReferringSegmenter]:
@@ -100,7 +109,7 @@ def _check_random(facts: MethodCard, preset: str) -> None:
 
 def _open_ours(name_or_path: str | Path) -> Saved:
     text = str(name_or_path)
-    if text.startswith(("local:", "hub:")):
+    if text.startswith(("local:", "hub:", "mini:")):
         path = find_whole(text)
         saved = ours_at(path)
         if saved is None:

@@ -6,7 +6,20 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.charts import Axis, Point, Series, bars, curves, linear, logarithmic, scatter
+from bench.charts import (
+    Axis,
+    Point,
+    Series,
+    Spread,
+    bars,
+    curves,
+    dots,
+    linear,
+    logarithmic,
+    scatter,
+    start_note,
+    zoomed,
+)
 
 A, B = Series("A & co", 0), Series("B", 1, plain=False)
 NUMBER = r"-?[\d.]+"
@@ -64,6 +77,61 @@ def test_points_carry_names_that_do_not_overlap():
     for one, other in combinations(spots, 2):
         assert abs(one[1] - other[1]) > 12 or one[2] <= other[0] or other[2] <= one[0]
     assert len(list(svg.iter("path"))) > 12
+
+
+def test_an_axis_begins_where_the_points_are_and_says_so():
+    axis = zoomed("mIoU, %", [55.0, 75.0])
+    assert 50 < axis.low < 55 < 75 < axis.high < 80
+    assert start_note(axis) == "The axis of mIoU begins at 53, not at 0."
+    whole = zoomed("mIoU, %", [5.0, 75.0])
+    assert (whole.low, start_note(whole)) == (0, "")
+    assert zoomed("mIoU, %", [0.0, 0.0]).low == 0
+    one = zoomed("mIoU, %", [60.0])
+    assert one.low < 60 < one.high
+
+
+def test_dots_lie_at_their_values():
+    rows = [Spread(A, 70.0, (69.0, 71.0), (65.0, 75.0)), Spread(B, 60.0, (60.0,))]
+    text = dots("D", Axis("mIoU, %", 50, 80), rows, " %")
+    svg = drawing(text)
+    first, second = groups(svg, "s0")[0], groups(svg, "s1")[0]
+    across = 352 / 30  # pixels for a point of mIoU, from 14 on
+    (mean,) = [c for c in first.iter("circle") if c.get("class") == "mark"]
+    assert float(mean.get("cx")) == pytest.approx(14 + across * 20, abs=0.1)
+    runs = [float(c.get("cx")) for c in first.iter("circle") if c.get("class") == "run"]
+    assert runs == pytest.approx([14 + across * 19, 14 + across * 21], abs=0.1)
+    (whisker,) = [p.get("d") for p in first.iter("path") if p.get("class") == "whisker"]
+    ends = re.match(rf"M({NUMBER}) {NUMBER}H({NUMBER})", whisker)
+    assert [float(end) for end in ends.groups()] == pytest.approx([14 + across * 15, 14 + across * 25], abs=0.1)
+    assert not [p for p in second.iter() if p.get("class") in ("whisker", "run")]
+    assert "A & co: 70.0 %, interval 65.0 to 75.0; runs 69.0, 71.0" in svg.get("aria-label")
+    assert {t.text for t in svg.iter("text")} >= {"A & co", "70.0", "B", "60.0", "50", "mIoU, %"}
+
+
+LONG = "a method with a text encoder of its own, everything trained, and a name that nobody can remember"
+
+
+def test_long_names_stay_in_the_drawing():
+    """Wrapped below each other, or cut between marks; whole in what is read aloud."""
+    one = Series(LONG, 0)
+    row = drawing(dots("D", Axis("", 0, 100), [Spread(one, 50.0, (50.0,))]))
+    point = drawing(scatter("S", logarithmic("x", [1.0, 3.0]), Axis("y", 0, 60), [Point(one, 2.0, 50, "said")]))
+    bar = drawing(bars("B", Axis("", 0, 50), [(LONG, [(A, 50.0), (B, 25.0)]), ("ship", [(A, 10.0)])]))
+    for svg in (row, point, bar):
+        assert LONG in svg.get("aria-label")
+        assert any(LONG in title.text for title in svg.iter("title"))
+        for text in svg.iter("text"):
+            if text.get("x") is None or not text.text:
+                continue
+            x, width = float(text.get("x")), 6.2 * len(text.text)
+            left = x - {"start": 0, "middle": width / 2, "end": width}[text.get("text-anchor", "start")]
+            assert left >= -1, text.text
+            assert left + width <= 381, text.text
+    assert " ".join(t.text for t in row.iter("text") if t.get("class") == "name" and t.text != "50.0") == LONG
+    assert next(t.text for t in point.iter("text") if t.get("class") == "name").endswith("…")
+    rectangles = [(float(r.get("y")), float(r.get("height"))) for r in bar.iter("rect")]
+    assert max(y + height for y, height in rectangles) < float(bar.get("viewBox").split()[3]) - 34
+    assert " ".join(t.text for t in bar.iter("text") if t.get("text-anchor") == "end") == f"{LONG} ship"
 
 
 def test_bars_are_as_long_as_their_values():

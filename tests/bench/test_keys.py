@@ -11,7 +11,9 @@ import rrsis_zoo
 from bench import keys
 from bench.keys import Keys, configuration_hash, protocol_hash, weight_files
 from bench.parts import PARTS, changed, hash_of, key_of
+from bench.plan import steps_of
 from rrsis_zoo.commands.fit import resolve
+from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.errors import MissingDataError, MissingWeightsError
 
@@ -155,3 +157,30 @@ def test_the_key_is_of_all_parts():
     assert changed(parts, {**parts, "data": "b", "code": "b"}) == ["data", "code"]
     assert changed({}, parts) == list(PARTS)
     assert hash_of({"a": 1, "b": 2}) == hash_of({"b": 2, "a": 1})
+
+
+def test_steps_of_a_training_are_counted_as_its_loader_makes_them(config, tmp_path):
+    """Whole batches only, some of them for one step; what is drawn are samples, or references with one of theirs."""
+    mask = np.zeros((64, 64), dtype=np.bool_)
+    mask[20:40, 20:50] = True
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    three = Referent(mask, ["the ship", "a ship", "the long ship"], "ship")
+    made = [ReferredScene(image + i, [three, three], "train") for i in range(5)]
+    made += [ReferredScene(image + 9, [three], split) for split in ("val", "test")]
+    write_rrsisd(tmp_path / "data", made)
+    known = Keys()
+    for draw, batch_size, every, trainer, steps in (
+        ("samples", 4, 1, {"max_epochs": 3}, 21),  # 30 samples
+        ("scenes", 4, 1, {"max_epochs": 3}, 21),
+        ("references", 4, 1, {"max_epochs": 3}, 6),  # 10 references
+        ("samples", 4, 2, {"max_epochs": 3}, 12),
+        ("samples", 4, 1, {"max_epochs": 3, "max_steps": 10}, 10),
+        ("samples", 4, 1, {"max_epochs": -1, "max_steps": 10}, 10),
+        ("samples", 4, 1, {"max_epochs": -1, "max_steps": -1}, None),
+    ):
+        data = {"dataset": "rrsis-d", "root": str(tmp_path / "data"), "draw": draw, "batch_size": batch_size}
+        asked = with_(with_(config, "data", **data), "trainer", accumulate_grad_batches=every, **trainer)
+        assert steps_of(asked, known) == steps, (draw, every, trainer)
+        loader = RRSISDataModule(**data, num_workers=0).train_dataloader()
+        if trainer == {"max_epochs": 3}:
+            assert steps == 3 * -(-len(loader) // every)

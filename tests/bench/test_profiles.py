@@ -11,6 +11,7 @@ import pytest
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bench_on_path")
 def test_one_after_another(root, tmp_path_factory, tmp_path):
     """One that fails is named in its log and takes no other along."""

@@ -16,11 +16,12 @@ from made_runs import Row, made_profile, make
 from PIL import Image
 
 from bench import pictures
-from bench.report import THRESHOLDS, precision_chart, reading, rows_of, write_report
+from bench.report import THRESHOLDS, precision_chart, quality_chart, reading, rows_of, write_report
 from rrsis_zoo.errors import DataFormatError, OutputError
 from rrsis_zoo.figures import PREDICTED, TRUE
 from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.tables.runs import read_runs
+from rrsis_zoo.tables.suite_tables import tables_of
 
 ROWS = [
     Row("constant", 0.1, "baseline", title="Best constant mask"),
@@ -156,13 +157,70 @@ def test_colours_can_be_read(html):
 def test_it_says_first_what_the_numbers_are(page):
     text = page.text
     start = text.index("What these numbers are.")
-    assert start < text.index("Published, ours, difference") if "Published, ours, difference" in text else start < 400
-    said = text[start : start + 1600]
+    assert start < 400
+    said = text[start : text.index("Results", start)]
     assert "miniatures" in said
     assert "not a ranking of the published methods" in said
+    said = text[text.rindex("How to read the numbers") : text.rindex("How it was made")]
     assert "Protocol canonical" in said
     assert "Text mode independent: each sentence is read as if it were alone" in said
     assert "not comparable" in said
+
+
+def test_results_come_first(page):
+    """Main table, charts of quality, the hardest samples; everything else is folded."""
+    shown, folded = [], []
+    depth = 0
+    for tag, attributes in page.tags:
+        if tag == "details" and "fold" in attributes.get("class", ""):
+            depth = 1
+        if name := attributes.get("id"):
+            (folded if depth else shown).append(name)
+    assert shown == ["table-main", "charts-synthetic", "gallery-synthetic", "more"]
+    assert folded[0] == "more-synthetic"
+    assert {"table-localisation", "table-kinds", "table-profile", "reading", "made"} <= set(folded)
+    charts = [a["aria-label"].partition(".")[0] for t, a in page.tags if t == "svg" and "aria-label" in a]
+    assert charts[:2] == ["mIoU of every method", "mIoU and parameters"]
+
+
+def test_the_caption_is_there_once(html, page):
+    assert page.text.count("Made-up numbers") == 1
+    assert page.text.count("suite made; dataset synthetic") == 1
+    notes = re.findall(r"<li>(± is the standard deviation.*?|Synthetic scenes: .*?)</li>", html)
+    assert len(notes) == len(set(notes)) == 2
+
+
+def test_what_nobody_has_run_is_no_table(tmp_path, html):
+    """Published results are shown beside ours only."""
+    assert "table-published" not in html
+    rows = [Row("x", 0.5, preset="l", more={"published_split": True})]
+    folder = make(tmp_path / "runs", rows, datasets=("rrsis-d",), seeds=(1,))
+    assert "table-published" in write_report(folder, tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_jobs_are_counted_as_the_runner_counts_them(tmp_path):
+    """Trainings: a baseline is none; what is still to be run is named."""
+    folder = make(tmp_path / "runs", ROWS)
+    shutil.rmtree(folder / "fair--synthetic--seed2")
+    text = Page(write_report(folder, tmp_path / "r.html").read_text(encoding="utf-8")).text
+    assert "5 of 8 finished, 2 failed, 1 not run, and 1 baseline" in text
+    assert "Not run yet: Fair, synthetic, seed 2." in text
+
+
+def test_the_axis_of_quality_leaves_out_what_is_far_below(runs):
+    found = rows_of(read_runs(runs), "synthetic")
+    chart = quality_chart(found, None)
+    assert chart is not None
+    assert "The axis of mIoU begins at" in chart["note"]
+    outside = chart["note"].partition("Off the axis: ")[2]
+    assert re.fullmatch(r"Best constant mask \d+\.\d; Good, shuffled \d+\.\d\.", outside)
+    assert "Good: " in chart["svg"]
+    assert "Good, shuffled" not in chart["svg"]
+    main = tables_of(read_runs(runs))["main"]
+    with_intervals = quality_chart(found, main)
+    assert with_intervals is not None
+    cell = next(row for row in main.rows if row[0].text == "Good")[[c.key for c in main.columns].index("miou")]
+    assert f"Good: {cell.value:.1f} %, interval {cell.low:.1f} to {cell.high:.1f}; runs " in with_intervals["svg"]
 
 
 def test_reading_follows_the_protocol():
@@ -184,10 +242,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_failures_are_shown_with_their_reason(page):
-    assert (
-        page.text[page.text.index("How it was made Made-up") :].count("failed : RuntimeError: out of | patience") == 2
-    )
-    assert "7 finished, 2 failed" in page.text
+    assert page.text[page.text.rindex("How it was made") :].count("failed : RuntimeError: out of | patience") == 2
+    assert "6 of 8 finished, 2 failed" in page.text
     assert "c0ffeec0ff" in page.text
 
 
@@ -212,8 +268,11 @@ def test_gallery_has_the_scores_of_the_per_sample_files(runs, page):
         job = runs / f"{name}--synthetic--seed1"
         samples = read_samples(job / "test" / "version_0" / "test_samples.jsonl.gz")
         iou = dict(zip(ids(job), samples.counts.intersection / samples.counts.union, strict=True))
-        for card, sample_id in zip(shown, ids(job)[3:9], strict=True):
+        for card in shown:
+            sample_id = ids(job)[3 + int(card["data-chosen"])]
             assert json.loads(card["data-iou"])[name] == pytest.approx(iou[sample_id])
+    hardest = [max(json.loads(card["data-iou"]).values()) for card in shown]
+    assert hardest == sorted(hardest)
     said = [a["alt"] for t, a in page.tags if t == "img" and a["alt"].startswith("Mask of Good, IoU")]
     first = json.loads(shown[0]["data-iou"])["good"]
     assert said[0] == f"Mask of Good, IoU {first:.2f}"
@@ -444,7 +503,7 @@ def test_parts_and_untrained_models_are_in_no_chart(tmp_path):
         write_report(make(tmp_path / "runs", rows, seeds=(1,)), tmp_path / "r.html").read_text(encoding="utf-8")
     )
     assert "left out : only 45 of 99 samples were scored" in page.text
-    assert "1 finished, 1 failed" in page.text
+    assert "1 of 2 finished, 1 left out" in page.text
     titles = [a.get("aria-label", "") for t, a in page.tags if t == "svg"]
     assert any("Whole" in title for title in titles)
     assert not any("Part" in title for title in titles)

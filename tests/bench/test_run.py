@@ -1,24 +1,26 @@
 """The script behind `make benchmark`, with a suite of one short job that is killed in the middle of its training."""
 
 import csv
-import importlib.util
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import asdict
-from types import ModuleType
+from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
+from made_runs import made_profile
 
 from bench.keys import Keys
 from bench.plan import Slot, plan
 from bench.processes import Processes
+from bench.results import write_results
 from bench.runner import run_jobs, write_suite
 from bench.suites import read_suite
 from rrsis_zoo.data.annotations import annotations_hash
@@ -61,16 +63,6 @@ def place(root, tmp_path_factory):
     (folder / "s.yaml").write_text(yaml.safe_dump(SUITE))
     make_synthetic(folder / "data", scenes=12, size=64, processes=1)
     return folder
-
-
-@pytest.fixture
-def script(root):
-    spec = importlib.util.spec_from_file_location("benchmark_run", root / "benchmarks" / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def command(root, *arguments):
@@ -208,47 +200,12 @@ def test_mistakes_are_one_line(place, root):
     assert said("--at-once", "0") == "benchmark: --at-once must be at least 1, got 0\n"
 
 
-def test_tables_and_report_are_made_of_the_runs(script, tmp_path, monkeypatch):
-    """What is handed to whom; the figures are those of the first seed of everything but ablations."""
-    calls = []
-    tables, report, published = map(
-        ModuleType, ("rrsis_zoo.tables.suite_tables", "bench.report", "rrsis_zoo.tables.published")
-    )
-    published.read_published = lambda path: [path.name]
-    tables.read_runs = lambda folder: ("runs", folder)
-    tables.tables_of = lambda runs, literature: {"main": (runs, literature), "literature--one": "theirs"}
-    tables.write_tables = lambda found, out: calls.append((found, out))
-    report.write_report = lambda folder, out, tables: calls.append((folder, out, list(tables)))
-    for module in (tables, report, published):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    records = []
-    for model, seed, role, status in (
-        ("a", 1, "method", "finished"), ("a-shuffled", 1, "ablation", "finished"), ("b", 1, "method", "failed"),
-        ("a", 2, "method", "finished"), ("b", 2, "method", "finished"),
-    ):  # fmt: skip
-        name = f"{model}--one--seed{seed}"
-        records.append({"name": name, "model": model, "dataset": "one", "role": role, "status": status})
-        (tmp_path / "runs" / name / "test" / "version_0").mkdir(parents=True)
-        Image.new("RGB", (4, 4), (seed, len(model), 0)).save(
-            tmp_path / "runs" / name / "test" / "version_0" / "predictions.png"
-        )
-    script.publish(tmp_path / "runs", tmp_path / "results", records)
-    runs, results = tmp_path / "runs", tmp_path / "results"
-    assert calls == [
-        ({"main": (("runs", runs), ["published_results.csv"]), "literature--one": "theirs"}, results),
-        (runs, results / "report.html", ["main"]),
-    ]
-    assert {p.name: Image.open(p).convert("RGB").getpixel((0, 0)) for p in results.iterdir()} == {
-        "a--one.png": (1, 1, 0), "b--one.png": (2, 1, 0),
-    }  # fmt: skip
-
-
-def test_tables_and_report_of_a_real_job(whole, place, script, tmp_path, monkeypatch):
+def test_tables_and_report_of_a_real_job(whole, place, tmp_path, monkeypatch):
     """With the real tables and the real report: the numbers are the job's."""
     record, folder = whole
     monkeypatch.chdir(place)
     write_suite(read_suite(place / "s.yaml"), folder.parent)
-    script.publish(folder.parent, tmp_path, [record])
+    write_results(folder.parent, tmp_path)
     (row,) = csv.DictReader((tmp_path / "main.csv").open())
     assert row["method"] == "Short"
     assert float(row["oiou"]) == record["result"]["metrics"]["oiou"]
@@ -256,3 +213,40 @@ def test_tables_and_report_of_a_real_job(whole, place, script, tmp_path, monkeyp
         assert "Short" in (tmp_path / f"main.{form}").read_text()
     assert "Short" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "short--synthetic.png").stat().st_size > 10_000
+
+
+def test_a_run_changes_no_tracked_file(whole, place, root, script, tmp_path, monkeypatch, capsys):
+    """In a repository with our own .gitignore: `make benchmark` with nothing but tables and report left to make."""
+    record, folder = whole
+    repository = tmp_path / "clone"
+    repository.mkdir()
+    for name in (".gitignore", "README.md"):
+        shutil.copy(root / name, repository / name)
+    shutil.copytree(root / "benchmarks" / "results", repository / "benchmarks" / "results")
+    (repository / "configs").symlink_to(root / "configs")
+    shutil.copy(place / "s.yaml", repository / "benchmarks" / "s.yaml")
+
+    def git(*words):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *identity, *words], cwd=repository, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "all")
+    shutil.copytree(folder.parent, repository / "runs" / "s")
+    shutil.rmtree(repository / "runs" / "s" / ".locks", ignore_errors=True)
+    profiled = repository / "runs" / "s" / NAME / "job.json"
+    profiled.write_text(json.dumps({**record, "profile": made_profile(0.5)}))
+    monkeypatch.chdir(repository)
+    monkeypatch.setattr(sys, "argv", ["run.py", "benchmarks/s.yaml", "--root", f"synthetic={place / 'data'}"])
+    assert script.script() == 0
+    assert git("status", "--porcelain") == ""
+    results = Path("runs") / "s" / "results"
+    assert {"main.md", "report.html", "short--synthetic.png"} <= {path.name for path in results.iterdir()}
+    printed = capsys.readouterr().out
+    assert f"{NAME}: finished earlier" in printed
+    end = printed[printed.index("\nT\n") :]
+    assert end.splitlines()[-1] == "report: runs/s/results/report.html"
+    (row,) = csv.DictReader((results / "main.csv").open())
+    assert re.search(rf"^Short +{float(row['miou']):.1f} \[", end, re.MULTILINE)

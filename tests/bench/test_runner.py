@@ -62,6 +62,9 @@ PROGRAM = """
         signal.signal(signal.SIGTERM, end)
         print(os.getpid(), flush=True)
         time.sleep(600)
+    log = folder.parent / f"{folder.name}.log"
+    if command == "fit" and log.exists():  # what the training logs
+        (folder / "fit" / "version_0" / "metrics.csv").write_text(log.read_text())
     fault = folder.parent / f"{folder.name}.fails"
     if fault.exists() and fault.read_text() == command:
         print("rrsis: no luck")
@@ -176,6 +179,24 @@ def test_what_is_run_and_what_is_said(program):
     assert "a--one--seed1: training: changed since then: code (1 of 3)" in lines
     assert "b--one--seed1: training: failed earlier; from the beginning (2 of 3)" in lines
     assert "c--one--seed1: training (3 of 3)" in lines
+
+
+def test_epochs_and_the_expected_end_are_said(program):
+    """Also of a training that ends before anybody has looked; nothing more is expected after the last job."""
+    (program / "a--one--seed1.log").write_text(
+        "epoch,step,train/loss,val/miou\n0,9,2.0,\n0,19,1.0,\n1,29,0.5,\n1,39,0.25,\n1,39,,51.23\n"
+    )
+    _, lines = run([planned("a"), planned("b")], program, [Slot({"OMP_NUM_THREADS": "1"})])
+    said = [line.partition("; about")[0] for line in lines]
+    assert said[:4] == [
+        "a--one--seed1: training (1 of 2)",
+        "a--one--seed1: epoch 1 of 2: loss 1.5",
+        "a--one--seed1: epoch 2 of 2: loss 0.375, val mIoU 51.2",
+        "a--one--seed1: testing (training took 0.0 min of processor time)",
+    ]
+    assert lines[4].startswith("a--one--seed1: finished in 0.0 min")
+    assert lines[5].startswith("1 of 2 jobs done; the others in about")
+    assert lines[-1].startswith("b--one--seed1: finished in")
 
 
 def test_one_job_on_each_gpu(program, monkeypatch):
@@ -317,8 +338,11 @@ def test_a_training_ends_in_order_with_its_runner(program, tmp_path, how, root):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_training_that_is_ended_alone_goes_on_next_time(program, number):
+def test_a_training_that_is_ended_alone_goes_on_next_time(program, number, request):
     """Somebody ends the training and not its runner: it is not finished, stands in no file, and nobody has to ask."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # pytest in the background of a script: children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     (program / "a--one--seed1.patient").touch()
     log = program / "a--one--seed1" / "fit.log"
 

@@ -3,9 +3,11 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,71 @@ def test_verify_compares_with_the_published_counts(made):
     assert "train has 8, 26,300 are published" in faults[what]
 
 
+def test_verify_names_a_file_once_however_many_samples_it_has(tree, tmp_path, capsys):
+    """And a reason once that is that of every split."""
+    root = tmp_path / "rrsisd"
+    made = ["--scenes", "6", "--size", "64", "--expressions", "2", "--root", str(root)]
+    assert data("make", *made) == 0
+    images = sorted((root / "images/rrsisd/JPEGImages").iterdir())
+    images[0].unlink()
+    images[1].write_bytes(images[1].read_bytes()[:300])
+    capsys.readouterr()
+    assert data("verify", "--dataset", "rrsis-d", "--root", root, "--part") == 1
+    said = capsys.readouterr().out
+    assert f"- 1 missing file\n      {images[0].name}\n" in said
+    assert "- 1 unreadable image\n" in said
+    assert said.count(images[1].name) == 1
+    assert data("verify", "--dataset", "rrsis-d", "--root", root) == 1
+    listed = re.search(r"- (\d+) images that are not 800 x 800\n((?: {6}.*\n)+)", capsys.readouterr().out)
+    assert listed is not None
+    assert listed[1] == "4"
+    assert len(set(listed[2].splitlines())) == 4
+    (root / "rrsisd/instances.json").write_text("{")
+    assert data("verify", "--dataset", "rrsis-d", "--root", root) == 1
+    said = capsys.readouterr().out
+    assert "- 3 splits that cannot be read\n      train: " in said
+    assert "val: the same as train\n      test: the same as train\nfailed checks: 1" in said
+    assert said.count("is not JSON") == 1
+
+
+def test_verify_calls_nothing_wrong_that_is_not(made, tree, capsys):
+    """What other data in the layout cannot have; a split that cannot be read has no wrong number besides."""
+    assert data("verify", "--dataset", "rrsis-d", "--root", tree) == 1
+    wrong = capsys.readouterr().out.partition("WRONG:")[2]
+    assert "3 splits without the published number of expressions; for a part" in wrong
+    assert wrong.count("  - ") == 1  # neither fewer empty masks than published, nor those that there are
+    for split in ("train", "val"):
+        (made / f"output_phrase_{split}.txt").unlink()
+    assert data("verify", "--dataset", "risbench", "--root", made) == 1
+    said = capsys.readouterr().out
+    assert "- 2 splits that cannot be read\n      train: RISBench: no 'output_phrase_train.txt'" in said
+    assert "- 1 split without the published number of expressions" in said  # what cannot be read is not counted too
+    assert "available from" not in said  # they have it
+
+
+def test_verify_knows_the_defects_of_a_whole_split(tree, monkeypatch):
+    """Of a part with one whole split the published copy's defects are known; of data of one's own they are not."""
+    unknown = {"empty masks", "masks that differ from their image in size"}
+    assert set(found(tree, "rrsis-d")) == unknown
+    monkeypatch.setitem(RRSIS_D.counts, "test", 3)
+    assert not found(tree, "rrsis-d")
+    monkeypatch.setitem(RRSIS_D.known, "empty masks", 0)
+    assert set(found(tree, "rrsis-d")) == {"empty masks"}
+
+
+def test_verify_counts_one_as_one(made, capsys):
+    (made / "output_phrase_val.txt").write_text("train_4_0.png the ship\n")
+    assert data("verify", "--dataset", "risbench", "--root", made, "--part") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^  val +1 expression  +1 scene$", said, re.MULTILINE)
+    assert re.search(r"^  train +8 expressions  +4 scenes$", said, re.MULTILINE)
+    assert not re.search(r"\b1 \w+s\b", said)
+    for finding in verify("risbench", made, complete=False, limits=LITERATURE).findings:
+        text = replace(finding, where=["x"]).text(5)
+        assert not re.search(r"\b1 (\w+s|.*-valued masks)\b", text), text
+        assert "they" not in text
+
+
 def test_verify_names_every_fault(made, capsys):
     images, masks = sorted((made / "img_rgb").glob("train_0_*.png")), sorted((made / "mask").iterdir())
     images[0].unlink()
@@ -190,9 +257,12 @@ def test_verify_runs_no_code_of_a_pickle(tree, tmp_path, capsys):
 def test_verify_counts_what_the_readers_repair():
     report = verify("refsegrs", GOLDEN / "refsegrs", complete=False)
     counted = {finding.what: (finding.where, finding.repair) for finding in report.findings}
-    assert counted["masks with several channels"] == (["refsegrs/test/4213/0"], "their grey level is used")
-    assert counted["lines that repeat an earlier id"] == (["refsegrs/test/945/1"], "read as samples of their own")
-    assert "masks with several channels" in report.text()
+    assert counted["masks with several channels"] == (["refsegrs/test/4213/0"], "the grey level is used")
+    assert counted["lines that repeat an earlier id"] == (
+        ["refsegrs/test/945/1"],
+        "each is read as a sample of its own",
+    )
+    assert "1 mask with several channels; the grey level is used" in report.text()
 
 
 def test_verify_knows_the_published_defects(tree, edit, monkeypatch):
@@ -230,6 +300,12 @@ def test_manifest_is_written_and_compared(made, tmp_path, capsys):
         "output_phrase_test.txt has changed",
     ):
         assert part in said
+    (made / "img_rgb/train_1_0.png").unlink()
+    capsys.readouterr()
+    assert data(*arguments) == 1
+    said = capsys.readouterr().out
+    assert "img_rgb/train_1_0.png is missing" in said
+    assert "mask/train_1_0.png" not in said  # its sample is left out, but it is there, and the same
     manifest.write_text("[]")
     with pytest.raises(ConfigError, match=r"manifest\.json: must contain an object"):
         data(*arguments)

@@ -104,7 +104,7 @@ def test_deep_pictures_are_refused_as_image_and_as_mask(made, capsys, layout, pa
         RRSISDataset(SOURCES[layout].read(root, "train", ReadOptions()))[0]
     assert run(["data", "verify", "--dataset", layout, "--root", str(root), "--part"]) == 1
     said = capsys.readouterr().out
-    assert f"1 unreadable {'images' if part == IMAGES[layout] else 'masks'}" in said
+    assert f"1 unreadable {'image' if part == IMAGES[layout] else 'mask'}\n" in said
     assert "with 3 channels of 16 bits" in said
 
 

@@ -141,7 +141,7 @@ def test_control_characters_are_kept_told_and_not_obeyed(rs, capsys):
     assert line.endswith("the\\x00red\\x1b[31m ship\\u202e\\tx")
     assert run(["data", "verify", "--dataset", "refsegrs", "--root", str(rs), "--part"]) in (0, 1)
     told = capsys.readouterr().out
-    assert "1 sentences with tabs, line breaks or control characters" in told
+    assert "1 sentence with tabs, line breaks or control characters" in told
     assert "\x1b" not in told
     assert "\x00" not in told
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from test_suite import two_processes
 
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
@@ -53,6 +54,7 @@ print(json.dumps([repr(numbers), rows, encoded]))
 """
 
 
+@pytest.mark.slow
 def test_3481_samples_on_two_processes_are_bit_equal_to_one(tmp_path):
     rng = np.random.default_rng(0)
     sizes, left = [], N

@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -120,6 +121,7 @@ def one_of_two(rank, store, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_gathering_on_two_processes(tmp_path):
     """Under DDP, which averages: `exact` is the joint gradient; `published` is half of it before the vectors."""
     joint = Encoder("published")

@@ -124,6 +124,7 @@ def test_goes_on_from_everywhere(fit, tmp_path, variant):
     assert files(folder) == FINISHED
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_random_kills(fit, whole, tmp_path):
     """A run is killed and resumed until it is through; then the next one."""

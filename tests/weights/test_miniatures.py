@@ -127,7 +127,7 @@ def test_both_conventions_of_siglip_read_alike():
 
 @pytest.mark.parametrize("text", ["mini:", "mini:sma", "mini:/etc"])
 def test_unknown_miniatures_are_named(text):
-    with pytest.raises(ConfigError, match=r"miniature .* known: beit3, sam, sam2, sam3, siglip"):
+    with pytest.raises(ConfigError, match=r"miniature .* known: beit3, evisam3, rs2sam2, rsrefseg, rsrefseg2, sam"):
         parse_source(text)
 
 
@@ -421,6 +421,7 @@ def test_the_shipped_siglip_reads_as_its_card_says(made, unseen):
     assert scores == pytest.approx(said("siglip")["scores"], abs=1)
 
 
+@pytest.mark.slow
 def test_the_shipped_beit3_reads_as_its_card_says(made, unseen):
     modules, _, _ = made
     folder, module = MiniSource("beit3").folder, modules.image_text

@@ -1,19 +1,12 @@
 "use strict";
-// notes are long and the same below many tables: folded, with the one thing that nobody may miss left outside
-const short = document.querySelector("main").dataset.short;
-for (const table of document.querySelectorAll("section.table")) {
-  const notes = [...table.children].filter((child) => !child.matches("h2, .scroll"));
-  if (!notes.length) continue;
-  const [details, summary, badge] = ["details", "summary", "span"].map((tag) => document.createElement(tag));
-  summary.textContent = "Notes, protocol and provenance";
-  details.append(summary, ...notes);
-  table.append(details);
-  if (short && table.closest(".ours")) {
-    badge.className = "badge";
-    badge.textContent = short;
-    details.before(badge);
-  }
-}
+// a link to something folded opens it
+const unfold = () => {
+  const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+  if (target) target.scrollIntoView();
+};
+addEventListener("hashchange", unfold);
+unfold();
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
 
 for (const gallery of document.querySelectorAll(".gallery")) {
@@ -23,13 +16,13 @@ for (const gallery of document.querySelectorAll(".gallery")) {
   const outline = gallery.querySelector("[name=outline]");
   const said = gallery.querySelector("[role=status]");
   const more = gallery.querySelector(".more");
-  const step = 8;
+  const step = 4;
   let limit = step;
   const iou = new Map(cards.map((card) => [card, JSON.parse(card.dataset.iou)]));
   // what has no IoU comes last
   const known = (card) => Object.values(iou.get(card)).filter((value) => value !== null);
   const keys = {
-    chosen: (card) => cards.indexOf(card),
+    chosen: (card) => Number(card.dataset.chosen),
     all: (card) => (known(card).length ? Math.max(...known(card)) : 2),
     apart: (card) => (known(card).length ? Math.min(...known(card)) - Math.max(...known(card)) : 2),
   };
@@ -66,7 +59,11 @@ for (const gallery of document.querySelectorAll(".gallery")) {
   gallery.querySelector(".controls").hidden = false;
   show();
 }
-// regions that scroll can be reached with the keyboard
-for (const region of document.querySelectorAll(".scroll")) {
-  if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
-}
+// regions that scroll can be reached with the keyboard, also once they are unfolded
+const reachable = () => {
+  for (const region of document.querySelectorAll(".scroll")) {
+    if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
+  }
+};
+for (const part of document.querySelectorAll("details")) part.addEventListener("toggle", reachable);
+reachable();

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rrsis_zoo.commands.arguments import Arguments
+from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import expanded
 from rrsis_zoo.methods.registry import method_named, methods
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def run_convert(arguments: Sequence[str]) -> int:
     """Convert the authors' files into folders of ours, ours into theirs, and checkpoints into folders."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         "rrsis convert",
         description="Convert the authors' trained weights, or a checkpoint of `rrsis fit`, into a folder that "
         "rrsis_zoo.load_model reads and push_to_hub shares; with --to-official, the reverse.",
@@ -33,6 +34,7 @@ def run_convert(arguments: Sequence[str]) -> int:
     parser.add_argument("--tokenizer", help="source of the tokenizer's file, or none; default: the published method's")
     parser.add_argument("--merge", action="store_true", help="merge low-rank adapters into the weights they adapt")
     parser.add_argument("--to-official", action="store_true", help="write the authors' format")
+    add_plugin(parser)
     options = parser.parse_args(arguments)
 
     from rrsis_zoo.pretrained import conversion

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.data.cards import SPLITS
 from rrsis_zoo.data.limits import LITERATURE, TokenCounter
 from rrsis_zoo.data.sentences import visible
@@ -26,7 +27,7 @@ def run_data(arguments: Sequence[str]) -> int:
     Raises:
         RRSISError: an error that the user can fix.
     """
-    parser = argparse.ArgumentParser("rrsis data", description="Inspect datasets and generate the synthetic one.")
+    parser = Arguments("rrsis data", description="Inspect datasets and generate the synthetic one.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (text, add, _) in _COMMANDS.items():
         add(commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
@@ -167,8 +168,8 @@ def _stats(options: argparse.Namespace) -> int:
         records[split] = known.read(root, split, _reading(options))
         if known.copies:
             records[split] = share_scenes(root, records[split])
-        counts[split] = statistics(records[split])
-    print(text(counts))
+        counts[split] = statistics(records[split], f"{split}: masks decoded")
+    print(text(counts), flush=True)  # before the lines about what comes next
     if options.figure is not None:
         figure(counts, f"{options.dataset} in {root}", options.figure)
         print(f"figure: {options.figure}")
@@ -177,8 +178,9 @@ def _stats(options: argparse.Namespace) -> int:
 
         grids = {name: known.card.grid for name, known in methods().items() if known.card.grid}
         for split, some in records.items():
-            print(f"\n{split}: what a perfect prediction scores, %")
-            print(ceilings_text(ceilings(some, grids, with_median=options.dataset == "rrsis-d")))
+            what = f"{split}: masks put through the output grids"
+            scores = ceilings(some, grids, with_median=options.dataset == "rrsis-d", what=what)
+            print(f"\n{split}: what a perfect prediction scores, %\n{ceilings_text(scores)}", flush=True)
     return 0
 
 

@@ -24,8 +24,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from rrsis_zoo import slurm
 from rrsis_zoo.commands.from_checkpoint import Given, with_checkpoint
 from rrsis_zoo.commands.given_checkpoint import check_asked, open_checkpoint
+from rrsis_zoo.commands.plugin_options import HELP, OPTION, with_plugins
+from rrsis_zoo.commands.preset_weights import check_sizes, with_preset_weights
 from rrsis_zoo.data.datamodule import RRSISDataModule
-from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, RRSISError, together
 from rrsis_zoo.files import write_text
 from rrsis_zoo.methods.registry import current_class_path, method_at, methods
 from rrsis_zoo.metrics.protocols import PROTOCOLS, get_protocol
@@ -34,6 +36,7 @@ from rrsis_zoo.training import ranks
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.config_files import guard_configs
+from rrsis_zoo.training.epoch_lines import lines_for_logs
 from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.loggers import UNNAMED, QuietWandbLogger, RunLog, run_log
 from rrsis_zoo.training.module import RRSISModule, check_precision
@@ -42,6 +45,8 @@ from rrsis_zoo.training.resume import ResumePoint
 from rrsis_zoo.training.run_folder import RUNS, RunFolder, StepTaken, check_free, check_name
 from rrsis_zoo.training.runs import CONFIG, Run, find, note_job, of_this_job
 from rrsis_zoo.training.shipped_configs import with_shipped
+from rrsis_zoo.training.tensorboard_log import RunTensorBoard
+from rrsis_zoo.training.threads import advise
 from rrsis_zoo.training.trainer import RRSISTrainer
 
 
@@ -100,6 +105,7 @@ class RRSISCLI(LightningCLI):
         parser.add_argument("--name", type=str | None, default=None, help=_NAME_HELP)
         parser.add_argument("--protocol", type=str | None, default=None, help=_PROTOCOL_HELP)
         parser.add_argument("--with-targets", action="store_true", help=_TARGETS_HELP)
+        parser.add_argument(OPTION, type=list[str] | str | None, default=None, metavar="FILE", help=HELP)
         parser.add_lightning_class_args(ResumePoint, "resume_point")
         parser.set_defaults({"resume_point.keep": False})
 
@@ -126,7 +132,7 @@ class RRSISCLI(LightningCLI):
 
         Raises:
             ConfigError: a checkpoint contradicts the configuration or is required but missing, or an invalid switch.
-            MissingWeightsError, MissingDataError: files are missing.
+            MissingWeightsError, MissingDataError: files are missing; all of them are named.
             WeightsMismatchError: files are damaged.
         """
         options, command = self.config[str(self.subcommand)], str(self.subcommand)
@@ -137,12 +143,22 @@ class RRSISCLI(LightningCLI):
         self._take_name(options, command)
         if command == "fit":
             self._find_run(options)
-        self._check_weights(options, command)
+        missing: list[RRSISError] = []
+        try:
+            self._check_weights(options, command)
+        except (MissingWeightsError, MissingDataError) as error:
+            missing.append(error)
         # jsonargparse adds the path of the file that a section came from
         settings = {name: value for name, value in vars(options.data).items() if not name.startswith("__")}
-        if self._given is not None:
-            self._given.check_root(options.data)
-        RRSISDataModule(**settings).check()
+        try:
+            if self._given is not None:
+                self._given.check_root(options.data)
+            RRSISDataModule(**settings).check()
+        except MissingDataError as error:
+            error.mend = error.mend or "--data.root ROOT"
+            missing.append(error)
+        if missing:
+            raise together(missing)
 
     def _check_switches(self, options: Any, command: str) -> None:
         check_precision(str(options.trainer.precision))
@@ -209,6 +225,8 @@ class RRSISCLI(LightningCLI):
                 "one, add --untrained"
             )
         if method is not None and weights:
+            if not isinstance(weights, str) and not model.init_args.get("settings"):
+                check_sizes(method.card, model.init_args.preset, weights)
             find_weights(method.card, weights)
 
     def _find_run(self, options: Any) -> None:
@@ -241,6 +259,8 @@ class RRSISCLI(LightningCLI):
         """Return the trainer, which does not distribute or pad data by itself and always writes a CSV log."""
         with refused("the trainer's settings contradict each other, or do not fit this machine"):
             trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
+        if (advice := advise(trainer, sys.argv[1:])) is not None:
+            _note(f"advice: {advice}")
         trainer.strategy.checkpoint_io = DirectCheckpointIO()
         trainer._signal_connector = OwnSignals(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -264,6 +284,8 @@ class RRSISCLI(LightningCLI):
             first = run_log(first, version=self._own_folder(first))
         trainer.loggers = [first, *more, *others]
         for logger in others:
+            if isinstance(logger, RunTensorBoard):
+                logger.follow(first)
             if isinstance(logger, QuietWandbLogger) and self._folder is not None and ranks.is_first():
                 self._folder.inside(Path(logger.save_dir or ""), logger.discard)
 
@@ -307,7 +329,8 @@ class RRSISCLI(LightningCLI):
         kept = points[-1:] if config.get("enable_checkpointing") is not False else []
         config["callbacks"] = [c for c in configured if not isinstance(c, ResumePoint)]
         callbacks = [c for c in callbacks if not isinstance(c, ResumePoint)]
-        return super()._instantiate_trainer(config, [*callbacks, RanksEndTogether(), *kept])
+        lines = lines_for_logs([*callbacks, *config["callbacks"]], config.get("enable_progress_bar"))
+        return super()._instantiate_trainer(config, [*callbacks, *lines, RanksEndTogether(), *kept])
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)
@@ -346,9 +369,13 @@ def _note(line: str) -> None:
 
 
 def _with_files(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with files for all configurations; report replaced paths."""
+    """Return the arguments with files for all configurations, plug-ins loaded, and the weights of the preset.
+
+    Replaced paths and weights are reported.
+    """
     words, notes = with_shipped(arguments)
-    for line in notes:
+    words, note = with_preset_weights(with_plugins(words, _SAFE in words))
+    for line in [*notes, *([note] if note else [])]:
         _note(line)
     return words
 
@@ -363,7 +390,9 @@ def run_lightning(arguments: Sequence[str]) -> int:
     # Lightning starts further processes from sys.argv, and warns when it differs from what it parses
     sys.argv = [sys.argv[0], *arguments]
     words, run = resumed(arguments)
+    words = with_plugins(words, _SAFE in words)  # first of all: what follows may need their methods
     words, given = with_checkpoint(words)
+    words = _with_files(words)
     _refuse_lost_settings(words)
     if _SAFE in words:
         _import_nothing_else()

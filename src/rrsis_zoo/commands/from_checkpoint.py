@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_zoo.commands.given_checkpoint import open_checkpoint
+from rrsis_zoo.commands.given_settings import FLAGS
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.sources import SOURCES
 from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, WeightsMismatchError
@@ -37,9 +38,6 @@ from rrsis_zoo.yaml_files import read_yaml
 
 _COMMANDS = ("validate", "test", "predict")
 _OWN = ("--ckpt_path", "--model.init_args.weights")
-_FLAGS = ("--safe", "--untrained", "--with-targets", "--with_targets", "--print_config", "--help", "-h")
-"""Options without a value."""
-
 _OF_THE_MACHINE = ("batch_size", "eval_batch_size", "num_workers", "pin_memory", "seed")
 """Settings of the data that make sense with any dataset."""
 
@@ -125,7 +123,7 @@ def _loose(words: Sequence[str]) -> list[int]:
         if is_value:
             is_value = False
         elif word.startswith("-") and len(word) > 1:
-            is_value = "=" not in word and word not in _FLAGS
+            is_value = "=" not in word and word not in FLAGS
         else:
             loose.append(i)
     return loose

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.errors import ConfigError, DataFormatError
 from rrsis_zoo.metrics.protocol_table import cell, protocol_table
 
@@ -30,9 +31,7 @@ def run_score(arguments: Sequence[str]) -> int:
     Raises:
         MissingDataError, DataFormatError, ConfigError: files, masks or options that cannot be used.
     """
-    parser = argparse.ArgumentParser(
-        "rrsis score", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments("rrsis score", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", required=True, metavar="P", help="saved predictions")
     parser.add_argument("--targets", required=True, metavar="T", help="saved true masks; may be the same npz file")
     parser.add_argument("--protocol", default="canonical", metavar="X", help="name of a protocol, or all")

@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rrsis_zoo.commands.arguments import Arguments
+from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.errors import unknown_name
 
 _DESCRIPTION = """Make the tables of a suite from the files of its jobs: published / ours / difference, the main
@@ -26,9 +28,7 @@ def run_table(arguments: Sequence[str]) -> int:
         MissingDataError, DataFormatError, ConfigError: files or options that cannot be used.
         OutputError: a table cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        "rrsis table", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments("rrsis table", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "runs", type=Path, nargs="+", metavar="RUNS", help="folder of a suite's runs, or folders of `rrsis test`"
     )
@@ -41,6 +41,7 @@ def run_table(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--published", type=Path, metavar="CSV", help="also list the literature: benchmarks/published_results.csv"
     )
+    add_plugin(parser)
     options = parser.parse_args(arguments)
 
     from rrsis_zoo.tables.published import read_published

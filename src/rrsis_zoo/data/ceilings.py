@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rrsis_zoo.data.counted import counted
 from rrsis_zoo.data.masks import median3
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.models.card import OutputGrid
@@ -44,7 +45,7 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def ceilings(
-    records: Sequence[Record], grids: Mapping[str, OutputGrid], with_median: bool
+    records: Sequence[Record], grids: Mapping[str, OutputGrid], with_median: bool, what: str = ""
 ) -> dict[str, dict[str, float]]:
     """Return the scores of the true masks on every grid, and of their medians.
 
@@ -52,6 +53,7 @@ def ceilings(
         records: samples; empty masks count as a miss, as in the canonical protocol.
         grids: method -> where its masks live.
         with_median: also score the official mask against its own 3 x 3 median.
+        what: named in lines about its progress on standard error; without it there are none.
 
     Returns:
         Method, and ``official mask vs its 3 x 3 median`` -> ``miou``, ``oiou``, ``pr@0.5`` ... ``pr@0.9`` in percent.
@@ -64,7 +66,7 @@ def ceilings(
     if with_median:
         answers["median"] = median3
     counts: dict[Any, list[tuple[int, int]]] = {key: [] for key in answers}
-    for record in records:
+    for record in counted(records, len(records), what):
         mask = record.mask.decode()
         for key, answer in answers.items():
             other = answer(mask)

@@ -20,6 +20,7 @@ from rrsis_zoo.data.samplers import Draw
 from rrsis_zoo.data.transforms import Augmentation
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.models.types import Batch
+from rrsis_zoo.shown import short_repr
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Sample:
     mask: Tensor
     expression: str
     augmented: bool = False
+
+    __repr__ = short_repr
 
 
 class RRSISDataset(Dataset[Sample]):

@@ -12,6 +12,7 @@ from typing import Literal
 
 from rrsis_zoo.data.cards import Split
 from rrsis_zoo.data.masks import MaskSource
+from rrsis_zoo.shown import short_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Record:
     mask: MaskSource
     kind: str | None = None
     reference: str | None = None
+
+    __repr__ = short_repr
 
     @property
     def height(self) -> int:

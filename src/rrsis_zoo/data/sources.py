@@ -139,8 +139,10 @@ def locate(name: str, root: str | Path | None) -> Path:
         return expanded(root)
     if not os.path.isdir(known.default_root) and known.make is None:
         what: Any = known.card
+        lack = f"{what.title}: no folder was given and there is none at {str(known.default_root)!r}"
         raise MissingDataError(
-            f"{what.title}: no folder was given and there is none at {str(known.default_root)!r}: set data.root "
-            f"(--root for rrsis data); {what.how_to_get}"
+            f"{lack}: set data.root (--root for rrsis data); {what.how_to_get}",
+            what=f"{lack}; {what.how_to_get}",
+            mend="--data.root ROOT",
         )
     return known.default_root

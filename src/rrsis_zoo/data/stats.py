@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rrsis_zoo.data.counted import counted
 from rrsis_zoo.data.foreground import explain
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.sentences import visible
 from rrsis_zoo.files import writing
+from rrsis_zoo.shown import short_repr
 
 _CENTS = (0, 5, 25, 50, 75, 95, 100)
 SIZES = ((0, 32**2, "below 32²"), (32**2, 96**2, "32² to 96²"), (96**2, 2**62, "96² and above"))
@@ -42,6 +44,8 @@ class SplitStatistics:
     categories: Counter[str]
     emptiness: Counter[str]
 
+    __repr__ = short_repr
+
 
 FIGURES = (".png", ".pdf", ".svg")
 """Formats of the figure."""
@@ -49,13 +53,18 @@ FIGURES = (".png", ".pdf", ".svg")
 _EXPLAINED = 200  # empty masks of a split whose files are reopened
 
 
-def statistics(records: Sequence[Record]) -> SplitStatistics:
+def statistics(records: Sequence[Record], what: str = "") -> SplitStatistics:
     """Count a split; decodes every mask.
+
+    Args:
+        records: of the split.
+        what: named in lines about its progress on standard error; without it there are none.
 
     Raises:
         DataFormatError: a mask that cannot be read.
     """
-    seen = [(int(mask.sum()), mask.size) for mask in (record.mask.decode() for record in records)]
+    masks = (record.mask.decode() for record in counted(records, len(records), what))
+    seen = [(int(mask.sum()), mask.size) for mask in masks]
     areas, sizes = np.array(seen, np.int64).reshape(-1, 2).T
     empty = [record.mask for record, area in zip(records, areas, strict=True) if not area]
     return SplitStatistics(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard
+from rrsis_zoo.data.counted import counted
 from rrsis_zoo.data.foreground import explain
 from rrsis_zoo.data.hashes import file_hashes
 from rrsis_zoo.data.limits import Limits, TokenCounter, too_long
@@ -26,40 +26,43 @@ from rrsis_zoo.data.sources import ReadOptions, source
 from rrsis_zoo.errors import ConfigError, DataFormatError, RRSISError
 from rrsis_zoo.files import expanded, read_json, write_json
 
-_MANY = 2000  # images that take long enough for a message
-
 
 @dataclass
 class Finding:
     """Samples or files with the same defect.
 
     Attributes:
-        what: the defect.
+        what: the defect, of several.
+        one: the defect, of one.
         where: sample ids, file names or messages.
         expected: how many the complete published copy has, which do not count as faults.
-        repair: how the readers handle it.
+        exact: whether fewer than expected are a fault too.
+        repair: how the readers handle it, or what to do.
         harmless: whether it is for information only.
     """
 
     what: str
+    one: str
     where: list[str]
     expected: int = 0
+    exact: bool = False
     repair: str = ""
     harmless: bool = False
 
     @property
     def is_fault(self) -> bool:
         """Whether the copy is not what it should be."""
-        return not self.harmless and len(self.where) != self.expected
+        number = len(self.where)
+        return not self.harmless and (number != self.expected if self.exact else number > self.expected)
 
     def text(self, most: int) -> str:
         """Return the defect and at most ``most`` of its places, one per line."""
-        known = f" (known: the published copy has {self.expected})" if self.expected else ""
-        repair = f"; {self.repair}" if self.repair else ""
-        more = [f"... and {len(self.where) - most} more: --all lists them"] if len(self.where) > most else []
-        return "\n      ".join(
-            [f"  - {len(self.where)} {self.what}{known}{repair}", *map(visible, self.where[:most]), *more]
-        )
+        number = len(self.where)
+        named = f"1 {self.one}" if number == 1 else f"{number or 'no'} {self.what}"
+        known = f" (the published copy has {self.expected})" if self.expected else ""
+        repair = f"; {self.repair}" if self.repair and number else ""
+        more = [f"... and {number - most} more: --all lists them"] if number > most else []
+        return "\n      ".join([f"  - {named}{known}{repair}", *map(visible, self.where[:most]), *more])
 
 
 @dataclass
@@ -88,7 +91,11 @@ class Report:
         """Return the report, with at most ``most`` places per finding."""
         lines = [f"{self.dataset} in {self.root}"]
         for split, count in self.counts.items():
-            lines.append(f"  {split:<6}{count:>8,} expressions {self.scenes.get(split, 0):>8,} scenes")
+            scenes = self.scenes.get(split, 0)
+            lines.append(
+                f"  {split:<6}{count:>8,} {'expression' if count == 1 else 'expressions':<11} "
+                f"{scenes:>8,} {'scene' if scenes == 1 else 'scenes'}"
+            )
         faults = [finding for finding in self.findings if finding.is_fault]
         notes = [finding for finding in self.findings if not finding.is_fault and finding.where]
         for title, some in (("worth knowing", notes), ("WRONG", faults)):
@@ -138,31 +145,81 @@ def verify(
         try:
             some = known.read(root, split, reading, absent)
         except RRSISError as error:
-            unread.append(f"{split}: {error}")
+            unread.append(f"{split}: {_without_advice(error, known.card)}")
             continue
         report.counts[split] = len(some)
         records += some
-    add = report.findings.append
-    add(Finding("missing files", absent))
-    card = known.card if complete else None
-    add(Finding("splits that cannot be read", unread))
-    if card is not None:
-        add(Finding("splits without the published number of expressions", _counts(report.counts, card)))
+    _add(report, "missing files", "missing file", absent)
+    card = known.card
+    _add(report, "splits that cannot be read", "split that cannot be read", _shortened(unread))
+    if card is not None and complete:
+        _add(
+            report,
+            "splits without the published number of expressions",
+            "split without the published number of expressions",
+            _counts(report.counts, card),
+            "for a part of the data set, or data of your own in its layout, add --part",
+        )
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        _check_pixels(records, report, card, pool)
+        _check_pixels(records, report, card, complete, pool)
     again = [record.sample_id for record in records if known.copies and not record.sample_id.endswith("/0")]
-    add(Finding("lines that repeat an earlier id", again, repair="read as samples of their own", harmless=True))
-    add(Finding("sentences that an image has twice, word for word", _twice(records), harmless=True))
+    _add(
+        report,
+        "lines that repeat an earlier id",
+        "line that repeats an earlier id",
+        again,
+        "each is read as a sample of its own",
+        harmless=True,
+    )
+    _add(
+        report,
+        "sentences that an image has twice, word for word",
+        "sentence that an image has twice, word for word",
+        _twice(records),
+        harmless=True,
+    )
     odd = [f"{r.sample_id} {r.expression!r}" for r in records if has_control(r.expression)]
-    add(Finding("sentences with tabs, line breaks or control characters", odd, repair="kept", harmless=True))
+    rest = "with tabs, line breaks or control characters"
+    _add(report, f"sentences {rest}", f"sentence {rest}", odd, "kept", harmless=True)
     for method, limit in limits.items():
         unit = "its tokenizer" if method in counters else "words, so at least these"
         long = [record.sample_id for record in records if too_long(record.expression, limit, counters.get(method))]
-        add(Finding(f"expressions longer than the {limit.tokens} tokens of {method} (by {unit})", long, harmless=True))
+        rest = f"longer than the {limit.tokens} tokens of {method} (by {unit})"
+        _add(report, f"expressions {rest}", f"expression {rest}", long, harmless=True)
     if manifest is not None:
         differing = compare_manifest(root, _files(known.find(root), records), manifest)
-        add(Finding(f"files that differ from {manifest}", differing))
+        _add(report, f"files that differ from {manifest}", f"file that differs from {manifest}", differing)
     return report
+
+
+def _add(
+    report: Report,
+    what: str,
+    one: str,
+    where: Iterable[str],
+    repair: str = "",
+    harmless: bool = False,
+    expected: int = 0,
+    exact: bool = False,
+) -> None:
+    """Add a finding, with every place once: several samples may be of the same file."""
+    report.findings.append(Finding(what, one, list(dict.fromkeys(where)), expected, exact, repair, harmless))
+
+
+def _without_advice(error: RRSISError, card: DatasetCard | None) -> str:
+    """Return an error without where the data can be got from: whoever checks a copy has it."""
+    return str(error) if card is None else str(error).removesuffix(f"; {card.how_to_get}")
+
+
+def _shortened(faults: Sequence[str]) -> list[str]:
+    """Return ``split: reason`` for each, a reason that was given already only by name: several splits share a file."""
+    seen: dict[str, str] = {}
+    lines = []
+    for fault in faults:
+        split, _, why = fault.partition(": ")
+        lines.append(f"{split}: the same as {seen[why]}" if why in seen else fault)
+        seen.setdefault(why, split)
+    return lines
 
 
 # -- the checks --------------------------------------------------------------------------------------------------------
@@ -170,9 +227,9 @@ def verify(
 
 def _counts(counts: dict[str, int], card: DatasetCard) -> list[str]:
     return [
-        f"{split} has {counts.get(split, 0):,}, {number:,} are published"
+        f"{split} has {counts[split]:,}, {number:,} are published"
         for split, number in card.counts.items()
-        if counts.get(split, 0) != number
+        if split in counts and counts[split] != number  # the others are reported as such
     ]
 
 
@@ -185,43 +242,53 @@ class _Image:
 
 
 def _check_pixels(
-    records: Sequence[Record], report: Report, card: DatasetCard | None, pool: ThreadPoolExecutor
+    records: Sequence[Record], report: Report, card: DatasetCard | None, complete: bool, pool: ThreadPoolExecutor
 ) -> None:
     paths = list(dict.fromkeys(record.image_path for record in records))
-    if len(paths) >= _MANY:
-        print(f"opening {len(paths):,} images and {len(records):,} masks", file=sys.stderr, flush=True)
-    images = dict(zip(paths, pool.map(_look_at_image, paths), strict=True))
-    masks = list(pool.map(_look_at_mask, (record.mask for record in records)))
-    expected = card.known if card is not None else {}
+    looked = counted(pool.map(_look_at_image, paths), len(paths), "images opened")
+    images = dict(zip(paths, looked, strict=True))
+    masks = list(counted(pool.map(_look_at_mask, (record.mask for record in records)), len(records), "masks decoded"))
+    expected, whole = _known_defects(report.counts, card, complete)
 
-    def add(what: str, where: Iterable[str], repair: str = "", harmless: bool = False) -> None:
-        report.findings.append(Finding(what, list(where), expected.get(what, 0), repair, harmless))
+    def add(what: str, one: str, where: Iterable[str], repair: str = "", harmless: bool = False) -> None:
+        known = expected.get(what, 0)
+        _add(report, what, one, where, repair, harmless, known, whole and known > 0)
 
-    add("unreadable images", (image.fault for image in images.values() if image.fault))
-    add("unreadable masks", (mask.fault for mask in masks if mask.fault))
+    add("unreadable images", "unreadable image", (image.fault for image in images.values() if image.fault))
+    add("unreadable masks", "unreadable mask", (mask.fault for mask in masks if mask.fault))
     pairs = [(r, images[r.image_path], m) for r, m in zip(records, masks, strict=True)]
-    if card is not None:
+    if card is not None and complete:
         other = (r for r, image, _ in pairs if image.size not in (None, card.image_size))
-        add(f"images that are not {card.image_size[0]} x {card.image_size[1]}", (r.image_file for r in other), "", True)
+        size = f"{card.image_size[0]} x {card.image_size[1]}"
+        add(f"images that are not {size}", f"image that is not {size}", (r.image_file for r in other), "", True)
     add(
         "masks that differ from their image in size",
+        "mask that differs from its image in size",
         (r.sample_id for r, image, m in pairs if image.size and m.size and image.size != m.size),
         "the mask is resized to the image, nearest neighbour",
     )
     turned = [f"{path.name} (image, {image.orientation})" for path, image in images.items() if image.orientation > 1]
     turned += [f"{r.sample_id} (mask, {m.orientation})" for r, _, m in pairs if m.orientation > 1]
-    add("files with an EXIF orientation", turned, "turned as displayed; masks are expected to match that", True)
+    add(
+        "files with an EXIF orientation",
+        "file with an EXIF orientation",
+        turned,
+        "turned as displayed; masks are expected to match that",
+        True,
+    )
     empty = (f"{r.sample_id}{f' ({m.emptiness})' if m.emptiness else ''}" for r, _, m in pairs if m.size and not m.area)
-    add("empty masks", empty, "kept; drop_empty leaves them out")
+    add("empty masks", "empty mask", empty, "kept, unless data.drop_empty is true")
     add(
         "masks that are not two-valued",
+        "mask that is not two-valued",
         (f"{r.sample_id} ({m.levels} levels)" for r, _, m in pairs if m.levels > 2),
         "the dataset's threshold decides",
     )
     add(
         "masks with several channels",
+        "mask with several channels",
         (r.sample_id for r, _, m in pairs if m.bands > 1),
-        "their grey level is used",
+        "the grey level is used",
         True,
     )
     scenes: dict[str, set[str]] = defaultdict(set)
@@ -232,7 +299,23 @@ def _check_pixels(
             files[image.pixels].add(record.image_file)
     report.scenes = dict(Counter(split for splits in scenes.values() for split in splits))
     crossing = (p for p, splits in scenes.items() if len(splits) > 1)
-    add("equal scenes across splits", (f"{' + '.join(sorted(scenes[p]))}: {min(files[p])}" for p in crossing))
+    add(
+        "equal scenes across splits",
+        "scene in several splits",
+        (f"{' + '.join(sorted(scenes[p]))}: {min(files[p])}" for p in crossing),
+    )
+
+
+def _known_defects(counts: Mapping[str, int], card: DatasetCard | None, complete: bool) -> tuple[dict[str, int], bool]:
+    """Return the defects that the published copy has, and whether this copy must have all of them.
+
+    In a part there are fewer; none counts as known in data of which no split has the published number of expressions.
+    """
+    if card is None:
+        return {}, False
+    same = [split for split, number in card.counts.items() if counts.get(split) == number]
+    whole = len(same) == len(card.counts)
+    return (card.known if same or complete else {}), whole and complete
 
 
 def _look_at_image(path: Path) -> _Image:
@@ -305,10 +388,8 @@ def compare_manifest(root: Path, paths: Sequence[Path], manifest: Path) -> list[
         ConfigError: the file is not a manifest.
         OutputError: it cannot be written.
     """
-    hashes: dict[str, str] = {}
-    for path, digest in file_hashes(root, paths).items():
-        hashes[Path(os.path.relpath(path, root)).as_posix()] = digest
     if not os.path.lexists(manifest):
+        hashes = _named(root, paths)
         write_json(manifest, dict(sorted(hashes.items())), indent=0)
         print(f"{manifest}: written, {len(hashes):,} files; the next run compares with it")
         return []
@@ -318,7 +399,15 @@ def compare_manifest(root: Path, paths: Sequence[Path], manifest: Path) -> list[
         raise ConfigError(f"{manifest}: is not a manifest ({error}); name a new file to write one") from error
     if not isinstance(wanted, dict) or not all(isinstance(digest, str) for digest in wanted.values()):
         raise ConfigError(f"{manifest}: must contain an object of path: SHA-256; name a new file to write one")
+    # the file of a sample that was left out, because its other file is missing, is not missing itself
+    there = [root / name for name in wanted if os.path.isfile(root / name)]
+    hashes = _named(root, [*paths, *there])
     differing = [f"{name} is missing" for name in sorted(wanted.keys() - hashes.keys())]
     differing += [f"{name} is new" for name in sorted(hashes.keys() - wanted.keys())]
     changed = (name for name in sorted(wanted) if hashes.get(name, wanted[name]) != wanted[name])
     return [*differing, *(f"{name} has changed" for name in changed)]
+
+
+def _named(root: Path, paths: Sequence[Path]) -> dict[str, str]:
+    """Return path below the root -> SHA-256."""
+    return {Path(os.path.relpath(path, root)).as_posix(): digest for path, digest in file_hashes(root, paths).items()}

@@ -99,6 +99,10 @@ class HubModel(
             raise ConfigError(
                 f"{saved.what} holds {saved.meta['model']}, not {cls.__name__}: rrsis_zoo.load_model reads any method"
             )
+        if saved.meta.get("foundations") is not None:
+            raise ConfigError(
+                f"{saved.what} has only what was trained: rrsis_zoo.load_model adds the foundation models"
+            )
         try:
             with without_weights():
                 model = kind.from_description(saved.meta["config"])

@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol, Self, overload
 import torch
 from torch import Tensor
 
+from rrsis_zoo.shown import short_repr
+
 TextMode = Literal["published", "independent"]
 """How expressions of one batch share a tensor.
 
@@ -41,6 +43,8 @@ class Batch:
     image_index: Tensor
     masks: list[Tensor] | None = None
     sample_ids: list[str] = field(default_factory=list)
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.expressions)
@@ -88,6 +92,8 @@ class Tokens:
     ids: Tensor
     length: Tensor
 
+    __repr__ = short_repr
+
     def __getitem__(self, rows: slice) -> Tokens:
         """Return the tokens of some of the N expressions, with unchanged padding."""
         return Tokens(self.ids[rows], self.length[rows])
@@ -122,6 +128,8 @@ class ImageState:
     sizes: Tensor
     fitted: Tensor
 
+    __repr__ = short_repr
+
     def __len__(self) -> int:
         return len(self.sizes)
 
@@ -145,6 +153,8 @@ class Prompts:
     heatmap: Tensor
     words: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     def __getitem__(self, rows: slice) -> Prompts:
         """Return the prompts of some of the N expressions."""
@@ -188,6 +198,8 @@ class Prediction:
     prompts: Prompts
     state: ImageState
     image_index: Tensor
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.image_index)

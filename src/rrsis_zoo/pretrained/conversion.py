@@ -19,9 +19,11 @@ from rrsis_zoo.pretrained.official import (
     skipped_beside,
     write_official,
 )
+from rrsis_zoo.pretrained.trained import model_of
 from rrsis_zoo.pretrained.whole import default_tokenizer, find_whole, ours_at
 from rrsis_zoo.weights.checkpoints import weights_hash
 from rrsis_zoo.weights.training import Tested, checked_training
+from rrsis_zoo.weights.wrappers import own_names
 
 
 def to_folder(
@@ -61,7 +63,7 @@ def to_folder(
             raise ConfigError(f"{source} contains its own preset, release and tokenizer: leave these arguments out")
         if saved.meta["model"] != method:
             raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
-        model = kind.from_saved(saved)
+        model = model_of(kind, saved)
         if checked_training(saved.training, saved.what) is not None:
             found = [*(saved.training.get("tests") or ()), *_of_these_weights(model, tests)]
             model.training_record = {**saved.training, "tests": [t for i, t in enumerate(found) if t not in found[:i]]}
@@ -107,5 +109,9 @@ def to_official(kind: type[ReferringSegmenter], source: str, out: Path) -> int:
         raise ConfigError(f"{source} is not a model of rrsis-zoo; --to-official converts ours into the authors' layout")
     if saved.meta["model"] != kind.name:
         raise ConfigError(f"{source} holds {saved.meta['model']}, not {kind.name}")
-    model = kind.skeleton_of(saved)
-    return write_official(model, saved.open(), out, skipped_beside(path) if os.path.isdir(path) else None)
+    if saved.meta.get("foundations") is None:
+        model, state = kind.skeleton_of(saved), saved.open()
+    else:
+        model = model_of(kind, saved)
+        state = own_names(model.state_dict())
+    return write_official(model, state, out, skipped_beside(path) if os.path.isdir(path) else None)

@@ -15,10 +15,10 @@ from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.pretrained.foundations import fill_foundations, fill_tokenizer, find_foundations
 from rrsis_zoo.pretrained.official import fill_official, skeleton
+from rrsis_zoo.pretrained.trained import fill_saved, model_of
 from rrsis_zoo.weights.checkpoints import Saved, checkpoint_at
 from rrsis_zoo.weights.folders import CONFIG, WEIGHTS, is_folder, open_folder
-from rrsis_zoo.weights.load import fill_module
-from rrsis_zoo.weights.sources import HubSource, LocalSource, parse_source, resolve
+from rrsis_zoo.weights.sources import HubSource, LocalSource, MiniSource, parse_source, resolve, trained_miniatures
 
 
 def ours_at(path: Path) -> Saved | None:
@@ -44,11 +44,11 @@ def find_whole(source: str, card: MethodCard | None = None) -> Path:
     """Find the file or folder of a complete model on this machine.
 
     Args:
-        source: ``local:PATH`` or ``hub:ORG/REPO[@REVISION][:FILE]``.
+        source: ``local:PATH``, ``hub:ORG/REPO[@REVISION][:FILE]`` or ``mini:METHOD``.
         card: of a method, to also look for its authors' files; None for our own folders only.
 
     Raises:
-        ConfigError: ``none``, or a malformed source.
+        ConfigError: ``none``, a miniature of a foundation model, or a malformed source.
         MissingWeightsError: it is not on this machine.
     """
     parsed, what = parse_source(source), f"weights of {card.name if card else 'a complete model'}"
@@ -56,8 +56,13 @@ def find_whole(source: str, card: MethodCard | None = None) -> Path:
     if isinstance(parsed, LocalSource):
         path = expanded(parsed.path)
         return path if is_folder(path) else resolve(parsed, official_files or (CONFIG,), what)
+    if isinstance(parsed, MiniSource) and not parsed.whole:
+        known = ", ".join(f"mini:{name}" for name in trained_miniatures())
+        raise ConfigError(f"{what}: {source} is a foundation model; trained miniatures: {known}")
+    if isinstance(parsed, MiniSource):
+        return parsed.folder
     if not isinstance(parsed, HubSource):
-        raise ConfigError(f"{what} must be local:PATH or hub:ORG/REPO, got {source!r}")
+        raise ConfigError(f"{what} must be local:PATH, hub:ORG/REPO or mini:METHOD, got {source!r}")
     if parsed.file is not None:
         return resolve(parsed, (parsed.file,), what)
     for name in (CONFIG, *official_files):
@@ -69,7 +74,8 @@ def find_whole(source: str, card: MethodCard | None = None) -> Path:
             return path
         if is_folder(path.parent):
             return path.parent
-    raise MissingWeightsError(f"{what}: {parsed.place} is not in the local cache; fetch it with: {parsed.command([])}")
+    lack, command = f"{what}: {parsed.place} is not in the local cache", parsed.command([])
+    raise MissingWeightsError(f"{lack}; fetch it with: {command}", what=lack, mend=command)
 
 
 def whole_model(kind: type[ReferringSegmenter], source: str, preset: str | None) -> ReferringSegmenter:
@@ -91,7 +97,7 @@ def whole_model(kind: type[ReferringSegmenter], source: str, preset: str | None)
         _check_method(saved, source, kind.name)
         if preset is not None and _other(kind, to_plain(kind.presets[preset]), _settings(kind, saved)):
             raise ConfigError(f"{source} has another configuration than preset {preset!r}: leave the preset out")
-        return kind.from_saved(saved)
+        return model_of(kind, saved)
     model = skeleton(kind, preset)
     _fill_official(model, path, source)
     return model.eval()
@@ -124,9 +130,7 @@ def fill_model(model: ReferringSegmenter, weights: str | Mapping[str, str]) -> N
     _warn_of_settings(
         model, {name: saved_config[name] for name in sorted(model.evaluation_settings & saved_config.keys())}, weights
     )
-    fill_module(model, saved.open, what=saved.what)
-    if saved.meta["tokenizer"] is not None:
-        model.load_tokenizer_state(saved.meta["tokenizer"])
+    fill_saved(model, saved)
 
 
 def find_weights(card: MethodCard, weights: str | Mapping[str, str]) -> None:

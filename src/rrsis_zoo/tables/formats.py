@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
 
 from rrsis_zoo import escape
+from rrsis_zoo.shown import short_repr
 
 Mark = Literal["", "best", "tied", "second"]
 """``best``: significantly above all others, the only one in bold; ``tied``: not significantly below the highest."""
@@ -186,6 +187,8 @@ class Table:
     notes: Sequence[str] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
 
+    __repr__ = short_repr
+
     def __post_init__(self) -> None:
         if self.name != escape.slug(self.name):
             raise ValueError(f"{self.name!r} is not a valid table name; {escape.slug(self.name)!r} is")
@@ -261,15 +264,7 @@ class Table:
     def html(self) -> str:
         """Return a fragment: a ``section`` of class ``table`` that needs no CSS; ``data-value`` holds full values."""
         show = _HTML.show
-        lines = [f'<section class="table" id="table-{self.name}">', f"<h2>{show(self.title)}</h2>"]
-        lines += ['<div class="scroll"><table>', "<thead><tr>"]
-        lines += [f'<th scope="col"{_html_class(c)}>{show(c.title)}</th>' for c in self.columns]
-        lines += ["</tr></thead>", "<tbody>"]
-        for row in self.rows:
-            first = _html_cell(row[0], self.columns[0], first=True)
-            others = [_html_cell(cell, c) for cell, c in zip(row[1:], self.columns[1:], strict=True)]
-            lines.append(f"<tr>{''.join([first, *others])}</tr>")
-        lines += ["</tbody>", "</table></div>"]
+        lines = [f'<section class="table" id="table-{self.name}">', f"<h2>{show(self.title)}</h2>", self.html_rows()]
         if self.notes:
             lines += ['<ul class="notes">', *(f"<li>{show(note)}</li>" for note in self.notes), "</ul>"]
         if self.caption:
@@ -277,6 +272,17 @@ class Table:
         if self.provenance:
             lines.append(f'<p class="provenance">{show(self.provenance_line())}</p>')
         return "\n".join([*lines, "</section>", ""])
+
+    def html_rows(self) -> str:
+        """Return the rows with their header alone, as `html` has them."""
+        lines = ['<div class="scroll"><table>', "<thead><tr>"]
+        lines += [f'<th scope="col"{_html_class(c)}>{_HTML.show(c.title)}</th>' for c in self.columns]
+        lines += ["</tr></thead>", "<tbody>"]
+        for row in self.rows:
+            first = _html_cell(row[0], self.columns[0], first=True)
+            others = [_html_cell(cell, c) for cell, c in zip(row[1:], self.columns[1:], strict=True)]
+            lines.append(f"<tr>{''.join([first, *others])}</tr>")
+        return "\n".join([*lines, "</tbody>", "</table></div>"])
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:

@@ -162,16 +162,16 @@ def published_table(boards: Sequence[Board]) -> Table:
             if note not in notes:
                 notes.append(note)
     notes.append(
-        "Difference: ours − published, in points. †: ours follows another protocol than the authors' program, and a "
-        "part of the difference is the protocol's. –: not published. No mark and no interval: nobody has published "
-        "per-sample results."
+        "Difference: ours − published, in points. †: our protocol differs from that of the authors' program, which "
+        "explains a part of the difference. –: not published. There are no marks and no intervals, because nobody has "
+        "published per-sample results."
     )
     return Table(
         "published",
         "Published, ours, difference",
-        "Protocol names are those of docs/metrics.md; for published rows that of the authors' program. Only runs on "
-        "the same data set and split with the published foundation weights count as ours: never a miniature or "
-        "synthetic scenes.",
+        "Protocols are named as in docs/metrics.md; a published row has that of the authors' program. Ours are only "
+        "runs on the same data set and split with the published foundation weights, never miniatures or synthetic "
+        "scenes.",
         columns,
         rows,
         notes,
@@ -256,12 +256,13 @@ def literature_tables(results: Iterable[PublishedResult]) -> Iterator[Table]:
         ]
         notes = [f"[{i}] {source}" for i, source in enumerate(sources, 1)]
         notes.append(
-            "As printed; –: not printed. Protocols differ, test sets are not always the same samples, and nobody has "
-            "published per-sample results or seeds: nothing is marked, and a difference of a point shows nothing."
+            "As printed; –: not printed. Protocols differ, test sets do not always contain the same samples, and "
+            "nobody has published per-sample results or seeds. So nothing is marked, and a difference of one point "
+            "proves nothing."
         )
         caption = (
-            "Protocol: that of the public program of the method's authors, by our names, where it is known; the table "
-            "that prints a number may have used another."
+            "Protocol: that of the authors' public program, where it is known, under our name for it; the paper that "
+            "prints a number may have used another."
         )
         yield Table(
             f"literature--{slug(dataset.lower())}", f"Published results on {dataset}", caption, columns, rows, notes

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, RRSISError
 from rrsis_zoo.metrics.samples import Samples, read_samples
+from rrsis_zoo.shown import short_repr
 from rrsis_zoo.tables.records import JobFile, Result, SuiteFile, read_record, unfit
 
 _AGAIN = "run the suite again"
@@ -59,6 +60,8 @@ class JobRecord:
 
     folder: Path
     record: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     @property
     def name(self) -> str:
@@ -139,6 +142,8 @@ class Runs:
     jobs: tuple[JobRecord, ...]
     left_out: tuple[str, ...] = ()
     suite: bool = True
+
+    __repr__ = short_repr
 
     def of(self, model: str, dataset: str) -> list[JobRecord]:
         """Return the jobs of a row on a dataset, in the order of their seeds."""

@@ -47,7 +47,7 @@ _DIVISIONS = {
     "category": ("categories", "category of the referent"),
     "size": ("sizes", "share of the image that the referent covers"),
     "kind": ("kinds", "kind of expression, as the data set names it"),
-    "words": ("words", "what the words of the expression speak of"),
+    "words": ("words", "what the expression mentions"),
     "length": ("lengths", "number of words"),
 }
 """Division of ``sample_classes`` -> name of its table, description of its classes."""
@@ -172,7 +172,9 @@ def _main(runs: Runs, board: Board, suffix: str) -> Table:
     ]
     notes = [f"{_READING}.", *_marked(board, "column"), *_gaps(runs, board)]
     if any("nan" in (cell.text for cell in column) for column in scores):
-        notes.append("nan: the protocol gives a pair of empty masks no IoU, and so the mean of all none.")
+        notes.append(
+            "nan: under this protocol a pair of empty masks has no IoU, so the mean over all samples is undefined."
+        )
     return _table(runs, board, f"main{suffix}", "", columns, rows, notes)
 
 
@@ -203,13 +205,13 @@ def _differences(runs: Runs, board: Board, suffix: str) -> Table:
         )
     columns = [Column("method", "method", numeric=False), Column("compared_with", "compared with", numeric=False)]
     columns += [Column("difference", "difference of mIoU [95 %]"), Column("p", "p"), Column("p_holm", "p, corrected")]
-    columns.append(Column("shown", "difference shown", numeric=False))
+    columns.append(Column("shown", "significant", numeric=False))
     number_of = sum(c is not None for c in comparisons)
     notes = [
-        "Points of mIoU, first minus second, on the same samples. The interval draws whole scenes and, where there are "
-        "several, trainings; p is of the randomisation test that exchanges the two methods scene by scene, for the "
-        f"trainings that there are; corrected by Holm's method for their number, {number_of}. A difference counts as "
-        f"shown if the corrected p is below {ALPHA} and the interval excludes 0.",
+        "First minus second, in points of mIoU on the same samples. The interval resamples whole scenes and, where "
+        "there are several, training runs. p comes from a randomisation test that swaps the two methods scene by "
+        f"scene, given these training runs, and is corrected by Holm's method for {number_of} comparisons. A "
+        f"difference is significant if the corrected p is below {ALPHA} and the interval excludes 0.",
         *_gaps(runs, board),
     ]
     return _table(runs, board, f"differences{suffix}", "paired differences", columns, rows, notes)
@@ -221,9 +223,9 @@ def _localisation(runs: Runs, board: Board, suffix: str) -> Table:
     scores = [_column(board, measure, known=detailed) for measure in LOCALISATION]
     rows = [[Cell(t.model.title), *(column[i] for column in scores)] for i, t in enumerate(board.trials)]
     notes = [
-        "Where: share of referents in which the centre of the prediction lies, and IoU of the boxes. How exactly: over "
-        "these hits alone. Boundary IoU compares the pixels near both contours. In percent; samples without a referent "
-        "are left out of all but the last column.",
+        "Where: the share of samples whose predicted centre lies on the referent, and the IoU of the bounding boxes. "
+        "How exactly: over these hits alone. Boundary IoU compares the pixels near both contours. In percent; samples "
+        "without a referent count in the last column only.",
         f"{_READING}.",
         *_marked(board, "column"),
         *_gaps(runs, board),
@@ -245,12 +247,12 @@ def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, cla
     else:
         total = len(board.samples)
         rows.append([Cell("all expressions"), Cell(f"{total:,}", float(total)), *_column(board, MIOU)])
-    notes = [f"mIoU in percent by {what}. {_READING}; intervals stand in the CSV.", *_marked(board, "row")]
+    notes = [f"mIoU in percent by {what}. {_READING}; intervals are in the CSV file.", *_marked(board, "row")]
     if division == "category":
         notes.append(_sources(board))
-        notes.append("The mean of categories counts every category once; its N is their number.")
+        notes.append("The mean of categories gives every category the same weight; its N is the number of categories.")
     if division == "words":
-        notes.append("An expression may be of several kinds; found by English word lists.")
+        notes.append("An expression can be of several kinds; they are recognised by lists of English words.")
     return _table(runs, board, name, f"mIoU by {_DIVISIONS[division][1]}", columns, rows, [*notes, *_gaps(runs, board)])
 
 
@@ -350,7 +352,7 @@ def _gaps(runs: Runs, board: Board) -> list[str]:
         )
     if runs.left_out:
         notes.append(
-            f"In the folder but not of these models, data sets and seeds, and left out: {', '.join(runs.left_out)}"
+            f"Left out, because they belong to none of these models, data sets and seeds: {', '.join(runs.left_out)}"
         )
     return notes
 

@@ -37,6 +37,13 @@ class _Tokenizer(Strict):
     max_length: int = Field(ge=1)
 
 
+class _Foundations(Strict):
+    """Where the entries come from that a file leaves out, see `rrsis_zoo.pretrained.trained`."""
+
+    sources: dict[str, str]
+    sha256: str
+
+
 class _Meta(Strict):
     format: int
     version: str = ""
@@ -44,6 +51,7 @@ class _Meta(Strict):
     config: dict[str, Any]
     tokenizer: _Tokenizer | None
     provenance: _Provenance | None = None
+    foundations: _Foundations | None = None
 
 
 class TokenizerFiles(Strict):

@@ -118,9 +118,8 @@ class _Follower:
             stack.append(_Made("storage"))
         elif name == "NEWOBJ":
             raise Refused(_what(stack[-2]))
-        elif (
-            name == "STACK_GLOBAL"
-        ):  # from later protocols, which torch neither writes nor reads; for the name in the error
+        elif name == "STACK_GLOBAL":
+            # from later protocols, which torch neither writes nor reads; for the name in the error
             raise Refused(_named(f"{stack[-2]} {stack[-1]}").name)
         elif name not in ("PROTO", "STOP", "FRAME", "MEMOIZE"):
             raise Refused("")

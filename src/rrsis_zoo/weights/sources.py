@@ -2,7 +2,7 @@
 
 local:PATH                        a file, or a folder that holds one
 hub:ORG/REPO[@REVISION][:FILE]    a Hugging Face repository, read from the local cache only
-mini:NAME                         a miniature shipped with this package: sam, sam2, sam3, siglip, beit3
+mini:NAME                         a miniature shipped with this package: a foundation model or a trained method
 none                              no weights: parameters keep their initial values
 """
 
@@ -80,10 +80,10 @@ class HubSource:
 
 @dataclass(frozen=True)
 class MiniSource:
-    """A miniature of a foundation model, pretrained on synthetic scenes and shipped with the package.
+    """A miniature trained on synthetic scenes and shipped with the package.
 
     Attributes:
-        name: one of ``MINIATURES``.
+        name: one of ``MINIATURES``, or of `trained_miniatures`.
     """
 
     name: str
@@ -94,7 +94,12 @@ class MiniSource:
     @property
     def folder(self) -> Path:
         """Folder of its weights, tokenizers and card."""
-        return Path(__file__).parents[1] / "miniatures" / self.name
+        return _SHIPPED / self.name
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a trained method, and not a foundation model."""
+        return self.name not in MINIATURES
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,16 @@ class NoSource:
 WeightSource = LocalSource | HubSource | MiniSource | NoSource
 
 MINIATURES = ("sam", "sam2", "sam3", "siglip", "beit3")
-"""Names of the miniatures; benchmarks/miniatures trains them."""
+"""Names of the miniature foundation models; benchmarks/miniatures pretrains them."""
+
+_SHIPPED = Path(__file__).parents[1] / "miniatures"
+
+
+def trained_miniatures() -> tuple[str, ...]:
+    """Return the methods of which a trained miniature is shipped."""
+    return tuple(
+        sorted(f.name for f in _SHIPPED.iterdir() if f.is_dir() and f.name not in (*MINIATURES, "__pycache__"))
+    )
 
 
 def parse_source(text: str) -> WeightSource:
@@ -139,8 +153,8 @@ def parse_source(text: str) -> WeightSource:
     if kind == "hub":
         return _parse_hub(text, rest)
     if kind == "mini":
-        if rest not in MINIATURES:
-            raise unknown_name(f"miniature in the weight source {text!r}", rest, MINIATURES)
+        if rest not in (known := (*MINIATURES, *trained_miniatures())):
+            raise unknown_name(f"miniature in the weight source {text!r}", rest, known)
         return MiniSource(rest)
     if text and os.path.exists(os.path.expanduser(text)):
         raise ConfigError(f"weight source {text!r} has no kind: write local:{text}")
@@ -179,12 +193,15 @@ def resolve(source: WeightSource, wanted: Sequence[str], role: str) -> Path:
 
     Raises:
         MissingWeightsError: the file, or a shard of it, is not on this machine.
-        ConfigError: the source is ``none``.
+        ConfigError: the source is ``none``, or a trained method.
     """
     if isinstance(source, LocalSource):
         return _resolve_local(source, wanted, role)
     if isinstance(source, HubSource):
         return _resolve_hub(source, wanted, role)
+    if isinstance(source, MiniSource) and source.whole:
+        known = ", ".join(f"mini:{name}" for name in MINIATURES)
+        raise ConfigError(f"{role}: {source} is a trained method, not a foundation model; known: {known}")
     if isinstance(source, MiniSource):
         return _resolve_local(LocalSource(source.folder), wanted, role)
     raise ConfigError(
@@ -255,17 +272,21 @@ def _resolve_hub(source: HubSource, wanted: Sequence[str], role: str) -> Path:
 
     name, file = _first(names, look_up)
     if file is None:
-        fetch = next((name for name in names if name not in absent), names[0])
+        command = source.command([next((name for name in names if name not in absent), names[0])])
         raise MissingWeightsError(
             f"{role}: no {_listed(names)} of {source.place} is in the local cache {constants.HF_HUB_CACHE}; "
-            f"fetch it with: {source.command([fetch])}"
+            f"fetch it with: {command}",
+            what=f"{role}: {source.place} is not in the local cache {constants.HF_HUB_CACHE}",
+            mend=command,
         )
     if name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(file)):
         folder = name.removesuffix(file.name)
-        raise MissingWeightsError(
+        command = source.command([folder + shard for shard in lacking])
+        lack = (
             f"{role}: {len(lacking)} of the shards of {name} of {source.place} are not in the local cache "
-            f"{constants.HF_HUB_CACHE}; fetch them with: {source.command([folder + shard for shard in lacking])}"
+            f"{constants.HF_HUB_CACHE}"
         )
+        raise MissingWeightsError(f"{lack}; fetch them with: {command}", what=lack, mend=command)
     return file
 
 

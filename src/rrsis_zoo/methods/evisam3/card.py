@@ -10,7 +10,8 @@ ALIASES: dict[str, str] = {
 }
 
 _SOURCE = (
-    "the authors' read-me, as the paper's; not computed again by anybody: neither weights nor data module are public"
+    "the authors' README, as the paper's results; not reproduced by anybody, since neither weights nor data module are "
+    "public"
 )
 _PROTOCOL = "evisam3: 1008 x 1008, Pr@t with IoU > t, an empty pair scores 0, first expression of a referent"
 
@@ -25,9 +26,9 @@ CARD = MethodCard(
     title="EviSAM3: evidence gathered along SAM 3's trunk corrects the prompts of its decoder",
     paper="Duan et al., NeurIPS 2026",
     code="",
-    code_licence="MIT by the authors' read-me",
-    weights_licence="SAM 3: SAM License (gated; no open-source licence, passes on to fine-tuned weights); BEiT-3: MIT; "
-    "the authors publish no trained weights",
+    code_licence="MIT according to the authors' README",
+    weights_licence="SAM 3: SAM License (gated; not an open-source licence; also covers fine-tuned weights); "
+    "BEiT-3: MIT; the authors publish no trained weights",
     presets={
         "large": Preset(
             1_248_467_505, 793_698_476, {"sam": "hub:facebook/sam3", "beit3": "local:weights/beit3"}, kind="published"

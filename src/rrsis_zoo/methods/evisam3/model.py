@@ -108,9 +108,8 @@ class EviSAM3(ReferringSegmenter):
         (unless ``padding`` is ``hidden``).
         """
         tokens = self.tokenizer(expressions, "independent")
-        ids = F.pad(
-            tokens.ids, (0, self.config.text_length - tokens.ids.shape[1])
-        )  # the id of the pads does not matter
+        # the id of the pads does not matter
+        ids = F.pad(tokens.ids, (0, self.config.text_length - tokens.ids.shape[1]))
         return Tokens(ids, tokens.length).to(self.device)
 
     @property
