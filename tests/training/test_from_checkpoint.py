@@ -299,7 +299,15 @@ def test_any_preset_and_settings_are_found_again(best, tmp_path):
     content = torch.load(best, weights_only=True)
     words, _ = with_checkpoint(["test", str(best)])
     model = json.loads(words[2])["model"]["init_args"]
-    assert model == {"preset": "tiny", "settings": {"image_size": 96}, "protocol": "canonical"}
+    assert {"preset": "tiny", "settings": {"image_size": 96}, "protocol": "canonical"}.items() <= model.items()
+    assert model["learning_rates"] == content["hyper_parameters"]["learning_rates"]  # for the record of the test
+    assert "weights" not in model
+    odd = {"protocol": "no such", "betas": {1: 2}, "floor": float("nan"), "later": 1, "decay": torch.zeros(1)}
+    content["hyper_parameters"] = {**content["hyper_parameters"], **odd}
+    torch.save(content, tmp_path / "odd.ckpt")
+    words, _ = with_checkpoint(["test", str(tmp_path / "odd.ckpt")])
+    again = json.loads(words[2])["model"]["init_args"]
+    assert again == {name: value for name, value in model.items() if name not in odd}
     content["hyper_parameters"] = {}  # a checkpoint of a module that was built by hand
     torch.save(content, tmp_path / "hand.ckpt")
     words, _ = with_checkpoint(["test", str(tmp_path / "hand.ckpt")])

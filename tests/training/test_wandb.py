@@ -175,7 +175,7 @@ def test_configuration_and_code(runs, root, tree):
 
 
 def test_tables_and_results(runs):
-    folder = runs.folder / "runs" / "rsrefseg" / "version_1"
+    folder = runs.folder / "runs" / "rsrefseg" / "test" / "version_0"
     record = json.loads((folder / "test.json").read_text())
     assert runs.test.history["test/miou"] == [pytest.approx(record["metrics"]["miou"], rel=1e-6)]
     table = runs.test.table("test/per_category")

@@ -6,7 +6,9 @@ A checkpoint says which method with which sizes it is, and which data it was tra
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.pretrained.whole import find_whole
+from rrsis_zoo.training.module import RRSISModule
 from rrsis_zoo.training.run_folder import best_in
 from rrsis_zoo.training.runs import CONFIG
 from rrsis_zoo.training.shipped_configs import with_shipped
@@ -144,10 +147,7 @@ def _replaced(command: str, name: str, words: list[str]) -> tuple[list[str], Giv
     training = checked_training(saved.training, name)
     kind = kind_of(saved)
     preset, settings = _sizes(kind, saved, hyper_parameters.get("preset"))
-    protocol = hyper_parameters.get("protocol")
-    init_args = {"preset": preset, **({"settings": settings} if settings else {})}
-    if protocol in PROTOCOLS:
-        init_args["protocol"] = protocol
+    init_args = {"preset": preset, **({"settings": settings} if settings else {}), **_of_training(hyper_parameters)}
     config: dict[str, Any] = {"model": {"class_path": methods()[kind.name].class_path, "init_args": init_args}}
     if training is not None:
         config["trainer"] = {"precision": training.precision}
@@ -192,6 +192,23 @@ def _sizes(kind: type[ReferringSegmenter], saved: Saved, preset: Any) -> tuple[s
     changes = {name: _changes(to_plain(kind.presets[name]), config) for name in names}
     nearest = min(names, key=lambda name: _leaves(changes[name]))
     return nearest, changes[nearest]
+
+
+def _of_training(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the other settings of the training, for the record: of these, only the protocol matters to a test."""
+    known = inspect.signature(RRSISModule.__init__).parameters.keys() - {"self", "preset", "settings", "weights"}
+    kept = {name: value for name, value in hyper_parameters.items() if name in known and _is_plain(value)}
+    if kept.get("protocol") not in PROTOCOLS:
+        kept.pop("protocol", None)
+    return kept
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) for name in value) and all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _changes(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
