@@ -113,9 +113,7 @@ def test_rrsis_commands(trained, line):
     if words[0] in ("models", "convert"):
         weights_command(words, folder)
         return
-    if words[0] == "segment":
-        words[words.index("--model") + 1] = str(next(folder.glob("runs/rsrefseg/*/checkpoints/best.ckpt")))
-    elif words[0] != "score":  # that needs neither model nor data
+    if words[0] not in ("score", "segment"):  # that needs neither model nor data
         words = [str(folder / "data") if word == "/path/to/rrsis-d" else word for word in words]
         words = ["second" if word == "first" else word for word in words]
         if words[0] == "fit":

@@ -78,9 +78,10 @@ class Segmentation:
 
     @property
     def _drawn(self) -> list[Drawn]:
+        presence = [None] * len(self.texts) if self.presence is None else self.presence.tolist()
         return [
-            Drawn(text, mask, None if np.isnan(score) else float(score), float(mask.mean()))
-            for text, mask, score in zip(self.texts, self.masks, self.scores, strict=True)
+            Drawn(text, mask, None if np.isnan(score) else float(score), float(mask.mean()), there)
+            for text, mask, score, there in zip(self.texts, self.masks, self.scores, presence, strict=True)
         ]
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
             weights that cannot be used.
         OutputError: the file cannot be written.
     """
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         "rrsis calibrate",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from rrsis_zoo.commands.arguments import Arguments
+
 _DESCRIPTION = """List the runs in a folder, the earliest first: what each is (fit, validate, test, predict), when it
 started, how far it came, and its scores in percent: of a training those of its best validation, of a test those under
 its protocol. A training that stopped is continued with `rrsis fit --resume RUN`."""
@@ -18,9 +20,7 @@ def run_runs(arguments: Sequence[str]) -> int:
     Raises:
         MissingDataError: there is no such folder.
     """
-    parser = argparse.ArgumentParser(
-        "rrsis runs", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments("rrsis runs", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="default: runs")
     parser.add_argument("--json", action="store_true", help="print a JSON list with all scores")
     options = parser.parse_args(arguments)

@@ -46,26 +46,33 @@ class Drawn:
         mask: bool (H, W), of the picture's size or of the drawing's (`drawing_size`).
         score: mean probability inside; None if the mask is empty.
         share: share of the picture that the mask covers, 0 to 1.
+        presence: probability that the referent is there at all; None if unknown.
+        needed: presence below which the mask was left empty; None if it was not looked at.
     """
 
     text: str
     mask: NDArray[np.bool_]
     score: float | None
     share: float
+    presence: float | None = None
+    needed: float | None = None
 
     @property
     def remark(self) -> str:
-        """Score and size in words."""
-        return remark(self.score, self.share)
+        """Score, size and presence in words."""
+        return remark(self.score, self.share, self.presence, self.needed)
 
 
-def remark(score: float | None, share: float) -> str:
-    """Return a mask's score and size in words; the score is None if it is empty."""
+def remark(score: float | None, share: float, presence: float | None = None, needed: float | None = None) -> str:
+    """Return a mask's score and size in words, and the presence if it is known; the score is None if it is empty."""
+    if presence is not None and needed is not None and presence < needed:
+        return f"probably not there: presence {presence:.2f} < {needed:.2f}"
+    there = "" if presence is None else f", presence {presence:.2f}"
     if score is None:
-        return "nothing found"
+        return f"nothing found{there}"
     percent = 100 * share
     size = f"{percent:.0f}" if percent >= 10 else f"{percent:.1f}" if percent >= 0.1 else "< 0.1"
-    return f"score {score:.2f}, {size} % of the picture"
+    return f"score {score:.2f}, {size} % of the picture{there}"
 
 
 def drawing_size(height: int, width: int, largest: int = LARGEST, smallest: int = SMALLEST) -> tuple[int, int]:
