@@ -158,7 +158,9 @@ def test_settings_of_other_classes_are_their_own(tmp_path):
 
 @pytest.mark.parametrize("words", [[], ["--data.root", "x"]])
 def test_nothing_given(words):
-    said = "rrsis fit needs a configuration, for instance: rrsis fit --config rsrefseg --data.root ROOT; known: control, "
+    said = (
+        "rrsis fit needs a configuration, for instance: rrsis fit --config rsrefseg --data.root ROOT; known: control, "
+    )
     with pytest.raises(ConfigError, match=f"{said}.*rsrefseg_b, or a file"):
         check_early("fit", words)
     with pytest.raises(ConfigError, match=r"rrsis test needs a model: `rrsis test CHECKPOINT`"):
