@@ -16,7 +16,7 @@ from rrsis_zoo.errors import ConfigError
         (["models", "fech", "rsrefseg"], "invalid choice: 'fech' (choose from 'fetch') (did you mean fetch?)"),
         (
             ["convert", "a"],
-            "the following arguments are required: OUT, --model; rrsis convert --help lists the options",
+            "the following arguments are required: OUT; rrsis convert --help lists the options",
         ),
         (["score", "--xyzzy"], "rrsis score --help lists the options"),
         (["table"], "the following arguments are required: RUNS"),
