@@ -196,9 +196,9 @@ def test_the_commands_of_the_page(folder):
     for words in lines:
         done = warm.command([*words, *(small if words[0] == "fit" else [])], folder)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
-    saved = yaml.safe_load((folder / "runs" / "spotter" / "version_0" / "config.yaml").read_text())
+    saved = yaml.safe_load((folder / "runs" / "spotter" / "fit" / "version_0" / "config.yaml").read_text())
     assert saved["plugin"] == ["spotter"]
-    done = warm.command(["fit", "--resume", "runs/spotter/version_0", "--trainer.max_epochs", "2"], folder)
+    done = warm.command(["fit", "--resume", "runs/spotter/fit/version_0", "--trainer.max_epochs", "2"], folder)
     assert done.returncode == 0, done.stderr
     assert "epoch 2/2" in done.stdout
     (code,) = [text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "plugin=" in text]

@@ -34,7 +34,7 @@ def test_a_training_whose_output_is_a_file(folder):
     assert "\r" not in done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
-    rows = list(csv.DictReader((folder / "runs" / "control" / "version_0" / "metrics.csv").open()))
+    rows = list(csv.DictReader((folder / "runs" / "control" / "fit" / "version_0" / "metrics.csv").open()))
     for epoch, line in enumerate(lines):
         losses = [float(row["train/loss"]) for row in rows if row["train/loss"] and row["epoch"] == str(epoch)]
         shown = float(re.search(r"train/loss ([\d.]+)", line)[1])

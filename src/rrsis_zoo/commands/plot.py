@@ -19,7 +19,7 @@ def run_plot(arguments: Sequence[str]) -> int:
         OutputError: the figure cannot be written.
     """
     parser = Arguments("rrsis plot", description=_DESCRIPTION)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/rsrefseg/version_0")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, such as runs/rsrefseg/fit/version_0")
     parser.add_argument(
         "--out", type=Path, default=Path("curves.png"), metavar="FILE", help="default: curves.png; also .pdf, .svg"
     )

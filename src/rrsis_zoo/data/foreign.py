@@ -2,7 +2,7 @@
 
 Every published data set asks only for what is there. A foreign sentence asks for what is not: it is taken from another
 scene of the same split, and the category of its referent does not occur here. How well that is known depends on the
-data set. The synthetic scenes list everything in them (`rrsis_zoo.data.records.Record.present`). Elsewhere a category
+data set. The synthetic scenes list everything in them (``rrsis_zoo.data.records.Record.present``). Elsewhere a category
 counts as present if a label or a sentence of the scene names it, or names one of its `KIN`; what nobody mentions may
 still be in the picture, so that a few foreign sentences do fit.
 """
