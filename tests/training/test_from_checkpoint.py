@@ -260,6 +260,7 @@ def test_settings_of_one_dataset_do_not_go_to_another(best, tmp_path):
         (["test", "BEST", "BEST"], ["takes one checkpoint", "--options"]),
         (["test", "BEST", "--ckpt_path", "BEST"], ["BEST and --ckpt_path: give one of them"]),
         (["test", "."], ["has no checkpoints/best.ckpt"]),
+        (["test", "--ckpt_path"], ["path is empty"]),
         (["test", "RUNS"], ["give one of the runs in it", "fit/mine"]),
         (["test", "BEST", "--protocol", "canonicel"], ["unknown protocol 'canonicel'", "did you mean 'canonical'?"]),
         (["validate", "BEST", "--protocol", "all"], ["--protocol all is for rrsis test"]),

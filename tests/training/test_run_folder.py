@@ -86,6 +86,18 @@ def test_a_logger_of_the_users_own(rrsis, tree):
     assert kept == {"here/x/version_0", "here/x/n", "there/control/fit/version_0", "given/y/version_7"}
 
 
+def test_a_requeued_job_finds_its_own_name(rrsis, tree, monkeypatch):
+    """It goes on there, and is not told that its name is taken."""
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert rrsis("fit", *words(tree), "--name", "mine")[0] == 0
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert rrsis("fit", *words(tree), "--name", "mine")[0] == 0  # it is complete
+    assert [path.name for path in Path("runs/control/fit").iterdir()] == ["mine"]
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    status, err = rrsis("fit", *words(tree), "--name", "mine")
+    assert (status, "exists already" in err) == (2, True), err
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("", "letters"), ("a/b", "letters"), ("..", "letters"), ("-x", "letters"), ("version_3", "so")]
 )

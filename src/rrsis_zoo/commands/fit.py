@@ -146,6 +146,8 @@ class RRSISCLI(LightningCLI):
         self._take_name(options, command)
         if command == "fit":
             self._find_run(options)
+        if self._name is not None and self._run is None and ranks.is_first():  # a requeued job has its own folder
+            check_free(self._logs(options) / self._name, command)
         missing: list[RRSISError] = []
         try:
             self._check_weights(options, command)
@@ -196,15 +198,13 @@ class RRSISCLI(LightningCLI):
         options.verbose = False  # Lightning's own table has only the main protocol
 
     def _take_name(self, options: Any, command: str) -> None:
-        """Check ``--name`` before anything is built."""
+        """Check ``--name``, and give it to Weights & Biases too."""
         self._name, options.name = options.name, None
         if self._name is None:
             return
         check_name(self._name)
         if self._run is not None:
             raise ConfigError(f"--name with --resume: {self._run.folder.name} keeps its name; leave --name out")
-        if ranks.is_first():
-            check_free(self._logs(options) / self._name, command)
         loggers = options.trainer.logger if isinstance(options.trainer.logger, list) else [options.trainer.logger]
         for logger in loggers:
             if getattr(logger, "class_path", "").endswith(".QuietWandbLogger") and logger.init_args.name is None:

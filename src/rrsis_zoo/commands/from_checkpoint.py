@@ -68,9 +68,8 @@ class Given:
         if self.root is None or (data.dataset, data.root) != (self.dataset, self.root):
             return
         path, source = expanded(self.root), SOURCES[data.dataset]
-        generated = (
-            source.make is not None and path == source.default_root
-        )  # nowhere else: the file may be a stranger's
+        # scenes are generated in no other place: the file may be a stranger's
+        generated = source.make is not None and path == source.default_root
         if not generated and not os.path.lexists(path):
             raise MissingDataError(
                 f"{self.name} was trained on data in {self.root} ({data.dataset} layout), which does not exist here: "
@@ -138,7 +137,11 @@ def _taken(words: list[str], option: str) -> tuple[str, list[str]]:
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name == option:
-            return (value, words[:i] + words[i + 1 :]) if equals else (words[i + 1], words[:i] + words[i + 2 :])
+            return (
+                (value, words[:i] + words[i + 1 :])
+                if equals
+                else ("".join(words[i + 1 : i + 2]), words[:i] + words[i + 2 :])
+            )
     raise AssertionError(option)
 
 
