@@ -148,7 +148,7 @@ def test_a_folder_has_it(model, tmp_path):
     loaded = rrsis_zoo.load_model(tmp_path / "model")
     assert loaded.calibration == model.calibration
     result = rrsis_zoo.segment(loaded, image, TEXTS)
-    assert (result.presence.shape, result.presence.dtype) == ((2,), np.float32)
+    assert (result.presence.shape, result.presence.dtype) == ((2,), np.float64)
     for n in (0, 1):
         p, mask = result.probabilities[n].astype(np.float64), result.masks[n]
         numbers = [result.heatmaps[n].max(), p[mask].mean() if mask.any() else 0, p.max(),

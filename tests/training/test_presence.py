@@ -275,7 +275,7 @@ def test_the_page_can_be_followed(trained, root, mixed, command, tmp_path):
     """The commands of docs/presence.md run in order in a folder with a run; its Python too. The last one trains."""
     page = (root / "docs" / "presence.md").read_text(encoding="utf-8")
     lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
-    shutil.copytree(trained.run, tmp_path / "runs/rsrefseg/fit/version_0")
+    shutil.copytree(trained.run, tmp_path / "runs/rsrefseg/fit/first")
     for line in lines[:-1]:
         status, out, said = command(*line.split()[1:])
         assert status == 0, (line, said)

@@ -41,7 +41,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--ckpt", required=True, metavar="MODEL", help="checkpoint, folder or source of a trained model"
+        "--ckpt", required=True, metavar="MODEL", help="checkpoint, folder of a run or of a model, or source of a model"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: beside the model")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, …; default: a GPU if there is one")
@@ -55,10 +55,11 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     from rrsis_zoo.loading import load_model
     from rrsis_zoo.models.presence import calibration_file
 
-    out = options.out or _beside(options.ckpt)
-    configs = options.config or _of_the_run(options.ckpt)
-    model = load_model(options.ckpt)
-    data = _data([word for config in configs for word in ("--config", config)] + rest, options.ckpt, model.name)
+    source = _model(options.ckpt)
+    out = options.out or _beside(source)
+    configs = options.config or _of_the_run(source)
+    model = load_model(source)
+    data = _data([word for config in configs for word in ("--config", config)] + rest, source, model.name)
     model.to(_device(options.device))
     asking = _ask(model, data)
     calibration = _calibration(model, data, asking)
@@ -69,8 +70,8 @@ def run_calibrate(arguments: Sequence[str]) -> int:
         f"wrote {out}: AUC {auc.value:.1f}{interval} % over {calibration.own:,} own and {calibration.foreign:,} "
         f"foreign sentences of {calibration.scenes:,} scenes; threshold {calibration.threshold:.3f}"
     )
-    if not _is_source(options.ckpt) and out.absolute() != calibration_file(Path(options.ckpt)).absolute():
-        print(f"load_model looks for it at {calibration_file(Path(options.ckpt))}")
+    if not _is_source(source) and out.absolute() != calibration_file(Path(source)).absolute():
+        print(f"load_model looks for it at {calibration_file(Path(source))}")
     return 0
 
 
@@ -86,6 +87,22 @@ def _of_the_data(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             mine += [word] if equals else [word, *(value for value in [next(rest, None)] if value is not None)]
     return others, mine
+
+
+def _model(text: str) -> str:
+    """Return what `load_model` takes: the best checkpoint in place of a training's folder.
+
+    Raises:
+        ConfigError: a folder with neither a model nor a checkpoint.
+    """
+    from rrsis_zoo.files import expanded
+    from rrsis_zoo.training.run_folder import best_in
+    from rrsis_zoo.weights.folders import is_folder
+
+    if _is_source(text):
+        return text
+    path = expanded(text.removeprefix("local:"))
+    return str(best_in(path) if os.path.isdir(path) and not is_folder(path) else path)
 
 
 def _is_source(text: str) -> bool:
