@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from rrsis_zoo import processors
+
 _AGAIN_S = 600.0  # seconds until it is said again
 _OTHERS = 0.75  # load of others that delays nothing much
 _SETTLED_S = 120.0  # the load is a mean over a minute: what ran before is in it
@@ -20,7 +22,7 @@ class Load:
     """
 
     def __init__(self, used: int, cores: int | None = None, read: Callable[[], float] | None = None) -> None:
-        self._used, self._cores = used, usable_cores() if cores is None else cores
+        self._used, self._cores = used, int(processors.cores()) if cores is None else cores
         self._read = read or (lambda: os.getloadavg()[0])
         self._next: float | None = None
 
@@ -62,10 +64,3 @@ class Load:
 
 def _counted(cores: int) -> str:
     return f"{cores} core{'s' if cores != 1 else ''}"
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -5,8 +5,6 @@ Everything is read from the files that a training writes anyway: ``metrics.csv``
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +16,9 @@ from bench.forecast import Forecast
 from bench.jobs import JobRun
 from bench.load import Load
 from bench.suites import Job
+from rrsis_zoo.durations import duration
 from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.files import read_text
+from rrsis_zoo.tables.logs import read_log
 
 Say = Callable[[str], None]
 
@@ -59,11 +58,11 @@ class Epoch:
 def read_epochs(path: Path) -> list[Epoch]:
     """Return the epochs in a ``metrics.csv``; none if there is none yet. A row that is being written is left out."""
     try:
-        text = read_text(path)
+        rows = read_log(path)
     except (MissingDataError, DataFormatError):
         return []
     epochs: dict[int, Epoch] = {}
-    for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")):
+    for row in rows:
         number, step = _number(row, "epoch"), _number(row, "step")
         if number is None or step is None:
             continue
@@ -162,7 +161,7 @@ class _Watched:
 
     def _said(self, where: str, what: str, now: float | None) -> str:
         left = None if now is None else self.left(now)
-        rest = "" if left is None else f"; about {minutes(left)} left"
+        rest = "" if left is None else f"; about {duration(60 * left)} left"
         return f"{self.job.name}: {where}{f': {what}' if what else ''}{rest}"
 
 
@@ -209,7 +208,7 @@ class Progress:
             return
         done, number = self._forecast.done
         left = self._forecast.left(self._times(now))
-        when = "" if left is None else f"; the others in about {minutes(left)}, at {_time_of_day(left)}"
+        when = "" if left is None else f"; the others in about {duration(60 * left)}, at {_time_of_day(left)}"
         self._say(f"{done} of {number} jobs done{when}")
 
     def look(self) -> None:
@@ -228,16 +227,6 @@ class Progress:
 
     def _times(self, now: float) -> dict[str, tuple[float, float | None]]:
         return {name: ((now - one.begun) / 60, one.left(now)) for name, one in self._running.items()}
-
-
-def minutes(value: float) -> str:
-    """Return a duration: ``40 s``, ``3.5 min``, ``25 min``, ``2 h 10 min``."""
-    if value < 1:
-        return f"{max(1, round(60 * value))} s"
-    if value < 10:
-        return f"{value:.1f} min"
-    whole = round(value)
-    return f"{whole} min" if whole < 120 else f"{whole // 60} h {whole % 60} min"
 
 
 def _time_of_day(after_minutes: float) -> str:

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,23 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
     """Write a value as JSON, completely or not at all; errors as `writing`."""
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
+def write_json_lines(path: str | Path, lines: Iterable[Any]) -> None:
+    """Write one line of JSON per value, gzipped, completely or not at all; the same values give the same bytes.
+
+    Raises:
+        OutputError: the file cannot be written; an existing one is unchanged.
+    """
+    # no file name and no time in the header
+    with (
+        writing(path) as temporary,
+        temporary.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file,
+    ):
+        for line in lines:
+            # a lone surrogate, which is not a character, becomes a question mark
+            file.write((json.dumps(line, ensure_ascii=False) + "\n").encode(errors="replace"))
 
 
 def link(source: str | Path, target: str | Path) -> None:

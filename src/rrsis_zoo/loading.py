@@ -20,6 +20,7 @@ from rrsis_zoo.pretrained.whole import find_whole, ours_at, whole_model
 from rrsis_zoo.weights.checkpoints import Saved, read_checkpoint, weights_hash
 from rrsis_zoo.weights.folders import open_folder
 from rrsis_zoo.weights.places import no_url
+from rrsis_zoo.weights.sources import is_source
 
 
 def load_model(
@@ -121,7 +122,7 @@ def _calibrated(model: ReferringSegmenter, path: Path) -> ReferringSegmenter:
 def _place(name_or_path: str | Path) -> Path:
     """Return the file or folder of a complete model of ours."""
     text = str(name_or_path)
-    if text.startswith(("local:", "hub:", "mini:")):
+    if is_source(text):
         return find_whole(text)
     no_url(text)
     path = expanded(name_or_path)
@@ -131,7 +132,7 @@ def _place(name_or_path: str | Path) -> Path:
 
 
 def _open_ours(path: Path, text: str) -> Saved:
-    if text.startswith(("local:", "hub:", "mini:")):
+    if is_source(text):
         saved = ours_at(path)
         if saved is None:
             raise ConfigError(f"{text} is not a model of rrsis-zoo ({path}): name the method, load_model(NAME, …)")

@@ -10,7 +10,7 @@ from made_runs import made_result
 from bench.forecast import Forecast
 from bench.jobs import Decision, Goal, JobRun, Planned
 from bench.load import Load
-from bench.progress import SILENT_S, Progress, minutes, read_epochs
+from bench.progress import SILENT_S, Progress, read_epochs
 from bench.suites import Job
 from rrsis_zoo.files import write_json
 from rrsis_zoo.training.loggers import _LogWriter
@@ -182,13 +182,6 @@ def test_the_end_is_said_with_the_time_of_day(watched):
     (line,) = watched.lines
     # b is expected to take as much of its two minutes as a did
     assert re.fullmatch(r"1 of 2 jobs done; the others in about 1\.0 min, at \d\d:\d\d( on .*)?", line)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.001, "1 s"), (0.7, "42 s"), (1.94, "1.9 min"), (14.2, "14 min"), (130, "2 h 10 min")]
-)
-def test_durations(value, text):
-    assert minutes(value) == text
 
 
 def test_a_busy_machine_is_told():

@@ -42,8 +42,8 @@ def results(runs, tmp_path_factory):
 def test_figures_are_those_of_the_first_finished_seed(results):
     """Of every method and control; an ablation has none."""
     out, _ = results
-    figures = {p.name: Image.open(p).convert("RGB").getpixel((0, 0)) for p in out.glob("*.png")}
-    assert figures == {"a--synthetic.png": (1, 1, 0), "b--synthetic.png": (2, 1, 0)}
+    figures = {p.name: Image.open(p).convert("RGB").getpixel((0, 0)) for p in out.glob("*.webp")}
+    assert figures == {"a--synthetic.webp": (1, 1, 0), "b--synthetic.webp": (2, 1, 0)}
 
 
 def test_every_table_is_written_and_the_literature_is_not_in_the_report(results):

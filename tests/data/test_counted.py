@@ -21,7 +21,7 @@ def test_short_work_says_nothing(capsys):
 
 def test_long_work_says_how_long_it_still_takes(capsys):
     said = lines(4000, 0.1, capsys)
-    assert said[0] == (10.0, "train: masks decoded: 100 of 4,000, about 6 min left")
+    assert said[0] == (10.0, "train: masks decoded: 100 of 4,000, about 6.5 min left")
     assert said[-1] == (370.0, "train: masks decoded: 3,700 of 4,000, about 30 s left")
     assert len(said) == 13  # a line every half minute, however many items there are
 

@@ -75,9 +75,9 @@ def trainer(**state):
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ({"current_epoch": 1}, "epoch 2/10  train/loss 2.0000  6 min 40 s left"),
-        ({"max_epochs": -1, "max_steps": 50, "global_step": 25}, "epoch 1  train/loss 2.0000  1 min 40 s left"),
-        ({"max_steps": 40, "global_step": 20}, "epoch 1/10  train/loss 2.0000  1 min 40 s left"),
+        ({"current_epoch": 1}, "epoch 2/10  train/loss 2.0000  6.7 min left"),
+        ({"max_epochs": -1, "max_steps": 50, "global_step": 25}, "epoch 1  train/loss 2.0000  1.7 min left"),
+        ({"max_steps": 40, "global_step": 20}, "epoch 1/10  train/loss 2.0000  1.7 min left"),
         ({"max_epochs": -1}, "epoch 1  train/loss 2.0000  1 min 40 s in all"),
     ],
 )
@@ -110,7 +110,7 @@ def test_an_evaluation_tells_how_far_it_is(monkeypatch, capsys):
         lines.on_test_batch_end(running, None, None, None, index)
         clock[0] += 1.0
     told = capsys.readouterr().out.splitlines()
-    assert told[0] == "testing: batch 40 of 200  2 min 40 s left"
+    assert told[0] == "testing: batch 40 of 200  2.7 min left"
     assert [line.split()[2] for line in told] == ["40", "80", "120", "160", "200"]
 
 

@@ -22,7 +22,7 @@ def test_a_training_with_it(tmp_path):
     for version in (0, 1):
         done = warm.command(["fit", *words, *small, "--trainer.max_epochs", "1"], tmp_path)
         assert done.returncode == 0, done.stderr
-        folder = tmp_path / "runs" / "control" / f"version_{version}"
+        folder = tmp_path / "runs" / "control" / "fit" / f"version_{version}"
         assert (folder / "metrics.csv").is_file()
         assert len(list(folder.glob("events.out.tfevents.*"))) == 1
         events = accumulators.EventAccumulator(str(folder)).Reload()

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rrsis_zoo.training import threads
-from rrsis_zoo.training.threads import advise, cores, thread_advice
+from rrsis_zoo.training.threads import advise, thread_advice
 
 
 @pytest.mark.parametrize(
@@ -39,13 +38,3 @@ def test_only_on_a_cpu_and_from_a_command_line(monkeypatch):
     assert advise(on("cpu"), ["test", "x"]).endswith("4 threads: OMP_NUM_THREADS=1 rrsis test x")
     assert advise(on("cuda"), ["test", "x"]) is None
     assert advise(on("cpu"), []) is None
-
-
-def test_cores_of_a_container(tmp_path, monkeypatch):
-    limit = tmp_path / "cpu.max"
-    monkeypatch.setattr(threads, "_LIMIT", str(limit))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
-    assert cores() == 6
-    for text, expected in (("max 100000\n", 6), ("150000 100000\n", 1.5), ("900000 100000", 6), ("?", 6)):
-        limit.write_text(text)
-        assert cores() == expected

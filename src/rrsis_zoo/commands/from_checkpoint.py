@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_zoo.commands.given_checkpoint import open_checkpoint
-from rrsis_zoo.commands.given_settings import FLAGS
+from rrsis_zoo.commands.given_settings import FLAGS, given_settings
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.sources import SOURCES
 from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, WeightsMismatchError
@@ -33,8 +33,8 @@ from rrsis_zoo.training.runs import CONFIG
 from rrsis_zoo.training.shipped_configs import with_shipped
 from rrsis_zoo.weights.checkpoints import Saved
 from rrsis_zoo.weights.folders import is_folder, open_folder
+from rrsis_zoo.weights.sources import is_source
 from rrsis_zoo.weights.training import Training, checked_training
-from rrsis_zoo.yaml_files import read_yaml
 
 _COMMANDS = ("validate", "test", "predict")
 _OWN = ("--ckpt_path", "--model.init_args.weights")
@@ -171,7 +171,7 @@ def _opened(name: str) -> tuple[Path, Saved, Mapping[str, Any]]:
     """Return the place of a model, the model, and the arguments of its LightningModule as far as they are known."""
     if not name.strip():
         raise ConfigError("the checkpoint's path is empty")
-    path = find_whole(name) if name.startswith(("local:", "hub:")) else expanded(name)
+    path = find_whole(name) if is_source(name) else expanded(name)
     if os.path.isdir(path):
         if is_folder(path):
             return path.absolute(), open_folder(path), {}
@@ -279,23 +279,6 @@ def _default_dataset() -> str:
 
 def _asked_dataset(words: Sequence[str]) -> str | None:
     """Return the dataset that options and configs ask for; None if they leave it as it is."""
-    asked = None
-    words, _ = with_shipped(words)
-    for i, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        value = value if equals else words[i + 1] if i + 1 < len(words) else ""
-        if option == "--data.dataset":
-            asked = value
-        elif option in ("--config", "-c") and os.path.isfile(value):
-            section = _section(Path(value))
-            asked = section.get("dataset", asked)
-    return asked
-
-
-def _section(config: Path) -> Mapping[str, Any]:
-    """Return a configuration's section about the data, which may be a file of its own."""
-    content = read_yaml(config)
-    section = content.get("data") if isinstance(content, Mapping) else None
-    if isinstance(section, str) and os.path.isfile(config.parent / section):
-        section = read_yaml(config.parent / section)
-    return section if isinstance(section, Mapping) else {}
+    sections = [source.values.get("data") for source in given_settings(with_shipped(words)[0]).sources]
+    asked = [section["dataset"] for section in sections if isinstance(section, Mapping) and "dataset" in section]
+    return asked[-1] if asked else None

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from rrsis_zoo.durations import duration
+
 T = TypeVar("T")
 
 FIRST_S = 10.0
@@ -30,10 +32,6 @@ def counted(items: Iterable[T], number: int, what: str, clock: Callable[[], floa
         now = clock()
         if what and now >= due and done:
             rest = (now - start) / done * (number - done)
-            print(f"{what}: {done:,} of {number:,}, about {_time(rest)} left", file=sys.stderr, flush=True)
+            print(f"{what}: {done:,} of {number:,}, about {duration(rest)} left", file=sys.stderr, flush=True)
             due = now + EVERY_S
         yield item
-
-
-def _time(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -12,8 +12,6 @@ T-acc and N-acc are those of GRES (Liu, Ding, Jiang, CVPR 2023), with this rule 
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.files import each_line, parse_json, writing
+from rrsis_zoo.files import each_line, parse_json, write_json_lines
 from rrsis_zoo.metrics.statistics import Interval, scene_auc, scene_interval
 from rrsis_zoo.schema import Strict, Text, checked
 
@@ -155,13 +153,7 @@ def write_answers(path: str | Path, answers: Answers) -> None:
     Raises:
         OutputError: the file cannot be written; an existing one is unchanged.
     """
-    with (
-        writing(path) as temporary,
-        temporary.open("wb") as raw,
-        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file,
-    ):
-        for line in answers.lines:
-            file.write((json.dumps(line.model_dump(), ensure_ascii=False) + "\n").encode(errors="replace"))
+    write_json_lines(path, (line.model_dump() for line in answers.lines))
 
 
 def read_answers(path: str | Path, threshold: float | None) -> Answers:

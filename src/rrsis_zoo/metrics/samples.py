@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.files import each_line, parse_json, writing
+from rrsis_zoo.files import each_line, parse_json, write_json_lines
 from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.schema import Strict, Text, checked
 from rrsis_zoo.shown import short_repr
@@ -206,15 +204,7 @@ def write_samples(path: str | Path, samples: Samples) -> None:
     Raises:
         OutputError: the file cannot be written; an existing one is unchanged.
     """
-    # no file name and no time in the header
-    with (
-        writing(path) as temporary,
-        temporary.open("wb") as raw,
-        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file,
-    ):
-        for line in _lines(samples):
-            # a lone surrogate, which is not a character, becomes a question mark
-            file.write((json.dumps(line, ensure_ascii=False) + "\n").encode(errors="replace"))
+    write_json_lines(path, _lines(samples))
 
 
 def read_samples(path: str | Path) -> Samples:

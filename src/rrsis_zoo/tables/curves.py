@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +10,8 @@ from typing import Any
 
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.figures import save_figure
-from rrsis_zoo.files import read_text
 from rrsis_zoo.shown import short_repr
-
-LOG = "metrics.csv"
-_LIMIT = 2**28  # bytes; a step's row takes some 300
+from rrsis_zoo.tables.logs import LOG, read_log
 
 _SCORES = {"val/miou": "-", "val/oiou": "--"}
 """Validation scores that are drawn, with their line styles."""
@@ -55,15 +50,11 @@ def read_curves(folder: str | Path) -> Curves:
     path = Path(folder)
     path = path if path.name == LOG else path / LOG
     try:
-        text = read_text(path, _LIMIT, DataFormatError)
+        rows = read_log(path)
     except MissingDataError as error:
         inner = sorted(found.parent.name for found in Path(folder).glob(f"*/{LOG}"))
         hint = f"; it contains the runs {', '.join(inner)}" if inner else "; give the folder of a run of rrsis fit"
         raise MissingDataError(f"{error}{hint}") from error
-    try:  # without a line that is just being written
-        rows = list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
-    except csv.Error as error:
-        raise DataFormatError(f"{path} is not a CSV file ({error})") from error
     if not rows or "step" not in rows[0]:
         raise DataFormatError(f"{path} is not the log of a run: it has no rows with a column 'step'")
     points: dict[str, Points] = {}

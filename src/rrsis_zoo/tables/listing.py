@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import re
@@ -17,13 +15,14 @@ from filelock import FileLock, Timeout
 
 from rrsis_zoo.errors import MissingDataError, RRSISError
 from rrsis_zoo.escape import one_line
-from rrsis_zoo.files import read_json, read_text
+from rrsis_zoo.files import read_json
+from rrsis_zoo.tables.logs import LOG, read_log
 from rrsis_zoo.tables.records import LIMIT, Result, read_record, unfit
 from rrsis_zoo.yaml_files import read_yaml
 
 Kind = Literal["fit", "validate", "test", "predict"]
 
-CONFIG, TEST, LOG = "config.yaml", "test.json", "metrics.csv"
+CONFIG, TEST = "config.yaml", "test.json"
 _KINDS: tuple[Kind, ...] = ("fit", "validate", "test", "predict")
 _POINT, _LAST, _LOCK = "checkpoints/resume.json", "checkpoints/last.ckpt", ".lock"
 _SKIPPED = ("wandb", "checkpoints", "gallery")
@@ -227,9 +226,8 @@ def _date(folder: Path) -> str:
 
 def _log(path: Path) -> list[dict[str, str]]:
     try:
-        text = read_text(path, LIMIT)
-        return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
-    except (RRSISError, csv.Error):
+        return read_log(path)
+    except RRSISError:
         return []
 
 

@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from rrsis_zoo.durations import duration
+
 _SHOWN = ("val/miou", "val/oiou", "val/pr@0.5")
 _EVERY_S = 30.0  # between two lines about the batches of an evaluation
 
@@ -143,21 +145,6 @@ def _rates(trainer: Trainer) -> list[str]:
     rates = sorted(group["lr"] for optimiser in trainer.optimizers for group in optimiser.param_groups)
     texts = list(dict.fromkeys(f"{rate:.1e}" for rate in (rates[0], rates[-1]))) if rates else []
     return [f"lr {' to '.join(texts)}"] if texts else []
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words.
-
-    Example:
-        >>> duration(8.2), duration(75), duration(7300)
-        ('8 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def lines_for_logs(callbacks: Iterable[Callback], enabled: bool | None) -> list[Callback]:

@@ -9,22 +9,10 @@ from collections.abc import Sequence
 import torch
 from lightning.pytorch import Trainer
 
+from rrsis_zoo.processors import cores
+
 BUSY = 0.5
 """Load per core from which a second thread mostly waits: every operation waits for its slowest thread."""
-
-
-_LIMIT = "/sys/fs/cgroup/cpu.max"
-
-
-def cores() -> float:
-    """Return the number of processors that this process may use: its affinity, or a container's share if smaller."""
-    mine = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        with open(_LIMIT, encoding="ascii") as file:
-            quota, period = file.read().split()
-        return min(mine, float(quota) / float(period)) if quota != "max" else mine
-    except (OSError, ValueError):  # no limit, or no Linux
-        return mine
 
 
 def advise(trainer: Trainer, arguments: Sequence[str]) -> str | None:

@@ -125,6 +125,11 @@ def trained_miniatures() -> tuple[str, ...]:
     )
 
 
+def is_source(text: str) -> bool:
+    """Return whether a text has the form of a source of weights, and is not a path or a name."""
+    return text.startswith(("local:", "hub:", "mini:"))
+
+
 def parse_source(text: str) -> WeightSource:
     """Parse a source string; see the module's docstring for its forms.
 
