@@ -79,3 +79,30 @@ def test_grey_is_repeated(model):
     a = rrsis_zoo.segment(model, grey, "ship")
     b = rrsis_zoo.segment(model, np.repeat(grey[..., None], 3, 2), "ship")
     assert np.array_equal(a.probabilities, b.probabilities)
+
+
+def test_a_result_says_what_it_is_of(model):
+    array = image(70, 90)
+    result = rrsis_zoo.segment(model, array, TEXTS)
+    assert result.texts == tuple(TEXTS)
+    assert np.array_equal(result.image, array)
+    assert result.presence is None
+    for mask, probabilities, score in zip(result.masks, result.probabilities, result.scores, strict=True):
+        if mask.any():
+            assert score == pytest.approx(probabilities[mask].mean(dtype=np.float64))
+        else:
+            assert np.isnan(score)
+
+
+def test_a_threshold(model):
+    array = image(40, 30)
+    plain = rrsis_zoo.segment(model, array, TEXTS)
+    middle = float(np.median(plain.probabilities))
+    other = rrsis_zoo.segment(model, array, TEXTS, threshold=middle)
+    assert np.array_equal(other.probabilities, plain.probabilities)
+    assert np.array_equal(other.masks, plain.probabilities > middle)
+    assert other.masks.any()
+    assert not other.masks.all()
+    for wrong in (0, 1, -0.5, float("nan")):
+        with pytest.raises(ConfigError, match="threshold must be between 0 and 1"):
+            rrsis_zoo.segment(model, array, TEXTS, threshold=wrong)

@@ -15,6 +15,7 @@ _LIGHTNING = {
     "predict": "write the predicted masks of a split",
 }
 _OTHER = {
+    "segment": "find what sentences refer to in your own pictures",
     "data": "check, list and summarise a dataset; generate the synthetic one",
     "score": "score saved masks from any program under one protocol, or under all",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
@@ -55,6 +56,10 @@ def run(arguments: Sequence[str]) -> int:
             from rrsis_zoo.commands.fit import run_lightning
 
             return run_lightning([command, *rest])
+    if command == "segment":
+        from rrsis_zoo.commands.segment import run_segment
+
+        return run_segment(rest)
     if command == "data":
         from rrsis_zoo.commands.data import run_data
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,31 +19,34 @@ from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.types import Prediction
+from rrsis_zoo.segmentation import Segmentation
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """The output for N sentences about one image of H × W pixels.
+class Answer(NamedTuple):
+    """The output for one sentence about an image of H × W pixels.
 
     Attributes:
-        masks: bool (N, H, W).
-        probabilities: float32 (N, H, W) in [0, 1]; masks are where they exceed 0.5.
-        heatmaps: float32 (N, g, g) in [0, 1], where the localiser expects the referent.
+        mask: bool (H, W).
+        probabilities: float32 (H, W) in [0, 1].
+        heatmap: float32 (g, g) in [0, 1].
     """
 
-    masks: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
-    heatmaps: NDArray[np.float32]
+    heatmap: NDArray[np.float32]
 
 
 @torch.inference_mode()
-def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -> Segmentation:
+def segment(
+    model: ReferringSegmenter, image: Any, texts: str | Sequence[str], *, threshold: float = 0.5
+) -> Segmentation:
     """Segment what each sentence refers to; the image is encoded once, and each sentence is read on its own.
 
     Args:
         model: from `rrsis_zoo.load_model`; it is left in evaluation mode.
         image: path, PIL image, uint8 array (H, W, 3) or (H, W), or uint8 tensor (3, H, W). RGB.
         texts: one sentence or several.
+        threshold: probability above which a pixel is in the mask, between 0 and 1.
 
     Example:
         >>> import rrsis_zoo
@@ -55,7 +57,7 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
         ((2, 90, 120), dtype('bool'), (2, 8, 8))
 
     Raises:
-        ConfigError: an image of another kind, or no sentence.
+        ConfigError: an image of another kind, no sentence, or a threshold outside its range.
         DataFormatError: a file that cannot be read.
         WeightsMismatchError: weights or outputs that are not finite.
     """
@@ -64,27 +66,57 @@ def segment(model: ReferringSegmenter, image: Any, texts: str | Sequence[str]) -
         raise ConfigError("texts is empty: give at least one sentence")
     if others := [type(text).__name__ for text in expressions if not isinstance(text, str)]:
         raise ConfigError(f"texts must be a sentence or a list of sentences, got a list with {others[0]}")
+    check_threshold(threshold)
     if cut := model.cut(expressions):
         warnings.warn(cut, stacklevel=3)  # past the wrapper of inference_mode
-    model.eval()
     pixels = as_rgb(image)
-    state = model.encode_image([pixels])
     n, (height, width) = len(expressions), pixels.shape[-2:]
     masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
     heatmaps: list[NDArray[np.float32]] = []
-    index = torch.zeros(n, dtype=torch.int64, device=model.device)
-    # one map of the image's size at a time: more would take gigabytes for a large scene
+    for i, answer in enumerate(answers(model, pixels, expressions, threshold)):
+        masks[i], probabilities[i] = answer.mask, answer.probabilities
+        heatmaps.append(answer.heatmap)
+    shown = pixels.permute(1, 2, 0).cpu().numpy()
+    return Segmentation(masks, probabilities, np.stack(heatmaps), tuple(expressions), shown)
+
+
+@torch.inference_mode()
+def answers(
+    model: ReferringSegmenter, pixels: Tensor, expressions: Sequence[str], threshold: float = 0.5
+) -> Iterator[Answer]:
+    """Yield the answer to each sentence; the image is encoded once.
+
+    One map of the image's size exists at a time: more would take gigabytes for a large scene.
+
+    Args:
+        model: it is left in evaluation mode.
+        pixels: uint8 RGB (3, H, W).
+        expressions: at least one sentence.
+        threshold: as in `segment`.
+
+    Raises:
+        WeightsMismatchError: weights or outputs that are not finite.
+    """
+    model.eval()
+    state = model.encode_image([pixels])
+    index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
     for part in model.refer_in_groups(state, model.tokenize(expressions, "independent"), index):
         _check_finite(model, part)
-        for i, logits in enumerate(model.restore_each(part), start=len(heatmaps)):
-            _copy(masks[i], logits > 0)
-            _copy(probabilities[i], logits.float().sigmoid_())
-        heatmaps += list(part.prompts.heatmap[:, 0].float().cpu().numpy())
-    return Segmentation(masks, probabilities, np.stack(heatmaps))
+        heatmaps = part.prompts.heatmap[:, 0].float().cpu().numpy()
+        for i, logits in enumerate(model.restore_each(part)):
+            inside = (logits > 0).cpu().numpy() if threshold == 0.5 else None
+            probabilities = logits.float().sigmoid_().cpu().numpy()
+            yield Answer(probabilities > threshold if inside is None else inside, probabilities, heatmaps[i])
 
 
-def _copy(place: NDArray[Any], values: Tensor) -> None:
-    torch.from_numpy(place).copy_(values)
+def check_threshold(threshold: float) -> None:
+    """Refuse a threshold that no probability, or every one, exceeds.
+
+    Raises:
+        ConfigError: not between 0 and 1.
+    """
+    if not 0 < threshold < 1:
+        raise ConfigError(f"threshold must be between 0 and 1, got {threshold}")
 
 
 def _check_finite(model: ReferringSegmenter, part: Prediction) -> None:

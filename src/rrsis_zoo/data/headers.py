@@ -26,6 +26,8 @@ class Header:
         channels: their number, including alpha and further bands; 1 for a palette.
         bits: of the deepest channel.
         numbers: the kind of numbers in the channels.
+        planar: whether the channels of a TIFF are stored one after the other.
+        orientation: of a TIFF, 1 to 8; other formats have it elsewhere, and 1 here.
     """
 
     format: str
@@ -34,6 +36,8 @@ class Header:
     channels: int
     bits: int
     numbers: Numbers = "unsigned"
+    planar: bool = False
+    orientation: int = 1
 
     @property
     def is_deep(self) -> bool:
@@ -197,7 +201,7 @@ def _tiff(file: BinaryIO, start: bytes) -> Header:
     table = _exactly(file, count * size)
     values: dict[int, tuple[int, ...]] = {}
     for tag, kind, number, value in struct.iter_unpack(order + entry, table):
-        if tag not in (256, 257, 258, 277, 339) or kind not in _TYPES or not number:
+        if tag not in (256, 257, 258, 274, 277, 284, 339) or kind not in _TYPES or not number:
             continue
         if tag in values:  # programs differ in which one counts
             raise NotAnImage("its header is damaged: a tag occurs twice")
@@ -212,7 +216,10 @@ def _tiff(file: BinaryIO, start: bytes) -> Header:
     formats = set(values.get(339, (1,)))
     numbers: Numbers = "floating" if formats & {3, 6} else "signed" if formats & {2, 5} else "unsigned"
     (channels, *_), bits = values.get(277, (1,)), max(values.get(258, (1,)))
-    return Header("TIFF", values[256][0], values[257][0], channels, bits, numbers)
+    planar = channels > 1 and values.get(284, (1,))[0] == 2
+    orientation = values.get(274, (1,))[0]
+    orientation = orientation if 1 <= orientation <= 8 else 1  # as viewers do
+    return Header("TIFF", values[256][0], values[257][0], channels, bits, numbers, planar, orientation)
 
 
 def _bmp(file: BinaryIO, start: bytes) -> Header:

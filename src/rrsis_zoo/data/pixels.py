@@ -89,7 +89,7 @@ def open_image(source: str | Path | BinaryIO) -> Image.Image:
         DataFormatError: a file that is missing, damaged, not an image of `FORMATS`, implausibly large, or in colours
             deeper than 8 bits.
     """
-    with _opened(source) as (file, what):
+    with opened(source) as (file, what):
         return _decoded(file, what, _checked(file, what))
 
 
@@ -99,21 +99,21 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         DataFormatError: as `read_rgb`, as far as the header tells.
     """
-    with _opened(path) as (file, what):
+    with opened(path) as (file, what):
         header = _checked(file, what)
-        turned = _orientation_in(file, what, header) >= 5
+        turned = orientation_in(file, what, header) >= 5
         return (header.width, header.height) if turned else (header.height, header.width)
 
 
 def image_orientation(path: str | Path) -> int:
     """Return the EXIF orientation of an image file, 1 to 8; 1 if it has none. Errors as `image_size`."""
-    with _opened(path) as (file, what):
-        return _orientation_in(file, what, _checked(file, what))
+    with opened(path) as (file, what):
+        return orientation_in(file, what, _checked(file, what))
 
 
 def image_bands(path: str | Path) -> tuple[str, ...]:
     """Return the names of an image file's channels, ``("P",)`` for a palette; errors as `image_size`."""
-    with _opened(path) as (file, what), _lazily(file, what, _checked(file, what)) as image:
+    with opened(path) as (file, what), lazily(file, what, _checked(file, what)) as image:
         return image.getbands()
 
 
@@ -135,7 +135,7 @@ def to_array(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
             f"pass image.convert('RGB')"
         )
     _check_file_of(image, what)
-    with _decoding(what):
+    with decoding(what):
         return _converted(_upright(image), mode, what)
 
 
@@ -143,7 +143,7 @@ def to_array(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
 
 
 @contextlib.contextmanager
-def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
+def opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
     """Open a file for reading; yield it and its name in errors."""
     if not isinstance(source, str | Path):
         yield source, str(getattr(source, "name", "the image"))
@@ -158,12 +158,27 @@ def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
         raise DataFormatError(f"{path}: cannot be read ({reason(cause)})") from cause
 
 
-def _checked(file: BinaryIO, what: str) -> Header:
-    """Return the header of a file whose pixels may be decoded."""
+def sized_header(file: BinaryIO, what: str) -> Header:
+    """Return the header of a file whose pixels fit into memory, whatever their depth and number of channels.
+
+    Raises:
+        DataFormatError: not an image of `FORMATS`, or implausibly large.
+    """
+    header = _header(file, what)
+    _check_size(what, header, file.seek(0, os.SEEK_END))
+    return header
+
+
+def _header(file: BinaryIO, what: str) -> Header:
     try:
-        header = read_header(file)
+        return read_header(file)
     except NotAnImage as cause:
         raise DataFormatError(f"{what}: cannot be read as an image: {cause}") from cause
+
+
+def _checked(file: BinaryIO, what: str) -> Header:
+    """Return the header of a file whose pixels may be decoded."""
+    header = _header(file, what)
     if header.channels > _MOST_CHANNELS:
         raise DataFormatError(
             f"{what}: is a {header}; only grey and RGB images (with or without alpha) are read. Select three bands, "
@@ -198,7 +213,7 @@ def _deep(what: str, header: object) -> DataFormatError:
 
 
 @contextlib.contextmanager
-def _decoding(what: str, kind: str = "image") -> Iterator[None]:
+def decoding(what: str, kind: str = "image") -> Iterator[None]:
     """Turn what PIL raises in the block into one of our errors.
 
     Decoders of damaged files raise almost anything: OSError, ValueError, SyntaxError, struct.error, zlib.error,
@@ -223,11 +238,11 @@ def _decoding(what: str, kind: str = "image") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lazily(file: BinaryIO, what: str, header: Header) -> Iterator[Image.Image]:
-    """Open a file after its header was checked; errors in the block as in `_decoding`."""
+def lazily(file: BinaryIO, what: str, header: Header) -> Iterator[Image.Image]:
+    """Open a file after its header was checked; errors in the block as in `decoding`."""
     file.seek(0)
     pixels = header.width * header.height
-    with _decoding(what, str(header)), _size_allowed(pixels), Image.open(file, formats=(header.format,)) as image:
+    with decoding(what, str(header)), _size_allowed(pixels), Image.open(file, formats=(header.format,)) as image:
         # PIL already swaps the sides of a rotated TIFF here
         if {(header.width, header.height), (header.height, header.width)}.isdisjoint({image.size}):
             raise DataFormatError(
@@ -255,16 +270,16 @@ def _size_allowed(pixels: int) -> Iterator[None]:
 
 
 def _decoded(file: BinaryIO, what: str, header: Header) -> Image.Image:
-    with _lazily(file, what, header) as image:
+    with lazily(file, what, header) as image:
         return _upright(image)
 
 
 def _read(path: str | Path, mode: str) -> NDArray[np.uint8]:
-    with _opened(path) as (file, what):
+    with opened(path) as (file, what):
         header = _checked(file, what)
         if header.is_deep:
             raise _deep(what, header)
-        with _lazily(file, what, header) as image:
+        with lazily(file, what, header) as image:
             return _converted(_upright(image), mode, what)
 
 
@@ -319,11 +334,11 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _orientation_in(file: BinaryIO, what: str, header: Header) -> int:
+def orientation_in(file: BinaryIO, what: str, header: Header) -> int:
     """Return the orientation of a file, without decoding it if possible."""
     if header.format == "PNG" and not png_has_text(file):
         return 1  # PIL would decode the image to look behind it
-    with _lazily(file, what, header) as image:
+    with lazily(file, what, header) as image:
         return _orientation(image)
 
 

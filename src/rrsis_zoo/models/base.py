@@ -26,6 +26,7 @@ from rrsis_zoo.models.configuration import change, from_plain
 from rrsis_zoo.models.hub import HubModel
 from rrsis_zoo.models.layers.precision import check_floats
 from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Restored, TextMode, Tokenizer, Tokens, Views
+from rrsis_zoo.weights.skeleton import on_meta
 from rrsis_zoo.weights.wrappers import is_lora
 
 _ENTRIES, _COMPUTED = 10**10, 10**8
@@ -108,7 +109,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def _built(cls, config: Any) -> Self:
         """Build the model after a trial without memory, which detects errors and excessive sizes."""
         try:
-            with torch.device("meta"):
+            with on_meta():
                 trial = cls(config)
             entries = sum(tensor.numel() for tensor in trial.state_dict().values())
         except ConfigError:

@@ -17,15 +17,18 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
+from rrsis_zoo.deferred import deferred
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones.siglip import TextFeatures
 from rrsis_zoo.models.configuration import Count, Depth, check_choices
 from rrsis_zoo.models.layers.correlation import correlate, correlate_enlarged
 from rrsis_zoo.models.layers.precision import cast, fourier_code
 from rrsis_zoo.models.types import unread_positions
+
+with deferred("segment_anything"):
+    from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 
 
 @dataclass(frozen=True)

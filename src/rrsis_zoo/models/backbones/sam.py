@@ -17,14 +17,17 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
-from segment_anything.modeling.image_encoder import Attention, get_rel_pos
-from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
+from rrsis_zoo.deferred import deferred
 from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
 from rrsis_zoo.models.layers.precision import fourier_code
 from rrsis_zoo.models.layers.rows import rows
+
+with deferred("segment_anything"):
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
+    from segment_anything.modeling.image_encoder import Attention, get_rel_pos
+    from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)

@@ -23,18 +23,21 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
-from sam2.modeling.backbones.image_encoder import FpnNeck
-from sam2.modeling.backbones.utils import PatchEmbed, window_partition, window_unpartition
-from sam2.modeling.sam.mask_decoder import MaskDecoder
-from sam2.modeling.sam.prompt_encoder import PromptEncoder
-from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rrsis_zoo.deferred import deferred
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
 from rrsis_zoo.models.layers.precision import cast, fourier_code
+
+with deferred("sam2"):
+    from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
+    from sam2.modeling.backbones.image_encoder import FpnNeck
+    from sam2.modeling.backbones.utils import PatchEmbed, window_partition, window_unpartition
+    from sam2.modeling.sam.mask_decoder import MaskDecoder
+    from sam2.modeling.sam.prompt_encoder import PromptEncoder
+    from sam2.modeling.sam.transformer import TwoWayTransformer
 
 T = TypeVar("T")
 

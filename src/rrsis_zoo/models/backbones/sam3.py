@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 from transformers import Sam3TrackerMaskDecoderConfig, Sam3VisionConfig, Sam3ViTConfig
 from transformers.models.sam3.modeling_sam3 import (
@@ -29,9 +28,13 @@ from transformers.models.sam3.modeling_sam3 import (
 )
 from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerMaskDecoder
 
+from rrsis_zoo.deferred import deferred
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Count, Depth, Natural, Share, Side
 from rrsis_zoo.models.layers.precision import fourier_code
+
+with deferred("segment_anything"):
+    from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 
 PIXEL_MEAN = (0.5, 0.5, 0.5)
 PIXEL_STD = (0.5, 0.5, 0.5)

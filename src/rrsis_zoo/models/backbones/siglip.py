@@ -1,17 +1,23 @@
-"""SigLIP and SigLIP 2 from transformers: a vision tower, a text tower, their scalar similarity scale and bias.
+"""SigLIP and SigLIP 2: a vision tower, a text tower, their scalar similarity scale and bias.
 
 SigLIP 2 at a fixed resolution is the same network with other weights, vocabulary and sizes.
 
 Parameter names are those of the released files (``vision_model.…``, ``text_model.…``, ``logit_scale``,
 ``logit_bias``). Both towers return features after their final layer norm; text is read without a mask.
+
+Equal to transformers' ``SiglipModel`` bit for bit, in its outputs and in the random numbers of a new model
+(tests/models/backbones/test_siglip.py); importing that one takes longer than torch itself, at every start.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import SiglipConfig, SiglipModel
 
 from rrsis_zoo.models.configuration import Count, Depth, Side
 from rrsis_zoo.models.types import Tokens
@@ -89,34 +95,200 @@ class TextFeatures:
     length: Tensor
 
 
-class SigLIP(SiglipModel):
+class Hidden(NamedTuple):
+    """What a tower returns.
+
+    Attributes:
+        last_hidden_state: (N, L, C) after the final norm.
+        pooler_output: (N, C).
+    """
+
+    last_hidden_state: Tensor
+    pooler_output: Tensor
+
+
+_EPS = 1e-6  # of all layer norms
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"a width of {width} cannot be divided among {heads} heads")
+        self.head_width = width // heads
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            part(x).view(*x.shape[:-1], -1, self.head_width).transpose(1, 2)
+            for part in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        out = F.scaled_dot_product_attention(q, k, v, scale=self.head_width**-0.5)
+        return self.out_proj(out.transpose(1, 2).contiguous().reshape(*x.shape[:-1], -1).contiguous())
+
+
+class _MLP(nn.Module):
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, inner)
+        self.fc2 = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, heads: int, inner: int) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(width, eps=_EPS)
+        self.self_attn = _Attention(width, heads)
+        self.layer_norm2 = nn.LayerNorm(width, eps=_EPS)
+        self.mlp = _MLP(width, inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class _Encoder(nn.Module):
+    def __init__(self, width: int, depth: int, heads: int, inner: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([_Layer(width, heads, inner) for _ in range(depth)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class _TextEmbeddings(nn.Module):
+    def __init__(self, config: SigLIPConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position_embedding = nn.Embedding(config.max_length, config.width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.token_embedding(ids) + self.position_embedding(_places(ids.shape[-1], ids))
+
+
+class _VisionEmbeddings(nn.Module):
+    def __init__(self, config: SigLIPConfig) -> None:
+        super().__init__()
+        self.patch_embedding = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size, padding="valid")
+        self.position_embedding = nn.Embedding(config.grid**2, config.width)
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = self.patch_embedding(image.to(self.patch_embedding.weight.dtype)).flatten(2).transpose(1, 2)
+        return patches + self.position_embedding(_places(self.position_embedding.num_embeddings, image))
+
+
+def _places(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count, device=like.device)[None]
+
+
+class _PoolingHead(nn.Module):
+    """One query that attends to all patches; released files have its weights, but no method here uses its output."""
+
+    def __init__(self, config: SigLIPConfig) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(torch.randn(1, 1, config.width))
+        self.attention = nn.MultiheadAttention(config.width, config.vision_heads, batch_first=True)
+        self.layernorm = nn.LayerNorm(config.width, eps=_EPS)
+        self.mlp = _MLP(config.width, config.vision_mlp_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.attention(self.probe.repeat(len(x), 1, 1), x, x)[0]
+        return (pooled + self.mlp(self.layernorm(pooled)))[:, 0]
+
+
+class _TextTower(nn.Module):
+    def __init__(self, config: SigLIPConfig) -> None:
+        super().__init__()
+        self.embeddings = _TextEmbeddings(config)
+        self.encoder = _Encoder(config.width, config.text_depth, config.text_heads, config.text_mlp_width)
+        self.final_layer_norm = nn.LayerNorm(config.width, eps=_EPS)
+        self.head = nn.Linear(config.width, config.width)
+        _initialise(self, config.width)
+
+    def forward(self, input_ids: Tensor) -> Hidden:
+        x = self.final_layer_norm(self.encoder(self.embeddings(input_ids)))
+        return Hidden(x, self.head(x[:, -1]))
+
+
+class _VisionTower(nn.Module):
+    def __init__(self, config: SigLIPConfig) -> None:
+        super().__init__()
+        self.embeddings = _VisionEmbeddings(config)
+        self.encoder = _Encoder(config.width, config.vision_depth, config.vision_heads, config.vision_mlp_width)
+        self.post_layernorm = nn.LayerNorm(config.width, eps=_EPS)
+        self.head = _PoolingHead(config)
+        _initialise(self, config.width)
+
+    def forward(self, image: Tensor) -> Hidden:
+        x = self.post_layernorm(self.encoder(self.embeddings(image)))
+        return Hidden(x, self.head(x))
+
+
+def _initialise(tower: nn.Module, width: int) -> None:
+    """Give a tower the initial values of transformers'.
+
+    The same random numbers are drawn in the same order, including those that a later rule replaces: a model trained
+    from random weights stays what it was.
+    """
+    init = nn.init
+
+    def plain(module: nn.Module) -> None:  # transformers' rule for all models
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+            init.normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.MultiheadAttention):
+            module._reset_parameters()
+
+    def own(module: nn.Module) -> None:  # and that for SigLIP
+        if isinstance(module, _VisionEmbeddings):
+            init.normal_(module.position_embedding.weight, std=1 / math.sqrt(width))
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=math.sqrt(1 / module.embedding_dim))
+        elif isinstance(module, _Attention):
+            parts = (module.q_proj, module.k_proj, module.v_proj, module.out_proj)
+            for part in parts:
+                init.xavier_uniform_(part.weight)
+            for part in parts:
+                init.zeros_(part.bias)
+        elif isinstance(module, _MLP):
+            init.xavier_uniform_(module.fc1.weight)
+            init.xavier_uniform_(module.fc2.weight)
+            init.normal_(module.fc1.bias, std=1e-6)
+            init.normal_(module.fc2.bias, std=1e-6)
+        elif isinstance(module, _PoolingHead):
+            init.xavier_uniform_(module.probe)
+            init.xavier_uniform_(cast(Tensor, module.attention.in_proj_weight))
+            init.zeros_(cast(Tensor, module.attention.in_proj_bias))
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            init.trunc_normal_(module.weight, std=math.sqrt(1 / fan_in) / 0.87962566103423978)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+
+    def both(module: nn.Module) -> None:
+        plain(module)
+        own(module)
+
+    with torch.no_grad():
+        tower.apply(both)
+
+
+class SigLIP(nn.Module):
     """SigLIP's two towers, called one at a time."""
 
     def __init__(self, config: SigLIPConfig) -> None:
-        super().__init__(
-            SiglipConfig(
-                text_config={
-                    "hidden_size": config.width,
-                    "num_hidden_layers": config.text_depth,
-                    "num_attention_heads": config.text_heads,
-                    "intermediate_size": config.text_mlp_width,
-                    "vocab_size": config.vocabulary,
-                    "max_position_embeddings": config.max_length,
-                    "projection_size": config.width,
-                    "bos_token_id": None,
-                    "eos_token_id": 1,
-                    "pad_token_id": 1,
-                },
-                vision_config={
-                    "hidden_size": config.width,
-                    "num_hidden_layers": config.vision_depth,
-                    "num_attention_heads": config.vision_heads,
-                    "intermediate_size": config.vision_mlp_width,
-                    "image_size": config.image_size,
-                    "patch_size": config.patch_size,
-                },
-            )
-        )
+        super().__init__()
+        self.text_model = _TextTower(config)
+        self.vision_model = _VisionTower(config)
+        self.logit_scale = nn.Parameter(torch.randn(1))
+        self.logit_bias = nn.Parameter(torch.randn(1))
         nn.init.constant_(self.logit_scale, config.logit_scale)
         nn.init.constant_(self.logit_bias, config.logit_bias)
 
@@ -132,8 +304,7 @@ class SigLIP(SiglipModel):
             V (M, C, h, w), the patch tokens after the final norm as a row-major map.
         """
         tower = self.vision_model
-        hidden = tower.encoder(inputs_embeds=tower.embeddings(image)).last_hidden_state
-        hidden = tower.post_layernorm(hidden)
+        hidden = tower.post_layernorm(tower.encoder(tower.embeddings(image)))
         side = int(hidden.shape[1] ** 0.5)
         return hidden.transpose(1, 2).unflatten(2, (side, side))
 

@@ -1,0 +1,269 @@
+"""``rrsis segment``: pictures and sentences in, drawings, masks and records out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rrsis_zoo.commands.progress import Progress
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.files import expanded, read_lines, regular_file
+
+if TYPE_CHECKING:
+    from rrsis_zoo.imagery.stretch import Stretch
+    from rrsis_zoo.models.base import ReferringSegmenter
+    from rrsis_zoo.outputs.found import Findings, Source
+    from rrsis_zoo.outputs.names import Job
+
+SOME_FAILED = 1
+"""Exit status if some of several inputs could not be segmented."""
+
+_TEXT_LIMIT = 16 * 2**20  # bytes of a file of sentences
+
+_DESCRIPTION = """Segment what sentences refer to in pictures.
+
+The ending of --out says what is written: .png a drawing of the picture with masks, sentences and scores, .json COCO run
+lengths. A folder (one that is there, or a name that ends with /) gets one file of each --kind for every input. A score
+is the mean probability inside the mask."""
+
+_EPILOG = """exit status: 0 all inputs were segmented, 1 some of several inputs could not be, 2 nothing was done, or the
+only input could not be segmented."""
+
+
+def run_segment(arguments: Sequence[str]) -> int:
+    """Segment the inputs; return the exit status.
+
+    Raises:
+        ConfigError: options that cannot be used, or outputs that exist.
+        MissingDataError, DataFormatError: an input or a file of sentences that is not there; the only input is damaged.
+        MissingWeightsError, WeightsMismatchError: the model cannot be loaded.
+        OutputError: an output cannot be written.
+    """
+    options = _parser().parse_args(arguments)
+    work = _Work(options)
+    with Progress("rrsis segment") as progress:
+        progress.now(f"loading {options.model}")
+        model, source = _model(options, progress, hashed=work.hashed)
+        if cut := model.cut(work.texts):
+            progress.note(cut)
+        failed = 0
+        for n, job in enumerate(work.jobs, start=1):
+            progress.now(f"{n} of {len(work.jobs)}, {job.path}")
+            try:
+                _segment(job, work, model, source, progress)
+            except (DataFormatError, MissingDataError) as error:
+                if len(work.jobs) == 1:
+                    raise
+                failed += 1
+                progress.note(str(error))
+        if failed:
+            progress.note(f"{failed} of {len(work.jobs)} inputs could not be segmented")
+    return SOME_FAILED if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "rrsis segment",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image files")
+    what = parser.add_argument_group("what is looked for")
+    what.add_argument("--text", metavar="SENTENCE", action="append", default=[], help="a sentence; may be repeated")
+    what.add_argument("--text-file", metavar="F", action="append", default=[], help="UTF-8, one sentence a line")
+    model = parser.add_argument_group("the model")
+    model.add_argument(
+        "--model",
+        metavar="M",
+        required=True,
+        help="a checkpoint, a folder, local:PATH, hub:ORG/REPO, or a method's name",
+    )
+    model.add_argument("--weights", metavar="SOURCE", help="with a method's name: local:PATH or hub:ORG/REPO[:FILE]")
+    model.add_argument("--preset", help="with a method's name: its sizes, if the weights do not say them")
+    model.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one")
+    out = parser.add_argument_group("what is written")
+    out.add_argument("--out", help="a file, or a folder")
+    out.add_argument(
+        "--kind",
+        metavar="KINDS",
+        help="of png, json and mask, for instance png,json; default: what the ending says, or png",
+    )
+    out.add_argument("--json", action="store_true", help="print a line of JSON for every input")
+    out.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--threshold", metavar="T", type=float, default=0.5, help="probability above which a pixel is in a mask (0.5)"
+    )
+    how.add_argument(
+        "--stretch",
+        metavar="S",
+        help="how values become 8 bits: LOW,HIGH (percentiles of the picture), minmax, A:B (values) or none; "
+        "default: 2,98 for more than 8 bits, none for 8",
+    )
+    return parser
+
+
+class _Work:
+    """What is to be done, checked before anything heavy is imported.
+
+    Attributes:
+        texts: the sentences.
+        jobs: inputs with their outputs.
+        stretch: as given; None for the default.
+        threshold: as given.
+        json: whether records are printed.
+        hashed: whether an output says the weights' hash.
+
+    Raises:
+        ConfigError, MissingDataError, DataFormatError: see `run_segment`.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        from rrsis_zoo.errors import unknown_name
+        from rrsis_zoo.imagery.stretch import Stretch
+        from rrsis_zoo.outputs.kinds import KINDS
+        from rrsis_zoo.outputs.names import Job, existing, jobs, kinds_for
+
+        self.texts = _sentences(options.text, options.text_file)
+        self.threshold: float = options.threshold
+        if not 0 < self.threshold < 1:
+            raise ConfigError(f"--threshold must be between 0 and 1, got {self.threshold:g}")
+        self.stretch: Stretch | None = None if options.stretch is None else Stretch.parse(options.stretch)
+        self.json: bool = options.json
+        named = [] if options.kind is None else options.kind.split(",")
+        for name in named:
+            if name not in KINDS:
+                raise unknown_name("--kind", name, KINDS)
+        inputs = [expanded(text) for text in options.inputs]
+        for path in inputs:
+            regular_file(path)
+        if options.out is None:
+            if not self.json or named:
+                raise ConfigError("--out is missing: give a file, for instance --out out.png, or a folder, --out out/")
+            self.jobs = [Job(path, {}) for path in inputs]
+            self.hashed = True
+            return
+        out = str(expanded(options.out)) + ("/" if options.out.endswith("/") else "")
+        kinds = kinds_for(out, named)
+        self.hashed = self.json or any(kind.name == "json" for kind in kinds)
+        self.jobs = jobs(inputs, out, kinds, len(self.texts))
+        there = existing(self.jobs)
+        if there and not options.overwrite:
+            more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+            raise ConfigError(f"{there[0]}{more} exists: --overwrite replaces it, or give another --out")
+
+
+def _sentences(texts: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Return all sentences; empty lines of a file are no sentences."""
+    sentences = list(texts)
+    if not all(text.strip() for text in sentences):
+        raise ConfigError("--text is empty: give a sentence, for instance --text 'the ship left of the pier'")
+    for file in files:
+        lines = [line.strip() for line in read_lines(expanded(file), _TEXT_LIMIT)]
+        if not any(lines):
+            raise ConfigError(f"--text-file {file} has no sentence: write one a line")
+        sentences += filter(None, lines)
+    if not sentences:
+        raise ConfigError("no sentence: give --text 'the ship left of the pier', or --text-file with one a line")
+    return sentences
+
+
+def _model(options: argparse.Namespace, progress: Progress, hashed: bool) -> tuple[ReferringSegmenter, Source]:
+    """Return the model on its device, and what it is."""
+    from rrsis_zoo.methods.registry import methods
+
+    if options.model in methods() and options.weights in (None, "none"):
+        raise ConfigError(
+            f"--model {options.model} is a method without weights, so its masks would be noise: add --weights with the "
+            "source of a trained model, or give a checkpoint of rrsis fit"
+        )
+    from rrsis_zoo.loading import load_model
+    from rrsis_zoo.outputs.found import Source
+    from rrsis_zoo.weights.checkpoints import weights_hash
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        model = load_model(options.model, weights=options.weights, preset=options.preset)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            progress.note(str(warning.message))
+    if not model.tokenizer_ready:
+        raise ConfigError(f"{options.model} has no tokenizer: it was saved before it had learned its vocabulary")
+    given = options.model if options.weights is None else f"{options.model}, {options.weights}"
+    source = Source(model.name, given, weights_hash(model) if hashed else None)
+    return model.to(_device(options.device)), source
+
+
+def _device(name: str | None) -> str:
+    """Return a device that works.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except Exception as error:  # every backend raises its own
+        why = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} cannot be used ({why}); --device cpu always can") from error
+    return name
+
+
+def _segment(job: Job, work: _Work, model: ReferringSegmenter, source: Source, progress: Progress) -> None:
+    """Segment one input and write its outputs.
+
+    Raises:
+        DataFormatError: it cannot be read, or is too large for the memory.
+        OutputError: an output cannot be written.
+    """
+    from rrsis_zoo.data.dataset import as_tensor
+    from rrsis_zoo.imagery.picture import read_picture
+    from rrsis_zoo.inference import answers
+    from rrsis_zoo.outputs.found import Findings, found
+    from rrsis_zoo.outputs.kinds import KINDS
+
+    picture = read_picture(job.path, work.stretch)
+    for note in picture.notes:
+        progress.note(f"{job.path}: {note}")
+    limits, pixels = picture.limits, as_tensor(picture.pixels)
+    del picture  # a large one is not kept twice
+    shown = pixels.permute(1, 2, 0).numpy()
+    height, width = shown.shape[:2]
+    try:
+        results = tuple(
+            found(text, answer.mask, answer.probabilities)
+            for text, answer in zip(work.texts, answers(model, pixels, work.texts, work.threshold), strict=True)
+        )
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise DataFormatError(
+            f"{job.path}: {height:,} x {width:,} pixels are too many for this machine's memory: cut it into tiles"
+        ) from error
+    findings = Findings(job.path, height, width, results, work.threshold, source, limits)
+    for name, paths in job.files.items():
+        KINDS[name].write(findings, shown, paths)
+    if work.json:
+        from rrsis_zoo.outputs.record import record
+
+        utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+        progress.out(json.dumps(record(findings), ensure_ascii=not utf8))
+    else:
+        progress.out(_said(findings, job))
+
+
+def _said(findings: Findings, job: Job) -> str:
+    """Return what was found, for a person."""
+    from rrsis_zoo.outputs.drawing import remark
+
+    lines = [f"{findings.path}: {one.text}: {remark(one.score, one.share)}" for one in findings.found]
+    return "\n".join([*lines, f"wrote {', '.join(map(str, job.all_files))}"])

@@ -1,0 +1,274 @@
+"""`rrsis segment`, with a model of random weights: what it finds is noise, but must be the same noise everywhere."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco
+
+import rrsis_zoo
+import warm
+from image_files import png
+from rrsis_zoo.commands.segment import run_segment
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, MissingWeightsError, OutputError
+from rrsis_zoo.outputs.drawing import COLOURS
+from rrsis_zoo.version import __version__
+from rrsis_zoo.weights.checkpoints import weights_hash
+
+TEXTS = ["the red square", "the large storage tank"]
+SENTENCES = ["--text", TEXTS[0], "--text", TEXTS[1]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(3)
+    model = rrsis_zoo.load_model("control", preset="tiny", weights="none")
+    model.fit_tokenizer(TEXTS * 10)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    place = tmp_path_factory.mktemp("model") / "control"
+    model.save_pretrained(place)
+    return place
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(picture()).save("a.png")
+    Image.fromarray(picture(1)).save("b.tif")
+    return tmp_path
+
+
+def picture(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+
+
+def segment(folder, *arguments):
+    return run_segment([*map(str, arguments), "--model", str(folder)])
+
+
+def files():
+    return sorted(str(path) for path in Path.cwd().rglob("*") if path.is_file())
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_says_what_segment_returns(here, folder, model, capsys):
+    """The threshold is a median of probabilities, so that no mask is empty and not all are full."""
+    expected = rrsis_zoo.segment(model, "a.png", TEXTS)
+    threshold = float(np.median(expected.probabilities, axis=(1, 2)).min())
+    expected = rrsis_zoo.segment(model, "a.png", TEXTS, threshold=threshold)
+    assert expected.masks.any(axis=(1, 2)).all()
+    assert not expected.masks.all()
+    options = [*SENTENCES, "--threshold", threshold, "--kind", "png,json,mask", "--out", "out/"]
+    assert segment(folder, "a.png", *options) == 0
+    said = capsys.readouterr().out
+    assert f"a.png: {TEXTS[0]}: score {expected.scores[0]:.2f}, " in said
+    assert "wrote out/a.png, out/a.json, out/a.mask-1.png, out/a.mask-2.png" in said
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.json", "a.mask-1.png", "a.mask-2.png", "a.png"]
+    for n, mask in enumerate(expected.masks, start=1):
+        grey = np.asarray(Image.open(f"out/a.mask-{n}.png"))
+        assert np.array_equal(grey.astype(bool), mask)
+    record = json.loads(Path("out/a.json").read_text(encoding="utf-8"))
+    assert (record["model"], record["source"], record["version"]) == ("control", str(folder), __version__)
+    assert record["weights_sha256"] == weights_hash(model)
+    assert (record["height"], record["width"], record["threshold"], record["stretch"]) == (70, 90, threshold, None)
+    for answer, text, mask, score in zip(record["answers"], TEXTS, expected.masks, expected.scores, strict=True):
+        assert answer["text"] == text
+        assert np.array_equal(coco.decode(answer["segmentation"]), mask)
+        assert answer["score"] == pytest.approx(score)
+        assert answer["area_px"] == mask.sum()
+    drawn = np.asarray(Image.open("out/a.png").convert("RGB"))
+    assert np.array_equal(drawn, np.asarray(_drawing(expected, folder)))
+
+
+def _drawing(expected, folder):
+    """The one of `Segmentation.picture`, with the command's line about the model."""
+    from rrsis_zoo.outputs.drawing import Drawn, drawing
+
+    drawn = [
+        Drawn(text, mask, float(score), float(mask.mean()))
+        for text, mask, score in zip(expected.texts, expected.masks, expected.scores, strict=True)
+    ]
+    return drawing(expected.image, drawn, f"control ({folder}), rrsis-zoo {__version__}")
+
+
+def test_json_lines(here, folder, capsys):
+    """One line an input, and files too if there is an --out."""
+    assert segment(folder, "a.png", "b.tif", *SENTENCES, "--json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["input"] for line in lines] == ["a.png", "b.tif"]
+    assert segment(folder, "a.png", *SENTENCES, "--json", "--out", "a.json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(Path("a.json").read_text()) == json.loads(lines[0])
+
+
+def test_one_file_and_its_ending(here, folder):
+    assert segment(folder, "a.png", *SENTENCES[:2], "--out", "x/mask.png", "--kind", "mask") == 0
+    mask = Image.open("x/mask.png")
+    assert (mask.size, mask.mode) == ((90, 70), "1")
+    assert segment(folder, "a.png", *SENTENCES[:2], "--out", "x/drawn.png") == 0
+    assert Image.open("x/drawn.png").width == 8 * 90
+    assert len(files()) == 4
+
+
+def test_the_image_is_encoded_once_and_the_model_loaded_once(here, folder, monkeypatch, capsys):
+    from rrsis_zoo import loading
+    from rrsis_zoo.methods.control.model import Control
+
+    encoded, loaded = [], []
+    encode, load = Control.encode, loading.load_model
+    monkeypatch.setattr(Control, "encode", lambda self, *a: (encoded.append(1), encode(self, *a))[1])
+    monkeypatch.setattr(loading, "load_model", lambda *a, **k: (loaded.append(1), load(*a, **k))[1])
+    assert segment(folder, "a.png", "b.tif", *SENTENCES, *SENTENCES, "--json") == 0
+    assert (len(encoded), len(loaded)) == (2, 1)
+
+
+def test_sentences_from_a_file(here, folder, capsys):
+    Path("texts").write_text("\ufeffthe red square\r\n\n  the ship, 船  \n", encoding="utf-8")
+    assert segment(folder, "a.png", "--text", "first", "--text-file", "texts", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [answer["text"] for answer in record["answers"]] == ["first", "the red square", "the ship, 船"]
+
+
+def test_a_stretch_is_said_and_kept(here, folder, capsys):
+    deep = (np.random.default_rng(0).random((30, 40, 3)) * 3000).astype(np.uint16)
+    Path("deep.png").write_bytes(png(deep))
+    assert segment(folder, "deep.png", *SENTENCES, "--json", "--stretch", "0:3000") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["stretch"] == [[0, 3000]] * 3
+    assert (
+        said.err
+        == "rrsis segment: deep.png: values 0-3000, 0-3000, 0-3000 are shown as 0-255; --stretch changes that\n"
+    )
+
+
+def test_a_method_with_weights(here, folder, capsys):
+    options = ["a.png", *SENTENCES, "--json", "--model", "control", "--weights", f"local:{folder}"]
+    assert run_segment(options) == 0
+    by_name = json.loads(capsys.readouterr().out)
+    assert segment(folder, "a.png", *SENTENCES, "--json") == 0
+    by_path = json.loads(capsys.readouterr().out)
+    assert by_name.pop("source") == f"control, local:{folder}"
+    assert by_path.pop("source") == str(folder)
+    assert by_name == by_path
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        (["a.png", "--out", "o.png"], ConfigError, "no sentence: give --text"),
+        (["a.png", "--text", " ", "--out", "o.png"], ConfigError, "--text is empty"),
+        (["a.png", "--text-file", "gone", "--out", "o.png"], MissingDataError, "there is no file gone"),
+        (["a.png", *SENTENCES], ConfigError, "--out is missing"),
+        (["a.png", *SENTENCES, "--json", "--kind", "json"], ConfigError, "--out is missing"),
+        (["a.png", *SENTENCES, "--out", "o.png", "--kind", "pgn"], ConfigError, "did you mean 'png'"),
+        (
+            ["a.png", *SENTENCES, "--out", "o.png", "--threshold", "1"],
+            ConfigError,
+            "--threshold must be between 0 and 1",
+        ),
+        (["a.png", *SENTENCES, "--out", "o.png", "--stretch", "9"], ConfigError, "--stretch '9' is none of"),
+        (["a.png", "gone.png", *SENTENCES, "--out", "o/"], MissingDataError, r"there is no file gone\.png"),
+        (["a.png", ".", *SENTENCES, "--out", "o/"], DataFormatError, "is a folder; a file was expected"),
+        (["a.png", "b.tif", *SENTENCES, "--out", "o.png"], ConfigError, "2 inputs need a folder"),
+        (["a.png", *SENTENCES, "--out", "b.tif"], ConfigError, r"must end in one of"),
+        (["a.png", *SENTENCES, "--out", "a.png"], ConfigError, r"a\.png would replace the input"),
+        (["a.png", *SENTENCES, "--out", "o.png", "--device", "abacus"], ConfigError, "--device cpu always can"),
+        (["a.png", *SENTENCES, "--out", "o.png", "--preset", "tiny"], ConfigError, "leave out both"),
+    ],
+)
+def test_errors_before_any_work(here, folder, options, error, said):
+    before = files()
+    with pytest.raises(error, match=said):
+        segment(folder, *options)
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "said"),
+    [
+        (["control"], ConfigError, "control is a method without weights.*add --weights"),
+        (["control", "--weights", "none"], ConfigError, "masks would be noise"),
+        (["control", "--weights", "local:gone"], MissingWeightsError, "gone"),
+        (["gone.ckpt"], MissingWeightsError, r"there is no checkpoint gone\.ckpt"),
+        (["controll"], ConfigError, "did you mean 'control'"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded(here, model, error, said):
+    with pytest.raises(error, match=said):
+        run_segment(["a.png", *SENTENCES, "--out", "o.png", "--model", *model])
+
+
+def test_nothing_is_overwritten_unless_that_is_said(here, folder, capsys):
+    Path("o.png").write_text("mine")
+    with pytest.raises(ConfigError, match=r"o\.png exists: --overwrite replaces it"):
+        segment(folder, "a.png", *SENTENCES, "--out", "o.png")
+    assert Path("o.png").read_text() == "mine"
+    assert segment(folder, "a.png", *SENTENCES, "--out", "o.png", "--overwrite") == 0
+    assert Image.open("o.png").format == "PNG"
+
+
+def test_a_damaged_input_is_named_and_the_others_go_on(here, folder, capsys):
+    Path("cut.png").write_bytes(Path("a.png").read_bytes()[:900])
+    assert segment(folder, "a.png", "cut.png", "b.tif", *SENTENCES, "--out", "out/") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("rrsis segment: cut.png: cannot be read as an image")
+    assert said[1] == "rrsis segment: 1 of 3 inputs could not be segmented"
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "b.png"]
+    with pytest.raises(DataFormatError, match=r"cut\.png: cannot be read"):
+        segment(folder, "cut.png", *SENTENCES, "--out", "o.png")
+
+
+def test_a_full_disk_leaves_no_half_file(here, folder, limited_files):
+    before = files()
+    with limited_files(200), pytest.raises(OutputError, match=r"o\.png cannot be written \(File too large\)"):
+        segment(folder, "a.png", *SENTENCES, "--out", "o.png")
+    assert files() == before
+
+
+def test_too_little_memory_is_the_inputs_fault(here, folder, monkeypatch):
+    def greedy(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("rrsis_zoo.inference.answers", greedy)
+    with pytest.raises(DataFormatError, match="70 x 90 pixels are too many for this machine's memory"):
+        segment(folder, "a.png", *SENTENCES, "--out", "o.png")
+    monkeypatch.setattr("rrsis_zoo.inference.answers", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        segment(folder, "a.png", *SENTENCES, "--out", "o.png")
+
+
+def test_sentences_that_are_cut_are_named(here, folder, capsys):
+    assert segment(folder, "a.png", "--text", "red " * 300, "--json") == 0
+    assert "cut off" in capsys.readouterr().err
+
+
+# -- the command at a shell --------------------------------------------------------------------------------------------
+
+
+def test_the_command(here, folder):
+    done = warm.command(["segment", "a.png", *SENTENCES, "--model", folder, "--out", "o.png"], here)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "wrote o.png"
+    again = warm.command(["segment", "a.png", *SENTENCES, "--model", folder, "--out", "o.png"], here)
+    assert again.returncode == 2
+    assert again.stderr == "rrsis: o.png exists: --overwrite replaces it, or give another --out\n"
+
+
+def test_colours_are_in_the_drawing(here, folder):
+    """A mask of everything has its outline along the edge of the picture."""
+    assert segment(folder, "a.png", *SENTENCES[:2], "--threshold", "1e-9", "--out", "o.png") == 0
+    drawn = np.asarray(Image.open("o.png").convert("RGB"))[: 8 * 70]
+    assert (drawn[0] == COLOURS[0]).all()
+    assert (drawn[:, -1] == COLOURS[0]).all()
