@@ -18,7 +18,7 @@ from rrsis_zoo.data.pixels import read_rgb, to_array
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
-from rrsis_zoo.models.types import Prediction
+from rrsis_zoo.models.types import ImageState, Prediction
 from rrsis_zoo.segmentation import Segmentation
 
 
@@ -38,7 +38,12 @@ class Answer(NamedTuple):
 
 @torch.inference_mode()
 def segment(
-    model: ReferringSegmenter, image: Any, texts: str | Sequence[str], *, threshold: float = 0.5
+    model: ReferringSegmenter,
+    image: Any,
+    texts: str | Sequence[str],
+    *,
+    threshold: float = 0.5,
+    state: ImageState | None = None,
 ) -> Segmentation:
     """Segment what each sentence refers to; the image is encoded once, and each sentence is read on its own.
 
@@ -47,6 +52,7 @@ def segment(
         image: path, PIL image, uint8 array (H, W, 3) or (H, W), or uint8 tensor (3, H, W). RGB.
         texts: one sentence or several.
         threshold: probability above which a pixel is in the mask, between 0 and 1.
+        state: ``model.encode_image([pixels])`` of this image, if it is at hand; None encodes it.
 
     Example:
         >>> import rrsis_zoo
@@ -73,7 +79,7 @@ def segment(
     n, (height, width) = len(expressions), pixels.shape[-2:]
     masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
     heatmaps: list[NDArray[np.float32]] = []
-    for i, answer in enumerate(answers(model, pixels, expressions, threshold)):
+    for i, answer in enumerate(answers(model, pixels, expressions, threshold, state)):
         masks[i], probabilities[i] = answer.mask, answer.probabilities
         heatmaps.append(answer.heatmap)
     shown = pixels.permute(1, 2, 0).cpu().numpy()
@@ -82,7 +88,11 @@ def segment(
 
 @torch.inference_mode()
 def answers(
-    model: ReferringSegmenter, pixels: Tensor, expressions: Sequence[str], threshold: float = 0.5
+    model: ReferringSegmenter,
+    pixels: Tensor,
+    expressions: Sequence[str],
+    threshold: float = 0.5,
+    state: ImageState | None = None,
 ) -> Iterator[Answer]:
     """Yield the answer to each sentence; the image is encoded once.
 
@@ -92,13 +102,14 @@ def answers(
         model: it is left in evaluation mode.
         pixels: uint8 RGB (3, H, W).
         expressions: at least one sentence.
-        threshold: as in `segment`.
+        threshold, state: as in `segment`.
 
     Raises:
         WeightsMismatchError: weights or outputs that are not finite.
     """
     model.eval()
-    state = model.encode_image([pixels])
+    if state is None:
+        state = model.encode_image([pixels])
     index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
     for part in model.refer_in_groups(state, model.tokenize(expressions, "independent"), index):
         _check_finite(model, part)
