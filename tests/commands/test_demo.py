@@ -1,6 +1,7 @@
 """`rrsis demo`: what is said before there is a page."""
 
 import importlib.util
+import os
 import re
 import signal
 import socket
@@ -59,25 +60,18 @@ def test_a_port_in_use_is_said_first():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_stopped(rrsis, tmp_path, number):
+def test_it_serves_until_it_is_stopped(rrsis, tmp_path):
     """Its one line has the address; it ends with status 0 and leaves nothing behind."""
-    environment = {
-        "TMPDIR": str(tmp_path),
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": ":".join(sys.path),
-        "HOME": str(tmp_path),
-    }
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     command = [*rrsis, "demo", "--port", "0", "--device", "cpu"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as started:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as started:
         assert started.stdout is not None
         line = started.stdout.readline()
         url = re.fullmatch(r"rrsis demo: (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)
-        assert url, line + started.stderr.read()
+        assert url, line
         assert httpx.get(url[1], trust_env=False).status_code == 200
-        started.send_signal(number)
+        started.send_signal(signal.SIGTERM)  # Ctrl-C has the same handler
         out, error = started.communicate(timeout=60)
     assert (started.returncode, out, error) == (0, "", "")
     assert not list(tmp_path.glob("rrsis-demo-*"))
