@@ -88,7 +88,7 @@ def test_version_and_unknown_command(rrsis):
     assert start(rrsis, "--version").stdout.startswith("rrsis-zoo ")
     wrong = start(rrsis, "fti")
     assert wrong.returncode == 2
-    known = "convert, data, fit, models, predict, score, table, test, validate"
+    known = "convert, data, fit, models, predict, score, segment, table, test, validate"
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 

@@ -43,6 +43,7 @@ def trained(tmp_path_factory):
     )
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "tests").symlink_to(ROOT / "tests")
+    (folder / "examples").symlink_to(ROOT / "examples")
     few = ["--data.root", folder / "data", "--data.batch_size", 2, *CPU, "--trainer.max_epochs", 1]
     done = run("fit", *tiny("rsrefseg"), *few, "--trainer.check_val_every_n_epoch", 1, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -88,7 +89,9 @@ def test_rrsis_commands(trained, line):
     if words[0] in ("models", "convert"):
         weights_command(words, folder)
         return
-    if words[0] != "score":  # that needs neither model nor data
+    if words[0] == "segment":
+        words[words.index("--model") + 1] = str(next(folder.glob("runs/rsrefseg/*/checkpoints/best.ckpt")))
+    elif words[0] != "score":  # that needs neither model nor data
         words = [str(folder / "data") if word == "/path/to/rrsis-d" else word for word in words]
         if not any("tiny" in word for word in words):
             words += ["--config", "configs/overlays/rsrefseg_tiny.yaml"]

@@ -79,14 +79,16 @@ def segment(
     n, (height, width) = len(expressions), pixels.shape[-2:]
     masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
     heatmaps: list[NDArray[np.float32]] = []
-    for i, answer in enumerate(answers(model, pixels, expressions, threshold, state)):
+    stream = answers(model, pixels, expressions, threshold, state)
+    for i in range(n):
+        answer = next(stream)
         masks[i], probabilities[i] = answer.mask, answer.probabilities
         heatmaps.append(answer.heatmap)
+        del answer  # before the next one is made
     shown = pixels.permute(1, 2, 0).cpu().numpy()
     return Segmentation(masks, probabilities, np.stack(heatmaps), tuple(expressions), shown)
 
 
-@torch.inference_mode()
 def answers(
     model: ReferringSegmenter,
     pixels: Tensor,
@@ -96,7 +98,8 @@ def answers(
 ) -> Iterator[Answer]:
     """Yield the answer to each sentence; the image is encoded once.
 
-    One map of the image's size exists at a time: more would take gigabytes for a large scene.
+    Whoever drops an answer before asking for the next has one map of the image's size in memory at a time: more would
+    take gigabytes for a large scene. (``zip`` and ``enumerate`` keep the last one.)
 
     Args:
         model: it is left in evaluation mode.
@@ -107,17 +110,33 @@ def answers(
     Raises:
         WeightsMismatchError: weights or outputs that are not finite.
     """
+    # not one decorator around all: torch's for generators keeps what was yielded last
     model.eval()
-    if state is None:
-        state = model.encode_image([pixels])
-    index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
-    for part in model.refer_in_groups(state, model.tokenize(expressions, "independent"), index):
+    with torch.inference_mode():
+        if state is None:
+            state = model.encode_image([pixels])
+        tokens = model.tokenize(expressions, "independent")
+        index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
+        parts = model.refer_in_groups(state, tokens, index)
+    while (part := _next(parts)) is not None:
         _check_finite(model, part)
-        heatmaps = part.prompts.heatmap[:, 0].float().cpu().numpy()
-        for i, logits in enumerate(model.restore_each(part)):
-            inside = (logits > 0).cpu().numpy() if threshold == 0.5 else None
-            probabilities = logits.float().sigmoid_().cpu().numpy()
-            yield Answer(probabilities > threshold if inside is None else inside, probabilities, heatmaps[i])
+        for i in range(len(part)):
+            yield _answer(model, part, i, threshold)
+
+
+@torch.inference_mode()
+def _next(parts: Iterator[Prediction]) -> Prediction | None:
+    return next(parts, None)
+
+
+@torch.inference_mode()
+def _answer(model: ReferringSegmenter, part: Prediction, i: int, threshold: float) -> Answer:
+    """Return the answer to one of the sentences of a group."""
+    logits = model.restore_each(part)[i]
+    inside = (logits > 0).cpu().numpy() if threshold == 0.5 else None
+    probabilities = logits.float().sigmoid_().cpu().numpy()
+    heatmap = part.prompts.heatmap[i, 0].float().cpu().numpy()
+    return Answer(probabilities > threshold if inside is None else inside, probabilities, heatmap)
 
 
 def check_threshold(threshold: float) -> None:

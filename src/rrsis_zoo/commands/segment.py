@@ -222,17 +222,18 @@ def _segment(job: Job, work: _Work, model: ReferringSegmenter, source: Source, p
     shown = pixels.permute(1, 2, 0).numpy()
     height, width = shown.shape[:2]
     try:
-        results = tuple(
-            found(text, answer.mask, answer.probabilities)
-            for text, answer in zip(work.texts, answers(model, pixels, work.texts, work.threshold), strict=True)
-        )
+        stream, results = answers(model, pixels, work.texts, work.threshold), []
+        for text in work.texts:
+            answer = next(stream)
+            results.append(found(text, answer.mask, answer.probabilities))
+            del answer  # before the next one is made
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         raise DataFormatError(
             f"{job.path}: {height:,} x {width:,} pixels are too many for this machine's memory: cut it into tiles"
         ) from error
-    findings = Findings(job.path, height, width, results, work.threshold, source, limits)
+    findings = Findings(job.path, height, width, tuple(results), work.threshold, source, limits)
     for name, paths in job.files.items():
         KINDS[name].write(findings, shown, paths)
     if work.json:

@@ -178,4 +178,4 @@ def _state_bytes(state: ImageState) -> int:
 
 
 def _answer_bytes(answer: Segmentation) -> int:
-    return answer.masks.nbytes + answer.probabilities.nbytes + answer.heatmaps.nbytes
+    return answer.masks.nbytes + answer.probabilities.nbytes + answer.heatmaps.nbytes + answer.image.nbytes

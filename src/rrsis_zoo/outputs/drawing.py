@@ -233,7 +233,7 @@ def panels(
         heat: for each sentence the picture below its heat map, uint8 RGB of the size of `panel_size`.
         side: longest side of a panel in pixels.
     """
-    height, width = panel_size(*pixels.shape[:2], side)
+    height, width = panel_size(pixels.shape[0], pixels.shape[1], side)
     gap, letters, small = 8, font(15), font(12)
     line, low = line_height(letters), line_height(small)
     total = max(3 * width + 4 * gap, _NARROWEST)

@@ -1,7 +1,7 @@
 """Which files each input becomes, decided before any work: no two the same, no input, nothing that is there. No torch.
 
-Into a folder an input ``a/b.tif`` becomes ``b.png``, ``b.json`` and so on. Inputs that share a name keep what tells them
-apart: ``b.tif`` and ``b.jpg`` become ``b.tif.png`` and ``b.jpg.png``, ``2019/b.tif`` and ``2020/b.tif`` become
+Into a folder an input ``a/b.tif`` becomes ``b.png``, ``b.json`` and so on. Inputs that share a name keep what tells
+them apart: ``b.tif`` and ``b.jpg`` become ``b.tif.png`` and ``b.jpg.png``, ``2019/b.tif`` and ``2020/b.tif`` become
 ``2019-b.png`` and ``2020-b.png``.
 """
 

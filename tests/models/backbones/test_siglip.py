@@ -91,13 +91,14 @@ def test_a_new_model_is_that_of_transformers(config):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_outputs_and_gradients_are_those_of_transformers(dtype):
+@pytest.mark.parametrize("mask", [None, torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 6 + [0]])], ids=["all", "mask"])
+def test_outputs_and_gradients_are_those_of_transformers(dtype, mask):
     ours, theirs = SigLIP(TINY).to(dtype), transformers_model(TINY).to(dtype)
     theirs.load_state_dict(ours.state_dict())
     image, ids = torch.randn(2, 3, 32, 32), torch.randint(0, 50, (3, 7))
     results = []
     for model in (ours, theirs):
-        vision, text = model.vision_model(image), model.text_model(input_ids=ids)
+        vision, text = model.vision_model(image), model.text_model(input_ids=ids, attention_mask=mask)
         outputs = [vision.last_hidden_state, vision.pooler_output, text.last_hidden_state, text.pooler_output]
         sum(out.square().sum() for out in outputs).backward()
         results.append([*outputs, *(p.grad for p in model.parameters() if p.grad is not None)])

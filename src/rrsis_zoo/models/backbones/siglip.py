@@ -121,12 +121,12 @@ class _Attention(nn.Module):
         self.q_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (
             part(x).view(*x.shape[:-1], -1, self.head_width).transpose(1, 2)
             for part in (self.q_proj, self.k_proj, self.v_proj)
         )
-        out = F.scaled_dot_product_attention(q, k, v, scale=self.head_width**-0.5)
+        out = F.scaled_dot_product_attention(q, k, v, mask, scale=self.head_width**-0.5)
         return self.out_proj(out.transpose(1, 2).contiguous().reshape(*x.shape[:-1], -1).contiguous())
 
 
@@ -148,8 +148,8 @@ class _Layer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(width, eps=_EPS)
         self.mlp = _MLP(width, inner)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x), mask)
         return x + self.mlp(self.layer_norm2(x))
 
 
@@ -158,9 +158,9 @@ class _Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([_Layer(width, heads, inner) for _ in range(depth)])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, mask)
         return x
 
 
@@ -213,8 +213,13 @@ class _TextTower(nn.Module):
         self.head = nn.Linear(config.width, config.width)
         _initialise(self, config.width)
 
-    def forward(self, input_ids: Tensor) -> Hidden:
-        x = self.final_layer_norm(self.encoder(self.embeddings(input_ids)))
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Hidden:
+        """Read N sentences (N, L); the mask (N, L) is 0 where a position is not attended to."""
+        mask = None
+        if attention_mask is not None:
+            n, length = attention_mask.shape
+            mask = attention_mask.bool()[:, None, None].expand(n, 1, length, length)
+        x = self.final_layer_norm(self.encoder(self.embeddings(input_ids), mask))
         return Hidden(x, self.head(x[:, -1]))
 
 
