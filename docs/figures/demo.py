@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from rrsis_zoo.demo.answers import Desk
-from rrsis_zoo.demo.page import Page
+from rrsis_zoo.demo.server import Page
 
 OUT = Path(__file__).with_name("demo.webp")
 MODELS = ("mini:rsrefseg", "mini:rsrefseg2")

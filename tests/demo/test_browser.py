@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 
 from rrsis_zoo.demo.answers import Desk
 from rrsis_zoo.demo.examples import examples
-from rrsis_zoo.demo.page import Page
+from rrsis_zoo.demo.server import Page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rrsis_zoo.commands.demo import MODEL, PORT, _parser
 from rrsis_zoo.demo.answers import MOST_SENTENCES, Desk
-from rrsis_zoo.demo.page import HOST, Page
 from rrsis_zoo.demo.pictures import PIXEL_LIMIT
+from rrsis_zoo.demo.server import HOST, Page
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "start" / "demo.md").read_text(encoding="utf-8")

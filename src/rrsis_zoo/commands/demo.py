@@ -32,13 +32,13 @@ def run_demo(arguments: Sequence[str]) -> int:
         raise ConfigError(f"--port must be between 0 and 65535, got {options.port}")
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError("rrsis demo needs Gradio: pip install 'rrsis-zoo[demo]'")
-    from rrsis_zoo.demo.page import free_port
+    from rrsis_zoo.demo.server import free_port
 
     free_port(options.port)  # before anything that takes time
     with Progress("rrsis demo") as progress:
         progress.now("starting")
         from rrsis_zoo.demo.answers import Desk
-        from rrsis_zoo.demo.page import Page
+        from rrsis_zoo.demo.server import Page
         from rrsis_zoo.weights.sources import trained_miniatures
 
         given = [options.model] if options.compare is None else [options.model, options.compare]

@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from pycocotools import mask as coco
 
-from rrsis_zoo.demo.page import HOST, Page, free_port
+from rrsis_zoo.demo.server import HOST, Page, free_port
 from rrsis_zoo.errors import ConfigError
 
 
