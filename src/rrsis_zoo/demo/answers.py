@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -119,7 +120,7 @@ class Desk:
         if answer.presence is not None:
             results = tuple(replace(one, presence=float(p)) for one, p in zip(results, answer.presence, strict=True))
         source = self.ready(name).source
-        return Findings(picture.name, height, width, results, threshold, source, picture.limits)
+        return Findings(Path(picture.name), height, width, results, threshold, source, picture.limits)
 
     @torch.inference_mode()
     def _worked_out(self, name: str, picture: Shown, texts: Sequence[str]) -> Segmentation:

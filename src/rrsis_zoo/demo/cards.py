@@ -54,8 +54,8 @@ def answers_html(picture: Shown, columns: Sequence[Column], opacity: float) -> s
         columns: of one method or several, all with the same sentences.
         opacity: of the masks, 0 to 1.
     """
-    size = drawing_size(*picture.pixels.shape[:2], LARGEST, SMALLEST)
-    small = resized(picture.pixels, size)
+    height, width = picture.pixels.shape[:2]
+    small = resized(picture.pixels, drawing_size(height, width, LARGEST, SMALLEST))
     cards = []
     for n, one in enumerate(columns[0].findings.found):
         blocks = "".join(_block(picture, small, column, n, opacity, len(columns) > 1) for column in columns)

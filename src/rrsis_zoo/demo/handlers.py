@@ -15,6 +15,9 @@ from rrsis_zoo.terminal import explained
 NOBODY = "none"
 """The second method if there is none."""
 
+Question = tuple[list[str], list[str]]
+"""Sentences, and names of methods."""
+
 NO_PICTURE = '<p class="legend">No picture yet: upload one, or choose an example.</p>'
 
 
@@ -45,7 +48,7 @@ class Handlers:
 
     def ask(
         self, picture: Shown | None, text: str, first: str, second: str, threshold: float, opacity: float
-    ) -> tuple[tuple[str, tuple[str, ...]] | None, str]:
+    ) -> tuple[Question | None, str]:
         """Return the question, for `draw`, and the answers."""
         try:
             if picture is None:
@@ -57,7 +60,7 @@ class Handlers:
         except Exception as error:
             return None, error_html(sentence_about(error))
 
-    def draw(self, picture: Shown | None, question: Any, threshold: float, opacity: float) -> str:
+    def draw(self, picture: Shown | None, question: Question | None, threshold: float, opacity: float) -> str:
         """Return the answers to the last question with other values of the sliders."""
         if picture is None or question is None:
             return ""

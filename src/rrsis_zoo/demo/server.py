@@ -91,11 +91,11 @@ def _without_proxy() -> None:
 
 
 def _serve(blocks: Any, port: int) -> str:
-    import gradio as gr
+    from gradio.themes import Default
     from starlette.middleware import Middleware
 
     system = ["system-ui", "sans-serif"]  # the theme's own fonts would come from Google
-    theme = gr.themes.Default(
+    theme = Default(
         primary_hue="sky", secondary_hue="sky", font=system, font_mono=["ui-monospace", "monospace"]
     ).set(  # small grey text and white on the button: enough contrast for everybody (4.5 : 1)
         body_text_color_subdued="*neutral_600",
