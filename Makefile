@@ -68,6 +68,10 @@ publish-results: $(READY) ## take the results of `make benchmark` into benchmark
 miniatures: $(READY) ## pretrain the miniature foundation models shipped with the package (minutes on a GPU, hours on a CPU)
 	for name in sam sam2 sam3 siglip beit3; do $(BIN)/python benchmarks/miniatures/pretrain.py $$name $(ARGS); done
 
+.PHONY: trained-miniatures
+trained-miniatures: $(READY) ## after make benchmark: store its trained miniatures in the package (minutes)
+	$(BIN)/python benchmarks/miniatures/methods.py $(ARGS)
+
 .PHONY: capacity
 capacity: $(READY) ## train the tiny presets on 32 samples until they stop improving
 	$(BIN)/python benchmarks/capacity.py $(ARGS)
@@ -111,7 +115,7 @@ rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass, published and ours: time a
 .PHONY: figures
 figures: $(READY) ## draw the methods' diagrams and, with a trained miniature, the README's picture; with Chromium, the page's
 	$(BIN)/python docs/figures/diagrams.py
-	@test ! -d src/rrsis_zoo/miniatures/rsrefseg || $(BIN)/python docs/figures/hero.py
+	$(BIN)/python docs/figures/hero.py
 	@! command -v chromium > /dev/null || $(BIN)/python docs/figures/demo.py
 
 .PHONY: docs

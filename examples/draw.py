@@ -1,8 +1,4 @@
-"""Draw examples/harbour.png, a picture to try `rrsis segment` on; with a model, also what the command makes of it.
-
-python examples/draw.py
-python examples/draw.py --model runs/embedded/rsrefseg2--synthetic--seed1/fit/version_0/checkpoints/best.ckpt
-"""
+"""Draw examples/harbour.png, a picture to try `rrsis segment` on, and what the command makes of it."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from rrsis_zoo.data.synthetic.scenes import Scene
 HERE = Path(__file__).parent
 PICTURE = HERE / "harbour.png"
 SHOWN = HERE.parent / "docs" / "start" / "harbour-segmented.png"
-SENTENCES = ("the harbor on the upper left of the ship", "the ship", "the helipad")
+SENTENCES = ("the ship", "the helipad", "the windmill")
 
 
 def scene() -> Scene:
@@ -28,10 +24,9 @@ def scene() -> Scene:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="as of rrsis segment")
+    parser.add_argument("--model", default="mini:rsrefseg2", help="as of rrsis segment")
     options = parser.parse_args()
     Image.fromarray(scene().image).save(PICTURE, optimize=True)
     print(f"wrote {PICTURE}")
-    if options.model:
-        texts = [word for sentence in SENTENCES for word in ("--text", sentence)]
-        run(["segment", str(PICTURE), *texts, "--model", options.model, "--out", str(SHOWN), "--overwrite"])
+    texts = [word for sentence in SENTENCES for word in ("--text", sentence)]
+    run(["segment", str(PICTURE), *texts, "--model", options.model, "--out", str(SHOWN), "--overwrite"])

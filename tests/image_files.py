@@ -18,7 +18,7 @@ def png(values, depth=16):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def tiff(values, order="<", big=False, planar=1, numbers=1):
+def tiff(values, order="<", big=False, planar=1, numbers=1, orientation=None):
     """Return an uncompressed TIFF of (H, W, channels) of any dtype, classic or BigTIFF."""
     height, width, channels = values.shape
     data = (values if planar == 1 else values.transpose(2, 0, 1)).astype(values.dtype.newbyteorder(order)).tobytes()
@@ -36,6 +36,8 @@ def tiff(values, order="<", big=False, planar=1, numbers=1):
         284: [planar],
         339: [numbers] * channels,
     }
+    if orientation is not None:
+        tags[274] = [orientation]
     if channels > 3:
         tags[338] = [0] * (channels - 3)
     word, number, place = ("Q", "Q", 16) if big else ("I", "H", 8)

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -88,7 +89,7 @@ def test_version_and_unknown_command(rrsis):
     assert start(rrsis, "--version").stdout.startswith("rrsis-zoo ")
     wrong = start(rrsis, "fti")
     assert wrong.returncode == 2
-    known = "convert, data, fit, models, predict, score, segment, table, test, validate"
+    known = "calibrate, convert, data, fit, models, plot, predict, runs, score, segment, table, test, validate"
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 
@@ -132,11 +133,25 @@ def one_line(done):
     return lines[0]
 
 
+def listed(done):
+    """The user's error if several things are missing: what they are, and the lines below them."""
+    lines = done.stderr.splitlines()
+    start = lines.index(one_line(done))
+    lacks, mends = [], []
+    for line in lines[start + 1 :]:
+        (mends if line.startswith("      ") else lacks).append(line.strip())
+    assert lines[start] == f"rrsis: {len(lacks)} things are missing:"
+    return lacks, mends
+
+
 @pytest.mark.parametrize("config", TOP)
 def test_offline_without_weights(config, tmp_path):
-    """What is missing, where it is to be had, which command fetches it."""
-    said = one_line(run("fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path))
+    """What is missing, where it is to be had, which command fetches it; weights and data together."""
+    lacks, mends = listed(run("fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path, cwd=tmp_path))
+    said = "\n".join([*lacks, *mends])
     assert "https://huggingface.co/" in said
+    assert re.match("RRSIS-D: no folder (was given and there is none at )?'datasets/rrsis-d'", lacks[-1])
+    assert mends[-1] == "--data.root ROOT"
     repositories = {
         "control": ["timm/resnet34.a1_in1k"],
         "rsrefseg": ["facebook/sam-vit-", "google/siglip-so400m"],
@@ -146,7 +161,9 @@ def test_offline_without_weights(config, tmp_path):
     }
     if config.startswith(("rs2sam2", "evisam3")):
         assert "github.com/microsoft/unilm" in said
-    assert all(f"hf download {name}" in said for name in repositories[Path(config).stem.removesuffix("_b")])
+    fetched = [line for line in mends if line.startswith("hf download ")]
+    wanted = repositories[Path(config).stem.removesuffix("_b")]
+    assert all(any(line.startswith(f"hf download {name}") for line in fetched) for name in wanted)
 
 
 def test_without_data(tmp_path):
@@ -199,7 +216,7 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     fit = run("fit", *common, "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path)
     assert fit.returncode == 0, fit.stderr
     assert "Tip" not in fit.stdout + fit.stderr
-    folder = tmp_path / "runs" / method / "version_0"
+    folder = tmp_path / "runs" / method / "fit" / "version_0"
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert any(row["val/miou"] for row in rows)
     assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -208,7 +225,7 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     best = folder / "checkpoints" / "best.ckpt"
     test = run("test", *common, "--ckpt_path", best, cwd=tmp_path)
     assert test.returncode == 0, test.stderr
-    folder = tmp_path / "runs" / method / "version_1"
+    folder = tmp_path / "runs" / method / "test" / "version_0"
     record = json.loads((folder / "test.json").read_text())
     assert (record["protocol"], record["split"], record["n"]) == ("canonical", "test", 4)
     assert record["eval_size"] == "native"
@@ -235,7 +252,7 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
 
     predict = run("predict", *common, "--ckpt_path", best, cwd=tmp_path)
     assert predict.returncode == 0, predict.stderr
-    lines = (tmp_path / "runs" / method / "version_2" / "predictions.jsonl").read_text().splitlines()
+    lines = (tmp_path / "runs" / method / "predict" / "version_0" / "predictions.jsonl").read_text().splitlines()
     masks = [json.loads(line) for line in lines]
     assert [m["sample_id"] for m in masks] == [s["sample_id"] for s in samples]
     for mask, sample in zip(masks, samples, strict=True):
@@ -249,7 +266,7 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     saved = run(
         "validate",
         "--config",
-        tmp_path / "runs" / method / "version_0" / "config.yaml",
+        tmp_path / "runs" / method / "fit" / "version_0" / "config.yaml",
         "--ckpt_path",
         best,
         cwd=tmp_path,
@@ -275,7 +292,7 @@ def test_wandb_offline_and_early_stopping(tree, tmp_path):
     done = run("fit", *arguments, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "runs" / "wandb").glob("offline-run-*"))
-    assert (tmp_path / "runs" / "rsrefseg" / "version_0" / "metrics.csv").is_file()
+    assert (tmp_path / "runs" / "rsrefseg" / "fit" / "version_0" / "metrics.csv").is_file()
 
 
 @pytest.mark.slow
@@ -298,9 +315,9 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
         cwd=tmp_path,
     )
     assert fit.returncode == 0, fit.stderr
-    last = tmp_path / "runs" / "rsrefseg" / "version_0" / "checkpoints" / "last.ckpt"
+    last = tmp_path / "runs" / "rsrefseg" / "fit" / "version_0" / "checkpoints" / "last.ckpt"
     records = []
-    for devices, strategy, version in ((1, "auto", 1), (2, "ddp", 2)):
+    for devices, strategy, version in ((1, "auto", 0), (2, "ddp", 1)):
         done = start(
             rrsis,
             "test",
@@ -314,7 +331,7 @@ def test_two_processes_score_as_one(rrsis, tree, tmp_path):
             cwd=tmp_path,
         )
         assert done.returncode == 0, done.stderr
-        folder = tmp_path / "runs" / "rsrefseg" / f"version_{version}"
+        folder = tmp_path / "runs" / "rsrefseg" / "test" / f"version_{version}"
         record = json.loads((folder / "test.json").read_text())
         gallery = json.loads((folder / "gallery" / "gallery.json").read_text())  # of what both processes saw
         records.append((record["metrics"], record["breakdown"], record["n"], record["weights_sha256"], gallery))

@@ -3,6 +3,7 @@ import json
 import os
 import threading
 
+import numpy as np
 import pytest
 
 from rrsis_zoo import files
@@ -156,3 +157,32 @@ def test_parts_of_dead_writers_are_removed(tmp_path):
         (tmp_path / name).touch()
     files.remove_parts(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o007])
+def test_files_are_as_readable_as_the_user_wants_them(tmp_path, umask, monkeypatch):
+    """A temporary file that takes a file's place could keep everyone else out."""
+    import torch
+
+    from rrsis_zoo.metrics.samples import Counts, Samples, write_samples
+    from rrsis_zoo.weights.files import save_tensors
+    from rrsis_zoo.weights.saving import save
+
+    before = os.umask(umask)
+    try:
+        files.write_bytes(tmp_path / "bytes", b"x")
+        files.write_text(tmp_path / "in" / "text", "x")
+        files.write_json(tmp_path / "json", {})
+        files.link(tmp_path / "json", tmp_path / "linked")
+        monkeypatch.setattr(files.os, "link", lambda *names: (_ for _ in ()).throw(OSError("no links here")))
+        files.link(tmp_path / "json", tmp_path / "copied")
+        monkeypatch.undo()
+        save({"x": torch.zeros(1)}, tmp_path / "torch.ckpt")
+        save_tensors({"x": torch.zeros(1)}, tmp_path / "a.safetensors")
+        write_samples(tmp_path / "samples.jsonl.gz", Samples([], Counts.from_rows(np.zeros((0, 5), np.int64))))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(modes) == 8
+    assert set(modes.values()) == {0o666 & ~umask}
+    assert (tmp_path / "in").stat().st_mode & 0o777 == 0o777 & ~umask

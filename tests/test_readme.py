@@ -22,7 +22,13 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")]
+def commands_of(block):
+    return [line for line in block.splitlines() if line and not line.startswith("#")]
+
+
+COMMANDS = [line for block in blocks("sh") for line in commands_of(block)]
+(AFTERWARDS,) = [commands_of(block) for block in blocks("sh") if "rrsis runs" in block]
+"""What is done with a trained model, one after the other."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +51,8 @@ def trained(tmp_path_factory):
     (folder / "tests").symlink_to(ROOT / "tests")
     (folder / "examples").symlink_to(ROOT / "examples")
     few = ["--data.root", folder / "data", "--data.batch_size", 2, *CPU, "--trainer.max_epochs", 1]
-    done = run("fit", *tiny("rsrefseg"), *few, "--trainer.check_val_every_n_epoch", 1, cwd=folder)
+    often = ["--trainer.check_val_every_n_epoch", 1]
+    done = run("fit", *tiny("rsrefseg"), *few, *often, "--name", "first", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, few
 
@@ -81,7 +88,24 @@ def test_fetching_commands_are_those_of_the_error(tmp_path, monkeypatch):
     assert all(line in str(caught.value) for line in lines)
 
 
-@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("rrsis")])
+def test_what_is_done_with_a_trained_model(trained):
+    """To the letter: the checkpoint knows the tiny preset and its data, and one command reads what another wrote."""
+    folder, _ = trained
+    said = {}
+    for line in AFTERWARDS:
+        done = run(*shlex.split(line)[1:], cwd=folder)
+        assert done.returncode == 0, (line, done.stdout + done.stderr)
+        said[line.split()[1]] = done.stdout
+    assert all(name in said["test"] for name in ("canonical", "evisam3"))
+    assert "canonical" in said["score"]
+    places = ["fit/first", "predict/first", "test/every_protocol"]
+    listed = [row.split()[0] for row in said["runs"].splitlines()]
+    assert {f"runs/rsrefseg/{place}" for place in places} <= set(listed)
+    assert "every_protocol (rsrefseg tiny)" in said["table"]
+    assert (folder / "my-rsrefseg" / "README.md").is_file()
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("rrsis") and c not in AFTERWARDS])
 def test_rrsis_commands(trained, line):
     """With the paper's model replaced by its tiny preset, which needs no weights."""
     folder, few = trained
@@ -89,13 +113,13 @@ def test_rrsis_commands(trained, line):
     if words[0] in ("models", "convert"):
         weights_command(words, folder)
         return
-    if words[0] == "segment":
-        words[words.index("--model") + 1] = str(next(folder.glob("runs/rsrefseg/*/checkpoints/best.ckpt")))
-    elif words[0] != "score":  # that needs neither model nor data
+    if words[0] not in ("score", "segment"):  # that needs neither model nor data
         words = [str(folder / "data") if word == "/path/to/rrsis-d" else word for word in words]
-        if not any("tiny" in word for word in words):
-            words += ["--config", "configs/overlays/rsrefseg_tiny.yaml"]
-        words += ["--data.dataset", "rrsis-d", *map(str, few)]
+        words = ["second" if word == "first" else word for word in words]
+        if words[0] == "fit":
+            if not any("tiny" in word for word in words):
+                words += ["--config", "configs/overlays/rsrefseg_tiny.yaml"]
+            words += ["--data.dataset", "rrsis-d", *map(str, few)]
     done = run(*words, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -116,13 +140,9 @@ def weights_command(words, folder):
         )
 
 
-def test_python(trained):
-    folder, _ = trained
+def test_python():
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    checkpoint = next(folder.glob("runs/rsrefseg/*/checkpoints/best.ckpt"))
-    code, hits = re.subn(r'load_model\("[^"]+"\)', f"load_model({str(checkpoint)!r})", code)
-    assert hits == 1
     space: dict = {}
     exec(compile(code, "README.md", "exec"), space)
     assert space["result"].masks.shape == (3, 128, 128)

@@ -2,13 +2,21 @@
 
 import errno
 import os
+import pickle
 import subprocess
 import sys
 
 import pytest
 
 from rrsis_zoo import terminal
-from rrsis_zoo.errors import ConfigError, OutputError
+from rrsis_zoo.errors import (
+    ConfigError,
+    MissingDataError,
+    MissingFilesError,
+    MissingWeightsError,
+    OutputError,
+    together,
+)
 from rrsis_zoo.terminal import explained, guarded
 
 TEXT = "rrsis: a sentence … of the “ship” at 45° \udcff"
@@ -176,3 +184,44 @@ def test_a_loading_process_is_left_out():
         '  File "x.py", line 1, in y\nrrsis_zoo.errors.DataFormatError: a.png: cannot be read\n'
     )
     assert explained(ConfigError(text)) == "a.png: cannot be read"
+
+
+# -- several errors ----------------------------------------------------------------------------------------------------
+
+
+def test_missing_things_are_a_list(capsys):
+    weights = together(
+        [
+            MissingWeightsError("a is missing; fetch it with: get a", what="a is missing", mend="get a"),
+            MissingWeightsError("b\nis missing; fetch it with: get b", what="b\nis missing", mend="get b\x1b"),
+        ]
+    )
+    assert type(weights) is MissingWeightsError
+    both = together([weights, MissingDataError("there is no c")])
+    assert isinstance(both, MissingWeightsError)
+    assert isinstance(both, MissingDataError)
+    assert str(both) == "a is missing; fetch it with: get a; b\nis missing; fetch it with: get b; there is no c"
+
+    def command():
+        raise ValueError("wrapped") from both
+
+    assert guarded(command) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "rrsis: 3 things are missing:",
+        "  a is missing",
+        "      get a",
+        "  b is missing",
+        "      get b\\x1b",
+        "  there is no c",
+    ]
+
+
+def test_errors_of_loading_processes_are_whole():
+    """They are pickled."""
+    one = MissingWeightsError("a; get it", what="a", mend="get it")
+    assert together([one]) is one
+    for error in (one, together([one, MissingDataError("b")])):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.what, again.mend) == (type(error), str(error), error.what, error.mend)
+        assert [str(part) for part in again.parts] == [str(part) for part in error.parts]
+    assert type(together([one, MissingDataError("b")])) is MissingFilesError

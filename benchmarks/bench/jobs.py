@@ -1,6 +1,7 @@
 """One job: what to do with it, its processes one after another, and its record.
 
-Its folder has ``job.json`` (written at the end), ``fit.log``, ``test.log``, and the folders of training and test. While
+Its folder has ``job.json`` (written at the end), ``fit.log``, ``test.log``, ``calibrate.log`` if the suite calibrates,
+and the folders of training and test. While
 it runs, ``state.json`` records its progress, so that it can be resumed after a kill.
 
 An exit status of 0 proves nothing: a training counts as finished if its last resume point is at the planned end, and a
@@ -36,6 +37,8 @@ _METRICS = Path("fit/version_0/metrics.csv")
 _CHECKPOINTS = Path("fit/version_0/checkpoints")
 _RESUME = _CHECKPOINTS / "resume.ckpt"
 _POINT = _CHECKPOINTS / "resume.json"
+_BEST = _CHECKPOINTS / "best.ckpt"
+_PRESENCE = _CHECKPOINTS / "best.presence.json"
 _RESULT = Path("test/version_0/test.json")
 _CALLBACK = "rrsis_zoo.training.resume.ResumePoint"
 
@@ -277,6 +280,7 @@ class JobRun:
         self._test: Usage | None = None
         self._result: dict[str, Any] | None = None
         self._fault = ""
+        self._calibrated = False
         self.interrupted = ""
         """Why a process ended early, so that the job must be resumed later; empty if none did."""
         if decision.action == "start":
@@ -301,11 +305,13 @@ class JobRun:
             self._go_on()
 
     @property
-    def stage(self) -> Literal["fit", "test", "over"]:
+    def stage(self) -> Literal["fit", "calibrate", "test", "over"]:
         """The next stage."""
         if self._fault or self.interrupted or self._test is not None:
             return "over"
-        return "fit" if self._state["fit"] is None else "test"
+        if self._state["fit"] is None:
+            return "fit"
+        return "calibrate" if self.planned.job.calibrate and not self._calibrated else "test"
 
     @property
     def train_cpu_s(self) -> float:
@@ -336,6 +342,8 @@ class JobRun:
     def command(self) -> Command:
         """Return the next process; called just before its start."""
         folder = self.folder
+        if self.stage == "calibrate":
+            return Command(PROGRAM, ("calibrate", "--ckpt", str(folder / _BEST)), folder / "calibrate.log")
         places = [
             "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(folder), "--trainer.logger.version", "0",
             "--trainer.logger.name", self.stage, "--trainer.enable_progress_bar", "false",
@@ -349,7 +357,7 @@ class JobRun:
             self._save()
         else:
             _remove(folder / "test")  # of an unfinished test
-            arguments += ["--ckpt_path", str(folder / _CHECKPOINTS / "best.ckpt")]
+            arguments += ["--ckpt_path", str(folder / _BEST)]
         return Command(PROGRAM, tuple(arguments), folder / f"{self.stage}.log")
 
     def ended(self, usage: Usage) -> None:
@@ -360,6 +368,8 @@ class JobRun:
         """
         if self.stage == "test":
             self._test_ended(usage)
+        elif self.stage == "calibrate":
+            self._calibration_ended(usage)
         else:
             self._fit_ended(usage)
 
@@ -395,6 +405,15 @@ class JobRun:
             return f"training ended with status 0 but left no {_POINT.name}: it is not complete"
         short = self._goal.short_of(Point(**point))
         return f"training ended with status 0, but {short}" if short else ""
+
+    def _calibration_ended(self, usage: Usage) -> None:
+        if usage.interruption:
+            self.interrupted = usage.reason("the calibration")
+        elif usage.status:
+            self._fault = usage.reason("the calibration")
+        elif not os.path.isfile(self.folder / _PRESENCE):
+            self._fault = f"the calibration left no {_PRESENCE.name}"
+        self._calibrated = True
 
     def _test_ended(self, usage: Usage) -> None:
         if usage.interruption:

@@ -94,7 +94,7 @@ class _Watched:
     def __init__(self, run: JobRun, now: float) -> None:
         self.job: Job = run.planned.job
         self.begun = self.stage_begun = self.heard = now
-        self.testing = run.stage == "test"
+        self.testing = run.stage != "fit"
         self._run = run
         self._told = run.epochs_done
         self._changed: tuple[int, int] | None = None

@@ -117,8 +117,10 @@ def run_jobs(
                     continue
                 one.run.ended(usage)
                 if one.run.stage != "over":
-                    progress.test_begins(one.name)
-                    say(f"{one.name}: testing (training took {one.run.train_cpu_s / 60:.1f} min of processor time)")
+                    doing = "calibrating" if one.run.stage == "calibrate" else "testing"
+                    if one.run.stage == "calibrate" or not one.run.planned.job.calibrate:  # the training has ended
+                        progress.test_begins(one.name)
+                    say(f"{one.name}: {doing} (training took {one.run.train_cpu_s / 60:.1f} min of processor time)")
                     one.process = _start(one.run, one.place, processes)
                     continue
                 records[one.name] = record = one.run.finish()
@@ -215,13 +217,20 @@ def _doing(decision: Decision) -> str:
 
 def _outcome(record: Mapping[str, Any], folder: Path) -> str:
     if record["status"] != "finished":
-        log = folder / ("fit.log" if record["test"] is None else "test.log")
+        log = folder / _last_log(record, folder)
         if record["status"] == "interrupted":
             return f"INTERRUPTED: {record['reason']}; the next run resumes it; log: {log}"
         return f"FAILED: {record['reason']}; log: {log}"
     minutes = (record["fit"]["wall_s"] + record["test"]["wall_s"]) / 60
     again = f", resumed {record['fit']['resumed']} x" if record["fit"]["resumed"] else ""
     return f"finished in {minutes:.1f} min{again}: {miou_text(record)}"
+
+
+def _last_log(record: Mapping[str, Any], folder: Path) -> str:
+    """Return the name of the log of the stage that a job ended in."""
+    if record["test"] is not None:
+        return "test.log"
+    return "calibrate.log" if "calibration" in record["reason"] else "fit.log"
 
 
 def miou_text(record: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ A suite file is YAML::
     limits: {minutes: 25}              # for the whole suite; compared with the plan
     against: [constant, control]       # rows that every method is compared with, in pairs
     baselines: [constant]              # without training, see bench.baselines
+    calibrate: true                    # presence before every test (`rrsis calibrate`); false by default
     datasets:
       synthetic:
         title: synthetic scenes
@@ -113,6 +114,7 @@ class Job:
         title, role, against, cpu_minutes: of the model.
         configs: all configuration files in order.
         options: all options, including protocol and seed.
+        calibrate: whether its presence is calibrated before the test.
     """
 
     suite: str
@@ -125,6 +127,7 @@ class Job:
     configs: tuple[str, ...]
     options: Mapping[str, Any]
     cpu_minutes: float | None = None
+    calibrate: bool = False
 
     @property
     def name(self) -> str:
@@ -150,6 +153,7 @@ class Suite:
         name, title, caption, protocol, seeds, datasets, models, baselines: from the file.
         minutes: limit of the whole suite; None if there is none, or for a part of a suite.
         seeds_left_out: seeds in the file that this part of the suite does not have.
+        calibrate: from the file.
     """
 
     name: str
@@ -162,6 +166,7 @@ class Suite:
     baselines: tuple[str, ...]
     minutes: float | None
     seeds_left_out: tuple[int, ...] = ()
+    calibrate: bool = False
 
     def only_seeds(self, chosen: Sequence[int]) -> Suite:
         """Return the part of the suite with these seeds.
@@ -225,6 +230,7 @@ class Suite:
             configs,
             options,
             model.cpu_minutes,
+            self.calibrate,
         )
 
     def described(self) -> dict[str, Any]:
@@ -295,7 +301,7 @@ class _Reader:
     def suite(self, content: Any) -> Suite:
         fields = self._fields(
             content, "the suite", ("title", "caption", "protocol", "seeds", "datasets", "models"),
-            ("limits", "against", "baselines"),
+            ("limits", "against", "baselines", "calibrate"),
         )  # fmt: skip
         name = self._name(self.path.stem, "the file's name")
         protocol = get_protocol(self._text(fields["protocol"], "protocol")).name
@@ -322,6 +328,7 @@ class _Reader:
             models,
             baselines,
             self._minutes(limits.get("minutes"), "limits.minutes"),
+            calibrate=self._switch(fields.get("calibrate", False), "calibrate"),
         )
 
     def _dataset(self, name: str, row: Any) -> Dataset:
@@ -422,6 +429,11 @@ class _Reader:
         if not good or not seed_list or len(set(seed_list)) < len(seed_list):
             raise self._wrong(where, f"must be a list of different non-negative integers below 2^32, got {seed_list!r}")
         return tuple(seed_list)
+
+    def _switch(self, value: Any, where: str) -> bool:
+        if not isinstance(value, bool):
+            raise self._wrong(where, f"must be true or false, got {value!r}")
+        return value
 
     def _minutes(self, value: Any, where: str) -> float | None:
         if value is None:

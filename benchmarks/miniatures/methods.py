@@ -1,7 +1,7 @@
 """Make the trained miniatures that the package ships: `make trained-miniatures`, after `make benchmark`.
 
 Each is the best checkpoint of one training of the embedded suite, without the weights of its foundation models, which
-the package has already; rounded to float16, tested again in this form, and described by a card.
+the package has already; rounded to float16, tested and calibrated in this form, and described by a card.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rrsis_zoo.metrics.scores import sample_iou
 from rrsis_zoo.metrics.statistics import scene_interval
 from rrsis_zoo.pretrained.trained import save_trained
 from rrsis_zoo.provenance import code_version
-from rrsis_zoo.weights.folders import WEIGHTS
+from rrsis_zoo.weights.folders import PRESENCE, WEIGHTS
 from rrsis_zoo.weights.sources import MiniSource
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +72,7 @@ def make(name: str, runs: Path, seed: int) -> dict[str, Any]:
         "code": code_version(),
     }
     write_json(folder / CARD, content)
+    calibrate(name)
     return content
 
 
@@ -92,6 +93,13 @@ def test(name: str) -> Path:
     ]  # fmt: skip
     subprocess.run(command, check=True, cwd=ROOT)
     return place / "test/version_0/test_samples.jsonl.gz"
+
+
+def calibrate(name: str) -> None:
+    """Write the presence of the shipped miniature's answers beside its weights."""
+    out = MiniSource(name).folder / PRESENCE
+    command = [sys.executable, "-m", "rrsis_zoo.cli", "calibrate", "--ckpt", f"mini:{name}", "--out", str(out)]
+    subprocess.run([*command, *arguments(name)], check=True, cwd=ROOT)
 
 
 def scores_of(file: Path) -> dict[str, Any]:

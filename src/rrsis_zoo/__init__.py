@@ -31,3 +31,8 @@ def __getattr__(name: str) -> Any:
 
         return segment
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that are not imported yet too, for tab completion and `help`."""
+    return sorted(__all__)

@@ -10,16 +10,19 @@ from rrsis_zoo.terminal import guarded
 
 _LIGHTNING = {
     "fit": "train a method: rrsis fit --config configs/rsrefseg.yaml; resume: rrsis fit --resume RUN_FOLDER",
-    "validate": "score the validation split",
-    "test": "score the test split; writes results, per-sample counts and a figure",
-    "predict": "write the predicted masks of a split",
+    "validate": "score the validation split: rrsis validate CHECKPOINT",
+    "test": "score the test split: rrsis test CHECKPOINT; writes results, per-sample counts and a figure",
+    "predict": "write the predicted masks of a split: rrsis predict CHECKPOINT",
 }
 _OTHER = {
     "segment": "find what sentences refer to in your own pictures",
     "demo": "open a local page: your picture, your sentences, masks of one method or two",
     "data": "check, list and summarise a dataset; generate the synthetic one",
+    "calibrate": "find out how likely an answer has a referent at all, for one set of weights",
     "score": "score saved masks from any program under one protocol, or under all",
+    "runs": "list the runs in a folder: what each is, how far it came, its scores",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
+    "plot": "draw the curves of runs: loss, validation scores, learning rate",
     "models": "list methods, sizes, licences and weight sources; download weights",
     "convert": "convert the authors' weights to our format, and back",
 }
@@ -52,7 +55,9 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if command in _LIGHTNING:
         from rrsis_zoo import signals
+        from rrsis_zoo.commands.early_checks import check_early
 
+        check_early(command, rest)
         with signals.handled():  # this early, because a container's first process ignores signals without a handler
             from rrsis_zoo.commands.fit import run_lightning
 
@@ -69,14 +74,26 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.data import run_data
 
         return run_data(rest)
+    if command == "calibrate":
+        from rrsis_zoo.commands.calibrate import run_calibrate
+
+        return run_calibrate(rest)
     if command == "score":
         from rrsis_zoo.commands.score import run_score
 
         return run_score(rest)
+    if command == "runs":
+        from rrsis_zoo.commands.runs import run_runs
+
+        return run_runs(rest)
     if command == "table":
         from rrsis_zoo.commands.table import run_table
 
         return run_table(rest)
+    if command == "plot":
+        from rrsis_zoo.commands.plot import run_plot
+
+        return run_plot(rest)
     if command == "models":
         from rrsis_zoo.commands.models import run_models
 
@@ -85,6 +102,8 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.convert import run_convert
 
         return run_convert(rest)
+    if command.startswith("-"):
+        raise unknown_name("option", command, ("--help", "--version"))
     raise unknown_name("command", command, _LIGHTNING | _OTHER)
 
 

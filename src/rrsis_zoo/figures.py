@@ -15,6 +15,7 @@ from PIL import Image
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import writing
+from rrsis_zoo.shown import short_repr
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Shown:
     heatmap: NDArray[np.float32]
     mask: NDArray[np.bool_]
     truth: NDArray[np.bool_] | None
+
+    __repr__ = short_repr
 
     @property
     def iou(self) -> float | None:

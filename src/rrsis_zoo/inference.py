@@ -18,6 +18,7 @@ from rrsis_zoo.data.pixels import read_rgb, to_array
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.presence import evidence_of, presence_of
 from rrsis_zoo.models.types import ImageState, Prediction
 from rrsis_zoo.segmentation import Segmentation
 
@@ -29,11 +30,14 @@ class Answer(NamedTuple):
         mask: bool (H, W).
         probabilities: float32 (H, W) in [0, 1].
         heatmap: float32 (g, g) in [0, 1].
+        presence: in [0, 1], the probability that there is a referent at all; None if the model has no calibration
+            (`rrsis calibrate`). Below ``model.calibration.threshold`` there is none.
     """
 
     mask: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
     heatmap: NDArray[np.float32]
+    presence: float | None = None
 
 
 @torch.inference_mode()
@@ -79,14 +83,17 @@ def segment(
     n, (height, width) = len(expressions), pixels.shape[-2:]
     masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
     heatmaps: list[NDArray[np.float32]] = []
+    presence: list[float | None] = []
     stream = answers(model, pixels, expressions, threshold, state)
     for i in range(n):
         answer = next(stream)
         masks[i], probabilities[i] = answer.mask, answer.probabilities
         heatmaps.append(answer.heatmap)
+        presence.append(answer.presence)
         del answer  # before the next one is made
     shown = pixels.permute(1, 2, 0).cpu().numpy()
-    return Segmentation(masks, probabilities, np.stack(heatmaps), tuple(expressions), shown)
+    known = None if model.calibration is None else np.array(presence, np.float64)
+    return Segmentation(masks, probabilities, np.stack(heatmaps), tuple(expressions), shown, known)
 
 
 def answers(
@@ -133,10 +140,13 @@ def _next(parts: Iterator[Prediction]) -> Prediction | None:
 def _answer(model: ReferringSegmenter, part: Prediction, i: int, threshold: float) -> Answer:
     """Return the answer to one of the sentences of a group."""
     logits = model.restore_each(part)[i]
+    presence = None
+    if model.calibration is not None:
+        presence = float(presence_of(model.calibration, evidence_of(part[i : i + 1], [logits]))[0])
     inside = (logits > 0).cpu().numpy() if threshold == 0.5 else None
     probabilities = logits.float().sigmoid_().cpu().numpy()
     heatmap = part.prompts.heatmap[i, 0].float().cpu().numpy()
-    return Answer(probabilities > threshold if inside is None else inside, probabilities, heatmap)
+    return Answer(probabilities > threshold if inside is None else inside, probabilities, heatmap, presence)
 
 
 def check_threshold(threshold: float) -> None:

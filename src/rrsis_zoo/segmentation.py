@@ -30,8 +30,8 @@ class Segmentation:
         heatmaps: float32 (N, g, g) in [0, 1], where the localiser expects the referent.
         texts: the N sentences.
         image: uint8 RGB (H, W, 3), as the model was given it; it shares memory with the argument if that is a tensor.
-        presence: float (N,) in [0, 1], the probability that the referent is there at all; None without a calibration,
-            which no model has yet.
+        presence: float (N,) in [0, 1], the probability that the referent is there at all; None if the model has no
+            calibration (`rrsis calibrate`). Below ``model.calibration.threshold`` there is none.
     """
 
     masks: NDArray[np.bool_]
@@ -78,9 +78,10 @@ class Segmentation:
 
     @property
     def _drawn(self) -> list[Drawn]:
+        presence = [None] * len(self.texts) if self.presence is None else self.presence.tolist()
         return [
-            Drawn(text, mask, None if np.isnan(score) else float(score), float(mask.mean()))
-            for text, mask, score in zip(self.texts, self.masks, self.scores, strict=True)
+            Drawn(text, mask, None if np.isnan(score) else float(score), float(mask.mean()), there)
+            for text, mask, score, there in zip(self.texts, self.masks, self.scores, presence, strict=True)
         ]
 
     def __repr__(self) -> str:

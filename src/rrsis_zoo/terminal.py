@@ -36,7 +36,8 @@ def guarded(command: Callable[[], int]) -> int:
     """Run a command as ``rrsis`` does and return its exit status.
 
     Errors that a user can fix are printed as one line, with status `FIXABLE`: our own, and those of the operating
-    system and of memory, wherever they were raised. Other errors are bugs and propagate.
+    system and of memory, wherever they were raised. Several missing files are a list, with the command that fetches a
+    file on its own line. Other errors are bugs and propagate.
 
     Args:
         command: runs and returns its exit status.
@@ -60,7 +61,15 @@ def guarded(command: Callable[[], int]) -> int:
         line = explained(error)
         if line is None:
             raise
-        _say(line)
+        parts = next((cause.parts for cause in _chain(error) if isinstance(cause, RRSISError)), ())
+        if parts:
+            _say(f"{len(parts)} things are missing:")
+            for part in parts:
+                _print(f"  {_one_line(part.what)}")
+                if part.mend:
+                    _print(f"      {_one_line(part.mend)}")
+        else:
+            _say(line)
         return FIXABLE
 
 
@@ -125,10 +134,19 @@ def _name(filename: object) -> str:
 
 
 def _say(text: str) -> None:
-    """Print one line to standard error, whatever the text contains: a file name may be anything."""
+    """Print one line to standard error."""
+    _print(f"rrsis: {_one_line(text)}")
+
+
+def _one_line(text: str) -> str:
+    """Return a text in one printable line, whatever it contains: a file name may be anything."""
     line = "".join(c if c.isprintable() else " " if c.isspace() else repr(c)[1:-1] for c in text)
+    return " ".join(line.split())
+
+
+def _print(line: str) -> None:
     try:
-        print(f"rrsis: {' '.join(line.split())}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
     except OSError:
         _discard(sys.stderr)
 

@@ -101,6 +101,36 @@ def test_from_new_to_finished(tmp_path):
     assert record["profile"] is None
 
 
+def test_a_suite_that_calibrates(tmp_path):
+    """Between training and test; without its file there is no test."""
+    plan = replace(planned(), job=replace(planned().job, calibrate=True))
+    for left in (True, False):
+        folder = tmp_path / str(left)
+        run = begin(folder, plan)
+        run.command()
+        checkpoints = leave_end(folder)
+        run.ended(GOOD)
+        assert run.stage == "calibrate"
+        command = run.command()
+        assert command.arguments == ("calibrate", "--ckpt", str(checkpoints / "best.ckpt"))
+        assert command.log == folder / "calibrate.log"
+        if left:
+            (checkpoints / "best.presence.json").write_text("{}")
+        run.ended(GOOD)
+        assert run.stage == ("test" if left else "over")
+    record = run.finish()
+    assert (record["status"], record["reason"]) == ("failed", "the calibration left no best.presence.json")
+    assert decide(plan, folder, True).action == "test"  # it is trained, and calibrated again
+    assert begin(folder, plan, retry=True).stage == "calibrate"
+    run = begin(tmp_path / "bad", plan)
+    run.command()
+    leave_end(tmp_path / "bad")
+    run.ended(GOOD)
+    run.command()
+    run.ended(BAD)
+    assert run.finish()["reason"].startswith("the calibration ended with status 2")
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_finished_is_skipped_until_a_part_changes(tmp_path, part):
     folder = tmp_path / "job"

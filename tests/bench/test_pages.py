@@ -1,5 +1,6 @@
 """The benchmark's guide and its lab book: links lead somewhere, commands and options are real ones."""
 
+import csv
 import re
 import shlex
 import subprocess
@@ -84,3 +85,31 @@ def test_the_readme_is_what_publishing_writes():
     main, kinds = ((results / f"{name}.md").read_text(encoding="utf-8") for name in ("main", "kinds"))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme_text(readme, main, kinds) == readme
+
+
+# -- numbers in prose are those of the committed results ---------------------------------------------------------------
+
+RESULTS = ROOT / "benchmarks" / "results" / "embedded"
+
+
+def value(table, method, column):
+    with (RESULTS / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["method"] == method]
+    return float(row[column])
+
+
+def test_the_example_of_where_and_how_exactly():
+    text = " ".join((ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").split())
+    miou = value("main", "RSRefSeg (mini)", "miou")
+    hits, there = (value("localisation", "RSRefSeg (mini)", name) for name in ("centre_hit", "hit_miou"))
+    lost, where = round(100 - miou, 1), round(round(there, 1) - round(miou, 1), 1)
+    assert f"has mIoU {miou:.1f} on 750 synthetic test expressions" in text
+    assert f"Its centre hits in {hits:.1f} % of them, and there mIoU is {there:.1f}." in text
+    assert f"Of the {lost:.1f} points that it lacks, {where:.1f} are lost by *where*" in text
+    assert f"The other {lost - where:.1f} are lost by *how exactly*" in text
+
+
+def test_the_size_of_the_report():
+    size = (RESULTS / "report.html").stat().st_size
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    assert f"With the embedded suite's training runs it is {size / 1e6:.1f} MB." in text

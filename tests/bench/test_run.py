@@ -212,7 +212,7 @@ def test_tables_and_report_of_a_real_job(whole, place, tmp_path, monkeypatch):
     for form in ("md", "tex", "html"):
         assert "Short" in (tmp_path / f"main.{form}").read_text()
     assert "Short" in (tmp_path / "report.html").read_text()
-    assert (tmp_path / "short--synthetic.png").stat().st_size > 10_000
+    assert (tmp_path / "short--synthetic.webp").stat().st_size > 10_000
 
 
 def test_a_run_changes_no_tracked_file(whole, place, root, script, tmp_path, monkeypatch, capsys):
@@ -243,7 +243,7 @@ def test_a_run_changes_no_tracked_file(whole, place, root, script, tmp_path, mon
     assert script.script() == 0
     assert git("status", "--porcelain") == ""
     results = Path("runs") / "s" / "results"
-    assert {"main.md", "report.html", "short--synthetic.png"} <= {path.name for path in results.iterdir()}
+    assert {"main.md", "report.html", "short--synthetic.webp"} <= {path.name for path in results.iterdir()}
     printed = capsys.readouterr().out
     assert f"{NAME}: finished earlier" in printed
     end = printed[printed.index("\nT\n") :]

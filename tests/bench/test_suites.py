@@ -62,6 +62,8 @@ def suite(tmp_path, monkeypatch):
 def test_jobs(suite):
     read = suite(GOOD)
     assert (read.name, read.protocol, read.minutes, read.baselines) == ("s", "canonical", 9, ("constant",))
+    assert not any(job.calibrate for job in read.jobs())
+    assert all(job.calibrate for job in suite(f"calibrate: true\n{GOOD}").jobs())
     # the first seed of everything first, of a seed the longest first, ablations at the end
     assert [job.name for job in read.jobs()] == [
         "large--one--seed1", "large--two--seed1", "small--one--seed1", "small--two--seed1",
@@ -152,6 +154,7 @@ FAULTS = {
     "nobody": (("against: [constant, small]", "against: [larg]"), "unknown row to compare with 'larg' (did you mean"),
     "itself": (("against: []", "against: [large-shuffled]"), "unknown row to compare with 'large-shuffled'"),
     "role": (("role: ablation", "role: baseline"), "unknown role 'baseline'; known: ablation, control, method"),
+    "a word for a switch": (("baselines: [", "calibrate: maybe\nbaselines: ["), "calibrate: must be true or false"),
     "baseline": (("baselines: [constant]", "baselines: [mean]"), "unknown baseline 'mean'; known: constant"),
     "a baseline's name": (("  small:\n", "  constant:\n"), "models: constant is the name of a baseline"),
     "folder": (("  small:\n", "  Small Net:\n"), "'Small Net' cannot name a folder"),
@@ -287,7 +290,7 @@ def test_a_suite_that_is_not_there(suite, tmp_path):
         read_suite(tmp_path / "gone.yaml")
 
 
-@pytest.mark.parametrize("name", ["embedded", "pretrained", "real"])
+@pytest.mark.parametrize("name", ["embedded", "pretrained", "foreign", "real"])
 def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     """Every job's configuration resolves, and says what the suite says."""
     from rrsis_zoo.commands.fit import resolve
@@ -311,6 +314,11 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     if name == "pretrained":
         assert all(len(m.seeds) == 3 for m in suite.models)
         assert all(m.against == (f"{m.name}-random",) for m in suite.models if not m.name.endswith("-random"))
+    elif name == "foreign":
+        assert suite.calibrate
+        shares = {job.model: resolve(job.arguments())["data"]["foreign_share"] for job in suite.jobs()}
+        assert shares == {model: 0.25 if model.endswith("-foreign") else 0 for model in shares}
+        assert all(m.against == (m.name.removesuffix("-foreign"),) for m in suite.models if m.name.endswith("-foreign"))
     elif name == "embedded":
         assert min(len(m.seeds) for m in suite.models if m.role != "ablation") >= 2
         assert suite.minutes == 25
@@ -321,14 +329,15 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
         assert published["rs2sam2--refsegrs--seed1"]["trainer"]["max_epochs"] == 60
 
 
-def test_what_two_suites_train_they_train_alike(root):
+@pytest.mark.parametrize(("other", "more"), [("pretrained", set()), ("foreign", {"control"})])
+def test_what_two_suites_train_they_train_alike(root, other, more):
     """So a method's numbers in one are those in the other, and a finished job may be moved from one to the other."""
     short, long = (
         {model.name: model.change for model in read_suite(root / "benchmarks" / f"{name}.yaml").models}
-        for name in ("embedded", "pretrained")
+        for name in ("embedded", other)
     )
     both = short.keys() & long.keys()
-    assert both == {"rsrefseg", "rsrefseg2", "rs2sam2", "evisam3"}
+    assert both == {"rsrefseg", "rsrefseg2", "rs2sam2", "evisam3"} | more
     assert all(short[name] == long[name] for name in both)
 
 

@@ -109,6 +109,27 @@ def test_json_lines(here, folder, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads(Path("a.json").read_text()) == json.loads(lines[0])
 
 
+def test_what_is_not_there(here, root, capsys):
+    """The package's example: a miniature with its calibration, and a sentence about nothing in the picture."""
+    words = [str(root / "examples" / "harbour.png"), "--text", "the helipad", "--text", "the windmill"]
+    words += ["--model", "mini:rsrefseg2", "--json"]
+    assert run_segment(words) == 0
+    there, not_there = json.loads(capsys.readouterr().out)["answers"]
+    needed = rrsis_zoo.load_model("mini:rsrefseg2").calibration.threshold
+    assert there["presence"] >= needed == there["presence_needed"] > not_there["presence"]
+    assert (there["absent"], not_there["absent"], not_there["area_px"]) == (False, True, 0)
+    assert there["area_px"] > 1000
+    assert run_segment([*words, "--presence", "off"]) == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert answers[0] == {**there, "presence_needed": None}
+    assert (answers[1]["absent"], answers[1]["presence_needed"]) == (False, None)
+    assert run_segment([*words[:-1], "--presence", "0.99", "--out", "out.png"]) == 0
+    assert "the helipad: probably not there: presence 0.8" in capsys.readouterr().out
+    for wrong in ("often", "1.1", "nan"):
+        with pytest.raises(ConfigError, match=r"--presence must be a number from 0 to 1, or off"):
+            run_segment([*words, "--presence", wrong])
+
+
 def test_one_file_and_its_ending(here, folder):
     assert segment(folder, "a.png", *SENTENCES[:2], "--out", "x/mask.png", "--kind", "mask") == 0
     mask = Image.open("x/mask.png")

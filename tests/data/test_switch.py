@@ -32,7 +32,7 @@ def test_fit_and_test_of_a_tiny_preset(dataset, by_overlay, tmp_path, monkeypatc
     assert run([*map(str, ["fit", *fit])]) == 0
     if by_overlay:
         return
-    best = tmp_path / "runs/control/version_0/checkpoints/best.ckpt"
+    best = tmp_path / "runs/control/fit/version_0/checkpoints/best.ckpt"
     assert run([*map(str, ["test", *common, "--ckpt_path", best])]) == 0
-    record = json.loads((tmp_path / "runs/control/version_1/test.json").read_text())
+    record = json.loads((tmp_path / "runs/control/test/version_0/test.json").read_text())
     assert (record["split"], record["n"]) == ("test", TESTS[dataset])

@@ -124,7 +124,9 @@ def test_an_example_is_answered_and_redrawn(tab, desk, encodings, tmp_path):
     expected = desk.ask(FIRST, one.shown, one.texts)
     scores = [dd.inner_text() for dd in page.locator("#answers dd").all()]
     assert scores[0::3] == [f"{score:.2f}" for score in expected.scores]
-    assert scores[1::3] == ["–"] * 3
+    threshold = desk.ready(FIRST).model.calibration.threshold
+    below = [f" (below {threshold:.2f})" if p < threshold else "" for p in expected.presence]
+    assert scores[1::3] == [f"{p:.2f}{more}" for p, more in zip(expected.presence, below, strict=True)]
     count, before = len(encodings), sources(page)
 
     for element, untouched in (("opacity", [1, 3, 5]), ("threshold", [1, 3, 5])):

@@ -35,16 +35,14 @@ class Elements(HTMLParser):
         return [attributes for tag, attributes in self.all if tag == wanted]
 
 
-def column(texts=TEXTS, given="mini:one", presence=None, empty=False):
+def column(texts=TEXTS, given="mini:one", presence=None, needed=None, empty=False):
     p = np.full((len(texts), *SIZE), 0.1, np.float32)
     if not empty:
         for n in range(len(texts)):
             p[n, 10 : 20 + n, 10:30] = 0.8
-    results = [found(text, one > 0.5, one) for text, one in zip(texts, p, strict=True)]
-    if presence is not None:
-        results = [type(one)(**{**one.__dict__, "presence": presence}) for one in results]
+    results = [found(text, one > 0.5, one, presence) for text, one in zip(texts, p, strict=True)]
     findings = Findings("a.png", *SIZE, tuple(results), 0.5, Source("control", given, "0" * 64))
-    return Column(findings, p[:, ::10, ::10], ("a remark",))
+    return Column(findings, p[:, ::10, ::10], ("a remark",), needed)
 
 
 def content(link):
@@ -91,7 +89,8 @@ def test_numbers():
     assert facts(answers_html(shown(), [column(TEXTS[:1])], 0.4)) == [
         ("score", "0.80"), ("presence", "–"), ("mask", "3.2 % of the picture")
     ]  # fmt: skip
-    assert ("presence", "0.07") in facts(answers_html(shown(), [column(presence=0.07)], 0.4))
+    for needed, said in ((None, "0.07"), (0.05, "0.07"), (0.8, "0.07 (below 0.80)")):
+        assert ("presence", said) in facts(answers_html(shown(), [column(presence=0.07, needed=needed)], 0.4))
     assert facts(answers_html(shown(), [column(TEXTS[:1], empty=True)], 0.4)) == [
         ("score", "–"), ("presence", "–"), ("mask", "nothing found")
     ]  # fmt: skip

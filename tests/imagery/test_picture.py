@@ -122,6 +122,16 @@ def test_deep_colours_are_turned_as_8_bits_are(tmp_path, orientation):
     np.testing.assert_array_equal(shown["deep.png"][below], shown["flat.png"][below])
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_tiffs_are_turned_too(tmp_path, orientation):
+    """Also those of floats, which Pillow does not open."""
+    values = DEEP[..., :3] // 8
+    (tmp_path / "deep.tif").write_bytes(tiff(values.astype(np.float32), numbers=3, orientation=orientation))
+    (tmp_path / "flat.tif").write_bytes(tiff(values.astype(np.uint8), orientation=orientation))
+    deep, flat = (read_picture(tmp_path / f"{name}.tif", Stretch.parse("0:255")).pixels for name in ("deep", "flat"))
+    np.testing.assert_array_equal(deep, flat)
+
+
 def test_8_bits_are_stretched_if_that_is_asked_for(tmp_path):
     (tmp_path / "x.png").write_bytes(saved(Image.fromarray(COLOURS // 4 + 10), "PNG"))
     picture = read_picture(tmp_path / "x.png", Stretch.parse("minmax"))

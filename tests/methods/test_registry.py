@@ -123,10 +123,10 @@ assert "torch" not in sys.modules
 small = ["--data.root", "made", "--trainer.enable_progress_bar", "false"]
 assert run(["data", "make", "--root", "made", "--scenes", "12", "--size", "64"]) == 0
 assert run(["fit", "--config", "spotter/spotter.yaml", "--trainer.max_epochs", "1", *small]) == 0
-best = "runs/spotter/version_0/checkpoints/best.ckpt"
+best = "runs/spotter/fit/version_0/checkpoints/best.ckpt"
 for _ in range(2):
     assert run(["test", "--config", "spotter/spotter.yaml", "--ckpt_path", best, *small]) == 0
-assert run(["table", "runs/spotter/version_1", "runs/spotter/version_2"]) == 0
+assert run(["table", "runs/spotter/test/version_0", "runs/spotter/test/version_1"]) == 0
 import rrsis_zoo
 print(rrsis_zoo.load_model(best).name, "loaded")
 """

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.metrics.statistics import over_seeds, paired_test, scene_interval
+from rrsis_zoo.metrics.statistics import over_seeds, paired_test, scene_auc, scene_interval
 
 
 def test_mean_and_order_do_not_matter():
@@ -165,3 +165,75 @@ def test_zero():
 def test_bad_input(values, scenes, options, message):
     with pytest.raises(ConfigError, match=message):
         scene_interval(values, scenes, **options)
+
+
+# -- area under the ROC curve ------------------------------------------------------------------------------------------
+
+
+def slow_auc(positive, negative):
+    pairs = [(p > n) + (p == n) / 2 for p in positive for n in negative]
+    return sum(pairs) / len(pairs)
+
+
+def test_auc_is_the_share_of_pairs():
+    rng = np.random.default_rng(0)
+    for digits in (1, 6):  # with ties and without
+        positive, negative = rng.normal(0.5, 1, 40).round(digits), rng.normal(0, 1, 30).round(digits)
+        scenes = [[f"s{i % 9}" for i in range(len(values))] for values in (positive, negative)]
+        interval = scene_auc(positive, negative, *scenes, draws=200)
+        assert interval.mean == pytest.approx(slow_auc(positive, negative), abs=1e-12)
+        assert interval.low < interval.mean < interval.high
+    assert scene_auc([2, 3], [0, 1], ["a", "b"], ["a", "b"], draws=5).mean == 1
+    assert scene_auc([1, 1], [1, 1], ["a", "b"], ["a", "b"], draws=5).mean == 0.5
+
+
+def test_auc_draws_whole_scenes():
+    """Against draws made slowly, of both kinds of samples of a scene together, and of training runs."""
+    rng = np.random.default_rng(1)
+    positive, negative = rng.normal(0.7, 1, (2, 24)), rng.normal(0, 1, (2, 16))
+    own, foreign = [f"s{i // 3}" for i in range(24)], [f"s{i // 2}" for i in range(16)]
+    interval = scene_auc(positive, negative, own, foreign, level=0.8, draws=3000)
+    assert interval.mean == pytest.approx(np.mean([slow_auc(*rows) for rows in zip(positive, negative, strict=True)]))
+    names, areas = sorted(set(own)), []
+    for _ in range(3000):
+        scenes, runs = rng.choice(names, len(names)), rng.integers(0, 2, 2)
+        taken = [[i for s in scenes for i in range(len(of)) if of[i] == s] for of in (own, foreign)]
+        each = [slow_fast(positive[r][taken[0]], negative[r][taken[1]]) for r in (0, 1)]
+        centre = np.mean(each)
+        areas.append(centre + 2**0.5 * (np.mean([each[r] for r in runs]) - centre))
+    from scipy.stats import norm, t
+
+    tail = norm.cdf(-t.ppf(0.9, 7) * (8 / 7) ** 0.5)
+    low, high = np.quantile(areas, [tail, 1 - tail])
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.02)
+
+
+def slow_fast(positive, negative):
+    return ((positive[:, None] > negative).mean() + (positive[:, None] >= negative).mean()) / 2
+
+
+def test_auc_does_not_depend_on_chunks_or_order(monkeypatch):
+    rng = np.random.default_rng(2)
+    positive, negative = rng.normal(1, 1, 30), rng.normal(0, 1, 30)
+    scenes = [f"s{i % 7}" for i in range(30)]
+    whole = scene_auc(positive, negative, scenes, scenes, draws=300)
+    order = rng.permutation(30)
+    mixed = scene_auc(positive[order], negative, [scenes[i] for i in order], scenes, draws=300)
+    assert (mixed.mean, mixed.low, mixed.high) == pytest.approx((whole.mean, whole.low, whole.high), abs=1e-12)
+    monkeypatch.setattr("rrsis_zoo.metrics.statistics._AT_ONCE", 100)
+    small = scene_auc(positive, negative, scenes, scenes, draws=300)
+    assert (small.low, small.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "scenes", "message"),
+    [
+        ([1.0], [], (["a"], []), "needs positive and negative samples"),
+        ([1.0], [0.0, 0.1], (["a"], ["a"]), "do not match 1 and 1 scenes"),
+        ([[1.0], [2.0]], [[0.0]], (["a"], ["a"]), "as many training runs"),
+        ([float("nan")], [0.0], (["a"], ["a"]), "must be finite"),
+    ],
+)
+def test_auc_of_bad_input(positive, negative, scenes, message):
+    with pytest.raises(ConfigError, match=message):
+        scene_auc(positive, negative, *scenes)

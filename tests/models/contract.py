@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,29 @@ def loss(factory: Factory) -> None:
     assert set(targets.unique().tolist()) <= {0, 1, 255}
 
 
+def without_a_referent(factory: Factory) -> None:
+    """Sentences added without a referent: every term is finite, and those that need one are of the others alone."""
+    model, b = build(factory).train(), batch()
+    absent = [False, True, False, False, True]
+    assert b.masks is not None
+    masks = [torch.zeros_like(mask) if gone else mask for mask, gone in zip(b.masks, absent, strict=True)]
+    mixed, nothing = replace(b, masks=masks, absent=absent), replace(b, absent=[True] * 5)
+    nothing.masks = [torch.zeros_like(mask) for mask in masks]
+    prediction = model(b, "published")
+    terms, whole = model.loss(prediction, mixed), model.loss_terms(prediction, model.target(masks))
+    there = [n for n, gone in enumerate(absent) if not gone]
+    others = model.loss_terms(prediction[there], model.target([masks[n] for n in there]))
+    for name, value in terms.items():
+        if name != "loss":
+            torch.testing.assert_close(value, (others if name in model.needs_referent else whole)[name])
+    torch.testing.assert_close(sum(t for name, t in terms.items() if name != "loss"), terms["loss"])
+    empty = model.loss(prediction, nothing)
+    assert all(value.isfinite() for value in empty.values())
+    assert all(empty[name].item() == 0 for name in model.needs_referent & empty.keys())
+    (terms["loss"] + empty["loss"]).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def learns(factory: Factory) -> None:
     """A few steps on one batch lower the loss."""
     model, b = build(factory).train(), batch()
@@ -236,6 +260,7 @@ PROMISES = (
     partition,
     inert,
     loss,
+    without_a_referent,
     learns,
     save_and_load,
     deterministic,

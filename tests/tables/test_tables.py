@@ -535,7 +535,7 @@ def test_failed_and_missing_jobs_show(tmp_path):
     assert "B, seed 1: failed: RuntimeError: out of | patience" in notes
     assert "C, seed 1, 2: not run" in notes
     assert "D, seed 2: not run" in notes
-    assert "left out: old--synthetic--seed1" in notes
+    assert "Left out, because they belong to none of these models, data sets and seeds: old--synthetic--seed1" in notes
     assert "variation between runs: D" in notes
     assert [[c.text for c in row[2:]] for row in tables["differences"].rows] == [["failed"] * 4, ["not run"] * 4]
     assert {cell.text for row in tables["categories"].rows for cell in row[3:5]} == {"failed", "not run"}
@@ -662,15 +662,15 @@ def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
         (place / "test" / "version_0").rename(tmp_path / name)
     tables = tables_of(read_tests(["a", "b"]))
     main = tables["main"].rows
-    assert [row[0].text for row in main] == ["rsrefseg tiny, a", "rsrefseg tiny, b"]
+    assert [row[0].text for row in main] == ["a (rsrefseg tiny)", "b (rsrefseg tiny)"]
     assert [row[1].text for row in main] == ["1", "1"]
     assert [row[4].text for row in main] == ["not known"] * 2
     for row, name in zip(main, "ab", strict=True):
         lines = read_lines(tmp_path / name / "test_samples.jsonl.gz")
         assert row[6].value == pytest.approx(100 * statistics.fmean(map(iou, lines)))
-    assert [cell.text for cell in tables["differences"].rows[0][:2]] == ["rsrefseg tiny, b", "rsrefseg tiny, a"]
+    assert [cell.text for cell in tables["differences"].rows[0][:2]] == ["b (rsrefseg tiny)", "a (rsrefseg tiny)"]
     assert run(["table", "a", "b", "--table", "main"]) == 0
-    assert "rsrefseg tiny, b" in capsys.readouterr().out
+    assert "b (rsrefseg tiny)" in capsys.readouterr().out
     assert run(["table", "a", "--table", "main"]) == 0
     with pytest.raises(MissingDataError, match=r"suite/test\.json.*rrsis test"):
         run(["table", "a", "suite"])
@@ -679,6 +679,51 @@ def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
     (tmp_path / "a" / "test.json").write_text("{}")
     with pytest.raises(DataFormatError, match=r"a/test\.json: model: .*got nothing"):
         read_tests(["a"])
+
+
+def test_one_table_of_one_or_two_tests(tmp_path, monkeypatch, capsys):
+    """Named by the runs; the rest with --all; nothing that was not run."""
+    monkeypatch.chdir(tmp_path)
+    folder = make(tmp_path / "suite", [Row("a", 0.6), Row("b", 0.3), Row("c", 0.4)], seeds=[1], n=12)
+    places = {"a": "one/test/mine", "b": "two/test/mine", "c": "two/test/version_0"}
+    for name, place in places.items():
+        source = folder / f"{name}--synthetic--seed1"
+        said = json.loads((source / "job.json").read_text())["result"]
+        (source / "test" / "version_0" / "test.json").write_text(json.dumps(said))
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (source / "test" / "version_0").rename(tmp_path / place)
+
+    def printed(*words):
+        assert run(["table", *words]) == 0
+        return capsys.readouterr().out
+
+    for words, names in (
+        ([places["a"]], ["mine (rsrefseg tiny)"]),
+        ([places["a"], places["c"]], ["mine (rsrefseg tiny)", "version_0 (rsrefseg tiny)"]),
+        ([places["a"], places["b"]], [f"{places[n]} (rsrefseg tiny)" for n in "ab"]),  # which is which
+    ):
+        text = printed(*words)
+        assert text.count("## ") == 1
+        assert "not run" not in text
+        rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+        assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == names
+    text = printed(places["a"], places["b"], "--all")
+    assert "paired differences" in text
+    assert text.count("## ") > 4
+    assert "not run" not in text
+    assert printed(places["a"], places["b"], "--table", "differences").count("## ") == 1
+    other = json.loads((tmp_path / places["c"] / "test.json").read_text())
+    (tmp_path / places["c"] / "test.json").write_text(json.dumps({**other, "dataset": "elsewhere"}))
+    text = printed(places["a"], places["c"])  # two data sets: a table of each, and no gaps in them
+    assert text.count("## ") == 2
+    assert "not run" not in text
+    assert "paired" not in printed(places["a"], places["c"], "--all")
+    (tmp_path / places["c"] / "test.json").write_text(json.dumps({**other, "protocol": "lavt480"}))
+    with pytest.raises(DataFormatError, match="give both tests the same data and --protocol"):
+        run(["table", places["a"], places["c"]])
+    (tmp_path / "fit" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(MissingDataError, match="fit is a training, not a test: `rrsis test fit`"):
+        run(["table", "fit"])
 
 
 UNFIT = {
@@ -718,8 +763,8 @@ def test_the_same_of_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys, how
     assert run(["table", "a", "b", "--table", "main"]) == 0
     both = capsys.readouterr().out
     for text in (alone, both):
-        assert f"rsrefseg tiny, a: {said}" in text
-        line = next(line for line in text.splitlines() if line.startswith("| rsrefseg tiny, a"))
+        assert f"a (rsrefseg tiny): {said}" in text
+        line = next(line for line in text.splitlines() if line.startswith("| a (rsrefseg tiny)"))
         assert line.count("left out") == 10
         assert not re.search(r"\d\.\d", line)
 
@@ -730,7 +775,7 @@ def test_a_copy_of_a_job_under_another_name_counts_for_nothing(tmp_path):
     shutil.copytree(folder / "a--synthetic--seed1", folder / "backup")
     found = tables_of(read_runs(folder))["main"]
     assert found.rows == before
-    assert any("left out: backup" in note for note in found.notes)
+    assert any("Left out, because" in note and "seeds: backup" in note for note in found.notes)
 
 
 def test_names_of_data_sets_are_no_paths(tmp_path):
@@ -762,7 +807,7 @@ def test_tables_that_cannot_be_written_are_one_error(tmp_path, place):
 def test_the_page_says_what_there_is(root, folder, tables, capsys):
     page = (root / "docs" / "tables.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {*tables, "literature--DATASET"}
+    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {*tables, "presence", "literature--DATASET"}
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     space = {}
     exec(compile(code.replace('"runs/embedded"', repr(str(folder))), "docs/tables.md", "exec"), space)

@@ -3,6 +3,7 @@ import pytest
 
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 
+KINDS = ("dam", "chimney", "windmill", "golf field")
 COLOURS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
 
 
@@ -23,5 +24,26 @@ def tree(tmp_path_factory):
                 referents.append(Referent(mask, [f"the {name} square"], "ship"))
             scenes.append(ReferredScene(image, referents, split))
     root = tmp_path_factory.mktemp("rrsisd")
+    write_rrsisd(root / "tree", scenes)
+    return root / "tree"
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """Seven scenes for training and six for validation and for testing, two of four kinds of things in each."""
+    rng = np.random.default_rng(0)
+    scenes = []
+    for split, count in (("train", 7), ("val", 6), ("test", 6)):
+        for i in range(count):
+            image = rng.integers(90, 120, (64, 72, 3), dtype=np.uint8)
+            referents = []
+            for column, number in ((6, i), (40, i + 1)):
+                mask = np.zeros((64, 72), dtype=np.bool_)
+                mask[20:44, column : column + 24] = True
+                image[mask] = rng.integers(0, 255, 3)
+                kind = KINDS[number % 4]
+                referents.append(Referent(mask, [f"the {kind} at the top"], kind))
+            scenes.append(ReferredScene(image, referents, split))
+    root = tmp_path_factory.mktemp("mixed")
     write_rrsisd(root / "tree", scenes)
     return root / "tree"

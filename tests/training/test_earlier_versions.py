@@ -1,5 +1,6 @@
 """What a version before methods became folders has left: its run goes on, its checkpoint is tested and loaded."""
 
+import json
 import shutil
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from rrsis_zoo import cli
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.loading import load_model
 from rrsis_zoo.methods.registry import current_class_path, list_models
 from rrsis_zoo.weights.checkpoints import weights_hash
@@ -45,6 +47,24 @@ def test_its_configuration_tests_its_checkpoint(run, monkeypatch, capsys):
     assert command(monkeypatch, "test", "--config", str(run / "config.yaml"), "--ckpt_path", last) == 0
     assert "test/miou" in capsys.readouterr().out
     assert (run.parent / "version_1" / "test.json").is_file()
+
+
+def test_its_checkpoint_says_nothing_of_its_data(run, monkeypatch, capsys):
+    """What to give stands in one line, and is enough."""
+    last = str(run / "checkpoints" / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"does not say what data .*`rrsis test .*`, or `--config .*config.yaml`"):
+        command(monkeypatch, "test", last)
+    data = ["--data.dataset", "synthetic", "--data.root", "made", "--name", "given"]
+    assert command(monkeypatch, "test", last, *data) == 0
+    given = run.parent / "test" / "given" / "test.json"
+    assert json.loads(given.read_text())["weights_sha256"] == WEIGHTS
+    assert command(monkeypatch, "test", last, "--config", str(run / "config.yaml")) == 0
+    assert json.loads((run.parent / "version_1" / "test.json").read_text())["weights_sha256"] == WEIGHTS
+    capsys.readouterr()
+    assert cli.run(["runs"]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]].count("test") == 2
+    assert cli.run(["table", str(given.parent), str(run.parent / "version_1")]) == 0
+    assert "given (control tiny)" in capsys.readouterr().out
 
 
 def test_its_run_goes_on(run, monkeypatch):

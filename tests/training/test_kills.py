@@ -36,7 +36,7 @@ def fit(root, tree):
 
 
 def place(folder):
-    return folder / "runs/evisam3/version_0"
+    return folder / "runs/evisam3/fit/version_0"
 
 
 def left(folder):
@@ -220,7 +220,7 @@ def test_a_job_that_slurm_requeues(fit, whole, tmp_path):
     done = warm.run(fit(), tmp_path, **job, SLURM_RESTART_COUNT="2")  # the next command of the job was cut off
     assert (done.status, done.said) == (0, []), done.output
     assert "version_0 is complete: epoch 4, step 12" in done.output
-    assert len(list((tmp_path / "runs/evisam3").iterdir())) == 1
+    assert len(list((tmp_path / "runs/evisam3/fit").iterdir())) == 1
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def trained(root, tree, tmp_path_factory):
         patch.setattr("sys.argv", ["rrsis"])
         fit = ["fit", *common, "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1"]
         assert run([*fit, "--trainer.limit_train_batches", "1"]) == 0
-    return SimpleNamespace(common=common, ckpt=folder / "runs/control/version_0/checkpoints/best.ckpt")
+    return SimpleNamespace(common=common, ckpt=folder / "runs/control/fit/version_0/checkpoints/best.ckpt")
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_full_disk(command, tmp_path, limited_files, name, limit):
         status, said = command(name)
     assert (status, len(said)) == (2, 1), said
     assert "cannot be written (File too large)" in said[0]
-    assert "runs/control/version_0" in said[0]
+    assert f"runs/control/{name}/version_0" in said[0]
     assert not parts(tmp_path)
 
 
@@ -196,7 +196,7 @@ def test_git_takes_no_lock(monkeypatch):
 
 @pytest.mark.parametrize("taken", ["predictions.jsonl", "config.yaml"])
 def test_a_folder_where_a_file_should_be(command, tmp_path, taken):
-    (tmp_path / "runs/control/version_0" / taken).mkdir(parents=True)
+    (tmp_path / "runs/control/predict/version_0" / taken).mkdir(parents=True)
     status, said = command("predict", "--trainer.logger.init_args.version", "0")
     assert (status, len(said)) == (2, 1), said
     assert taken in said[0]
@@ -205,5 +205,5 @@ def test_a_folder_where_a_file_should_be(command, tmp_path, taken):
 
 def test_predictions_are_there(command, tmp_path):
     assert command("predict") == (0, [])
-    lines = read_lines(tmp_path / "runs/control/version_0/predictions.jsonl")
+    lines = read_lines(tmp_path / "runs/control/predict/version_0/predictions.jsonl")
     assert len({json.loads(line)["sample_id"] for line in lines}) == 10

@@ -42,7 +42,10 @@ class Losses(Callback):
         self.seen[trainer.global_step] = float(outputs["loss"])
 
 
-def fit(tree, folder, *callbacks, every=2, ckpt_path=None, scores=None, rate=1e-3, batch_size=4, **options):
+def fit(
+    tree, folder, *callbacks, every=2, ckpt_path=None, scores=None, rate=1e-3, batch_size=4, foreign=0.0,
+    draw="samples", **options,
+):  # fmt: skip
     """EviSAM3's experts have a dropout; three steps an epoch, a validation every other epoch."""
     lightning.seed_everything(0, verbose=False)
     kind = method_named("evisam3")
@@ -60,7 +63,8 @@ def fit(tree, folder, *callbacks, every=2, ckpt_path=None, scores=None, rate=1e-
     }  # fmt: skip
     trainer = lightning.Trainer(**{**defaults, **options})
     trainer.strategy.checkpoint_io = DirectCheckpointIO()
-    data = RRSISDataModule("rrsis-d", str(tree), batch_size=batch_size, eval_batch_size=4, num_workers=0)
+    sizes = {"batch_size": batch_size, "eval_batch_size": 4, "num_workers": 0}
+    data = RRSISDataModule("rrsis-d", str(tree), **sizes, foreign_share=foreign, draw=draw)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     except SystemExit:
@@ -94,6 +98,36 @@ def test_interrupted_and_resumed(tree, tmp_path, whole, monkeypatch):
     monkeypatch.setattr(resume, "set_random_states", lambda states: None)
     other, *_ = fit(tree, tmp_path / "other", every=every, ckpt_path=tmp_path / "kept" / "resume.ckpt")
     assert other != weights
+
+
+@pytest.mark.parametrize("draw", ["samples", "scenes"])
+def test_with_foreign_sentences(mixed, tmp_path, draw):
+    """From the end of an epoch and from within one, the same sentences come as without an interruption."""
+    added = []
+
+    class Sentences(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            assert sum(batch.absent) == 2
+            added.append((trainer.global_step, batch.sample_ids, batch.expressions))
+
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            trainer.should_stop = trainer.should_stop or trainer.global_step == 5
+
+    how = {"every": 5, "foreign": 0.3, "draw": draw, "max_epochs": 3}
+    weights, losses, *_ = fit(mixed, tmp_path / "whole", Sentences(), **how)
+    whole, added = added, []
+    assert len({tuple(names) for _, names, _ in whole}) == len(whole) == 9
+    *_, folder = fit(mixed, tmp_path / "within", Stop(), **how)
+    assert json.loads((folder / "resume.json").read_text())["batch"] == 2
+    resumed, after, *_ = fit(mixed, tmp_path / "within", Sentences(), ckpt_path=folder / "resume.ckpt", **how)
+    assert (resumed, after) == (weights, {step: losses[step] for step in range(6, 10)})
+    assert added == whole[5:]
+    if draw == "scenes":
+        return
+    *_, folder = fit(mixed, tmp_path / "after", Interrupt(8), **how)
+    resumed, *_ = fit(mixed, tmp_path / "after", ckpt_path=folder / "resume.ckpt", **how)
+    assert resumed == weights
 
 
 def test_it_loads_without_code(tree, tmp_path):

@@ -104,11 +104,12 @@ def runs(rrsis, root, tree, tmp_path_factory):
     common = [part for name in names for part in ("--config", str(root / "configs" / name))]
     common += ["--data.root", str(tree), "--data.batch_size", "2", "--trainer.log_every_n_steps", "1"]
     fit = ["--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "1"]
-    test = ["--ckpt_path", "runs/rsrefseg/version_0/checkpoints/best.ckpt"]
+    test = ["runs/rsrefseg/fit/version_0"]
     nothing = {"WANDB_API_KEY": "", "WANDB_MODE": "", "NETRC": str(folder / "none"), "WANDB_SILENT": "true"}
     gone = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "XDG_"))}
     environment = {**gone, **nothing, "HOME": str(folder / "home"), "WANDB_RUN_GROUP": "together"}
-    for command in (["fit", *common, *fit], ["test", *common, *test]):
+    common_of_test = ["--config", str(root / "configs" / "overlays" / "wandb.yaml")]  # as docs/wandb.md says
+    for command in (["fit", *common, *fit], ["test", *test, *common_of_test]):
         done = subprocess.run([*rrsis, *command], cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     written = [Written(path) for path in (folder / "runs" / "wandb").glob("offline-run-*")]
@@ -174,7 +175,7 @@ def test_configuration_and_code(runs, root, tree):
 
 
 def test_tables_and_results(runs):
-    folder = runs.folder / "runs" / "rsrefseg" / "version_1"
+    folder = runs.folder / "runs" / "rsrefseg" / "test" / "version_0"
     record = json.loads((folder / "test.json").read_text())
     assert runs.test.history["test/miou"] == [pytest.approx(record["metrics"]["miou"], rel=1e-6)]
     table = runs.test.table("test/per_category")

@@ -1,6 +1,7 @@
 """`rrsis models` and `rrsis convert`, through the command."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -13,12 +14,13 @@ import warm
 from rrsis_zoo.commands.convert import run_convert
 from rrsis_zoo.commands.models import run_models
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, MissingWeightsError
 from rrsis_zoo.loading import load_model
 from rrsis_zoo.methods.registry import card, list_models
 from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
 from rrsis_zoo.weights.checkpoints import META, weights_hash
 from rrsis_zoo.weights.files import read_state_dict
+from rrsis_zoo.weights.training import TRAINING
 
 EXPRESSIONS = ["the red ship left of the pier", "a storage tank", "the tennis court at the bottom"] * 5
 
@@ -103,6 +105,68 @@ def test_convert_a_checkpoint_of_fit(tmp_path):
         run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), *to, "--preset", "tiny"])
     with pytest.raises(ConfigError, match="holds rsrefseg, not control"):
         run_convert([f"local:{tmp_path / 'a.ckpt'}", str(tmp_path / "o"), "--model", "control"])
+
+
+def test_our_own_need_no_method(tmp_path, monkeypatch, capsys):
+    """A checkpoint, a run's folder, a model's folder; as a path or a source; with permissions as the user has them."""
+    monkeypatch.chdir(tmp_path)
+    model = RSRefSeg.from_preset("tiny")
+    model.fit_tokenizer(EXPRESSIONS)
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    best = tmp_path / "runs/rsrefseg/fit/a/checkpoints/best.ckpt"
+    best.parent.mkdir(parents=True)
+    settings = {"root": "/home/somebody", "text": "sent"}
+    training = {"settings": settings, "data": None, "precision": "32-true", "step": 7}
+    torch.save({"state_dict": state, META: model.description(), TRAINING: training}, best)
+    digest = weights_hash(model)
+    scores = {"n": 4, "oiou": 50.0, "miou": 40.0}
+    result = {
+        "model": "rsrefseg", "preset": "tiny", "protocol": "canonical", "eval_size": "native", "dataset": "here",
+        "split": "test", "n": 4, "n_empty": 0, "metrics": scores, "weights_sha256": digest,
+        "annotations_sha256": "0" * 64, "code": {"version": "0", "commit": None, "changed": None},
+    }  # fmt: skip
+    other = {"other": {**result, "weights_sha256": "1" * 64}, "part": {**result, "partial": {"n": 4, "of": 9}}}
+    for name, content in {"mine": result, "twice": result, **other, "bad": {}}.items():
+        place = tmp_path / "runs/rsrefseg/test" / name / "test.json"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps({**content, "dataset": name if name != "twice" else "mine"}))
+    before = os.umask(0o027)
+    try:
+        assert run_convert([str(best), "a"]) == 0
+        assert run_convert(["runs/rsrefseg/fit/a", "b"]) == 0
+        assert run_convert([f"local:{tmp_path / 'b'}", "c"]) == 0
+        assert run_convert(["b", "d.safetensors", "--to-official"]) == 0
+        assert run_convert(["b", "e.pth", "--to-official"]) == 0
+    finally:
+        os.umask(before)
+    kept = {**training, "settings": {"text": "sent"}, "tests": [
+        {"dataset": "mine", "split": "test", "protocol": "canonical", "n": 4, "metrics": scores}
+    ]}  # fmt: skip
+    for name in "abc":
+        assert weights_hash(load_model(tmp_path / name)) == digest
+        assert json.loads((tmp_path / name / "config.json").read_text())["training"] == kept
+        card_text = (tmp_path / name / "README.md").read_text()
+        assert "| mine | test | canonical | 4 |" in card_text
+        assert "somebody" not in card_text
+        assert "Published results" not in card_text
+    files = [
+        *(p for name in "abc" for p in (tmp_path / name).iterdir()),
+        tmp_path / "d.safetensors",
+        tmp_path / "e.pth",
+    ]
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o640"}
+    capsys.readouterr()
+
+
+def test_the_authors_need_it(authors, tmp_path):
+    with pytest.raises(ConfigError, match=r"not a model of rrsis-zoo: .* --model rsrefseg \| "):
+        run_convert([str(authors[0]), str(tmp_path / "out")])
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="run has no checkpoints/best"):
+        run_convert([str(tmp_path / "run"), str(tmp_path / "out")])
+    with pytest.raises(MissingWeightsError, match="nowhere"):
+        run_convert([str(tmp_path / "nowhere.ckpt"), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -43,3 +43,54 @@ def test_the_settings_can_be_read_from_it():
     assert json.loads(block) == {"name": "```", "tick": "`"}
     data = huggingface_hub.ModelCard(text).data
     assert (data.library_name, data.tags[-1]) == ("rrsis-zoo", "control")
+
+
+SCORES = {"n": 450, "oiou": 70.125, "miou": 60.5, "pr@0.5": None}
+TRAINING = {
+    "settings": {"root": "/home/somebody/data", "text": "sent"},
+    "data": {"name": "my harbour", "published": False, "train": 3300, "val": 450},
+    "precision": "bf16-mixed",
+    "step": 12000,
+    "validation": {"split": "val", "protocol": "canonical", "epoch": 3, "scores": SCORES},
+    "tests": [{"dataset": "other", "split": "test", "protocol": "lavt480", "n": 750, "metrics": {"miou": 55.0}}],
+}
+
+
+def test_the_authors_scores_stand_in_the_card_of_their_weights_only():
+    facts = card("rsrefseg2")
+    plain = {**dict.fromkeys(("converted_by", "source", "report"), "x"), "sha256": {"a": "b"}, "dtypes": ["c"]}
+    authors = {**PROVENANCE, **plain, "release": None}
+    assert "## Published results" in model_card(facts, {}, authors)
+    for provenance, training in ((None, None), (None, TRAINING), ({**authors, "saved_again": True}, None)):
+        text = model_card(facts, {}, provenance, training)
+        assert "Published results" not in text
+        assert not any(f"{value:.2f}" in text for score in facts.published for value in score.values.values())
+
+
+def test_a_card_speaks_of_its_training():
+    text = model_card(card("rsrefseg"), {}, None, TRAINING)
+    assert (
+        "Trained with rrsis-zoo on my harbour (3,300 training and 450 validation samples; in the layout `rrsis-d`; not "
+        "a published dataset), 12,000 optimiser steps in precision bf16-mixed."
+    ) in text
+    assert "| my harbour | val | canonical | 450 | – | – | – | – | – | 70.12 | 60.50 |" in text
+    assert "| other | test | lavt480 | 750 | – | – | – | – | – | – | 55.00 |" in text
+    assert "somebody" not in text
+    published = {**TRAINING, "data": {**TRAINING["data"], "name": "rrsis-d", "published": True}}
+    assert "on rrsis-d (3,300 training and 450 validation samples; as published)" in model_card(
+        card("rsrefseg"), {}, None, published
+    )
+    bare = {"precision": "32-true", "step": 1}
+    text = model_card(card("rsrefseg"), {}, None, bare)
+    assert "Trained with rrsis-zoo, 1 optimiser step in precision 32-true." in text
+    assert "Results" not in text
+
+
+def test_a_strangers_training_stays_text():
+    evil = {"name": EVIL, "published": False, "train": 1, "val": 1}
+    test = {"dataset": EVIL, "split": EVIL, "protocol": EVIL, "n": 1, "metrics": {}}
+    training = {"settings": {"dataset": EVIL}, "data": evil, "precision": EVIL, "step": 1, "tests": [test]}
+    headings, kinds = headings_and_tags(model_card(card("control"), {}, None, training))
+    assert headings[1:] == ["Licences", "Weights", "Configuration", "Results"]
+    assert not kinds & {"html_block", "html_inline", "image"}
+    assert kinds <= headings_and_tags(model_card(card("control"), {}, None, TRAINING))[1] | {"softbreak"}

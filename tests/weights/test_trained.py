@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -126,3 +127,13 @@ def test_a_trained_model_is_no_foundation_model():
     name = trained_miniatures()[0]
     with pytest.raises(ConfigError, match=f"mini:{name} is a trained method, not a foundation model"):
         rrsis_zoo.load_model("rsrefseg", preset="mini", weights={"sam": f"mini:{name}", "siglip": "mini:siglip"})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_shipped_miniature_says_whether_it_is_there(method):
+    """Its calibration is for exactly these weights."""
+    model = rrsis_zoo.load_model(f"mini:{method}")
+    assert model.calibration is not None
+    assert (model.calibration.model, model.calibration.dataset) == (method, "synthetic")
+    result = rrsis_zoo.segment(model, np.zeros((64, 64, 3), np.uint8), ["the ship", "the harbor"])
+    assert ((result.presence > 0) & (result.presence < 1)).all()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.data.cards import SPLITS
 from rrsis_zoo.data.limits import LITERATURE, TokenCounter
 from rrsis_zoo.data.sentences import visible
@@ -26,7 +27,7 @@ def run_data(arguments: Sequence[str]) -> int:
     Raises:
         RRSISError: an error that the user can fix.
     """
-    parser = argparse.ArgumentParser("rrsis data", description="Inspect datasets and generate the synthetic one.")
+    parser = Arguments("rrsis data", description="Inspect datasets and generate the synthetic one.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (text, add, _) in _COMMANDS.items():
         add(commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))

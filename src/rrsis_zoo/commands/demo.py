@@ -8,7 +8,9 @@ import signal
 import threading
 from collections.abc import Sequence
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.commands.device import working_device
+from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.commands.progress import Progress
 from rrsis_zoo.errors import ConfigError
 
@@ -64,7 +66,7 @@ def _until_interrupted() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("rrsis demo", description=_DESCRIPTION, allow_abbrev=False)
+    parser = Arguments("rrsis demo", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument(
         "--model",
         metavar="M",
@@ -76,4 +78,5 @@ def _parser() -> argparse.ArgumentParser:
         "--port", metavar="P", type=int, default=PORT, help=f"of 127.0.0.1 ({PORT}); 0 for any that is free"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one")
+    add_plugin(parser)
     return parser

@@ -18,7 +18,7 @@ from rrsis_zoo.methods.registry import current_class_path, methods
 from rrsis_zoo.models.configuration import change, from_plain, to_plain
 from rrsis_zoo.training.checkpoint_io import local_path, read
 from rrsis_zoo.training.progress import position
-from rrsis_zoo.weights.checkpoints import read_checkpoint
+from rrsis_zoo.weights.checkpoints import Saved, read_checkpoint
 
 _WORDS = ("best", "last", "hpc", "registry")
 _CLASS = "_class_path"
@@ -32,13 +32,18 @@ class GivenCheckpoint:
 
     Attributes:
         path: absolute.
-        meta: description of its model, see `rrsis_zoo.weights.description`.
+        saved: its model.
         hyper_parameters: the LightningModule's arguments in training; empty if it has none.
     """
 
     path: Path
-    meta: Mapping[str, Any]
+    saved: Saved
     hyper_parameters: Mapping[str, Any]
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Description of its model, see `rrsis_zoo.weights.description`."""
+        return self.saved.meta
 
 
 def open_checkpoint(value: str, training: bool) -> GivenCheckpoint:
@@ -63,12 +68,12 @@ def open_checkpoint(value: str, training: bool) -> GivenCheckpoint:
             "give the path of a file, or rrsis fit --resume RUN_FOLDER"
         )
     content = read(path, map_location="cpu", mmap=True)
-    meta = _checked_meta(path)
+    saved = _checked(path)
     settings = _settings(content, path)
     _check_structure(content, path)
     if training:
         _check_resumes(content, path)
-    return GivenCheckpoint(path, meta, settings)
+    return GivenCheckpoint(path, saved, settings)
 
 
 def check_asked(checkpoint: GivenCheckpoint, method: Method, asked: Mapping[str, Any], training: bool) -> list[str]:
@@ -144,10 +149,11 @@ def _line(name: str, trained: Any, wanted: Any) -> str:
 # -- content -----------------------------------------------------------------------------------------------------------
 
 
-def _checked_meta(path: Path) -> Mapping[str, Any]:
-    """Return the checkpoint's description of its model."""
+def _checked(path: Path) -> Saved:
+    """Return the model in the checkpoint, after checking its description."""
+    saved = read_checkpoint(path)
+    meta = saved.meta
     try:
-        meta = read_checkpoint(path).meta
         known, plain = meta["model"] in methods(), isinstance(meta["config"], Mapping) and "tokenizer" in meta
     except (KeyError, TypeError) as error:
         raise WeightsMismatchError(f"{path}: the description of its model is damaged ({error!r})") from error
@@ -157,7 +163,7 @@ def _checked_meta(path: Path) -> Mapping[str, Any]:
         )
     if not plain:
         raise WeightsMismatchError(f"{path}: the description of its model is damaged: configuration or tokenizer")
-    return meta
+    return saved
 
 
 def _settings(content: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.commands.fetch import Download, fetch, hub_download, wanted
+from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.methods.registry import methods
 from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
@@ -17,14 +18,14 @@ from rrsis_zoo.weights.sources import HubSource, parse_source
 
 def run_models(arguments: Sequence[str], download: Download = hub_download) -> int:
     """List the methods, or download what one needs; imports no torch."""
-    parser = argparse.ArgumentParser(
-        "rrsis models", description="List methods with their sizes, licences and weight sources."
-    )
+    parser = Arguments("rrsis models", description="List methods with their sizes, licences and weight sources.")
     parser.add_argument("--json", action="store_true", help="print the cards as JSON")
     commands = parser.add_subparsers(dest="command", metavar="")
     one = commands.add_parser("fetch", help="download what a method, a release or a config needs")
     one.add_argument("name", help="METHOD, METHOD/RELEASE (the authors' trained weights) or a config file")
     one.add_argument("--preset", help="with a method: its preset; default: the paper's")
+    for known in (parser, one):
+        add_plugin(known)
     options = parser.parse_args(arguments)
     if options.command == "fetch":
         return _fetch(options.name, options.preset, download)

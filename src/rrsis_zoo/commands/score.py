@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.errors import ConfigError, DataFormatError
+from rrsis_zoo.metrics.protocol_table import cell, protocol_table
 
 if TYPE_CHECKING:
     from rrsis_zoo.metrics.protocols import Protocol
@@ -29,9 +31,7 @@ def run_score(arguments: Sequence[str]) -> int:
     Raises:
         MissingDataError, DataFormatError, ConfigError: files, masks or options that cannot be used.
     """
-    parser = argparse.ArgumentParser(
-        "rrsis score", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments("rrsis score", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--predictions", required=True, metavar="P", help="saved predictions")
     parser.add_argument("--targets", required=True, metavar="T", help="saved true masks; may be the same npz file")
     parser.add_argument("--protocol", default="canonical", metavar="X", help="name of a protocol, or all")
@@ -236,17 +236,7 @@ def _check_shapes(key: str, pred: tuple[int, ...], target: tuple[int, ...]) -> N
 
 
 def _text(results: Sequence[dict[str, Any]]) -> str:
-    columns = [name for name in results[0] if name == "n" or name in ("oiou", "miou") or name.startswith("pr@")]
-    titles = {"n": "N", "oiou": "oIoU", "miou": "mIoU"}
-    lines = [f"{'protocol':<12}{'size':>8}" + "".join(f"{titles.get(c, c.capitalize()):>8}" for c in columns)]
-    for record in results:
-        lines.append(f"{record['protocol']:<12}{record['eval_size']!s:>8}" + "".join(_cell(record[c]) for c in columns))
-    if len(results) > 1:
-        spread = []
-        for column in columns[1:]:
-            values = [record[column] for record in results if record[column] is not None]
-            spread.append(_cell(max(values) - min(values) if values else None))
-        lines.append(f"{'largest difference':<28}" + "".join(spread))
+    lines = [protocol_table(results)]
     for record in results:
         if "breakdown" in record:
             lines += ["", f"{record['protocol']}:", *_breakdown_text(record["breakdown"])]
@@ -259,10 +249,6 @@ def _breakdown_text(values: dict[str, Any]) -> list[str]:
     for group in groups if values["category_source"] else groups[1:]:
         lines.append(f"  {group.replace('per_', 'by '):<24}{'N':>8}{'oIoU':>8}{'mIoU':>8}{'Pr@0.5':>8}{'Pr@0.9':>8}")
         columns = [values[f"{group}_{metric}"] for metric in ("n", "oiou", "miou", "pr@0.5", "pr@0.9")]
-        lines += [f"    {name:<22}" + "".join(_cell(column[name]) for column in columns) for name in columns[0]]
+        lines += [f"    {name:<22}" + "".join(cell(column[name]) for column in columns) for name in columns[0]]
     plain = {name: value for name, value in values.items() if not isinstance(value, dict) and name != "category_source"}
-    return lines + [f"  {name:<24}{_cell(value)}" for name, value in plain.items()]
-
-
-def _cell(value: float | None) -> str:
-    return f"{'nan' if value is None else value if isinstance(value, int) else f'{value:.2f}':>8}"
+    return lines + [f"  {name:<24}{cell(value)}" for name, value in plain.items()]

@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.commands.device import working_device
+from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.commands.progress import Progress
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.files import expanded, read_lines, regular_file
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
 SOME_FAILED = 1
 """Exit status if some of several inputs could not be segmented."""
 
+AS_CALIBRATED = "calibrated"
+"""Presence at the threshold of the model's own calibration."""
+
 _TEXT_LIMIT = 16 * 2**20  # bytes of a file of sentences
 
 _DESCRIPTION = """Segment what sentences refer to in pictures.
 
 The ending of --out says what is written: .png a drawing of the picture with masks, sentences and scores, .json COCO run
 lengths. A folder (one that is there, or a name that ends with /) gets one file of each --kind for every input. A score
-is the mean probability inside the mask."""
+is the mean probability inside the mask; presence, the probability that the referent is there at all."""
 
 _EPILOG = """exit status: 0 all inputs were segmented, 1 some of several inputs could not be, 2 nothing was done, or the
 only input could not be segmented."""
@@ -67,7 +72,7 @@ def run_segment(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         "rrsis segment",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -83,11 +88,12 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         metavar="M",
         required=True,
-        help="a checkpoint, a folder, local:PATH, hub:ORG/REPO, or a method's name",
+        help="a checkpoint, a folder, local:PATH, hub:ORG/REPO, mini:METHOD, or a method's name",
     )
     model.add_argument("--weights", metavar="SOURCE", help="with a method's name: local:PATH or hub:ORG/REPO[:FILE]")
     model.add_argument("--preset", help="with a method's name: its sizes, if the weights do not say them")
     model.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one")
+    add_plugin(parser)
     out = parser.add_argument_group("what is written")
     out.add_argument("--out", help="a file, or a folder")
     out.add_argument(
@@ -100,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--threshold", metavar="T", type=float, default=0.5, help="probability above which a pixel is in a mask (0.5)"
+    )
+    how.add_argument(
+        "--presence",
+        metavar="P",
+        default=AS_CALIBRATED,
+        help="a sentence whose presence is below P gets an empty mask; off: no sentence does; default: the threshold "
+        "that `rrsis calibrate` has found, off without a calibration",
     )
     how.add_argument(
         "--stretch",
@@ -118,6 +131,7 @@ class _Work:
         jobs: inputs with their outputs.
         stretch: as given; None for the default.
         threshold: as given.
+        presence: `AS_CALIBRATED`, a number, or None for no threshold.
         json: whether records are printed.
         hashed: whether an output says the weights' hash.
 
@@ -135,6 +149,7 @@ class _Work:
         self.threshold: float = options.threshold
         if not 0 < self.threshold < 1:
             raise ConfigError(f"--threshold must be between 0 and 1, got {self.threshold:g}")
+        self.presence = _presence(options.presence)
         self.stretch: Stretch | None = None if options.stretch is None else Stretch.parse(options.stretch)
         self.json: bool = options.json
         named = [] if options.kind is None else options.kind.split(",")
@@ -158,6 +173,21 @@ class _Work:
         if there and not options.overwrite:
             more = f" and {len(there) - 1} more" if len(there) > 1 else ""
             raise ConfigError(f"{there[0]}{more} exists: --overwrite replaces it, or give another --out")
+
+
+def _presence(text: str) -> str | float | None:
+    """Return the argument of --presence."""
+    if text == AS_CALIBRATED:
+        return text
+    if text == "off":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise ConfigError(f"--presence must be a number from 0 to 1, or off, got {text!r}")
+    return value
 
 
 def _sentences(texts: Sequence[str], files: Sequence[str]) -> list[str]:
@@ -220,12 +250,15 @@ def _segment(job: Job, work: _Work, model: ReferringSegmenter, source: Source, p
     limits, pixels = picture.limits, as_tensor(picture.pixels)
     del picture  # a large one is not kept twice
     shown = pixels.permute(1, 2, 0).numpy()
+    needed = None
+    if model.calibration is not None and work.presence is not None:
+        needed = model.calibration.threshold if work.presence == AS_CALIBRATED else float(work.presence)
     height, width = shown.shape[:2]
     try:
         stream, results = answers(model, pixels, work.texts, work.threshold), []
         for text in work.texts:
             answer = next(stream)
-            results.append(found(text, answer.mask, answer.probabilities))
+            results.append(found(text, answer.mask, answer.probabilities, answer.presence, needed))
             del answer  # before the next one is made
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -249,5 +282,8 @@ def _said(findings: Findings, job: Job) -> str:
     """Return what was found, for a person."""
     from rrsis_zoo.outputs.drawing import remark
 
-    lines = [f"{findings.path}: {one.text}: {remark(one.score, one.share)}" for one in findings.found]
+    lines = [
+        f"{findings.path}: {one.text}: {remark(one.score, one.share, one.presence, one.needed)}"
+        for one in findings.found
+    ]
     return "\n".join([*lines, f"wrote {', '.join(map(str, job.all_files))}"])

@@ -7,15 +7,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rrsis_zoo.commands.arguments import Arguments
+from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.errors import unknown_name
 
 _DESCRIPTION = """Make the tables of a suite from the files of its jobs: published / ours / difference, the main
 comparison with intervals and significance by scene, and scores by category, size and kind of expression.
 
-RUNS is the folder of a suite's runs, such as runs/embedded; or folders from `rrsis test`, each a row that is compared
-with the first, pair by pair. A test of part of the split, or of an untrained model, does not appear in any table. With
---out every table is written as Markdown, CSV, LaTeX (booktabs) and HTML; without it the tables are printed as
-Markdown. docs/tables.md explains every number."""
+RUNS is the folder of a suite's runs, such as runs/embedded; or folders from `rrsis test`, each a row with the run's
+name. Of tests only the main comparison is made; --all adds the others, such as their differences from the first, pair
+by pair. A test of part of the split, or of an untrained model, does not appear in any table. With --out every table is
+written as Markdown, CSV, LaTeX (booktabs) and HTML; without it the tables are printed as Markdown. docs/tables.md
+explains every number."""
 
 
 def run_table(arguments: Sequence[str]) -> int:
@@ -25,9 +28,7 @@ def run_table(arguments: Sequence[str]) -> int:
         MissingDataError, DataFormatError, ConfigError: files or options that cannot be used.
         OutputError: a table cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        "rrsis table", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Arguments("rrsis table", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "runs", type=Path, nargs="+", metavar="RUNS", help="folder of a suite's runs, or folders of `rrsis test`"
     )
@@ -36,9 +37,11 @@ def run_table(arguments: Sequence[str]) -> int:
         "--format", action="append", metavar="F", help="with --out: md, csv, tex or html; may be repeated; default: all"
     )
     parser.add_argument("--table", action="append", metavar="NAME", help="only this table; may be repeated")
+    parser.add_argument("--all", action="store_true", help="all tables of tests too, not only the main comparison")
     parser.add_argument(
         "--published", type=Path, metavar="CSV", help="also list the literature: benchmarks/published_results.csv"
     )
+    add_plugin(parser)
     options = parser.parse_args(arguments)
 
     from rrsis_zoo.tables.published import read_published
@@ -55,6 +58,9 @@ def run_table(arguments: Sequence[str]) -> int:
         if name not in tables:
             raise unknown_name("table", name, tables)
     wanted = {name: table for name, table in tables.items() if not options.table or name in options.table}
+    if tests and not options.table and not options.all:
+        shown = ("main", "literature") if literature else ("main",)
+        wanted = {name: table for name, table in tables.items() if name.partition("--")[0] in shown}
     if options.out is None:
         print("\n\n".join(table.markdown().rstrip() for table in wanted.values()))
         return 0

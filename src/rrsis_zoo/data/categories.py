@@ -33,6 +33,10 @@ class Categories:
         match = self._pattern.search(expression)
         return self._name_of[_joined(match[1])] if match else None
 
+    def all_in(self, expression: str) -> frozenset[str]:
+        """Return the display names of all categories that the expression mentions."""
+        return frozenset(self._name_of[_joined(match[1])] for match in self._pattern.finditer(expression))
+
 
 def _joined(form: str) -> str:
     return re.sub(r"[\s-]", "", form).lower()

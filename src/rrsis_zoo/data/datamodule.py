@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import math
 import os
 import warnings
 from dataclasses import replace
@@ -15,11 +18,12 @@ from torch.utils.data import DataLoader
 
 from rrsis_zoo.data.dataset import RRSISDataset, collate
 from rrsis_zoo.data.foreground import check_foreground
+from rrsis_zoo.data.foreign import ForeignSentences, foreign_records, none_foreign
 from rrsis_zoo.data.identity import data_name, is_published
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.rrsisd import TextField
-from rrsis_zoo.data.samplers import DrawRule, SceneBatchSampler, TrainingSampler
+from rrsis_zoo.data.samplers import DrawRule, ForeignSampler, SceneBatchSampler, TrainingSampler
 from rrsis_zoo.data.scenes import share_scenes
 from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate
 from rrsis_zoo.data.transforms import Augmentation, check_shares
@@ -63,6 +67,9 @@ class RRSISDataModule(lightning.LightningDataModule):
             step (not for losses that use the rows of a batch as each other's negatives).
         augment: augmentation of training samples: name -> share, see `rrsis_zoo.data.transforms.AUGMENTATIONS`. None
             for none, as published except for ``random_boxes: 0.2`` (RMSIN, and RS2-SAM2 on RRSIS-D).
+        foreign_share: share of a training batch's sentences that have no referent: sentences of other scenes about a
+            category that does not occur in this one (`rrsis_zoo.data.foreign`), with an empty mask. They are added to
+            the ``batch_size`` expressions, about images of the batch; 0, as published, adds none.
         eval_batch_size: approximate number of expressions in an evaluation batch; scenes are never divided.
         num_workers: loading processes per loader; 0 loads in the main process.
         pin_memory: whether batches are put in page-locked memory; None for yes if there is a CUDA device.
@@ -82,6 +89,9 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     Raises:
         ConfigError: an unknown name or a number out of range.
+
+    Attributes:
+        settings: the arguments that are not their defaults, as plain values; checkpoints keep them.
     """
 
     def __init__(
@@ -92,6 +102,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         batch_size: int = 8,
         draw: DrawRule = "samples",
         augment: dict[str, float] | None = None,
+        foreign_share: float = 0.0,
         eval_batch_size: int = 8,
         num_workers: int = 2,
         pin_memory: bool | None = None,
@@ -106,6 +117,7 @@ class RRSISDataModule(lightning.LightningDataModule):
         test_split: Split = "test",
         predict_split: Split = "test",
     ) -> None:
+        given = {name: value for name, value in locals().items() if name in self.defaults()}
         super().__init__()
         _require("dataset", dataset, SOURCES)
         _require("draw", draw, ("samples", "references", "scenes"))
@@ -128,14 +140,27 @@ class RRSISDataModule(lightning.LightningDataModule):
         ):
             if value < least:
                 raise ConfigError(f"{setting} must be at least {least}, got {value}")
+        if not 0 <= foreign_share < 1:
+            raise ConfigError(f"foreign_share must be at least 0 and below 1, got {foreign_share}")
+        self.added = round(batch_size * foreign_share / (1 - foreign_share))
+        if foreign_share and not self.added:
+            raise ConfigError(
+                f"foreign_share {foreign_share} adds no sentence to a batch of {batch_size}: set at least "
+                f"{math.ceil(100 / (2 * batch_size + 1)) / 100:g}, or a larger batch_size"
+            )
+        if foreign_share and shuffle_expressions:
+            raise ConfigError("foreign_share needs to know what is in a scene, which shuffle_expressions takes away")
         if name is not None and not (name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME):
             raise ConfigError(f"name must be one line of at most {_LONGEST_NAME} characters, got {name[:100]!r}")
+        changed = {name: value for name, value in given.items() if value != self.defaults()[name]}
+        self.settings: dict[str, Any] = json.loads(json.dumps(changed, default=_plain))
         self.dataset = dataset
         self.root = root
         self.given_name = name
         self.batch_size = batch_size
         self.draw: DrawRule = draw
         self.augment = dict(augment or {})
+        self.foreign_share = foreign_share
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory
@@ -149,6 +174,12 @@ class RRSISDataModule(lightning.LightningDataModule):
         self._records: dict[Split, list[Record]] = {}
         self._identities: dict[Split, Identity] = {}
         self._start = (0, 0)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the arguments with their defaults."""
+        parameters = inspect.signature(RRSISDataModule.__init__).parameters
+        return {name: parameter.default for name, parameter in parameters.items() if name != "self"}
 
     # -- contents ---------------------------------------------------------------------------------------------------
 
@@ -239,30 +270,46 @@ class RRSISDataModule(lightning.LightningDataModule):
         """Return the ids of all samples of a split, over all processes."""
         return [record.sample_id for record in self.records(split)]
 
+    def foreign(self, split: Split) -> list[Record]:
+        """Return the foreign sentences of a split for an evaluation, the same in every process and for every seed.
+
+        Raises:
+            ConfigError: no sentence of the split is foreign to any of its scenes.
+            MissingDataError, DataFormatError: as `records`.
+        """
+        return foreign_records(self.records(split), SOURCES[self.dataset].categories)
+
     # -- loaders -----------------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return batches of exactly ``batch_size`` expressions in a new order every epoch.
+        """Return batches of ``batch_size`` expressions in a new order every epoch, with the foreign ones after them.
 
         Raises:
-            ConfigError: fewer training samples than one step takes.
+            ConfigError: fewer training samples than one step takes, or no sentence that is foreign to any scene.
         """
         records = self.records("train")
         references = [record.reference_id for record in records]
         augmentation = Augmentation(self.augment, self.seed, references) if self.augment else None
-        dataset = RRSISDataset(records, augmentation)
+        foreign = ForeignSentences(records, SOURCES[self.dataset].categories) if self.added else None
+        dataset = RRSISDataset(records, augmentation, foreign, self.seed)
         rank, world_size = self._process()
         groups = {"samples": [], "references": references, "scenes": [record.scene_id for record in records]}
-        sampler = TrainingSampler(dataset, self.seed, rank, world_size, self.draw, groups[self.draw])
+        order = (dataset, self.seed, rank, world_size, self.draw, groups[self.draw])
+        sampler = TrainingSampler(*order)
         if len(sampler) < self.batch_size:
             raise ConfigError(
                 f"batch_size {self.batch_size} on {world_size} processes needs {self.batch_size * world_size} training "
                 f"samples, there are {len(sampler) * world_size}: set a smaller data.batch_size"
             )
+        if foreign is not None:
+            hosts = [foreign.hosts(record.scene_id) for record in records]
+            if not any(hosts):
+                raise none_foreign(records)
+            sampler = ForeignSampler(*order, batch=self.batch_size, extra=self.added, hosts=hosts)
         epoch, batches = self._start
         if batches:
             sampler.start_at(epoch, batches * self.batch_size)
-        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=True)
+        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size + self.added, drop_last=True)
 
     def start_at(self, epoch: int, batches: int) -> None:
         """Let the next training loader continue within an epoch, after this number of batches on each process."""
@@ -328,3 +375,8 @@ def shuffled(records: list[Record], seed: int) -> list[Record]:
 def _require(setting: str, value: str, known: Any) -> None:
     if value not in known:
         raise unknown_name(setting, value, known)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has in place of a value: a number for numpy's, text for a path."""
+    return value.item() if isinstance(value, np.generic) else str(value)

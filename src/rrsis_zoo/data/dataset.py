@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rrsis_zoo.data.foreign import ForeignSentences
 from rrsis_zoo.data.masks import at_image_size
 from rrsis_zoo.data.pixels import image_size, read_rgb
 from rrsis_zoo.data.records import Record
@@ -20,6 +21,7 @@ from rrsis_zoo.data.samplers import Draw
 from rrsis_zoo.data.transforms import Augmentation
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.models.types import Batch
+from rrsis_zoo.shown import short_repr
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Sample:
         mask: native mask of the image's size, bool (H, W).
         expression: the sentence: the record's, or what augmentation made of it.
         augmented: whether image and mask belong to this sample alone, not to its scene.
+        absent: whether the sentence has no referent because it was taken from another scene.
     """
 
     record: Record
@@ -39,6 +42,9 @@ class Sample:
     mask: Tensor
     expression: str
     augmented: bool = False
+    absent: bool = False
+
+    __repr__ = short_repr
 
 
 class RRSISDataset(Dataset[Sample]):
@@ -49,11 +55,20 @@ class RRSISDataset(Dataset[Sample]):
     Args:
         records: as returned by ``read_rrsisd`` and similar readers.
         augmentation: applied to samples that a `TrainingSampler` draws; samples requested by number are unchanged.
+        foreign: sentences for the samples without a referent that a `ForeignSampler` draws.
+        seed: of their choice, non-negative.
     """
 
-    def __init__(self, records: Sequence[Record], augmentation: Augmentation | None = None) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        augmentation: Augmentation | None = None,
+        foreign: ForeignSentences | None = None,
+        seed: int = 0,
+    ) -> None:
         self.records = tuple(records)
         self.augmentation = augmentation
+        self.foreign, self.seed = foreign, seed
 
     def __len__(self) -> int:
         return len(self.records)
@@ -71,11 +86,22 @@ class RRSISDataset(Dataset[Sample]):
                 image = images[record.scene_id] = read_image(record.image_path)
             with _part_of_a_dataset():
                 mask = at_image_size(record.mask.decode(), (image.shape[1], image.shape[2]))
+            absent = False
+            if isinstance(item, Draw) and item.foreign is not None:
+                record, absent = self._foreign(record, item), True
             if self.augmentation is None or not isinstance(item, Draw):
-                samples.append(Sample(record, image, torch.from_numpy(mask), record.expression))
-            else:
-                samples.append(_augmented(record, image, mask, item, self.augmentation))
+                sample = Sample(record, image, torch.from_numpy(mask), record.expression)
+            else:  # around the host's referent also where it is not asked for: else the picture would give it away
+                sample = _augmented(record, image, mask, item, self.augmentation, self.records[item.sample])
+            samples.append(replace(sample, mask=torch.zeros_like(sample.mask), absent=True) if absent else sample)
         return samples
+
+    def _foreign(self, host: Record, draw: Draw) -> Record:
+        assert self.foreign is not None  # who draws them gives them
+        assert draw.foreign is not None
+        rng = np.random.default_rng((self.seed, draw.epoch, draw.sample, 2, draw.foreign))
+        (place,) = self.foreign.draw(host.scene_id, 1, rng)
+        return self.foreign.asked_of(host, place, draw.foreign)
 
     def misaligned(self) -> list[str]:
         """Return the ids of samples whose annotation and image differ in size, so that the mask is resized.
@@ -94,10 +120,10 @@ class RRSISDataset(Dataset[Sample]):
 
 
 def _augmented(
-    record: Record, image: Tensor, mask: NDArray[np.bool_], draw: Draw, augmentation: Augmentation
+    record: Record, image: Tensor, mask: NDArray[np.bool_], draw: Draw, augmentation: Augmentation, host: Record
 ) -> Sample:
     native = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    new, mask, expression = augmentation(native, mask, record.expression, record.reference_id, draw.epoch, draw.sample)
+    new, mask, expression = augmentation(native, mask, record.expression, host.reference_id, draw.epoch, draw.sample)
     own = new is not native
     return Sample(record, as_tensor(new) if own else image, torch.from_numpy(mask), expression, own)
 
@@ -149,4 +175,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         image_index=torch.tensor(image_index, dtype=torch.int64),
         masks=[sample.mask for sample in samples],
         sample_ids=[sample.record.sample_id for sample in samples],
+        absent=[sample.absent for sample in samples] if any(sample.absent for sample in samples) else [],
     )

@@ -22,6 +22,7 @@ from rrsis_zoo.data.masks import encode_mask
 from rrsis_zoo.data.rrsisd import ANNOTATION_DIR, CATEGORIES, IMAGE_DIR, INSTANCES_FILE, REFS_FILE
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.files import cannot_write, expanded, make_folder, write_bytes, write_text
+from rrsis_zoo.shown import short_repr
 
 Layout = Literal["rrsis-d", "refsegrs", "risbench"]
 
@@ -46,6 +47,8 @@ class Referent:
     expressions: Sequence[str]
     category: str
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class ReferredScene:
@@ -60,6 +63,8 @@ class ReferredScene:
     image: NDArray[np.uint8]
     referents: Sequence[Referent]
     split: Split
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from rrsis_zoo.data.cards import Split
 from rrsis_zoo.data.masks import MaskSource
+from rrsis_zoo.shown import short_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Record:
         kind: kind of the expression (``category``, ``attribute``, ``position`` …), if the dataset gives it.
         reference: shared by the sentences about one annotated referent; None if the sample is the only one about its
             referent.
+        present: every category that occurs in the scene, referred to or not, if the dataset knows all of them, with
+            those easily taken for one of them; None if it does not.
     """
 
     sample_id: str
@@ -45,6 +48,9 @@ class Record:
     mask: MaskSource
     kind: str | None = None
     reference: str | None = None
+    present: frozenset[str] | None = None
+
+    __repr__ = short_repr
 
     @property
     def height(self) -> int:

@@ -20,10 +20,17 @@ needs few images."""
 
 
 class Draw(NamedTuple):
-    """A sample of one epoch: augmentation depends on both, and loading processes do not know the epoch."""
+    """A sample of one epoch: augmentation depends on both, and loading processes do not know the epoch.
+
+    Attributes:
+        sample: its number.
+        epoch: from 0.
+        foreign: None for the sample itself; else a foreign sentence about its scene, the n-th of the batch.
+    """
 
     sample: int
     epoch: int
+    foreign: int | None = None
 
 
 class TrainingSampler(DistributedSampler[Draw]):
@@ -78,6 +85,50 @@ class TrainingSampler(DistributedSampler[Draw]):
             mine = order[self.rank : self.total_size : self.num_replicas]
         epoch, drawn = self._start
         return iter([Draw(index, self.epoch) for index in mine[drawn if epoch == self.epoch else 0 :]])
+
+
+class ForeignSampler(TrainingSampler):
+    """A training sampler that adds foreign sentences after the samples of every batch, and changes nothing else.
+
+    Each is about the scene of one of the batch's samples, so that no further image is read or encoded. Which samples
+    these are depends on seed, epoch and batch alone, whatever process or worker it is, and wherever an epoch is taken
+    up again.
+
+    Args:
+        dataset, seed, rank, world_size, rule, groups: see `TrainingSampler`.
+        batch: samples in a batch.
+        extra: foreign sentences to add to it.
+        hosts: for each sample of the dataset, whether any sentence is foreign to its scene; for one at least.
+    """
+
+    def __init__(self, *arguments: Any, batch: int, extra: int, hosts: Sequence[bool], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.batch, self.extra = batch, extra
+        self._hosts = np.array(hosts, dtype=np.bool_)
+        self._anywhere = np.flatnonzero(self._hosts)
+
+    def __len__(self) -> int:
+        own = super().__len__()
+        return own + own // self.batch * self.extra
+
+    def __iter__(self) -> Iterator[Draw]:
+        own = list(super().__iter__())
+        for start in range(0, len(own), self.batch):
+            batch = own[start : start + self.batch]
+            yield from batch
+            if len(batch) == self.batch:
+                yield from self._foreign(batch)
+
+    def _foreign(self, batch: Sequence[Draw]) -> Iterator[Draw]:
+        here = np.array([draw.sample for draw in batch])
+        here = here[self._hosts[here]]
+        # the first sample names the batch: no other batch of the epoch has it
+        rng = np.random.default_rng((self.seed, self.epoch, batch[0].sample, 1))
+        chosen: list[int] = []
+        while len(chosen) < self.extra:
+            chosen += rng.permutation(here if len(here) else self._anywhere).tolist()
+        for number, sample in enumerate(chosen[: self.extra]):
+            yield Draw(sample, self.epoch, number)
 
 
 class SceneBatchSampler(Sampler[list[int]]):

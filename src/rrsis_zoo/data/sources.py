@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D, DatasetCard
+from rrsis_zoo.data.categories import Categories
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
+from rrsis_zoo.data.refsegrs import CATEGORIES as REFSEGRS_CATEGORIES
 from rrsis_zoo.data.refsegrs import find_refsegrs, read_refsegrs
+from rrsis_zoo.data.risbench import CATEGORIES as RISBENCH_CATEGORIES
 from rrsis_zoo.data.risbench import find_risbench, read_risbench
 from rrsis_zoo.data.rrsisd import TextField, find_rrsisd, read_rrsisd
 from rrsis_zoo.data.synthetic.read import find_synthetic, read_synthetic
@@ -50,6 +53,7 @@ class DataSource:
         card: what is known about a published dataset.
         copies: whether a scene has one image file per expression.
         make: generates the dataset in a folder, if it is embedded in the package.
+        categories: recognised in its sentences, if it has no labels.
     """
 
     find: Callable[[Path], object]
@@ -59,6 +63,7 @@ class DataSource:
     card: DatasetCard | None = None
     copies: bool = False
     make: Callable[[Path], object] | None = None
+    categories: Categories | None = None
 
     def read(self, root: Path, split: Split, options: ReadOptions, absent: list[str] | None = None) -> list[Record]:
         """Read one split.
@@ -103,11 +108,23 @@ _ALL = frozenset(("mask_cleanup", "drop_empty"))
 
 SOURCES: Mapping[str, DataSource] = {
     "refsegrs": DataSource(
-        find_refsegrs, read_refsegrs, _ALL | {"threshold"}, Path("datasets/refsegrs"), card=REFSEGRS, copies=True
+        find_refsegrs,
+        read_refsegrs,
+        _ALL | {"threshold"},
+        Path("datasets/refsegrs"),
+        card=REFSEGRS,
+        copies=True,
+        categories=REFSEGRS_CATEGORIES,
     ),
     "rrsis-d": DataSource(find_rrsisd, read_rrsisd, _ALL | {"layers", "text"}, Path("datasets/rrsis-d"), card=RRSIS_D),
     "risbench": DataSource(
-        find_risbench, read_risbench, _ALL | {"threshold"}, Path("datasets/risbench"), card=RISBENCH, copies=True
+        find_risbench,
+        read_risbench,
+        _ALL | {"threshold"},
+        Path("datasets/risbench"),
+        card=RISBENCH,
+        copies=True,
+        categories=RISBENCH_CATEGORIES,
     ),
     "synthetic": DataSource(
         find_synthetic, read_synthetic, _ALL | {"layers"}, Path("datasets/synthetic"), make=_make_synthetic
@@ -139,8 +156,10 @@ def locate(name: str, root: str | Path | None) -> Path:
         return expanded(root)
     if not os.path.isdir(known.default_root) and known.make is None:
         what: Any = known.card
+        lack = f"{what.title}: no folder was given and there is none at {str(known.default_root)!r}"
         raise MissingDataError(
-            f"{what.title}: no folder was given and there is none at {str(known.default_root)!r}: set data.root "
-            f"(--root for rrsis data); {what.how_to_get}"
+            f"{lack}: set data.root (--root for rrsis data); {what.how_to_get}",
+            what=f"{lack}; {what.how_to_get}",
+            mend="--data.root ROOT",
         )
     return known.default_root

@@ -15,6 +15,7 @@ from rrsis_zoo.data.foreground import explain
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.sentences import visible
 from rrsis_zoo.files import writing
+from rrsis_zoo.shown import short_repr
 
 _CENTS = (0, 5, 25, 50, 75, 95, 100)
 SIZES = ((0, 32**2, "below 32²"), (32**2, 96**2, "32² to 96²"), (96**2, 2**62, "96² and above"))
@@ -42,6 +43,8 @@ class SplitStatistics:
     shares: NDArray[np.float64]
     categories: Counter[str]
     emptiness: Counter[str]
+
+    __repr__ = short_repr
 
 
 FIGURES = (".png", ".pdf", ".svg")

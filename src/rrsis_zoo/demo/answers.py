@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -101,7 +101,7 @@ class Desk:
         return self.ready(name).model.cut(texts)
 
     def findings(self, name: str, picture: Shown, texts: Sequence[str], threshold: float) -> Findings:
-        """Return what `rrsis segment` would record of the answer.
+        """Return what `rrsis segment --presence off` would record of the answer.
 
         Args:
             name, picture, texts: as in `ask`.
@@ -113,14 +113,13 @@ class Desk:
         check_threshold(threshold)
         answer = self.ask(name, picture, texts)
         height, width = picture.pixels.shape[:2]
+        ready = self.ready(name)
+        presence = [None] * len(texts) if answer.presence is None else answer.presence.tolist()
         results = tuple(
-            found(text, answer.masks[n] if threshold == 0.5 else answer.probabilities[n] > threshold, p)
-            for n, (text, p) in enumerate(zip(texts, answer.probabilities, strict=True))
+            found(text, answer.masks[n] if threshold == 0.5 else p > threshold, p, there)
+            for n, (text, p, there) in enumerate(zip(texts, answer.probabilities, presence, strict=True))
         )
-        if answer.presence is not None:
-            results = tuple(replace(one, presence=float(p)) for one, p in zip(results, answer.presence, strict=True))
-        source = self.ready(name).source
-        return Findings(Path(picture.name), height, width, results, threshold, source, picture.limits)
+        return Findings(Path(picture.name), height, width, results, threshold, ready.source, picture.limits)
 
     @torch.inference_mode()
     def _worked_out(self, name: str, picture: Shown, texts: Sequence[str]) -> Segmentation:

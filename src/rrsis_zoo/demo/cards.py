@@ -26,8 +26,8 @@ LARGEST, SMALLEST = 768, 384
 
 _LEGEND = (
     "Score: the mean probability inside the mask. Presence: the probability that the referent is in the picture at "
-    "all; a dash if the model has no calibration for it. Heat map: where the model expects the referent, bright is "
-    "likely; it does not depend on the sliders."
+    "all, and the threshold of the model's calibration where it is not reached; a dash without a calibration. Heat map: "
+    "where the model expects the referent, bright is likely; it does not depend on the sliders."
 )
 
 
@@ -39,11 +39,13 @@ class Column:
         findings: of all sentences.
         heatmaps: float (N, g, g) in [0, 1].
         notes: remarks on them.
+        needed: presence below which the model's calibration calls a referent absent; None without one.
     """
 
     findings: Findings
     heatmaps: NDArray[np.float32]
     notes: tuple[str, ...] = ()
+    needed: float | None = None
 
 
 def answers_html(picture: Shown, columns: Sequence[Column], opacity: float) -> str:
@@ -114,11 +116,13 @@ def _block(picture: Shown, small: NDArray[np.uint8], column: Column, n: int, opa
     heading = f"<h4>{given}</h4>" if several else ""
     name = f"{Path(picture.name).stem}-{column.findings.model.method}-{n + 1}.mask.png"
     link = _link(name, "image/png", _png(mask), "mask (PNG)", f"of “{one.text}” by {column.findings.model.given}")
-    return f'<div class="method">{heading}<div class="pair">{shown}</div><dl>{_numbers(one)}</dl>{link}</div>'
+    return f'<div class="method">{heading}<div class="pair">{shown}</div><dl>{_numbers(one, column.needed)}</dl>{link}</div>'
 
 
-def _numbers(one: Found) -> str:
+def _numbers(one: Found, needed: float | None) -> str:
     presence = "–" if one.presence is None else f"{one.presence:.2f}"
+    if one.presence is not None and needed is not None and one.presence < needed:
+        presence += f" (below {needed:.2f})"
     facts = [("score", "–" if one.score is None else f"{one.score:.2f}"), ("presence", presence)]
     facts.append(("mask", "nothing found" if one.score is None else f"{share_text(one.share)} of the picture"))
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
@@ -129,7 +133,7 @@ def _record_link(picture: Shown, column: Column) -> str:
     name = f"{Path(picture.name).stem}-{column.findings.model.method}.json"
     given = column.findings.model.given
     return _link(
-        name, "application/json", content, f"all answers of {given} (JSON)", "as rrsis segment --json writes it"
+        name, "application/json", content, f"all answers of {given} (JSON)", "as rrsis segment --presence off --json writes it"
     )
 
 

@@ -71,7 +71,7 @@ class Handlers:
             return error_html(sentence_about(error))
 
     def segment(self, path: str | None, text: str, method: str, threshold: float) -> dict[str, Any]:
-        """Return what `rrsis segment --json` prints; for programs.
+        """Return what `rrsis segment --presence off --json` prints; for programs.
 
         Raises:
             RRSISError: as `read_shown` and `Desk.findings`; or no picture.
@@ -83,7 +83,9 @@ class Handlers:
     def _column(self, name: str, picture: Shown, texts: list[str], threshold: float) -> Column:
         findings = self.desk.findings(name, picture, texts, threshold)
         notes = (*self.desk.ready(name).notes, self.desk.cut(name, texts))
-        return Column(findings, self.desk.ask(name, picture, texts).heatmaps, tuple(filter(None, notes)))
+        calibration = self.desk.ready(name).model.calibration
+        needed = None if calibration is None else calibration.threshold
+        return Column(findings, self.desk.ask(name, picture, texts).heatmaps, tuple(filter(None, notes)), needed)
 
 
 def sentence_about(error: Exception) -> str:

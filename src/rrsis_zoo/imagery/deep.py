@@ -39,19 +39,20 @@ def deep_values(path: Path, header: Header) -> NDArray[Any]:
     if header.channels > 4 or header.numbers == "signed":
         raise _unreadable(path, header)
     with opened(path) as (file, what), decoding(what):
-        # Pillow does not open every TIFF that OpenCV reads
-        orientation = header.orientation if header.format == "TIFF" else orientation_in(file, what, header)
+        # OpenCV turns a TIFF itself; Pillow would not open every one to look
+        turned = header.format == "TIFF"
+        orientation = header.orientation if turned else orientation_in(file, what, header)
         file.seek(0)
         values = _decoded(np.frombuffer(file.read(), np.uint8))
     if values is None:
         raise _unreadable(path, header)
     if values.ndim == 2:
         values = values[..., None]
-    wanted = (header.height, header.width)
+    wanted = (header.width, header.height) if turned and orientation >= 5 else (header.height, header.width)
     # one byte per value would be a depth that was lost silently
     if values.shape[:2] != wanted or values.dtype.itemsize < 2 or values.shape[2] < header.channels:
         raise _unreadable(path, header)
-    return _turned(values, orientation)
+    return values if turned else _turned(values, orientation)
 
 
 def _decoded(content: NDArray[np.uint8]) -> NDArray[Any] | None:

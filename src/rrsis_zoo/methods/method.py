@@ -27,6 +27,9 @@ class Method:
     model: Callable[[], type[ReferringSegmenter]]
     module: Callable[[], type[RRSISModule]]
 
+    def __repr__(self) -> str:
+        return f"Method({self.name!r})"
+
     @property
     def name(self) -> str:
         """Public name."""

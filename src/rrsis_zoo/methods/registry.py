@@ -1,7 +1,7 @@
 """The methods by name: ours, those of installed packages, and registered ones. Imports no torch.
 
-A package adds a method with an entry point of the group ``rrsis_zoo.methods`` that refers to a `Method`
-(docs/start/add_a_method.md).
+A package adds a method with an entry point of the group ``rrsis_zoo.methods`` that refers to a `Method`, a program with
+`register`, a command line with ``--plugin`` (docs/start/add_a_method.md).
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def register(method: Method) -> None:
     if method.name in _OURS or method.name in _installed():
         raise ConfigError(f"there is already a method {method.name!r}: give the new one another name")
     _registered[method.name] = method
+
+
+def registered() -> dict[str, Method]:
+    """Return the methods that `register` has added to this process, by name."""
+    return dict(_registered)
 
 
 def methods() -> dict[str, Method]:

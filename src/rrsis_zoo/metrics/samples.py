@@ -17,6 +17,7 @@ from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.files import each_line, parse_json, writing
 from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.schema import Strict, Text, checked
+from rrsis_zoo.shown import short_repr
 
 Integers = NDArray[np.int64]
 
@@ -38,6 +39,8 @@ class Details:
     pred_box: Integers
     target_box: Integers
     centre_inside: NDArray[np.bool_]
+
+    __repr__ = short_repr
 
     def box_iou(self) -> NDArray[np.float64]:
         """Return the IoU of the boxes, (N,) in [0, 1]; 0 if either is empty."""
@@ -69,6 +72,8 @@ class Counts:
     height: Integers
     width: Integers
     details: Details | None = None
+
+    __repr__ = short_repr
 
     @classmethod
     def from_rows(cls, rows: Integers) -> Self:
@@ -134,6 +139,8 @@ class Samples:
 
     subjects: Sequence[Subject]
     counts: Counts
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if len(self.subjects) != len(self.counts):

@@ -25,6 +25,7 @@ from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.models.configuration import change, from_plain
 from rrsis_zoo.models.hub import HubModel
 from rrsis_zoo.models.layers.precision import check_floats
+from rrsis_zoo.models.presence import Calibration
 from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Restored, TextMode, Tokenizer, Tokens, Views
 from rrsis_zoo.weights.skeleton import on_meta
 from rrsis_zoo.weights.wrappers import is_lora
@@ -50,8 +51,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         evaluation_settings: fields of the configuration that only affect evaluation; a test may use other values than
             the training.
         config: this model's configuration.
+        calibration: what presence its answers have (`rrsis calibrate`), for exactly these weights; None if not known.
         segment_only: names in ``Prompts.aux`` that only ``segment`` reads; they are not kept if expressions are
             processed in groups.
+        needs_referent: names of the loss terms that a sentence without a referent is left out of, because they have no
+            value or no gradient for an empty mask.
         max_expressions: number of expressions that are localised, segmented and restored at once in evaluation; None
             for all.
     """
@@ -64,9 +68,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     tokenizer_kind: ClassVar[type[Tokenizer]]
     evaluation_settings: ClassVar[frozenset[str]] = frozenset()
     segment_only: ClassVar[frozenset[str]] = frozenset()
+    needs_referent: ClassVar[frozenset[str]] = frozenset()
     config: Any
     _tokenizer: Tokenizer | None = None
     max_expressions: int | None = None
+    calibration: Calibration | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -231,7 +237,8 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
             image_index: (N,) int64; expression n refers to image ``image_index[n]``.
 
         Returns:
-            N prompts: sparse (N, K, D), dense (N, 1, h, w) or None, heat map (N, 1, g, g) in [0, 1].
+            N prompts: sparse (N, K, D), dense (N, 1, h, w) or None, heat map (N, 1, g, g) in [0, 1]; ``presence`` (N,)
+            in [0, 1] if the method itself says whether there is a referent.
         """
 
     @abstractmethod
@@ -329,6 +336,9 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return the named loss terms and their sum ``"loss"``, which is minimised: float32 scalars.
 
+        Terms in ``needs_referent`` are those of the batch without its added sentences (``batch.absent``); 0 if there
+        are no others.
+
         Args:
             prediction: of the batch.
             batch: N expressions with their native masks, bool (H_i, W_i).
@@ -338,7 +348,15 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """
         if batch.masks is None:
             raise ValueError("the batch has no masks to train on")
-        terms = self.loss_terms(prediction, self.target(batch.masks))
+        target = self.target(batch.masks)
+        terms = self.loss_terms(prediction, target)
+        if any(batch.absent) and (left_out := self.needs_referent & terms.keys()):
+            there = [n for n, absent in enumerate(batch.absent) if not absent]
+            if there:
+                fewer = self.loss_terms(prediction[there], target[there])
+            else:
+                fewer = dict.fromkeys(left_out, prediction.mask_logits.float().sum() * 0)
+            terms = {name: fewer[name] if name in left_out else value for name, value in terms.items()}
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 
     @abstractmethod

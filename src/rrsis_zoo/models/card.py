@@ -186,6 +186,9 @@ class MethodCard:
     text: TextLimit | None = None
     grid: OutputGrid | None = None
 
+    def __repr__(self) -> str:
+        return f"MethodCard({self.name!r}, {self.title!r}, presets {', '.join(self.presets)})"
+
     def preset_named(self, name: str | None) -> str:
         """Return a preset's name; the default's for None.
 

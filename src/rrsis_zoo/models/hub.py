@@ -16,6 +16,7 @@ from rrsis_zoo.files import expanded
 from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.models.configuration import to_plain
 from rrsis_zoo.models.modelcard import model_card
+from rrsis_zoo.models.presence import Calibration
 from rrsis_zoo.version import __version__
 from rrsis_zoo.weights.checkpoints import Saved
 from rrsis_zoo.weights.description import FORMAT
@@ -23,6 +24,7 @@ from rrsis_zoo.weights.folders import CARD, FILES, open_folder, write_folder
 from rrsis_zoo.weights.load import fill_module
 from rrsis_zoo.weights.places import no_url
 from rrsis_zoo.weights.skeleton import without_weights
+from rrsis_zoo.weights.training import IN_FOLDER, for_folder
 from rrsis_zoo.weights.wrappers import own_names
 
 
@@ -39,14 +41,17 @@ class HubModel(
 
     Attributes:
         provenance: origin of the weights, for the card: plain values, or None.
+        training_record: of exactly these weights (`rrsis_zoo.weights.training`), or None.
     """
 
     card: ClassVar[MethodCard]
     name: ClassVar[str]
     config: Any
     provenance: dict[str, Any] | None = None
+    training_record: dict[str, Any] | None = None
 
     if TYPE_CHECKING:  # members of `ReferringSegmenter`
+        calibration: Calibration | None
 
         @property
         def tokenizer_ready(self) -> bool: ...  # noqa: D102
@@ -182,12 +187,16 @@ class HubModel(
         folder = Path(save_directory)
         card = None if os.path.exists(folder / CARD) else str(self.generate_model_card())
         state: dict[str, Tensor] = own_names(cast(nn.Module, self).state_dict(), self.name)
-        write_folder(folder, {**self.description(), "provenance": self.provenance}, state, card=card)
+        description = {**self.description(), "provenance": self.provenance}
+        if self.training_record is not None:
+            description[IN_FOLDER] = for_folder(self.training_record)
+        presence = None if self.calibration is None else self.calibration.text()
+        write_folder(folder, description, state, card=card, presence=presence)
         return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs) if push_to_hub else None
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """Return the card of this model: method, usage, licences, provenance, configuration, published results."""
-        return ModelCard(model_card(self.card, to_plain(self.config), self.provenance))
+        """Return the card of this model: method, usage, licences, origin of the weights, configuration, results."""
+        return ModelCard(model_card(self.card, to_plain(self.config), self.provenance, self.training_record))
 
 
 def _imported(kind: type[HubModel], name: str) -> type[HubModel] | None:

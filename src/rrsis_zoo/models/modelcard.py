@@ -15,13 +15,21 @@ _COLUMNS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
 _TITLES = ("Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9", "oIoU", "mIoU")
 
 
-def model_card(card: MethodCard, config: Mapping[str, Any], provenance: Mapping[str, Any] | None) -> str:
+def model_card(
+    card: MethodCard,
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None,
+    training: Mapping[str, Any] | None = None,
+) -> str:
     """Return the card as Markdown with the hub's metadata.
+
+    Published results stand only in the card of the authors' own weights: they say nothing about any others.
 
     Args:
         card: of the method.
         config: its configuration as plain values.
         provenance: record of a conversion (`rrsis_zoo.pretrained.official.convert`); None for your own.
+        training: record of the training (`rrsis_zoo.weights.training`); None if it is not known.
     """
     data = ModelCardData(
         library_name="rrsis-zoo",
@@ -30,7 +38,8 @@ def model_card(card: MethodCard, config: Mapping[str, Any], provenance: Mapping[
         language="en",
     )
     release = next((r for r in card.releases if provenance and r.name == provenance.get("release")), None)
-    scores = [s for s in card.published if release is None or s.dataset == release.dataset]
+    authors = provenance is not None and not provenance.get("saved_again")
+    scores = [s for s in card.published if authors and (release is None or s.dataset == release.dataset)]
     lines = [
         f"---\n{data.to_yaml()}\n---",
         f"# {card.title}",
@@ -41,7 +50,7 @@ def model_card(card: MethodCard, config: Mapping[str, Any], provenance: Mapping[
         f"* code of the authors: {card.code_licence}{f' ({card.code})' if card.code else ''}\n"
         f"* weights: {card.weights_licence}",
         "## Weights",
-        _origin(provenance),
+        _origin(provenance, training),
     ]
     if release is not None:
         lines.append(
@@ -50,10 +59,14 @@ def model_card(card: MethodCard, config: Mapping[str, Any], provenance: Mapping[
     lines += ["## Configuration", markdown_block(json.dumps(config, indent=1), "json")]
     if scores:
         lines += ["## Published results", _table(scores)]
+    elif training is not None and (measured := _measured(training)):
+        lines += ["## Results", measured]
     return "\n\n".join(lines) + "\n"
 
 
-def _origin(provenance: Mapping[str, Any] | None) -> str:
+def _origin(provenance: Mapping[str, Any] | None, training: Mapping[str, Any] | None) -> str:
+    if provenance is None and training is not None:
+        return _trained(training)
     if provenance is None:
         return "Trained or adapted by whoever shares them, with rrsis-zoo."
     # the folder, and so this record, may come from anyone
@@ -69,6 +82,42 @@ def _origin(provenance: Mapping[str, Any] | None) -> str:
     else:
         how += f", bit for bit ({dtypes})."
     return f"{how}\n\n{hashes}\n\n{markdown_block(str(provenance['report']))}"
+
+
+def _trained(training: Mapping[str, Any]) -> str:
+    """Return what was trained on, and for how long."""
+    step = training["step"]
+    steps = f"{step:,} optimiser step{'' if step == 1 else 's'} in precision {markdown(training['precision'])}"
+    data = training.get("data")
+    if data is None:
+        return f"Trained with rrsis-zoo, {steps}."
+    settings = training.get("settings") or {}
+    layout = str(settings.get("dataset", "rrsis-d"))
+    what = f"{data['train']:,} training and {data['val']:,} validation samples"
+    kind = "as published" if data["published"] else f"in the layout {markdown_code(layout)}; not a published dataset"
+    if layout == "synthetic":
+        kind = "synthetic scenes: its scores are not comparable with any on real images"
+    return f"Trained with rrsis-zoo on {markdown(data['name'])} ({what}; {kind}), {steps}."
+
+
+def _measured(training: Mapping[str, Any]) -> str:
+    """Return a table of the scores that belong to these weights; empty if none is known."""
+    data, validation = training.get("data") or {}, training.get("validation")
+    rows = [(t["dataset"], t["split"], t["protocol"], t["n"], t["metrics"]) for t in training.get("tests") or ()]
+    note = ""
+    if validation is not None:
+        scores = validation["scores"]
+        rows.insert(0, (data.get("name", "?"), validation["split"], validation["protocol"], scores.get("n"), scores))
+        note = " Checkpoints are chosen on the validation split, so that its scores are too high."
+    if not rows:
+        return ""
+    head = f"| data set | split | protocol | N | {' | '.join(_TITLES)} |\n|---|---|---|---:|{'---:|' * len(_TITLES)}"
+    lines = []
+    for dataset, split, protocol, n, scores in rows:
+        values = ("–" if (value := scores.get(name)) is None else f"{value:.2f}" for name in _COLUMNS)
+        said = " | ".join(markdown(str(text)) for text in (dataset, split, protocol))
+        lines.append(f"| {said} | {'–' if n is None else f'{int(n):,}'} | {' | '.join(values)} |")
+    return "\n".join([head, *lines]) + "\n\nIn percent, measured with rrsis-zoo." + note
 
 
 def _table(scores: list[Score]) -> str:

@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol, Self, overload
 import torch
 from torch import Tensor
 
+from rrsis_zoo.shown import short_repr
+
 TextMode = Literal["published", "independent"]
 """How expressions of one batch share a tensor.
 
@@ -34,6 +36,7 @@ class Batch:
         image_index: (N,) int64; expression n refers to ``images[image_index[n]]``.
         masks: N native masks, bool (H, W) of their image; None if unknown.
         sample_ids: N names, unique in their split; keys of per-sample results.
+        absent: for each of the N sentences whether it was added as one without a referent; empty if none was.
     """
 
     images: list[Tensor]
@@ -41,6 +44,9 @@ class Batch:
     image_index: Tensor
     masks: list[Tensor] | None = None
     sample_ids: list[str] = field(default_factory=list)
+    absent: list[bool] = field(default_factory=list)
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.expressions)
@@ -88,6 +94,8 @@ class Tokens:
     ids: Tensor
     length: Tensor
 
+    __repr__ = short_repr
+
     def __getitem__(self, rows: slice) -> Tokens:
         """Return the tokens of some of the N expressions, with unchanged padding."""
         return Tokens(self.ids[rows], self.length[rows])
@@ -122,6 +130,8 @@ class ImageState:
     sizes: Tensor
     fitted: Tensor
 
+    __repr__ = short_repr
+
     def __len__(self) -> int:
         return len(self.sizes)
 
@@ -137,6 +147,7 @@ class Prompts:
         dense: (N, 1, h, w) mask prompt in the method's own convention (logits or probabilities), or None.
         heatmap: (N, 1, g, g) in [0, 1], the localiser's probability that the referent is there.
         words: (N, L, D) word features, only if the segmenter reads them.
+        presence: (N,) in [0, 1], the method's own probability that there is a referent; None if it has none.
         aux: further tensors for the losses and for the method's own ``segment``.
     """
 
@@ -145,8 +156,11 @@ class Prompts:
     heatmap: Tensor
     words: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
+    presence: Tensor | None = None
 
-    def __getitem__(self, rows: slice) -> Prompts:
+    __repr__ = short_repr
+
+    def __getitem__(self, rows: slice | list[int]) -> Prompts:
         """Return the prompts of some of the N expressions."""
 
         def take(value: Any) -> Any:
@@ -189,10 +203,12 @@ class Prediction:
     state: ImageState
     image_index: Tensor
 
+    __repr__ = short_repr
+
     def __len__(self) -> int:
         return len(self.image_index)
 
-    def __getitem__(self, rows: slice) -> Prediction:
+    def __getitem__(self, rows: slice | list[int]) -> Prediction:
         """Return the prediction for some of the N expressions; the image state is shared."""
         return Prediction(self.mask_logits[rows], self.prompts[rows], self.state, self.image_index[rows])
 

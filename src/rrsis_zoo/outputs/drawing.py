@@ -46,24 +46,31 @@ class Drawn:
         mask: bool (H, W), of the picture's size or of the drawing's (`drawing_size`).
         score: mean probability inside; None if the mask is empty.
         share: share of the picture that the mask covers, 0 to 1.
+        presence: probability that the referent is there at all; None if unknown.
+        needed: presence below which the mask was left empty; None if it was not looked at.
     """
 
     text: str
     mask: NDArray[np.bool_]
     score: float | None
     share: float
+    presence: float | None = None
+    needed: float | None = None
 
     @property
     def remark(self) -> str:
-        """Score and size in words."""
-        return remark(self.score, self.share)
+        """Score, size and presence in words."""
+        return remark(self.score, self.share, self.presence, self.needed)
 
 
-def remark(score: float | None, share: float) -> str:
-    """Return a mask's score and size in words; the score is None if it is empty."""
+def remark(score: float | None, share: float, presence: float | None = None, needed: float | None = None) -> str:
+    """Return a mask's score and size in words, and the presence if it is known; the score is None if it is empty."""
+    if presence is not None and needed is not None and presence < needed:
+        return f"probably not there: presence {presence:.2f} < {needed:.2f}"
+    there = "" if presence is None else f", presence {presence:.2f}"
     if score is None:
-        return "nothing found"
-    return f"score {score:.2f}, {share_text(share)} of the picture"
+        return f"nothing found{there}"
+    return f"score {score:.2f}, {share_text(share)} of the picture{there}"
 
 
 def share_text(share: float) -> str:

@@ -24,6 +24,7 @@ class Found:
         box: x, y, width, height of the smallest box around the mask in pixels; None if it is empty.
         score: mean probability inside the mask; None if it is empty.
         presence: probability that the referent is there at all; None without a calibration.
+        needed: presence below which the mask was left empty; None if it was not looked at.
     """
 
     text: str
@@ -32,6 +33,12 @@ class Found:
     box: tuple[int, int, int, int] | None
     score: float | None
     presence: float | None = None
+    needed: float | None = None
+
+    @property
+    def absent(self) -> bool:
+        """Whether the mask was left empty because the referent is probably not there."""
+        return self.presence is not None and self.needed is not None and self.presence < self.needed
 
     @property
     def share(self) -> float:
@@ -76,21 +83,31 @@ class Findings:
     limits: tuple[tuple[float, float], ...] | None = None
 
 
-def found(text: str, mask: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> Found:
+def found(
+    text: str,
+    mask: NDArray[np.bool_],
+    probabilities: NDArray[np.float32],
+    presence: float | None = None,
+    needed: float | None = None,
+) -> Found:
     """Return what to keep of an answer.
 
     Args:
         text: the sentence.
         mask: bool (H, W).
         probabilities: float32 (H, W).
+        presence: probability that the referent is there at all; None without a calibration.
+        needed: presence below which the mask is left empty; None for every mask as it is.
     """
+    if presence is not None and needed is not None and presence < needed:
+        mask = np.zeros_like(mask)
     runs = RunLengths((encode_mask(mask),), *mask.shape)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        return Found(text, runs, 0, None, None)
+        return Found(text, runs, 0, None, None, presence, needed)
     top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
     area, score = mean_inside(mask[top:bottom], probabilities[top:bottom])
-    return Found(text, runs, area, (left, top, right - left, bottom - top), score)
+    return Found(text, runs, area, (left, top, right - left, bottom - top), score, presence, needed)
 
 
 def mean_inside(mask: NDArray[np.bool_], probabilities: NDArray[np.float32]) -> tuple[int, float]:

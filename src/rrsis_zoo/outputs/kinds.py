@@ -50,7 +50,10 @@ class Kind:
 def _write_drawing(findings: Findings, pixels: Pixels, paths: Sequence[Path]) -> None:
     """Write the picture with masks, sentences and scores."""
     size = drawing_size(*pixels.shape[:2])
-    drawn = [Drawn(one.text, resized_mask(one.mask.decode(), size), one.score, one.share) for one in findings.found]
+    drawn = [
+        Drawn(one.text, resized_mask(one.mask.decode(), size), one.score, one.share, one.presence, one.needed)
+        for one in findings.found
+    ]
     _save(
         drawing(pixels, drawn, f"{findings.model.method} ({findings.model.given}), rrsis-zoo {__version__}"), paths[0]
     )

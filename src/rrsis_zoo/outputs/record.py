@@ -36,6 +36,8 @@ def _answer(one: Found) -> dict[str, Any]:
         "text": one.text,
         "score": one.score,
         "presence": one.presence,
+        "presence_needed": one.needed,
+        "absent": one.absent,
         "area_px": one.area,
         "share": one.share,
         "bbox": None if one.box is None else list(one.box),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
@@ -19,6 +21,8 @@ from rrsis_zoo.pretrained.official import (
 )
 from rrsis_zoo.pretrained.trained import model_of
 from rrsis_zoo.pretrained.whole import default_tokenizer, find_whole, ours_at
+from rrsis_zoo.weights.checkpoints import weights_hash
+from rrsis_zoo.weights.training import Tested, checked_training
 from rrsis_zoo.weights.wrappers import own_names
 
 
@@ -31,6 +35,7 @@ def to_folder(
     release: str | None = None,
     tokenizer: str | None = None,
     merge: bool = False,
+    tests: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Write a source as a folder of ours and return the report.
 
@@ -43,6 +48,7 @@ def to_folder(
         tokenizer: source of the tokenizer's file; ``none`` for a folder that cannot read sentences; the published one
             by default.
         merge: whether adapters are merged into the adapted weights.
+        tests: contents of ``test.json``; those of the same weights are listed in the card.
 
     Raises:
         ConfigError: unknown names, or settings that exclude each other.
@@ -58,6 +64,9 @@ def to_folder(
         if saved.meta["model"] != method:
             raise ConfigError(f"{source} holds {saved.meta['model']}, not {method}")
         model = model_of(kind, saved)
+        if checked_training(saved.training, saved.what) is not None:
+            found = [*(saved.training.get("tests") or ()), *_of_these_weights(model, tests)]
+            model.training_record = {**saved.training, "tests": [t for i, t in enumerate(found) if t not in found[:i]]}
         (merged(model) if merge else model).save_pretrained(out)
         return f"{method}: {len(model.state_dict())} entries{', adapters merged' if merge else ''}"
 
@@ -77,6 +86,13 @@ def to_folder(
     report = fill_official(model, path)
     merged(model).save_pretrained(out)
     return f"{report.text()}\nadapters merged"
+
+
+def _of_these_weights(model: ReferringSegmenter, tests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the tests of exactly these weights on a whole split, as a training record has them."""
+    digest = weights_hash(model) if tests else ""
+    mine = [t for t in tests if t.get("weights_sha256") == digest and not t.get("partial")]
+    return [{name: test[name] for name in Tested.model_fields} for test in mine]
 
 
 def to_official(kind: type[ReferringSegmenter], source: str, out: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rrsis_zoo.errors import ConfigError, MissingWeightsError, unknown_name
+from rrsis_zoo.errors import ConfigError, MissingWeightsError, together, unknown_name
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.weights.sources import HubSource, NoSource, parse_source, resolve
@@ -38,7 +38,7 @@ def find_foundations(card: MethodCard, weights: Mapping[str, str]) -> dict[str, 
         )
     sources = {name: parse_source(text) for name, text in weights.items()}
     files_of: dict[str, list[Path]] = {}
-    absent: list[str] = []
+    absent: list[MissingWeightsError] = []
     for name, source in sources.items():
         if isinstance(source, NoSource):
             continue
@@ -51,14 +51,13 @@ def find_foundations(card: MethodCard, weights: Mapping[str, str]) -> dict[str, 
                 faults[names[0]] = error
         if len(faults) > 1 and isinstance(source, HubSource) and source.file is None:
             # one command for all files in a repository
-            files = " and ".join(faults)
-            absent.append(
-                f"{what}: {files} of {source.place} are not here; fetch them with: {source.command([*faults])}"
-            )
+            lack, command = f"{what}: {' and '.join(faults)} of {source.place} are not here", source.command([*faults])
+            short = f"{what}: {source.place} is not in the local cache"
+            absent.append(MissingWeightsError(f"{lack}; fetch them with: {command}", what=short, mend=command))
         else:
-            absent += map(str, faults.values())
+            absent += faults.values()
     if absent:
-        raise MissingWeightsError("; ".join(absent))
+        raise together(absent)
     return files_of
 
 

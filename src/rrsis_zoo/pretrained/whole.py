@@ -74,7 +74,8 @@ def find_whole(source: str, card: MethodCard | None = None) -> Path:
             return path
         if is_folder(path.parent):
             return path.parent
-    raise MissingWeightsError(f"{what}: {parsed.place} is not in the local cache; fetch it with: {parsed.command([])}")
+    lack, command = f"{what}: {parsed.place} is not in the local cache", parsed.command([])
+    raise MissingWeightsError(f"{lack}; fetch it with: {command}", what=lack, mend=command)
 
 
 def whole_model(kind: type[ReferringSegmenter], source: str, preset: str | None) -> ReferringSegmenter:

@@ -195,10 +195,12 @@ def read_board(runs: Runs, dataset: str) -> Board:
     trials = []
     for model in runs.models:
         jobs = runs.of(model.name, dataset)
+        if not jobs and not runs.suite:
+            continue  # a test on another dataset
         done = tuple(job for job in jobs if job.finished)
         samples = []
         for job in done:
-            _check_same(first, job)
+            _check_same(first, job, runs.suite)
             protocol = get_protocol(job.result["protocol"])
             _check_numbers(job, protocol)
             samples.append(_ordered(job, order).counted(protocol))
@@ -209,16 +211,19 @@ def read_board(runs: Runs, dataset: str) -> Board:
     return Board(dataset, runs.datasets[dataset], tuple(trials), protocol)
 
 
-def _check_same(first: JobRecord | None, job: JobRecord) -> None:
+def _check_same(first: JobRecord | None, job: JobRecord, suite: bool) -> None:
     assert first is not None  # there is at least `job`
     for name in _SAME:
         value, expected = job.result.get(name), first.result.get(name)
         if value is None and job.record["role"] == "baseline":
             continue  # a baseline that reads no sentence has no text mode
         if value != expected:
+            mend = "run the suite again, which repeats what has changed"
+            if not suite:
+                mend = "give both tests the same data and --protocol, or make a table of each"
             raise DataFormatError(
                 f"{job.name} has {name} {value!r}, {first.name} has {expected!r}: their numbers do not belong in one "
-                "table; run the suite again, which repeats what has changed"
+                f"table; {mend}"
             )
 
 
@@ -304,9 +309,14 @@ def estimate(board: Board, trial: Trial, measure: Measure, rows: Rows | None = N
     if not all(map(math.isfinite, each)):
         return Estimate(each, Spread(math.nan, math.nan, len(each)), None)
     values, weights = _terms(board, trial, measure, rows)
-    interval = _percent(scene_interval(values, _scenes(board, rows), weights=weights))
-    low, high = np.clip([interval.low, interval.high], 0, 100)  # with several runs it may exceed this range
-    return Estimate(each, over_seeds(each), replace(interval, low=float(low), high=float(high)))
+    return Estimate(each, over_seeds(each), in_percent(scene_interval(values, _scenes(board, rows), weights=weights)))
+
+
+def in_percent(interval: Interval) -> Interval:
+    """Return the interval of a ratio in percent, within 0 and 100, which it may exceed with several training runs."""
+    interval = _percent(interval)
+    low, high = np.clip([interval.low, interval.high], 0, 100)
+    return replace(interval, low=float(low), high=float(high))
 
 
 def trainings(board: Board, trial: Trial, measure: Measure, rows: Rows | None = None) -> tuple[float, ...] | None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
 
 from rrsis_zoo import escape
+from rrsis_zoo.shown import short_repr
 
 Mark = Literal["", "best", "tied", "second"]
 """``best``: significantly above all others, the only one in bold; ``tied``: not significantly below the highest."""
@@ -185,6 +186,8 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.name != escape.slug(self.name):

@@ -5,6 +5,7 @@ Runs of ``rrsis test`` outside a suite are read as if they formed one: each is a
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrsis_zoo.data.records import Record
-from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, RRSISError
+from rrsis_zoo.metrics.presence import ANSWERS, SUMMARY, Answers, Summary, read_answers
 from rrsis_zoo.metrics.samples import Samples, read_samples
+from rrsis_zoo.shown import short_repr
 from rrsis_zoo.tables.records import JobFile, Result, SuiteFile, read_record, unfit
 
 _AGAIN = "run the suite again"
@@ -58,6 +61,8 @@ class JobRecord:
 
     folder: Path
     record: Mapping[str, Any]
+
+    __repr__ = short_repr
 
     @property
     def name(self) -> str:
@@ -107,6 +112,19 @@ class JobRecord:
         """
         return read_samples(self.place / "test_samples.jsonl.gz")
 
+    @cached_property
+    def presence(self) -> tuple[Mapping[str, Any], Answers] | None:
+        """Content of ``test_presence.json`` and the answers behind it, read once; None if the test did not ask.
+
+        Raises:
+            MissingDataError: the answers do not exist.
+            DataFormatError: one of the two files is damaged.
+        """
+        if not os.path.isfile(self.place / SUMMARY):
+            return None
+        summary = read_record(self.place / SUMMARY, Summary, "run `rrsis test` again")
+        return summary, read_answers(self.place / ANSWERS, summary["threshold"])
+
     @property
     def place(self) -> Path:
         """Folder of the test: the job's own if `rrsis test` wrote it outside a suite."""
@@ -126,6 +144,7 @@ class Runs:
         jobs: of these rows, datasets and seeds.
         left_out: names of other job folders: no longer part of the suite, run with other seeds, or copies under
             another name.
+        suite: whether they are a suite's; if not, a row has results on one dataset only.
     """
 
     folder: Path
@@ -136,6 +155,9 @@ class Runs:
     datasets: Mapping[str, str]
     jobs: tuple[JobRecord, ...]
     left_out: tuple[str, ...] = ()
+    suite: bool = True
+
+    __repr__ = short_repr
 
     def of(self, model: str, dataset: str) -> list[JobRecord]:
         """Return the jobs of a row on a dataset, in the order of their seeds."""
@@ -158,6 +180,10 @@ def read_runs(folder: str | Path) -> Runs:
     folder = Path(folder)
     path = folder / "suite.json"
     if not os.path.isfile(path):
+        if os.path.isdir(folder / "checkpoints"):
+            raise MissingDataError(
+                f"{folder} is a training, not a test: `rrsis test {folder}` scores it; give the folder that this writes"
+            )
         raise MissingDataError(
             f"there is no {path}: `make benchmark` and `python benchmarks/run.py SUITE` write it; give the folder of "
             "a suite's runs, such as runs/embedded, or folders of `rrsis test` with their test.json"
@@ -208,16 +234,39 @@ def read_tests(folders: Sequence[str | Path]) -> Runs:
     jobs = tuple(
         JobRecord(path, _as_job(name, result)) for path, name, result in zip(paths, names, results, strict=True)
     )
-    titles = [
-        " ".join(filter(None, (result["model"], result["preset"]))) + f", {name}"
-        for name, result in zip(names, results, strict=True)
-    ]
+    titles = _titles(paths, results)
     datasets = {result["dataset"]: result["dataset"] for result in results}
     models = tuple(
         Model(name, title, "method", () if i == 0 else (names[0],), (None,))
         for i, (name, title) in enumerate(zip(names, titles, strict=True))
     )
-    return Runs(Path(), "tests", "Tests", "", models, datasets, jobs)
+    return Runs(Path(), "tests", "Tests", "", models, datasets, jobs, suite=False)
+
+
+def _titles(paths: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of runs with their models; whole paths where these are the same."""
+    models = [" ".join(filter(None, (result["model"], result["preset"]))) for result in results]
+    short = [f"{path.absolute().name} ({model})" for path, model in zip(paths, models, strict=True)]
+    return [
+        f"{path.as_posix()} ({model})" if short.count(title) > 1 else title
+        for path, model, title in zip(paths, models, short, strict=True)
+    ]
+
+
+def tests_beside(folder: Path) -> list[dict[str, Any]]:
+    """Return the results of tests that stand beside a training: ``…/test/*/test.json`` of ``…/fit/NAME``.
+
+    Those of earlier versions, beside the training itself, are included; files that cannot be read are left out.
+
+    Args:
+        folder: of the training.
+    """
+    places = [*folder.parent.parent.glob("test/*/test.json"), *folder.parent.glob("*/test.json")]
+    results = []
+    for path in sorted(dict.fromkeys(places)):
+        with contextlib.suppress(RRSISError):
+            results.append(read_record(path, Result, ""))
+    return results
 
 
 def _as_job(name: str, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from rrsis_zoo.tables.estimates import (
     trainings,
 )
 from rrsis_zoo.tables.formats import Cell, Column, Table, millions, number, prose
+from rrsis_zoo.tables.presence import ASKED, read_presence
 from rrsis_zoo.tables.published import PublishedResult, has_ours, literature_tables, published_table
 from rrsis_zoo.tables.records import on_made_scenes
 from rrsis_zoo.tables.runs import Runs, code_versions, read_counts, read_runs, read_tests
@@ -74,10 +75,11 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
         literature: published results to list as well, from ``rrsis_zoo.tables.published.read_published``.
 
     Returns:
-        name -> table, in this order: for every dataset ``main``, ``differences``, ``localisation``, ``categories``,
-        ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples have this information, each followed by
-        ``--DATASET`` if the suite has several; ``profile`` if there is one; ``published`` (published, ours,
-        difference), which comes first if it holds any result of ours; ``literature--DATASET``.
+        name -> table, in this order: for every dataset ``main``, ``differences``, ``localisation``, ``presence``,
+        ``categories``, ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples have this information, each
+        followed by ``--DATASET`` if the suite has several; ``profile`` if there is one; ``published`` (published, ours,
+        difference), which comes first if it holds any result of ours, and without one is made of a suite only;
+        ``literature--DATASET``.
 
     Raises:
         MissingDataError: per-sample counts of a finished job are missing.
@@ -89,7 +91,8 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
     for board in boards:
         tables += _of_board(runs, board, f"--{slug(board.dataset)}" if len(boards) > 1 else "")
     tables += cost_tables(runs)
-    tables.insert(0 if has_ours(published) else len(tables), published)
+    if runs.suite or has_ours(published):
+        tables.insert(0 if has_ours(published) else len(tables), published)
     return {table.name: table for table in [*tables, *literature_tables(literature)]}
 
 
@@ -148,10 +151,13 @@ def _of_board(runs: Runs, board: Board, suffix: str) -> Iterator[Table]:
     yield _main(runs, board, suffix)
     if board.protocol is None:
         return
-    if any(trial.model.against for trial in board.trials):
+    names = {trial.model.name for trial in board.trials}
+    if any(names & set(trial.model.against) for trial in board.trials):
         yield _differences(runs, board, suffix)
     if any(all(s.counts.details is not None for s in trial.samples) for trial in board.trials if trial.samples):
         yield _localisation(runs, board, suffix)
+    if any(job.presence is not None for job in board.finished):
+        yield _presence(runs, board, suffix)
     divisions = sample_classes(board.samples)
     for division, (name, what) in _DIVISIONS.items():
         if division in divisions:
@@ -177,7 +183,7 @@ def _main(runs: Runs, board: Board, suffix: str) -> Table:
 
 def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     by_name = {trial.model.name: trial for trial in board.trials}
-    pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against]
+    pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against if other in by_name]
     there = [bool(a.samples and b.samples) for a, b in pairs]
     comparisons = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
     corrected = iter(holm([c.p_value for c in comparisons if c is not None]))
@@ -228,6 +234,32 @@ def _localisation(runs: Runs, board: Board, suffix: str) -> Table:
         *_gaps(runs, board),
     ]
     return _table(runs, board, f"localisation{suffix}", "where, and how exactly", columns, rows, notes)
+
+
+def _presence(runs: Runs, board: Board, suffix: str) -> Table:
+    columns = [
+        Column("method", "method", numeric=False),
+        *(Column(name, f"{title} [95 %]") for name, title in ASKED.items()),
+    ]
+    columns += [Column("miou", "mIoU [95 %]"), Column("rule", "no referent if", numeric=False)]
+    miou, estimates = _column(board, MIOU, interval=True), read_presence(board)
+    rows = []
+    for i, (trial, (rule, values)) in enumerate(zip(board.trials, estimates, strict=True)):
+        absent = "not measured" if trial.samples else trial.absent
+        known = [
+            Cell(absent if rule is None else "none") if e is None else e.cell(board.digits, "", True) for e in values
+        ]
+        rows.append([Cell(trial.model.title), *known, miou[i], Cell("–" if rule is None else rule)])
+    notes = [
+        "T-acc: share of the split's own sentences whose answer says that there is a referent. N-acc: share of as many "
+        "foreign sentences, about something that is not in the image, whose answer says that there is none. An answer "
+        "says so by an empty mask or, if its weights were calibrated on the validation split, by a presence below the "
+        "threshold, which 5 % of the foreign sentences of that split reach. By masks: without presence. AUC: how often "
+        "presence is higher for an own sentence than for a foreign one. In percent.",
+        f"{_READING}.",
+        *_gaps(runs, board),
+    ]
+    return _table(runs, board, f"presence{suffix}", "is it there at all?", columns, rows, notes)
 
 
 def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, classes: Mapping[str, Rows]) -> Table:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pycocotools import mask as coco
+from torch import Tensor
 
 from rrsis_zoo.data.annotations import annotations_hash
 from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.data.foreground import check_foreground
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import OutputError
 from rrsis_zoo.figures import Shown, prediction_figure
-from rrsis_zoo.files import cannot_write, make_folder, writing
+from rrsis_zoo.files import cannot_write, make_folder, write_json, writing
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
+from rrsis_zoo.metrics.protocol_table import protocol_table
 from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.metrics.samples import Samples, Subject, write_samples
 from rrsis_zoo.models.base import count_parameters
@@ -36,21 +39,30 @@ def _folder(trainer: Trainer) -> Path:
 class TestRecord(Callback):
     """Writes ``test.json`` (the results and what they depend on) and ``test_samples.jsonl.gz`` (one line per sample).
 
-    A line holds the sample's description and counts, see ``rrsis_zoo.metrics.samples``; every result can be recomputed
-    from the lines.
+    A line holds the sample's description and counts, see ``rrsis_zoo.metrics.samples``; every result of the test's own
+    protocol can be recomputed from the lines.
+
+    Args:
+        protocols: those to print side by side and to write into ``test.json`` as ``protocols``, besides the test's own;
+            the module counts under them (`RRSISModule.score_under`).
     """
 
     __test__ = False  # tells pytest that this is not a test
+
+    def __init__(self, protocols: Sequence[Protocol] = ()) -> None:
+        self.protocols = tuple(protocols)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning hook; every rank takes part in gathering, rank 0 writes the files."""
         module, data = cast(RRSISModule, pl_module), cast(Any, trainer).datamodule
         names, counts = module.metrics.results()
+        others = [(protocol, module.results_under(protocol)) for protocol in self.protocols]
         folder = _folder(trainer)
         if not trainer.is_global_zero:
             return
         by_id = {record.sample_id: record for record in data.records(data.test_split)}
-        samples = Samples([subject(by_id[name]) for name in names], counts)
+        subjects = [subject(by_id[name]) for name in names]
+        samples = Samples(subjects, counts)
         record = {
             "model": module.model.name,
             "preset": module.hparams["preset"],
@@ -60,7 +72,10 @@ class TestRecord(Callback):
             "weights_sha256": weights_hash(module.model),
             "precision": str(trainer.precision),
         }
-        (folder / "test.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        if others:
+            record["protocols"] = {p.name: under(p, Samples(subjects, counts)) for p, (_, counts) in others}
+            print(protocol_table([{"protocol": name, **result} for name, result in record["protocols"].items()]))
+        write_json(folder / "test.json", record)
         write_samples(folder / "test_samples.jsonl.gz", samples)
         print(f"wrote {folder / 'test.json'} and test_samples.jsonl.gz")
 
@@ -99,6 +114,17 @@ def scored(samples: Samples, protocol: Protocol, data: RRSISDataModule) -> dict[
         "annotations_sha256": annotations_hash(records),
         "code": code_version(),
     }
+
+
+def under(protocol: Protocol, samples: Samples) -> dict[str, Any]:
+    """Return the scores of a test under one protocol, as in ``protocols`` of ``test.json``.
+
+    Args:
+        protocol: the conventions.
+        samples: counted on the protocol's grid, in its text mode.
+    """
+    conventions = {"eval_size": protocol.eval_size, "text_mode": protocol.text_mode}
+    return {**conventions, **without_nan(evaluate(samples, protocol))}
 
 
 def subject(record: Record) -> Subject:
@@ -183,22 +209,36 @@ class PredictionWriter(Callback):
 
     With several processes each writes its own part, ``predictions.RANK.jsonl``. A file gets this name only when it is
     complete: until then it is a hidden ``.part`` file in the same folder, which is removed if the run ends early.
+
+    Args:
+        targets: whether the true masks are written too, likewise, as ``targets.jsonl``: what ``rrsis score`` needs.
     """
 
-    def __init__(self) -> None:
-        self._open = contextlib.ExitStack()  # closes the unfinished file
+    def __init__(self, targets: bool = False) -> None:
+        self.targets = targets
+        self._open = contextlib.ExitStack()  # closes the unfinished files
+        self._paths: list[Path] = []
+        self._files: list[TextIO] = []
+        self._records: dict[str, Record] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the file.
+        """Open the files.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: one of them cannot be written.
+            DataFormatError: true masks are wanted, but all of them are empty.
         """
+        if self.targets:
+            data = cast(RRSISDataModule, cast(Any, trainer).datamodule)
+            records = data.records(data.predict_split)
+            check_foreground(records, data.predict_split)  # images without annotation come with blank masks
+            self._records = {record.sample_id: record for record in records}
         part = "" if trainer.world_size == 1 else f".{trainer.global_rank}"
-        self._path = _folder(trainer) / f"predictions{part}.jsonl"
-        temporary = self._open.enter_context(writing(self._path))
+        names = ("predictions", "targets") if self.targets else ("predictions",)
+        self._paths = [_folder(trainer) / f"{name}{part}.jsonl" for name in names]
+        temporary = [self._open.enter_context(writing(path)) for path in self._paths]
         # a lone surrogate becomes a question mark
-        self._file = self._open.enter_context(temporary.open("w", encoding="utf-8", errors="replace"))
+        self._files = [self._open.enter_context(t.open("w", encoding="utf-8", errors="replace")) for t in temporary]
 
     def on_predict_batch_end(
         self,
@@ -214,35 +254,34 @@ class PredictionWriter(Callback):
         Raises:
             OutputError: it cannot be written.
         """
-        lines = []
-        for n, logits in enumerate(cast(Answer, outputs).native):
-            code = coco.encode(np.asfortranarray((logits > 0).cpu().numpy().astype(np.uint8)))
-            line = {
-                "sample_id": batch.sample_ids[n],
-                "expression": batch.expressions[n],
-                "size": [int(v) for v in code["size"]],
-                "counts": cast(bytes, code["counts"]).decode("ascii"),
-            }
-            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-        with cannot_write(self._path):
-            self._file.writelines(lines)
+        said = [{"sample_id": s, "expression": e} for s, e in zip(batch.sample_ids, batch.expressions, strict=True)]
+        lines = [_line(facts, logits > 0) for facts, logits in zip(said, cast(Answer, outputs).native, strict=True)]
+        with cannot_write(self._paths[0]):
+            self._files[0].writelines(lines)
+        if self.targets:
+            subjects = [asdict(subject(self._records[name])) for name in batch.sample_ids]
+            known = [{name: value for name, value in facts.items() if value is not None} for facts in subjects]
+            lines = [_line(facts, mask) for facts, mask in zip(known, batch.masks, strict=True)]
+            with cannot_write(self._paths[1]):
+                self._files[1].writelines(lines)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish the file.
+        """Finish the files.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: one of them cannot be written.
         """
         with self._open:
-            self._file.flush()  # after an error nothing remains of the file
-        print(f"wrote {self._path}")
+            for file in self._files:
+                file.flush()  # after an error nothing remains of the files
+        print("\n".join(f"wrote {path}" for path in self._paths))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remove an unfinished file."""
+        """Remove unfinished files."""
         self._give_up()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove an unfinished file."""
+        """Remove unfinished files."""
         self._give_up()
 
     def _give_up(self) -> None:
@@ -250,5 +289,12 @@ class PredictionWriter(Callback):
             raise _Unfinished
 
 
+def _line(facts: Mapping[str, Any], mask: Tensor) -> str:
+    """Return a line about a mask, bool (H, W)."""
+    code = coco.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
+    counts = cast(bytes, code["counts"]).decode("ascii")
+    return json.dumps({**facts, "size": [int(v) for v in code["size"]], "counts": counts}, ensure_ascii=False) + "\n"
+
+
 class _Unfinished(Exception):
-    """Makes the writer discard an unfinished file."""
+    """Makes the writer discard unfinished files."""

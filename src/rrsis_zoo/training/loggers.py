@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -18,8 +20,12 @@ from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, MissingDataError, OutputError
 from rrsis_zoo.files import cannot_write, make_folder, read_text, write_text, writing
+from rrsis_zoo.training.ranks import is_first
 from rrsis_zoo.training.wandb_account import has_api_key as has_api_key
 from rrsis_zoo.training.wandb_account import wandb_mode
+
+UNNAMED = "lightning_logs"
+"""Name of a `CSVLogger` that was given none."""
 
 
 class QuietWandbLogger(WandbLogger):
@@ -54,13 +60,14 @@ class QuietWandbLogger(WandbLogger):
     ) -> None:
         mode = wandb_mode(offline)
         self.disabled = mode == "disabled"
+        self._wandb_folder, self._created = Path(save_dir) / "wandb", False
         options: dict[str, Any] = {"tags": tags, "group": group, "mode": mode}
         super().__init__(project=project, name=name, save_dir=save_dir, offline=mode == "offline", **options)
         self._wandb_init.pop("anonymous", None)  # W&B warns about it, whatever its value
         if self.disabled:
             self._wandb_init["dir"] = tempfile.gettempdir()  # W&B creates the folder all the same
             return
-        _check_folder(Path(save_dir) / "wandb")
+        _check_folder(self._wandb_folder)
         for variable, folder in (("WANDB_DATA_DIR", ".data"), ("WANDB_CACHE_DIR", ".cache")):
             os.environ.setdefault(variable, str(Path(save_dir).absolute() / "wandb" / folder))
 
@@ -74,6 +81,9 @@ class QuietWandbLogger(WandbLogger):
         import wandb
 
         try:
+            if self._experiment is None and not self.disabled and is_first():
+                self._created = not os.path.lexists(self._wandb_folder)
+                make_folder(self._wandb_folder)
             return super().experiment
         except wandb.Error as cause:
             why = " ".join(str(cause).split())
@@ -81,11 +91,27 @@ class QuietWandbLogger(WandbLogger):
                 f"W&B cannot start a run ({why}); WANDB_MODE=offline logs to this machine only"
             ) from cause
 
+    def discard(self) -> None:
+        """End a run that came to nothing; an offline one leaves no files."""
+        run = self._experiment
+        if run is None or self.disabled:
+            return
+        place = Path(run.dir).parent
+        with contextlib.redirect_stderr(io.StringIO()):  # it would say how to upload what is removed here
+            run.finish(exit_code=1)
+        if not self._offline:
+            return
+        shutil.rmtree(place, ignore_errors=True)
+        if self._created and not any(path.is_dir() for path in self._wandb_folder.glob("*run-*")):
+            shutil.rmtree(self._wandb_folder, ignore_errors=True)
+
 
 def _check_folder(folder: Path) -> None:
-    """Create the folder of W&B's runs and check that it is writable: else W&B falls back to the temporary folder."""
-    make_folder(folder)
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+    """Check that the folder of W&B's runs is writable, or can be created: else W&B takes the temporary folder."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(there):
+        raise OutputError(f"{folder} cannot be written ({there} is not a folder)")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         raise OutputError(f"{folder} cannot be written (no permission)")
 
 
@@ -229,9 +255,15 @@ def _step(row: dict[str, Any]) -> int:
         return 0
 
 
-def run_log(logger: CSVLogger) -> RunLog:
-    """Return a `RunLog` that writes to the same place as a `CSVLogger`."""
-    if isinstance(logger, RunLog):
+def run_log(logger: CSVLogger, name: str | None = None, version: str | int | None = None) -> RunLog:
+    """Return a `RunLog` that writes to the same place as a `CSVLogger`.
+
+    Args:
+        logger: any CSV logger.
+        name: of the folder of runs, if not the logger's own.
+        version: name or number of the run's folder, if not the logger's own.
+    """
+    name, version = logger.name if name is None else name, logger._version if version is None else version
+    if isinstance(logger, RunLog) and (name, version) == (logger.name, logger._version):
         return logger
-    every = logger._flush_logs_every_n_steps
-    return RunLog(logger.save_dir, logger.name, logger._version, logger._prefix, every)
+    return RunLog(logger.save_dir, name, version, logger._prefix, logger._flush_logs_every_n_steps)

@@ -5,7 +5,7 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
-from rrsis_zoo.metrics.protocols import EvalSize, get_protocol
+from rrsis_zoo.metrics.protocols import EvalSize, Protocol, get_protocol
+from rrsis_zoo.metrics.samples import Counts
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
@@ -28,7 +29,9 @@ from rrsis_zoo.training.finite import FiniteWatch
 from rrsis_zoo.training.progress import steps_as_now, steps_per_epoch
 from rrsis_zoo.training.schedules import FollowingLR, WarmupCosine
 from rrsis_zoo.training.sentences import CutSentences
+from rrsis_zoo.training.training_record import TrainingRecord
 from rrsis_zoo.weights.checkpoints import META
+from rrsis_zoo.weights.training import TRAINING
 
 Decay = Literal["all", "matrices"]
 """The parameters that AdamW's weight decay acts on."""
@@ -74,6 +77,8 @@ class RRSISModule(lightning.LightningModule):
         model_class: the method's torch class.
         trained: whether it has been trained, or has the weights of a trained model; set it after loading weights by
             hand. A test records models that are not.
+        metrics: of the module's own protocol.
+        further: of the other combinations of evaluation size and text mode that `score_under` asked for.
     """
 
     model_class: ClassVar[type[ReferringSegmenter]]
@@ -108,9 +113,11 @@ class RRSISModule(lightning.LightningModule):
             self.model.use_checkpointing(True)
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
+        self.further: Iterable[ReferringMetrics] = ()  # a ModuleList, if there are any
         self._ready = False
         self.trained = False
         self._watch = FiniteWatch()
+        self._record = TrainingRecord()
         self._decay: list[tuple[float, tuple[float, float]]] = []
 
     # -- weights and tokenizer ---------------------------------------------------------------------------------------
@@ -131,13 +138,14 @@ class RRSISModule(lightning.LightningModule):
         self._ready = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the description that `rrsis_zoo.load_model` needs.
+        """Add the description that `rrsis_zoo.load_model` needs, and the record of the training.
 
         Raises:
             NotFiniteError: weights are not finite; nothing is written.
         """
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._watch.settle(self.trainer, self.model)
+            checkpoint[TRAINING] = self._record.content(self.trainer)
         checkpoint[META] = self.model.description()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -176,6 +184,7 @@ class RRSISModule(lightning.LightningModule):
         if isinstance(state, Mapping):
             checkpoint["state_dict"] = {str(name).replace("_orig_mod.", ""): value for name, value in state.items()}
         self._ready = self.trained = True
+        self._record.resumed(checkpoint.get(TRAINING))
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:  # type: ignore[override]
@@ -196,6 +205,7 @@ class RRSISModule(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """Lightning hook."""
         self._make_ready()
+        self._record.start(self.trainer)
 
     def on_validation_start(self) -> None:
         """Lightning hook."""
@@ -278,6 +288,27 @@ class RRSISModule(lightning.LightningModule):
 
     # -- evaluation --------------------------------------------------------------------------------------------------
 
+    def score_under(self, protocols: Iterable[Protocol]) -> None:
+        """Let tests count under further protocols too, see `results_under`.
+
+        Every image is encoded once. Sentences are read again only where the protocols' text modes give other tokens, so
+        that each number is the one that a test under that protocol alone would give.
+        """
+        own = (self.protocol.eval_size, self.protocol.text_mode)
+        grids = {(protocol.eval_size, protocol.text_mode): protocol for protocol in protocols}
+        further = [ReferringMetrics(protocol) for grid, protocol in grids.items() if grid != own]
+        self.further = cast(Iterable[ReferringMetrics], torch.nn.ModuleList(further)) if further else ()
+
+    def results_under(self, protocol: Protocol) -> tuple[list[str], Counts]:
+        """Return sample ids and counts of a test for a protocol given to `score_under`; every process must call it.
+
+        Raises:
+            ConfigError: as `ReferringMetrics.results`.
+        """
+        grid = (protocol.eval_size, protocol.text_mode)
+        everything = [self.metrics, *self.further]
+        return next(m for m in everything if (m.protocol.eval_size, m.protocol.text_mode) == grid).results()
+
     def on_validation_epoch_start(self) -> None:
         """Lightning hook."""
         self._start_metrics(self._data().fit_eval_split, self.trainer.limit_val_batches, details=False)
@@ -285,6 +316,8 @@ class RRSISModule(lightning.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Lightning hook."""
         self._start_metrics(self._data().test_split, self.trainer.limit_test_batches, details=True)
+        for metrics in self.further:
+            metrics.start(self.metrics.sample_ids, complete=self.metrics.complete)
 
     def validation_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
         """Score a batch of whole scenes; callbacks get the output."""
@@ -292,7 +325,14 @@ class RRSISModule(lightning.LightningModule):
 
     def test_step(self, batch: Batch, batch_index: int) -> Answer:  # type: ignore[override]
         """Score a batch of whole scenes; callbacks get the output."""
-        return self._score(batch)
+        answer = self._score(batch)
+        read = {self.protocol.text_mode: answer.prediction}
+        for metrics in self.further if answer.prediction is not None else ():
+            mode = metrics.protocol.text_mode
+            if mode not in read:
+                read[mode] = self._read_again(batch, cast(Prediction, answer.prediction), mode)
+            self._count(metrics, cast(Prediction, read[mode]), batch)
+        return answer
 
     def predict_step(self, batch: Batch, batch_index: int) -> Answer:
         """Predict a batch of whole scenes; callbacks write the output."""
@@ -332,15 +372,28 @@ class RRSISModule(lightning.LightningModule):
         if batch.masks is None:
             raise ConfigError("evaluation needs masks, but the batch has none")
         answer = self.predict_step(batch, 0)
-        scored = answer.native
-        if self.protocol.eval_size != "native" and answer.prediction is not None:
-            scored = self.model.restore_each(at_size(answer.prediction, self.protocol.eval_size))
-        self.metrics.update(scored, batch.masks, batch.sample_ids)
+        if answer.prediction is not None:
+            self._count(self.metrics, answer.prediction, batch)
         return answer
 
+    def _count(self, metrics: ReferringMetrics, prediction: Prediction, batch: Batch) -> None:
+        maps = self.model.restore_each(at_size(prediction, metrics.protocol.eval_size))
+        metrics.update(maps, cast(Sequence[Tensor], batch.masks), batch.sample_ids)
+
+    def _read_again(self, batch: Batch, prediction: Prediction, mode: TextMode) -> Prediction:
+        """Return the prediction in another text mode, for images that have been encoded."""
+        tokens = self.model.tokenize(batch.expressions, mode)
+        own = self.model.tokenize(batch.expressions, self.protocol.text_mode)
+        if torch.equal(tokens.ids, own.ids) and torch.equal(tokens.length, own.length):
+            return prediction
+        return self.model.refer(prediction.state, tokens, batch.image_index)
+
     def _log_metrics(self, stage: str) -> None:
-        for name, value in self.metrics.compute().items():
+        scores = self.metrics.compute()
+        for name, value in scores.items():
             self.log(f"{stage}/{name}", float(value), prog_bar=name in ("miou", "oiou"))
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._record.validated(self.trainer, self.protocol.name, scores)
 
     def _data(self) -> Any:
         data = getattr(self.trainer, "datamodule", None)

@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities import rank_zero_only
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from rrsis_zoo import signals
@@ -21,6 +22,11 @@ _PATIENCE_S = 60.0
 Started = subprocess.Popen[bytes] | BaseProcess
 
 _left: list[Started] = []
+
+
+def is_first() -> bool:
+    """Return whether this is the first process of a run, as far as its environment says."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 class OwnSignals(_SignalConnector):

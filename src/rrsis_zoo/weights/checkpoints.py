@@ -15,6 +15,7 @@ from rrsis_zoo.errors import MissingWeightsError, WeightsMismatchError
 from rrsis_zoo.weights.description import checked_meta
 from rrsis_zoo.weights.files import is_torch_file, weight_file
 from rrsis_zoo.weights.torchfiles import read_torch
+from rrsis_zoo.weights.training import TRAINING
 from rrsis_zoo.weights.wrappers import own_names
 
 META = "rrsis_meta"
@@ -30,12 +31,14 @@ class Saved:
         meta: description of the model, see `rrsis_zoo.weights.description`.
         open: opens the torch model's state dict.
         steady: whether the file is never modified in place, so that a model may stay mapped to it.
+        training: record of the training, unchecked (`rrsis_zoo.weights.training`); None if there is none.
     """
 
     what: str
     meta: dict[str, Any]
     open: Callable[[], dict[str, Tensor]]
     steady: bool
+    training: Any = None
 
 
 def read_checkpoint(path: Path) -> Saved:
@@ -80,7 +83,7 @@ def _saved_at(path: Path) -> Saved | None:
         ours = {n.removeprefix(_PREFIX): t for n, t in entries.items() if n.startswith(_PREFIX)}
         return own_names(ours, str(path))
 
-    return Saved(what, description, state, steady=False)
+    return Saved(what, description, state, steady=False, training=content.get(TRAINING))
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -1,9 +1,10 @@
 """A model as a folder: written by ``save_pretrained`` and ``rrsis convert``, and shared on the hub.
 
-config.json          method, configuration, tokenizer, provenance
+config.json          method, configuration, tokenizer, provenance, training
 model.safetensors    every tensor under our names, in its original dtype
 tokenizer.*          the tokenizer's files, as published
 skipped.safetensors  converted models only: entries of the authors' file that ours lacks, for converting back
+presence.json        if calibrated: how likely an answer has a referent (`rrsis_zoo.models.presence`)
 README.md            the card
 """
 
@@ -28,9 +29,11 @@ from rrsis_zoo.weights.checkpoints import Saved
 from rrsis_zoo.weights.description import TokenizerFiles, check_format, checked_meta
 from rrsis_zoo.weights.files import read_state_dict, save_tensors
 from rrsis_zoo.weights.places import outside
+from rrsis_zoo.weights.training import IN_FOLDER
 
 CONFIG, WEIGHTS, SKIPPED, CARD = "config.json", "model.safetensors", "skipped.safetensors", "README.md"
-FILES = (CONFIG, WEIGHTS, "tokenizer.*", SKIPPED, CARD)
+PRESENCE = "presence.json"
+FILES = (CONFIG, WEIGHTS, "tokenizer.*", SKIPPED, PRESENCE, CARD)
 """Patterns of all files that a folder may hold."""
 
 _LIBRARY = "rrsis-zoo"
@@ -45,6 +48,7 @@ def write_folder(
     state: Mapping[str, Tensor],
     skipped: Mapping[str, Tensor] | None = None,
     card: str | None = None,
+    presence: str | None = None,
 ) -> None:
     """Write a model's files from its description and state dict; see the module's docstring.
 
@@ -58,6 +62,7 @@ def write_folder(
         state: our names to tensors.
         skipped: entries of the authors' file that ours lacks.
         card: text of ``README.md``; None keeps an existing one.
+        presence: text of ``presence.json``.
 
     Raises:
         OutputError: a file cannot be written; existing files are unchanged.
@@ -76,10 +81,13 @@ def write_folder(
             _write_tensors(place / SKIPPED, skipped)
         if card is not None:
             write_text(place / CARD, card)
+        if presence is not None:
+            write_text(place / PRESENCE, presence)
         write_json(place / CONFIG, config)
-    if not skipped:
-        with cannot_write(folder / SKIPPED):
-            (folder / SKIPPED).unlink(missing_ok=True)  # of an earlier model
+    for name, written in ((SKIPPED, skipped), (PRESENCE, presence)):
+        if not written:
+            with cannot_write(folder / name):
+                (folder / name).unlink(missing_ok=True)  # of an earlier model
 
 
 @contextlib.contextmanager
@@ -163,7 +171,9 @@ def open_folder(folder: Path) -> Saved:
         description["tokenizer"] = state
     description = checked_meta(description, what)
     weights = _present(folder, WEIGHTS)
-    return Saved(f"{description['model']} from {folder}", description, lambda: read_state_dict(weights), steady=True)
+    name = f"{description['model']} from {folder}"
+    training = description.get(IN_FOLDER)
+    return Saved(name, description, lambda: read_state_dict(weights), steady=True, training=training)
 
 
 def _present(folder: Path, name: str) -> Path:

@@ -272,17 +272,21 @@ def _resolve_hub(source: HubSource, wanted: Sequence[str], role: str) -> Path:
 
     name, file = _first(names, look_up)
     if file is None:
-        fetch = next((name for name in names if name not in absent), names[0])
+        command = source.command([next((name for name in names if name not in absent), names[0])])
         raise MissingWeightsError(
             f"{role}: no {_listed(names)} of {source.place} is in the local cache {constants.HF_HUB_CACHE}; "
-            f"fetch it with: {source.command([fetch])}"
+            f"fetch it with: {command}",
+            what=f"{role}: {source.place} is not in the local cache {constants.HF_HUB_CACHE}",
+            mend=command,
         )
     if name.endswith(INDEX_SUFFIX) and (lacking := missing_shards(file)):
         folder = name.removesuffix(file.name)
-        raise MissingWeightsError(
+        command = source.command([folder + shard for shard in lacking])
+        lack = (
             f"{role}: {len(lacking)} of the shards of {name} of {source.place} are not in the local cache "
-            f"{constants.HF_HUB_CACHE}; fetch them with: {source.command([folder + shard for shard in lacking])}"
+            f"{constants.HF_HUB_CACHE}"
         )
+        raise MissingWeightsError(f"{lack}; fetch them with: {command}", what=lack, mend=command)
     return file
 
 

@@ -54,6 +54,7 @@ import numpy as np
 from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.draw import COLOURS
 from rrsis_zoo.data.synthetic.scenes import SceneObject
+from rrsis_zoo.shown import short_repr
 
 KINDS = ("category", "attribute", "position", "relation", "multi")
 
@@ -564,6 +565,8 @@ class Expression:
     peers: int
     minimal: bool
     held_out: tuple[Combination, ...]
+
+    __repr__ = short_repr
 
 
 KIND_WEIGHTS = {"category": 5, "attribute": 10, "position": 4, "relation": 20, "multi": 9}

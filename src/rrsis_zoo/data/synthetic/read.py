@@ -1,4 +1,4 @@
-"""The synthetic dataset as the data module sees it: RRSIS-D's reader, and the kind of each expression."""
+"""The synthetic dataset as the data module sees it: RRSIS-D's reader, kinds of expressions, contents of scenes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.rrsisd import RRSISDFiles, find_rrsisd, read_rrsisd
 from rrsis_zoo.data.sentences import characters
-from rrsis_zoo.data.synthetic.sidecar import Kinds, Made, part, read_sidecar
+from rrsis_zoo.data.synthetic.language import CONFUSABLE_CATEGORIES
+from rrsis_zoo.data.synthetic.sidecar import Contents, Made, Readings, part, read_sidecar
 from rrsis_zoo.data.synthetic.write import GENERATOR_VERSION, SIDECAR
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.files import dangling, expanded
@@ -71,8 +72,19 @@ def read_synthetic(
         dataset="synthetic",
     )
     path = root / SIDECAR
-    kinds = {entry.ref_id: characters(entry.kind, str(path)) for entry in part(Kinds, content, path).expressions}
+    readings = part(Readings, content, path)
+    kinds = {entry.ref_id: characters(entry.kind, str(path)) for entry in readings.expressions}
+    present = {scene.file_name: _present(scene) for scene in readings.images}
     numbers = [int(record.sample_id.split("/")[2]) for record in records]
     if lost := set(numbers) - kinds.keys():
         raise DataFormatError(f"{path}: has no expression of ref {min(lost)}; remove its folder to generate it again")
-    return [replace(record, kind=kinds[number]) for record, number in zip(records, numbers, strict=True)]
+    return [
+        replace(record, kind=kinds[number], present=present.get(record.image_file))
+        for record, number in zip(records, numbers, strict=True)
+    ]
+
+
+def _present(scene: Contents) -> frozenset[str]:
+    """Return the categories of a scene's objects, and those that the generator finds too alike to tell apart."""
+    there = {thing.category for thing in scene.objects}
+    return frozenset(there.union(*(pair for pair in CONFUSABLE_CATEGORIES if pair & there)))

@@ -23,6 +23,7 @@ from rrsis_zoo.data.synthetic.ground import (
     make_ground,
     point_on,
 )
+from rrsis_zoo.shown import short_repr
 
 GAP = 3.0
 """Least distance between the boxes of two objects, in units."""
@@ -107,6 +108,8 @@ class SceneObject:
     angle: int
     mask: np.ndarray
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -121,6 +124,8 @@ class Scene:
     theme: str
     image: np.ndarray
     objects: tuple[SceneObject, ...]
+
+    __repr__ = short_repr
 
 
 def make_scene(size: int, stream: RandomStream) -> Scene:

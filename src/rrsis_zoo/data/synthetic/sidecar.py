@@ -22,6 +22,12 @@ class Made(Strict):
     layout: str = "rrsis-d"
 
 
+class Content(Strict):
+    """An object of a scene, as far as the reader needs it."""
+
+    category: str
+
+
 class Sentence(Strict):
     """An expression, as far as the reader needs it."""
 
@@ -29,10 +35,18 @@ class Sentence(Strict):
     kind: str
 
 
-class Kinds(Strict):
-    """The kinds of all expressions."""
+class Contents(Strict):
+    """The categories of all objects of a scene."""
+
+    file_name: str
+    objects: list[Content]
+
+
+class Readings(Strict):
+    """What the reader takes from it: the kinds of all expressions, and what occurs in every scene."""
 
     expressions: list[Sentence]
+    images: list[Contents] = Field(default_factory=list)
 
 
 class Code(Strict):

@@ -44,6 +44,7 @@ from rrsis_zoo.data.synthetic.language import HELD_OUT, KINDS, Expression, expre
 from rrsis_zoo.data.synthetic.scenes import Scene, SceneObject, make_scene
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.files import cannot_write, dangling, expanded, write_text
+from rrsis_zoo.shown import short_repr
 
 GENERATOR_VERSION = 1
 """Incremented by every change to an array or a sentence."""
@@ -71,6 +72,8 @@ class Sample:
     index: int
     scene: Scene
     expressions: tuple[Expression, ...]
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class Control(ReferringSegmenter):
     foundation_fillers = FOUNDATION_FILLERS
     tokenizer_kind = SigLIPTokenizer
     segment_only: ClassVar[frozenset[str]] = frozenset({"fused"})
+    needs_referent: ClassVar[frozenset[str]] = frozenset()  # its Dice has 1 in both sums, and so a gradient
     presets: ClassVar[dict[str, ControlConfig]] = {
         "base": ControlConfig(),
         "tiny": TINY,

@@ -64,6 +64,7 @@ class EviSAM3(ReferringSegmenter):
     official_name = staticmethod(official_name)
     tokenizer_kind: ClassVar[type[Tokenizer]] = PieceTokenizer
     segment_only: ClassVar[frozenset[str]] = frozenset({"trunk"})
+    needs_referent: ClassVar[frozenset[str]] = frozenset({"loss_dice"})  # 1 for an empty mask, nearly without gradient
     presets: ClassVar[dict[str, EviSAM3Config]] = {
         "large": EviSAM3Config(),
         "tiny": TINY,

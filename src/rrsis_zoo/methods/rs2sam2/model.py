@@ -118,6 +118,7 @@ class RS2SAM2(ReferringSegmenter):
     foundation_fillers = FOUNDATION_FILLERS
     official_name = staticmethod(official_name)
     tokenizer_kind = BEiT3Tokenizer
+    needs_referent: ClassVar[frozenset[str]] = frozenset()  # cross entropy and Dice are over the background too
     max_expressions = 8  # each runs the trunk, about half a gigabyte at 1024 px
     presets: ClassVar[dict[str, RS2SAM2Config]] = {
         "l": RS2SAM2Config(),

@@ -150,6 +150,7 @@ class RSRefSeg(ReferringSegmenter):
     foundation_fillers = FOUNDATION_FILLERS
     official_name = staticmethod(official_name)
     tokenizer_kind = SigLIPTokenizer
+    needs_referent: ClassVar[frozenset[str]] = frozenset({"loss_dice"})  # 1 for an empty mask, without a gradient
     presets: ClassVar[dict[str, RSRefSegConfig]] = {
         "l": RSRefSegConfig(sam=SAM_L),
         "b": RSRefSegConfig(sam=SAM_B),

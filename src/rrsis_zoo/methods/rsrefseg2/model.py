@@ -240,6 +240,10 @@ class RSRefSeg2(ReferringSegmenter):
     foundation_fillers = FOUNDATION_FILLERS
     official_name = staticmethod(official_name)
     tokenizer_kind = SigLIP2Tokenizer
+    # for an empty mask squared Dice is 1 without a gradient; no feature to contrast, and no cell to point to
+    needs_referent: ClassVar[frozenset[str]] = frozenset(
+        {"loss_dice", "loss_dense_dice", "loss_contrastive", "loss_mil"}
+    )
     evaluation_settings: ClassVar[frozenset[str]] = frozenset({"stability_fallback"})
     presets: ClassVar[dict[str, RSRefSeg2Config]] = {
         "l": RSRefSeg2Config(),
