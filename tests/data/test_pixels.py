@@ -121,7 +121,7 @@ def test_eight_bits_are_read_as_pil_reads_them(tmp_path, mode, form):
     path = tmp_path / "picture"
     picture.convert(mode).save(path, form)
     if (form, mode) == ("TIFF", "YCbCr") and int(PIL.__version__.partition(".")[0]) < 13:
-        with pytest.raises(DataFormatError, match="an uncompressed TIFF in YCbCr, which Pillow .* reads wrongly"):
+        with pytest.raises(DataFormatError, match=r"an uncompressed TIFF in YCbCr, which Pillow .* reads wrongly"):
             read_rgb(path)
         with pytest.raises(DataFormatError, match="save it as RGB, or install Pillow 13"):
             as_rgb(Image.open(path))

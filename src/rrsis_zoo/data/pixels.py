@@ -283,8 +283,8 @@ def _check_ycbcr(image: Image.Image, what: str) -> None:
         return
     if any(tile[0] == "raw" and "RGBX" in str(tile[3]) for tile in getattr(image, "tile", ())):
         raise DataFormatError(
-            f"{what}: is an uncompressed TIFF in YCbCr, which Pillow {PILLOW} reads wrongly: save it as RGB, or install "
-            "Pillow 13 or later"
+            f"{what}: is an uncompressed TIFF in YCbCr, which Pillow {PILLOW} reads wrongly: save it as RGB, or "
+            "install Pillow 13 or later"
         )
 
 

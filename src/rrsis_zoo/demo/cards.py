@@ -26,8 +26,8 @@ LARGEST, SMALLEST = 768, 384
 
 _LEGEND = (
     "Score: the mean probability inside the mask. Presence: the probability that the referent is in the picture at "
-    "all, and the threshold of the model's calibration where it is not reached; a dash without a calibration. Heat map: "
-    "where the model expects the referent, bright is likely; it does not depend on the sliders."
+    "all, with the threshold of the model's calibration where it is not reached; a dash without a calibration. Heat "
+    "map: where the model expects the referent, bright is likely; it does not depend on the sliders."
 )
 
 
@@ -116,7 +116,8 @@ def _block(picture: Shown, small: NDArray[np.uint8], column: Column, n: int, opa
     heading = f"<h4>{given}</h4>" if several else ""
     name = f"{Path(picture.name).stem}-{column.findings.model.method}-{n + 1}.mask.png"
     link = _link(name, "image/png", _png(mask), "mask (PNG)", f"of “{one.text}” by {column.findings.model.given}")
-    return f'<div class="method">{heading}<div class="pair">{shown}</div><dl>{_numbers(one, column.needed)}</dl>{link}</div>'
+    numbers = _numbers(one, column.needed)
+    return f'<div class="method">{heading}<div class="pair">{shown}</div><dl>{numbers}</dl>{link}</div>'
 
 
 def _numbers(one: Found, needed: float | None) -> str:
@@ -131,10 +132,8 @@ def _numbers(one: Found, needed: float | None) -> str:
 def _record_link(picture: Shown, column: Column) -> str:
     content = json.dumps(record(column.findings), ensure_ascii=False).encode("utf-8", "backslashreplace")
     name = f"{Path(picture.name).stem}-{column.findings.model.method}.json"
-    given = column.findings.model.given
-    return _link(
-        name, "application/json", content, f"all answers of {given} (JSON)", "as rrsis segment --presence off --json writes it"
-    )
+    text = f"all answers of {column.findings.model.given} (JSON)"
+    return _link(name, "application/json", content, text, "as rrsis segment --presence off --json prints it")
 
 
 def _link(name: str, kind: str, content: bytes, text: str, title: str) -> str:
