@@ -113,9 +113,10 @@ rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass, published and ours: time a
 	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
 
 .PHONY: figures
-figures: $(READY) ## draw the methods' diagrams and, with a trained miniature, the picture at the top of the README
+figures: $(READY) ## draw the methods' diagrams and, with a trained miniature, the README's picture; with Chromium, the page's
 	$(BIN)/python docs/figures/diagrams.py
 	$(BIN)/python docs/figures/hero.py
+	@! command -v chromium > /dev/null || $(BIN)/python docs/figures/demo.py
 
 .PHONY: docs
 docs: $(READY) ## build the documentation in docs/_build/html

@@ -16,6 +16,7 @@ _LIGHTNING = {
 }
 _OTHER = {
     "segment": "find what sentences refer to in your own pictures",
+    "demo": "open a local page: your picture, your sentences, masks of one method or two",
     "data": "check, list and summarise a dataset; generate the synthetic one",
     "calibrate": "find out how likely an answer has a referent at all, for one set of weights",
     "score": "score saved masks from any program under one protocol, or under all",
@@ -65,6 +66,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.segment import run_segment
 
         return run_segment(rest)
+    if command == "demo":
+        from rrsis_zoo.commands.demo import run_demo
+
+        return run_demo(rest)
     if command == "data":
         from rrsis_zoo.commands.data import run_data
 

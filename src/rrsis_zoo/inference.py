@@ -19,7 +19,7 @@ from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.presence import evidence_of, presence_of
-from rrsis_zoo.models.types import Prediction
+from rrsis_zoo.models.types import ImageState, Prediction
 from rrsis_zoo.segmentation import Segmentation
 
 
@@ -42,7 +42,12 @@ class Answer(NamedTuple):
 
 @torch.inference_mode()
 def segment(
-    model: ReferringSegmenter, image: Any, texts: str | Sequence[str], *, threshold: float = 0.5
+    model: ReferringSegmenter,
+    image: Any,
+    texts: str | Sequence[str],
+    *,
+    threshold: float = 0.5,
+    state: ImageState | None = None,
 ) -> Segmentation:
     """Segment what each sentence refers to; the image is encoded once, and each sentence is read on its own.
 
@@ -51,6 +56,7 @@ def segment(
         image: path, PIL image, uint8 array (H, W, 3) or (H, W), or uint8 tensor (3, H, W). RGB.
         texts: one sentence or several.
         threshold: probability above which a pixel is in the mask, between 0 and 1.
+        state: ``model.encode_image([pixels])`` of this image, if it is at hand; None encodes it.
 
     Example:
         >>> import rrsis_zoo
@@ -78,7 +84,7 @@ def segment(
     masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
     heatmaps: list[NDArray[np.float32]] = []
     presence: list[float | None] = []
-    stream = answers(model, pixels, expressions, threshold)
+    stream = answers(model, pixels, expressions, threshold, state)
     for i in range(n):
         answer = next(stream)
         masks[i], probabilities[i] = answer.mask, answer.probabilities
@@ -91,7 +97,11 @@ def segment(
 
 
 def answers(
-    model: ReferringSegmenter, pixels: Tensor, expressions: Sequence[str], threshold: float = 0.5
+    model: ReferringSegmenter,
+    pixels: Tensor,
+    expressions: Sequence[str],
+    threshold: float = 0.5,
+    state: ImageState | None = None,
 ) -> Iterator[Answer]:
     """Yield the answer to each sentence; the image is encoded once.
 
@@ -102,7 +112,7 @@ def answers(
         model: it is left in evaluation mode.
         pixels: uint8 RGB (3, H, W).
         expressions: at least one sentence.
-        threshold: as in `segment`.
+        threshold, state: as in `segment`.
 
     Raises:
         WeightsMismatchError: weights or outputs that are not finite.
@@ -110,7 +120,8 @@ def answers(
     # not one decorator around all: torch's for generators keeps what was yielded last
     model.eval()
     with torch.inference_mode():
-        state = model.encode_image([pixels])
+        if state is None:
+            state = model.encode_image([pixels])
         tokens = model.tokenize(expressions, "independent")
         index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
         parts = model.refer_in_groups(state, tokens, index)

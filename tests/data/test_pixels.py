@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageOps
 
@@ -119,6 +120,12 @@ def test_eight_bits_are_read_as_pil_reads_them(tmp_path, mode, form):
     picture = Image.fromarray((SCENE[..., :3] // 8).astype(np.uint8)).convert("P" if mode == "PA" else mode)
     path = tmp_path / "picture"
     picture.convert(mode).save(path, form)
+    if (form, mode) == ("TIFF", "YCbCr") and int(PIL.__version__.partition(".")[0]) < 13:
+        with pytest.raises(DataFormatError, match=r"an uncompressed TIFF in YCbCr, which Pillow .* reads wrongly"):
+            read_rgb(path)
+        with pytest.raises(DataFormatError, match="save it as RGB, or install Pillow 13"):
+            as_rgb(Image.open(path))
+        return
     expected = Image.open(path).convert("RGB")
     with path.open("rb") as file:
         header = read_header(file)

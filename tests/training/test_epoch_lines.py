@@ -78,7 +78,7 @@ def trainer(**state):
         ({"current_epoch": 1}, "epoch 2/10  train/loss 2.0000  6.7 min left"),
         ({"max_epochs": -1, "max_steps": 50, "global_step": 25}, "epoch 1  train/loss 2.0000  1.7 min left"),
         ({"max_steps": 40, "global_step": 20}, "epoch 1/10  train/loss 2.0000  1.7 min left"),
-        ({"max_epochs": -1}, "epoch 1  train/loss 2.0000  1 min 40 s in all"),
+        ({"max_epochs": -1}, "epoch 1  train/loss 2.0000  1.7 min in all"),
     ],
 )
 def test_time_left(monkeypatch, capsys, state, said):

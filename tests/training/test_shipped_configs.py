@@ -113,6 +113,7 @@ def test_the_wheel_has_configurations_and_no_benchmark(tmp_path):
     assert {name for name in names - package if ".dist-info/" not in name} == set()
     assert {f"rrsis_zoo/configs/{path.relative_to(CONFIGS).as_posix()}" for path in CONFIGS.rglob("*.yaml")} <= package
     assert {"rrsis_zoo/cli.py", "rrsis_zoo/commands/table.py", "rrsis_zoo/miniatures/sam/model.safetensors"} <= package
+    assert {"rrsis_zoo/demo/page.py", "rrsis_zoo/demo/page.css"} <= package
     folders = {name.split("/")[1] for name in package if name.count("/") > 1}
     assert not {"bench", "benchmarks", "parity", "golden_cases", "tests"} & folders
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.commands.arguments import Arguments
+from rrsis_zoo.commands.device import working_device
 from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.commands.progress import Progress
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
@@ -227,25 +228,7 @@ def _model(options: argparse.Namespace, progress: Progress, hashed: bool) -> tup
         raise ConfigError(f"{options.model} has no tokenizer: it was saved before it had learned its vocabulary")
     given = options.model if options.weights is None else f"{options.model}, {options.weights}"
     source = Source(model.name, given, weights_hash(model) if hashed else None)
-    return model.to(_device(options.device)), source
-
-
-def _device(name: str | None) -> str:
-    """Return a device that works.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except Exception as error:  # every backend raises its own
-        why = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} cannot be used ({why}); --device cpu always can") from error
-    return name
+    return model.to(working_device(options.device)), source
 
 
 def _segment(job: Job, work: _Work, model: ReferringSegmenter, source: Source, progress: Progress) -> None:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL import __version__ as PILLOW
 
 from rrsis_zoo.data.headers import FORMATS, Header, NotAnImage, png_has_text, read_header
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, RRSISError
@@ -135,6 +136,7 @@ def to_array(image: Image.Image, mode: str, what: str) -> NDArray[np.uint8]:
             f"pass image.convert('RGB')"
         )
     _check_file_of(image, what)
+    _check_ycbcr(image, what)
     with decoding(what):
         return _converted(_upright(image), mode, what)
 
@@ -249,6 +251,7 @@ def lazily(file: BinaryIO, what: str, header: Header) -> Iterator[Image.Image]:
                 f"{what}: cannot be read as an image: its header says {header.width} x {header.height} pixels, its "
                 f"content {image.width} x {image.height}: fetch the file again"
             )
+        _check_ycbcr(image, what)
         yield image
 
 
@@ -272,6 +275,17 @@ def _size_allowed(pixels: int) -> Iterator[None]:
 def _decoded(file: BinaryIO, what: str, header: Header) -> Image.Image:
     with lazily(file, what, header) as image:
         return _upright(image)
+
+
+def _check_ycbcr(image: Image.Image, what: str) -> None:
+    """Refuse an uncompressed TIFF in YCbCr if this Pillow takes its three bytes a pixel for four; 13 does not."""
+    if image.format != "TIFF" or getattr(image, "tag_v2", {}).get(262) != 6:
+        return
+    if any(tile[0] == "raw" and "RGBX" in str(tile[3]) for tile in getattr(image, "tile", ())):
+        raise DataFormatError(
+            f"{what}: is an uncompressed TIFF in YCbCr, which Pillow {PILLOW} reads wrongly: save it as RGB, or "
+            "install Pillow 13 or later"
+        )
 
 
 def _read(path: str | Path, mode: str) -> NDArray[np.uint8]:

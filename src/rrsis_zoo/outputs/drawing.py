@@ -70,9 +70,13 @@ def remark(score: float | None, share: float, presence: float | None = None, nee
     there = "" if presence is None else f", presence {presence:.2f}"
     if score is None:
         return f"nothing found{there}"
+    return f"score {score:.2f}, {share_text(share)} of the picture{there}"
+
+
+def share_text(share: float) -> str:
+    """Return a share, 0 to 1, as a percentage."""
     percent = 100 * share
-    size = f"{percent:.0f}" if percent >= 10 else f"{percent:.1f}" if percent >= 0.1 else "< 0.1"
-    return f"score {score:.2f}, {size} % of the picture{there}"
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %" if percent >= 0.1 else "< 0.1 %"
 
 
 def drawing_size(height: int, width: int, largest: int = LARGEST, smallest: int = SMALLEST) -> tuple[int, int]:
@@ -107,7 +111,11 @@ def drawing(pixels: NDArray[np.uint8], drawn: Sequence[Drawn], footer: str = "")
 
 
 def marked(
-    pixels: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]], size: tuple[int, int], first: int = 0
+    pixels: NDArray[np.uint8],
+    masks: Sequence[NDArray[np.bool_]],
+    size: tuple[int, int],
+    first: int = 0,
+    opacity: float = _FILL,
 ) -> NDArray[np.uint8]:
     """Return a picture at another (height, width) with masks as translucent fills with outlines, uint8 RGB.
 
@@ -118,6 +126,7 @@ def marked(
         masks: bool, each of the picture's size or of the result's.
         size: of the result.
         first: which of `COLOURS` the first mask has.
+        opacity: of the fills, 0 to 1; outlines are opaque.
     """
     small = [resized_mask(mask, size) for mask in masks]
     thickness = 2 if max(size) <= 1280 else 3
@@ -127,7 +136,7 @@ def marked(
     for mask in small:
         near |= grown(mask) & ~mask
     colours = [COLOURS[(first + n) % len(COLOURS)] for n in range(len(small))]
-    _blend(shown, small, colours, _FILL)
+    _blend(shown, small, colours, opacity)
     shown[near] *= 0.35  # a dark rim: an outline can be told from a bright ground
     _blend(shown, borders, colours, 1.0)
     image = Image.fromarray(np.rint(shown).astype(np.uint8))

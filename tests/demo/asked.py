@@ -1,0 +1,15 @@
+"""Pictures and sentences for the tests of the page."""
+
+import numpy as np
+
+from rrsis_zoo.demo.pictures import Shown
+
+TEXTS = ["the red square", "the large storage tank"]
+
+
+def noise(seed=0, height=70, width=90):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def shown(seed=0, name="a.png", **size):
+    return Shown(name, noise(seed, **size))
