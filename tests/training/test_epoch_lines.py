@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 import warm
 from rrsis_zoo.training import epoch_lines
-from rrsis_zoo.training.epoch_lines import EpochLines, duration, lines_for_logs
+from rrsis_zoo.training.epoch_lines import EpochLines, lines_for_logs
 
 SMALL = ["--config", "control", "--config", "overlays/control_tiny", "--data.root", "made", "--data.batch_size", "4"]
 
@@ -112,9 +112,3 @@ def test_an_evaluation_tells_how_far_it_is(monkeypatch, capsys):
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "testing: batch 40 of 200  2.7 min left"
     assert [line.split()[2] for line in told] == ["40", "80", "120", "160", "200"]
-
-
-def test_durations():
-    assert [duration(s) for s in (0.2, 59.4, 60, 3599, 3600, 90061)] == [
-        "0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 1 min",
-    ]  # fmt: skip
