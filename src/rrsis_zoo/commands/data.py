@@ -13,7 +13,7 @@ from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.data.cards import SPLITS
 from rrsis_zoo.data.limits import LITERATURE, TokenCounter
 from rrsis_zoo.data.sentences import visible
-from rrsis_zoo.data.sources import SOURCES, ReadOptions, locate, source
+from rrsis_zoo.data.sources import SOURCES, DataSource, ReadOptions, locate, source
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.files import expanded
 from rrsis_zoo.methods.registry import methods
@@ -55,10 +55,10 @@ def _reading(options: argparse.Namespace) -> ReadOptions:
     return ReadOptions(threshold=options.threshold)
 
 
-def _splits(options: argparse.Namespace) -> tuple[Any, ...]:
+def _splits(options: argparse.Namespace, known: DataSource) -> tuple[Any, ...]:
     if options.split not in _SPLITS:
         raise unknown_name("split", options.split, _SPLITS)
-    return SPLITS if options.split == "all" else (options.split,)
+    return known.splits if options.split == "all" else (options.split,)
 
 
 # -- list --------------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def _list(options: argparse.Namespace) -> int:
 
     known, root = source(options.dataset), locate(options.dataset, options.root)
     try:
-        for split in _splits(options):
+        for split in _splits(options, known):
             for record in known.read(root, split, _reading(options)):
                 described = describe_record(record)
                 print(json.dumps(described) if options.json else _row(described), flush=True)
@@ -164,7 +164,7 @@ def _stats(options: argparse.Namespace) -> int:
         raise ConfigError(f"--figure {options.figure}: name it with one of {', '.join(FIGURES)}")
     known, root = source(options.dataset), locate(options.dataset, options.root)
     counts, records = {}, {}
-    for split in _splits(options):
+    for split in _splits(options, known):
         records[split] = known.read(root, split, _reading(options))
         if known.copies:
             records[split] = share_scenes(root, records[split])

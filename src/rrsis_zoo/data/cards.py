@@ -19,9 +19,9 @@ class DatasetCard:
         paper: where it was published.
         source: where its files are available from.
         licence: as stated.
-        layout: the expected files, in words, with ``<root>``.
-        counts: published number of expressions in each split.
-        image_size: (height, width) of its images in pixels, apart from known exceptions.
+        layout: the expected files, in words, with ``<root>``; says so where it is unverified.
+        counts: published number of expressions in each split; empty if not known.
+        image_size: (height, width) of its images in pixels, apart from known exceptions; None if they differ.
         known: number of known defects in the complete published copy, by the name of the check (see
             `rrsis_zoo.data.verify`); these do not mean that a download is damaged.
         image_names: regular expression that the names of each split's image files match.
@@ -36,7 +36,7 @@ class DatasetCard:
     licence: str
     layout: str
     counts: dict[Split, int]
-    image_size: tuple[int, int]
+    image_size: tuple[int, int] | None
     image_names: dict[Split, str]
     known: dict[str, int] = field(default_factory=dict)
     empty_masks: dict[Split, int] = field(default_factory=dict)

@@ -44,5 +44,8 @@ def describe_record(record: Record) -> dict[str, Any]:
         "expression": record.expression,
         "category": record.category,
         "category_source": record.category_source,
+        "kind": record.kind,
+        "is_empty": record.is_empty,
+        "no_target": record.no_target,
         "mask": describe_mask(record.mask.decode()),
     }

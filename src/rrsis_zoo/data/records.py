@@ -35,6 +35,8 @@ class Record:
             referent.
         present: every category that occurs in the scene, referred to or not, if the dataset knows all of them, with
             those easily taken for one of them; None if it does not.
+        no_target: whether the dataset says that nothing in the image fits the expression; the mask is then empty by
+            intention and not a defect.
     """
 
     sample_id: str
@@ -49,6 +51,7 @@ class Record:
     kind: str | None = None
     reference: str | None = None
     present: frozenset[str] | None = None
+    no_target: bool = False
 
     __repr__ = short_repr
 

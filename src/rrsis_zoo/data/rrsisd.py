@@ -11,14 +11,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from rrsis_zoo.data.cards import RRSIS_D
+from rrsis_zoo.data.cards import RRSIS_D, DatasetCard
+from rrsis_zoo.data.fields import get, index, segmentation_mask
 from rrsis_zoo.data.folders import Listing, annotation_file, existing_folder, is_folder, missing_files, plain_name, walk
-from rrsis_zoo.data.masks import LayerRule, MaskCleanup, RunLengths, clean, encode_polygon, encode_runs
+from rrsis_zoo.data.masks import LayerRule, MaskCleanup, clean
 from rrsis_zoo.data.plain_pickle import read_plain_pickle
 from rrsis_zoo.data.records import Record, Split
-from rrsis_zoo.data.sentences import characters, sentence
+from rrsis_zoo.data.sentences import sentence
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.files import dangling, read_json
 
@@ -55,8 +56,6 @@ _SEARCH_DEPTH = 4  # folders below the root; the published layout needs three
 TextField = Literal["raw", "sent"]
 """The field of a sentence that is the expression."""
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class RRSISDFiles:
@@ -73,7 +72,25 @@ class RRSISDFiles:
     images: Path
 
 
-def find_rrsisd(root: str | Path) -> RRSISDFiles:
+@dataclass(frozen=True)
+class ReferLayout:
+    """What distinguishes one dataset in this layout from another.
+
+    Attributes:
+        card: what is known about it.
+        folder: name of its folder of annotations.
+        named: whether the classes 0-19 must be RRSIS-D's; otherwise the file's own list is used.
+    """
+
+    card: DatasetCard
+    folder: str
+    named: bool = False
+
+
+LAYOUT = ReferLayout(RRSIS_D, ANNOTATION_DIR.name, named=True)
+
+
+def find_rrsisd(root: str | Path, layout: ReferLayout = LAYOUT) -> RRSISDFiles:
     """Find the parts of RRSIS-D under a folder; reads no content.
 
     The published layout is used if present; otherwise the parts are searched for by name, a few folders deep, because
@@ -81,20 +98,24 @@ def find_rrsisd(root: str | Path) -> RRSISDFiles:
 
     Args:
         root: the folder, ``refer/data`` in the original project.
+        layout: which dataset.
 
     Raises:
         MissingDataError: no such folder, or a part is missing from it.
         DataFormatError: a part occurs several times, never at the published place.
     """
-    root = existing_folder(root, "RRSIS-D", RRSIS_D.how_to_get)
-    published = RRSISDFiles(root / ANNOTATION_DIR / REFS_FILE, root / ANNOTATION_DIR / INSTANCES_FILE, root / IMAGE_DIR)
+    card = layout.card
+    root = existing_folder(root, card.title, card.how_to_get)
+    annotations = root / layout.folder
+    images = root / "images" / layout.folder / IMAGE_DIR.name
+    published = RRSISDFiles(annotations / REFS_FILE, annotations / INSTANCES_FILE, images)
     if os.path.exists(published.refs) and os.path.exists(published.instances) and is_folder(published.images):
         return published
     paths = _search(root, (REFS_FILE, INSTANCES_FILE), IMAGE_DIR.name)
     return RRSISDFiles(
-        refs=_only(root, published.refs, paths[REFS_FILE]),
-        instances=_only(root, published.instances, paths[INSTANCES_FILE]),
-        images=_only(root, published.images, paths[IMAGE_DIR.name]),
+        refs=_only(root, card, published.refs, paths[REFS_FILE]),
+        instances=_only(root, card, published.instances, paths[INSTANCES_FILE]),
+        images=_only(root, card, published.images, paths[IMAGE_DIR.name]),
     )
 
 
@@ -107,7 +128,8 @@ def read_rrsisd(
     mask_cleanup: MaskCleanup = "none",
     drop_empty: bool = False,
     absent: list[str] | None = None,
-    dataset: str = "rrsis-d",
+    dataset: str | None = None,
+    layout: ReferLayout = LAYOUT,
 ) -> list[Record]:
     """Read one split: a record per sentence, in the order of the pickle.
 
@@ -121,30 +143,32 @@ def read_rrsisd(
         mask_cleanup: filter of the masks; ``none`` for the official ones.
         drop_empty: leave out samples whose annotation has no foreground (the published files have three).
         absent: receives the names of missing image files, whose samples are then left out; None to raise an error.
-        dataset: prefix of sample and scene ids; other datasets use this layout too.
+        dataset: prefix of sample and scene ids; None for the card's name.
+        layout: which dataset.
 
     Raises:
         MissingDataError: a part, an image file or the whole split is missing.
         DataFormatError: content that does not match the layout; the message names file and record.
     """
-    files = find_rrsisd(root)
-    refs = _index(_list_of_refs(files.refs), "ref_id", f"{files.refs}: ref")
-    instances = _load_instances(files.instances)
-    images = _index(_get(instances, "images", list, str(files.instances)), "id", f"{files.instances}: image")
-    annotations = _index(
-        _get(instances, "annotations", list, str(files.instances)), "id", f"{files.instances}: annotation"
+    card, dataset = layout.card, dataset or layout.card.name
+    files = find_rrsisd(root, layout)
+    refs = index(load_refs(files.refs), "ref_id", f"{files.refs}: ref")
+    instances = load_instances(files.instances)
+    images = index(get(instances, "images", list, str(files.instances)), "id", f"{files.instances}: image")
+    annotations = index(
+        get(instances, "annotations", list, str(files.instances)), "id", f"{files.instances}: annotation"
     )
-    categories = _categories(instances, files.instances)
+    categories = _categories(instances, files.instances, layout.named)
     listing = Listing(files.images)
 
     records: list[Record] = []
     missing: list[str] = []
     for ref_id, ref in refs.items():
         where = f"{files.refs}: ref {ref_id}"
-        if not _in_split(_get(ref, "split", str, where), split, where):
+        if not in_split(get(ref, "split", str, where), split, where):
             continue
-        image_id = _get(ref, "image_id", int, where)
-        ann_id = _get(ref, "ann_id", int, where)
+        image_id = get(ref, "image_id", int, where)
+        ann_id = get(ref, "ann_id", int, where)
         if ann_id not in annotations:
             raise DataFormatError(f"{where}: its annotation {ann_id} is not in {files.instances}")
         if image_id not in images:
@@ -152,21 +176,21 @@ def read_rrsisd(
         image, annotation = images[image_id], annotations[ann_id]
         in_image = f"{files.instances}: image {image_id}"
         in_annotation = f"{files.instances}: annotation {ann_id}"
-        if _get(annotation, "image_id", int, in_annotation) != image_id:
+        if get(annotation, "image_id", int, in_annotation) != image_id:
             raise DataFormatError(
                 f"{in_annotation}: belongs to image {annotation['image_id']}, but ref {ref_id} says {image_id}"
             )
-        image_file = plain_name(_get(image, "file_name", str, in_image), f"{in_image}: field 'file_name'")
+        image_file = plain_name(get(image, "file_name", str, in_image), f"{in_image}: field 'file_name'")
         if lack := listing.lack(image_file):
             missing.append(lack)
             continue
-        size = (_get(image, "height", int, in_image), _get(image, "width", int, in_image))
-        segmentation = _get(annotation, "segmentation", list, in_annotation)
-        mask = clean(_mask(segmentation, size, layers, in_annotation), mask_cleanup)
-        category_id = _get(annotation, "categories_id", int, in_annotation)
+        size = (get(image, "height", int, in_image), get(image, "width", int, in_image))
+        segmentation = get(annotation, "segmentation", list, in_annotation)
+        mask = clean(segmentation_mask(segmentation, size, layers, in_annotation), mask_cleanup)
+        category_id = get(annotation, _class_key(annotation, layout.named), int, in_annotation)
         if category_id not in categories:
             raise DataFormatError(f"{in_annotation}: its category {category_id} is not in the file's categories")
-        sentences = _get(ref, "sentences", list, where)
+        sentences = get(ref, "sentences", list, where)
         if not sentences:
             raise DataFormatError(f"{where}: has no sentence")
         if drop_empty and mask.is_empty:
@@ -177,7 +201,7 @@ def read_rrsisd(
                 scene_id=f"{dataset}/{image_file}",
                 image_path=files.images / image_file,
                 image_file=image_file,
-                expression=_expression(entry, text, f"{where}, sentence {n}"),
+                expression=expression_of(entry, text, f"{where}, sentence {n}"),
                 split=split,
                 category=categories[category_id],
                 category_source="label",
@@ -189,9 +213,11 @@ def read_rrsisd(
     if absent is not None:
         absent += missing
     elif missing:
-        raise missing_files(f"RRSIS-D: {{}} image files of split {split!r}", missing, files.images, RRSIS_D.how_to_get)
+        raise missing_files(
+            f"{card.title}: {{}} image files of split {split!r}", missing, files.images, card.how_to_get
+        )
     if not records and not missing:
-        raise MissingDataError(f"RRSIS-D: {files.refs} has no expression of split {split!r}; {RRSIS_D.how_to_get}")
+        raise MissingDataError(f"{card.title}: {files.refs} has no expression of split {split!r}; {card.how_to_get}")
     return records
 
 
@@ -214,29 +240,39 @@ def _search(root: Path, file_names: Iterable[str], folder_name: str) -> dict[str
     return paths
 
 
-def _only(root: Path, published: Path, paths: list[Path]) -> Path:
+def _only(root: Path, card: DatasetCard, published: Path, paths: list[Path]) -> Path:
     if os.path.exists(published):
         return published
     if not paths:
         link = dangling(published)
-        raise MissingDataError(f"RRSIS-D: no {published.name!r} under {str(root)!r}{link}; {RRSIS_D.how_to_get}")
+        raise MissingDataError(f"{card.title}: no {published.name!r} under {str(root)!r}{link}; {card.how_to_get}")
     if len(paths) > 1:
         places = ", ".join(map(str, paths))
         raise DataFormatError(
-            f"RRSIS-D: {published.name!r} occurs {len(paths)} times under {str(root)!r} ({places}), never at the "
+            f"{card.title}: {published.name!r} occurs {len(paths)} times under {str(root)!r} ({places}), never at the "
             f"published place {published}; give the root of one copy"
         )
     return paths[0]
 
 
-def _list_of_refs(path: Path) -> list[Any]:
+def load_refs(path: Path) -> list[Any]:
+    """Return the references of a pickle.
+
+    Raises:
+        DataFormatError: not a list.
+    """
     refs = read_plain_pickle(annotation_file(path))
     if not isinstance(refs, list):
         raise DataFormatError(f"{path}: must contain a list of refs, got {type(refs).__name__}")
     return refs
 
 
-def _load_instances(path: Path) -> dict[str, Any]:
+def load_instances(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        DataFormatError: not an object.
+    """
     instances = read_json(annotation_file(path))
     if not isinstance(instances, dict):
         raise DataFormatError(f"{path}: must contain an object, got {type(instances).__name__}")
@@ -246,95 +282,45 @@ def _load_instances(path: Path) -> dict[str, Any]:
 # -- fields ------------------------------------------------------------------------------------------------------------
 
 
-_MOST = 2**53  # limit of ids and sizes: JSON readers agree below it
-
-
-def _get(entry: Any, key: str, kind: type[T], where: str) -> T:
-    if not isinstance(entry, dict):
-        raise DataFormatError(f"{where}: must be an object with fields, got {type(entry).__name__}")
-    if key not in entry:
-        raise DataFormatError(f"{where}: field {key!r} is missing")
-    value = entry[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataFormatError(f"{where}: field {key!r} must be {kind.__name__}, got {type(value).__name__}")
-    if isinstance(value, int) and not 0 <= value < _MOST:
-        raise DataFormatError(f"{where}: field {key!r} must be a number from 0 to {_MOST - 1:,}")
-    if isinstance(value, str):
-        return characters(value, f"{where}: field {key!r}")  # type: ignore[return-value]
-    return value
-
-
-def _index(entries: list[Any], key: str, what: str) -> dict[int, Any]:
-    """Return the entries by id, in their order."""
-    index: dict[int, Any] = {}
-    for position, entry in enumerate(entries):
-        number = _get(entry, key, int, f"{what} at position {position}")
-        if number in index:
-            raise DataFormatError(f"{what} {number}: field {key!r} occurs more than once")
-        index[number] = entry
-    return index
-
-
-def _categories(instances: dict[str, Any], path: Path) -> dict[int, str]:
+def _categories(instances: dict[str, Any], path: Path, named: bool) -> dict[int, str]:
     """Return the display names by id; 0-19 must agree with the published list.
 
     From 20 on the file's own names are used: the synthetic scenes have classes that RRSIS-D lacks.
     """
     names: dict[int, str] = {}
-    for number, entry in _index(_get(instances, "categories", list, str(path)), "id", f"{path}: category").items():
-        name = _get(entry, "name", str, f"{path}: category {number}")
-        if number < 0 or (number < len(CATEGORIES) and name != CATEGORIES[number][0]):
+    for number, entry in index(get(instances, "categories", list, str(path)), "id", f"{path}: category").items():
+        name = get(entry, "name", str, f"{path}: category {number}")
+        if number < 0 or (named and number < len(CATEGORIES) and name != CATEGORIES[number][0]):
             raise DataFormatError(f"{path}: category {number} is {name!r}, which is not in RRSIS-D's list of 20")
-        names[number] = CATEGORIES[number][1] if number < len(CATEGORIES) else name
+        names[number] = CATEGORIES[number][1] if named and number < len(CATEGORIES) else name
     return names
 
 
-def _in_split(value: str, split: Split, where: str) -> bool:
+def _class_key(annotation: Any, named: bool) -> str:
+    """Return the field of the class: RRSIS-D spells it with s, other datasets in this layout either way."""
+    return "category_id" if not named and "category_id" in annotation else "categories_id"
+
+
+def in_split(value: str, split: Split, where: str) -> bool:
+    """Return whether a reference belongs to a split: train and val by equality, test by containment.
+
+    Raises:
+        DataFormatError: it belongs to none.
+    """
     if value not in ("train", "val") and "test" not in value:
         raise DataFormatError(f"{where}: its split {value!r} is not train, val or test")
     return "test" in value if split == "test" else value == split
 
 
-def _expression(entry: Any, text: str, where: str) -> str:
+def expression_of(entry: Any, text: str, where: str) -> str:
+    """Return the expression of a sentence's entry.
+
+    Raises:
+        DataFormatError: the field is missing or blank.
+    """
     if text == "raw" and isinstance(entry, dict) and "raw" not in entry:
         text = "sent"
-    expression = sentence(_get(entry, text, str, where), where)
+    expression = sentence(get(entry, text, str, where), where)
     if not expression:
         raise DataFormatError(f"{where}: field {text!r} is blank")
     return expression
-
-
-# -- masks -------------------------------------------------------------------------------------------------------------
-
-
-def _mask(segmentation: list[Any], image_size: tuple[int, int], rule: LayerRule, where: str) -> RunLengths:
-    """Return the layers of one annotation: run lengths at their own size, or polygons at the image's."""
-    kinds = {type(layer) for layer in segmentation}
-    try:
-        if kinds == {list}:
-            layers = tuple(encode_polygon(layer, *image_size) for layer in segmentation)
-            return RunLengths(layers, *image_size, rule)
-        if kinds == {dict}:
-            sizes = {_size(layer.get("size")) for layer in segmentation}
-            if len(sizes) > 1:
-                raise ValueError(f"its layers have different sizes {sorted(sizes)}")
-            height, width = sizes.pop()
-            layers = tuple(_counts(layer.get("counts"), height, width) for layer in segmentation)
-            return RunLengths(layers, height, width, rule)
-        raise ValueError("it must be a non-empty list of run lengths or of polygons")
-    except ValueError as error:
-        raise DataFormatError(f"{where}: its segmentation cannot be read: {error}") from error
-
-
-def _size(size: Any) -> tuple[int, int]:
-    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)):
-        raise ValueError("run lengths need a size of two integers [height, width]")
-    return size[0], size[1]
-
-
-def _counts(counts: Any, height: int, width: int) -> bytes:
-    if isinstance(counts, str):
-        return counts.encode("ascii")
-    if isinstance(counts, list):
-        return encode_runs(counts, height, width)
-    raise ValueError("run lengths need counts, a string or a list of integers")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D, DatasetCard
+from rrsis_zoo.data import aeriald, earthreason, nwpurefer, rislad, risors, rrsishr
+from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D, SPLITS, DatasetCard
 from rrsis_zoo.data.categories import Categories
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
 from rrsis_zoo.data.records import Record, Split
@@ -31,7 +32,12 @@ class ReadOptions:
         text: the field of a sentence that is the expression (RRSIS-D only).
         threshold: foreground is above this grey level (grey masks only); None for the dataset's own rule.
         mask_cleanup: filter of the masks.
-        drop_empty: leave out samples without foreground.
+        drop_empty: leave out samples without foreground, but not those without a target by the dataset's own word.
+        drop_no_target: leave out expressions that by the dataset's own word have no target in their image.
+        questions: the first one of each image or all of them (EarthReason only).
+        expressions: kinds of expressions to read (Aerial-D only).
+        language: of the expressions (NWPU-Refer only).
+        merge: whether equal words about an image are one sample (NWPU-Refer only).
     """
 
     layers: LayerRule = "sum_eq_1"
@@ -39,6 +45,11 @@ class ReadOptions:
     threshold: int | None = None
     mask_cleanup: MaskCleanup = "none"
     drop_empty: bool = False
+    drop_no_target: bool = False
+    questions: earthreason.Questions = "first"
+    expressions: aeriald.Expressions = "all"
+    language: nwpurefer.Language = "en"
+    merge: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class DataSource:
         copies: whether a scene has one image file per expression.
         make: generates the dataset in a folder, if it is embedded in the package.
         categories: recognised in its sentences, if it has no labels.
+        splits: those that it was published with.
     """
 
     find: Callable[[Path], object]
@@ -64,6 +76,7 @@ class DataSource:
     copies: bool = False
     make: Callable[[Path], object] | None = None
     categories: Categories | None = None
+    splits: tuple[Split, ...] = SPLITS
 
     def read(self, root: Path, split: Split, options: ReadOptions, absent: list[str] | None = None) -> list[Record]:
         """Read one split.
@@ -125,6 +138,39 @@ SOURCES: Mapping[str, DataSource] = {
         card=RISBENCH,
         copies=True,
         categories=RISBENCH_CATEGORIES,
+    ),
+    "earthreason": DataSource(
+        earthreason.find_earthreason,
+        earthreason.read_earthreason,
+        _ALL | {"threshold", "questions", "drop_no_target"},
+        Path("datasets/earthreason"),
+        card=earthreason.CARD,
+    ),
+    "aerial-d": DataSource(
+        aeriald.find_aeriald,
+        aeriald.read_aeriald,
+        _ALL | {"expressions"},
+        Path("datasets/aerial-d"),
+        card=aeriald.CARD,
+        splits=("train", "val"),
+    ),
+    "rrsis-hr": DataSource(
+        rrsishr.find_rrsishr,
+        rrsishr.read_rrsishr,
+        _ALL | {"layers", "text"},
+        Path("datasets/rrsis-hr"),
+        card=rrsishr.CARD,
+    ),
+    "ris-lad": DataSource(
+        rislad.find_rislad, rislad.read_rislad, _ALL | {"layers", "text"}, Path("datasets/ris-lad"), card=rislad.CARD
+    ),
+    "risors": DataSource(risors.find_risors, risors.read_risors, _ALL, Path("datasets/risors"), card=risors.CARD),
+    "nwpu-refer": DataSource(
+        nwpurefer.find_nwpurefer,
+        nwpurefer.read_nwpurefer,
+        _ALL | {"text", "language", "merge", "drop_no_target"},
+        Path("datasets/nwpu-refer"),
+        card=nwpurefer.CARD,
     ),
     "synthetic": DataSource(
         find_synthetic, read_synthetic, _ALL | {"layers"}, Path("datasets/synthetic"), make=_make_synthetic

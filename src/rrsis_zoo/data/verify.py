@@ -257,7 +257,7 @@ def _check_pixels(
     add("unreadable images", "unreadable image", (image.fault for image in images.values() if image.fault))
     add("unreadable masks", "unreadable mask", (mask.fault for mask in masks if mask.fault))
     pairs = [(r, images[r.image_path], m) for r, m in zip(records, masks, strict=True)]
-    if card is not None and complete:
+    if card is not None and card.image_size is not None and complete:
         other = (r for r, image, _ in pairs if image.size not in (None, card.image_size))
         size = f"{card.image_size[0]} x {card.image_size[1]}"
         add(f"images that are not {size}", f"image that is not {size}", (r.image_file for r in other), "", True)
@@ -276,7 +276,11 @@ def _check_pixels(
         "turned as displayed; masks are expected to match that",
         True,
     )
-    empty = (f"{r.sample_id}{f' ({m.emptiness})' if m.emptiness else ''}" for r, _, m in pairs if m.size and not m.area)
+    empty = (
+        f"{r.sample_id}{f' ({m.emptiness})' if m.emptiness else ''}"
+        for r, _, m in pairs
+        if m.size and not m.area and not r.no_target
+    )
     add("empty masks", "empty mask", empty, "kept, unless data.drop_empty is true")
     add(
         "masks that are not two-valued",
