@@ -69,7 +69,7 @@ def test_options_and_augmentations_are_the_real_ones():
 def test_overlay_sets_every_key_that_depends_on_the_dataset(dataset):
     overlay = yaml.safe_load((ROOT / f"configs/overlays/{dataset.replace('-', '_')}.yaml").read_text())["data"]
     keys = {"dataset", "root", "augment", *(name for source in SOURCES.values() for name in source.options)}
-    assert set(overlay) == keys - {"drop_empty"}  # no dataset's, the user's choice
+    assert set(overlay) == keys - {"drop_empty", "drop_no_target"}  # no dataset's, the user's choice
     assert overlay["dataset"] == dataset
     assert Path(overlay["root"]) == SOURCES[dataset].default_root
     RRSISDataModule(**overlay)

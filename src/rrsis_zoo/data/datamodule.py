@@ -9,18 +9,21 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import lightning
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from rrsis_zoo.data.aeriald import Expressions
 from rrsis_zoo.data.dataset import RRSISDataset, collate
+from rrsis_zoo.data.earthreason import Questions
 from rrsis_zoo.data.foreground import check_foreground
 from rrsis_zoo.data.foreign import ForeignSentences, foreign_records, none_foreign
 from rrsis_zoo.data.identity import data_name, is_published
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
+from rrsis_zoo.data.nwpurefer import Language
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.rrsisd import TextField
 from rrsis_zoo.data.samplers import DrawRule, ForeignSampler, SceneBatchSampler, TrainingSampler
@@ -74,6 +77,11 @@ class RRSISDataModule(lightning.LightningDataModule):
         num_workers: loading processes per loader; 0 loads in the main process.
         pin_memory: whether batches are put in page-locked memory; None for yes if there is a CUDA device.
         drop_empty: leave out samples without foreground, in every split. This changes the number of test samples.
+        drop_no_target: leave out expressions that by the dataset's own word have no target (EarthReason, NWPU-Refer).
+        questions: ``first`` of each image or ``all`` (EarthReason).
+        expressions: kinds of expressions to read (Aerial-D).
+        language: of the expressions (NWPU-Refer).
+        merge: whether equal words about an image are one sample (NWPU-Refer).
         layers: how several layers of an annotation make one mask (RRSIS-D).
         text: field of a sentence that is the expression (RRSIS-D).
         threshold: a mask's foreground is above this grey level (RefSegRS, RISBench); None for the dataset's own
@@ -107,6 +115,11 @@ class RRSISDataModule(lightning.LightningDataModule):
         num_workers: int = 2,
         pin_memory: bool | None = None,
         drop_empty: bool = False,
+        drop_no_target: bool = False,
+        questions: Questions = "first",
+        expressions: Expressions = "all",
+        language: Language = "en",
+        merge: bool = True,
         layers: LayerRule = "sum_eq_1",
         text: TextField = "raw",
         threshold: int | None = None,
@@ -123,6 +136,9 @@ class RRSISDataModule(lightning.LightningDataModule):
         _require("draw", draw, ("samples", "references", "scenes"))
         check_shares(augment or {})
         _require("layers", layers, ("sum_eq_1", "any"))
+        _require("questions", questions, get_args(Questions))
+        _require("expressions", expressions, get_args(Expressions))
+        _require("language", language, get_args(Language))
         _require("text", text, ("raw", "sent"))
         _require("mask_cleanup", mask_cleanup, ("none", "median3"))
         if fit_eval_split == "test":
@@ -164,7 +180,18 @@ class RRSISDataModule(lightning.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self.reading = ReadOptions(layers, text, threshold, mask_cleanup, drop_empty)
+        self.reading = ReadOptions(
+            layers=layers,
+            text=text,
+            threshold=threshold,
+            mask_cleanup=mask_cleanup,
+            drop_empty=drop_empty,
+            drop_no_target=drop_no_target,
+            questions=questions,
+            expressions=expressions,
+            language=language,
+            merge=merge,
+        )
         SOURCES[dataset].check_options(self.reading)
         self.shuffle_expressions = shuffle_expressions
         self.seed = seed

@@ -27,14 +27,14 @@ def is_published(card: DatasetCard | None, split: Split, records: Sequence[Recor
         split: which one.
         records: all of its samples, read with the dataset's own options.
     """
-    if card is None or len(records) != card.counts[split]:
+    if card is None or len(records) != card.counts.get(split):
         return False
     if split in card.annotations_sha256:
         return annotations_hash(records) == card.annotations_sha256[split]
-    if not all(re.fullmatch(card.image_names[split], record.image_file) for record in records):
+    if not all(re.fullmatch(card.image_names.get(split, ".*"), record.image_file) for record in records):
         return False
     try:
-        fitting = sum((record.mask.height, record.mask.width) == card.image_size for record in records)
+        fitting = sum(card.image_size in (None, (record.mask.height, record.mask.width)) for record in records)
         if fitting < _SAME_SIZE * len(records):
             return False
         return split not in card.empty_masks or sum(r.is_empty for r in records) == card.empty_masks[split]
