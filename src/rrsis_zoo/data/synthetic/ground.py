@@ -462,3 +462,8 @@ def make_district(theme: str, size: int, extent: float, sun: int, stream: Random
     ground = THEMES[theme].build(_Canvas(size, stream, extent, sun))
     ground.extent = extent
     return ground
+
+
+def smooth_noise(size: int, cells: int, stream: RandomStream) -> np.ndarray:
+    """Return smooth noise in [-1, 1], float32 (size, size), with ``cells`` cells per 128 pixels."""
+    return _Canvas(size, stream, float(size), 0).noise(cells)

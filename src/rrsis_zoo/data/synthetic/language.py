@@ -570,6 +570,11 @@ def say(meaning: Meaning, peers: int, stream: RandomStream) -> str:
     return f"the {noun} {' and '.join(links)}"
 
 
+def superlative(phrase: Phrase, peers: int) -> str:
+    """Return a size as a comparison with all others: "the largest ship", "the larger ship" of two."""
+    return f"the {_COMPARED[phrase.attribute or ''][0 if peers == 1 else 1]} {phrase.category}"
+
+
 @dataclass(frozen=True)
 class Expression:
     """A verified sentence.
@@ -624,9 +629,9 @@ def express(objects: Sequence[SceneObject], count: int, novel: bool, stream: Ran
         options = [entry for entry in options if entry[0].kind == kind]
         if kind == "multi" and stream.chance(0.9):
             options = [entry for entry in options if is_minimal(reader, entry[0])] or options
-        forms = sorted({_form(entry[0]) for entry in options})
+        forms = sorted({form_of(entry[0]) for entry in options})
         form = stream.choice(forms)
-        entry = stream.choice([entry for entry in options if _form(entry[0]) == form])
+        entry = stream.choice([entry for entry in options if form_of(entry[0]) == form])
         pool.remove(entry)
         meaning, referent, combinations = entry
         peers = len(reader.peers[referent])
@@ -636,7 +641,7 @@ def express(objects: Sequence[SceneObject], count: int, novel: bool, stream: Ran
     return out
 
 
-def _form(meaning: Meaning) -> tuple[str, ...]:
+def form_of(meaning: Meaning) -> tuple[str, ...]:
     """Group meanings by the words that join them, so that rare relations are drawn as often as frequent ones."""
     if meaning.links:
         # Two relations at once are one form: there are sixteen pairs of them.
