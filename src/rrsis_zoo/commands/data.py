@@ -211,12 +211,12 @@ def _make(options: argparse.Namespace) -> int:
 
     if options.layout not in (*LAYOUTS, "scene"):
         raise unknown_name("layout", options.layout, (*LAYOUTS, "scene"))
-    given = {name: getattr(options, name) for name in ("scenes", "size", "expressions")}
+    given: dict[str, Any] = {name: getattr(options, name) for name in ("scenes", "size", "expressions")}
     given = {name: value for name, value in given.items() if value is not None}
     return (_make_scenes if options.layout == "scene" else _make_dataset)(options, given)
 
 
-def _make_scenes(options: argparse.Namespace, given: dict[str, int]) -> int:
+def _make_scenes(options: argparse.Namespace, given: dict[str, Any]) -> int:
     from rrsis_zoo.data.synthetic.geofiles import make_scenes
 
     if "expressions" in given:
@@ -228,12 +228,11 @@ def _make_scenes(options: argparse.Namespace, given: dict[str, int]) -> int:
     return 0
 
 
-def _make_dataset(options: argparse.Namespace, given: dict[str, int]) -> int:
+def _make_dataset(options: argparse.Namespace, given: dict[str, Any]) -> int:
     from rrsis_zoo.data.synthetic.write import make_synthetic
 
     options.root = options.root or "datasets/synthetic"
-    settings = {"layout": options.layout, "seed": options.seed, "overwrite": options.overwrite}
-    print(make_synthetic(options.root, **settings, **given))
+    print(make_synthetic(options.root, layout=options.layout, seed=options.seed, overwrite=options.overwrite, **given))
     name = "synthetic" if options.layout == "rrsis-d" else options.layout
     print(f"train on it with: --data.dataset {name} --data.root {options.root}")
     return 0

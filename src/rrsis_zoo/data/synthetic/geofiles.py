@@ -102,7 +102,7 @@ def make_scenes(
         scenes: number of scenes, 1 to 999.
         size: side of each in pixels, 512 to 4096.
         seed: non-negative seed.
-        per_kind: sentences of each of the five kinds and scene, 1 to 6.
+        per_kind: sentences of each of the five kinds and scene, 1 to 4.
         processes: worker processes; None for one per processor. The result does not depend on it.
         overwrite: replace earlier synthetic data in ``root``.
 
@@ -232,12 +232,16 @@ def truth(scene: WideScene, crs: CRS, transform: Affine) -> dict[str, geopandas.
 
 def _outline(thing: WideObject, transform: Affine) -> Any:
     """Return the edges of an object's pixels, a shapely ``MultiPolygon``."""
+    from affine import Affine
     from rasterio.features import shapes
     from shapely.geometry import MultiPolygon, shape
 
     mask = thing.mask.astype("uint8")
-    placed = transform * transform.translation(thing.left, thing.top)
-    return MultiPolygon([shape(geometry) for geometry, _ in shapes(mask, mask=thing.mask, transform=placed)])
+    a, b, c, d, e, f = transform[:6]
+    x, y = c + a * thing.left + b * thing.top, f + d * thing.left + e * thing.top
+    placed = Affine(a, b, x, d, e, y)
+    parts: list[Any] = [shape(geometry) for geometry, _ in shapes(mask, mask=thing.mask, transform=placed)]
+    return MultiPolygon(parts)
 
 
 def _write_layers(path: Path, layers: dict[str, geopandas.GeoDataFrame]) -> None:

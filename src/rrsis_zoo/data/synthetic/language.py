@@ -246,9 +246,12 @@ class Reader:
 
     Args:
         objects: the scene's objects, or their measurements.
+        grain: what the 0.02 and 0.03 of the rules are multiplied with, below which an object lies to no side of
+            another. In a large scene these would be more than the length of an object: less than 1 keeps them small.
     """
 
-    def __init__(self, objects: Sequence[SceneObject | Shape]) -> None:
+    def __init__(self, objects: Sequence[SceneObject | Shape], grain: float = 1.0) -> None:
+        self.grain = grain
         self.shapes = [thing if isinstance(thing, Shape) else measure(thing) for thing in objects]
         n = len(self.shapes)
         self.peers = [
@@ -352,7 +355,7 @@ class Reader:
         axis, _ = SIDES[side]
         ahead = self._depth(anchor, side) - self._depth(i, side)
         off = abs(self.shapes[i].centre[1 - axis] - self.shapes[anchor].centre[1 - axis])
-        if ahead < 0.02 or off >= 2.14 * ahead:
+        if ahead < 0.02 * self.grain or off >= 2.14 * ahead:
             return NO
         opposite = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}[side]
         apart = self._outer(i, opposite) + self._outer(anchor, side) >= 1 - 0.005
@@ -361,7 +364,7 @@ class Reader:
     def _diagonal(self, i: int, anchor: int, sides: tuple[str, str]) -> int:
         ahead = [self._depth(anchor, side) - self._depth(i, side) for side in sides]
         low, high = min(ahead), max(ahead)
-        if low < 0.03 or low < 0.2 * high:
+        if low < 0.03 * self.grain or low < 0.2 * high:
             return NO
         return YES if low >= 0.10 and low >= 0.42 * high else UNCLEAR
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rrsis_zoo.data.synthetic.chance import ANGLE_STEPS, RandomStream
-from rrsis_zoo.data.synthetic.draw import CATEGORIES
+from rrsis_zoo.data.synthetic.draw import CATEGORIES, NOMINAL
 from rrsis_zoo.data.synthetic.ground import THEMES
 from rrsis_zoo.data.synthetic.landscape import District, Landscape, make_landscape
 from rrsis_zoo.data.synthetic.language import (
@@ -50,6 +50,7 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.shown import short_repr
 
 MIN_SIDE, MAX_SIDE = 512, 4096
+MAX_PER_KIND = 4  # more would need more kinds that occur once than a scene of 512 px has
 
 WIDE_KINDS = ("category", "attribute", "size", "position", "relation")
 """Kinds of sentences: a kind that occurs once, a colour, the largest or smallest of its kind, a place in the scene, a
@@ -144,7 +145,7 @@ def make_wide_scene(index: int = 0, *, size: int = 1024, seed: int = 0, per_kind
         index: number of the scene, from 0.
         size: side in pixels, 512 to 4096.
         seed: non-negative seed of the set.
-        per_kind: sentences of each kind, 1 to 6.
+        per_kind: sentences of each kind, 1 to 4.
 
     Raises:
         ConfigError: a value out of range.
@@ -152,10 +153,14 @@ def make_wide_scene(index: int = 0, *, size: int = 1024, seed: int = 0, per_kind
     Example:
         >>> scene = make_wide_scene(size=512, per_kind=1)
         >>> scene.image.shape, len(scene.objects)
-        ((512, 512, 3), 25)
+        ((512, 512, 3), 29)
         >>> for sentence in scene.sentences:
         ...     print(sentence.text)
-        x
+        the baseball field in the image
+        the blue basketball court
+        the smallest harbor
+        the bottommost windmill
+        the basketball court nearest to the tennis court
     """
     check_wide(size, seed, per_kind)
     stream = RandomStream(seed, _STREAM, index, size)
@@ -167,7 +172,8 @@ def make_wide_scene(index: int = 0, *, size: int = 1024, seed: int = 0, per_kind
             if min(int(patch.mask.sum()) for patch in patches) < MIN_AREA:
                 continue
             objects = tuple(_object(p, patch) for p, patch in zip(placements, patches, strict=True))
-            reader = Reader([measure_part(o.category, o.colour, o.mask, o.left, o.top, size) for o in objects])
+            shapes = [measure_part(o.category, o.colour, o.mask, o.left, o.top, size) for o in objects]
+            reader = Reader(shapes, NOMINAL / size)
             sentences = _sentences(reader, per_kind, stream)
             if sentences is None:
                 continue
@@ -185,8 +191,8 @@ def check_wide(size: int, seed: int, per_kind: int) -> None:
         raise ConfigError(f"size must be {MIN_SIDE} to {MAX_SIDE} pixels for the layout scene, got {size}")
     if seed < 0:
         raise ConfigError(f"seed must not be negative, got {seed}")
-    if not 1 <= per_kind <= 6:
-        raise ConfigError(f"expressions must be 1 to 6 of each kind for the layout scene, got {per_kind}")
+    if not 1 <= per_kind <= MAX_PER_KIND:
+        raise ConfigError(f"expressions must be 1 to {MAX_PER_KIND} of each kind for the layout scene, got {per_kind}")
 
 
 def _object(placement: Placement, patch: Patch) -> WideObject:
@@ -250,8 +256,8 @@ def _populate(landscape: Landscape, size: int, stream: RandomStream) -> list[Pla
             if spot.category in ("bridge", "roundabout"):
                 near = [district.within(p) for p in placed]
                 fill = fill_spot(spot, district.ground, near)
-                if fill is not None:
-                    placed.append(district.without(fill))
+                assert fill is not None  # they lie near the middle of a district, and nothing else is placed yet
+                placed.append(district.without(fill))
     share = (16 + size / 32) / len(districts)
     for district in stream.shuffled(districts):
         count = int(share) + stream.integer(0, 1) + (1 if stream.chance(share - int(share)) else 0)
