@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.files import expanded
 from rrsis_zoo.imagery.stretch import Stretch
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.outputs.found import Source
+from rrsis_zoo.scenes.extra import check_extra
 from rrsis_zoo.scenes.settings import Find, Levels, Presence, Settings
+from rrsis_zoo.weights.checkpoints import weights_hash
 
 if TYPE_CHECKING:
     import geopandas
@@ -70,4 +75,37 @@ def segment_scene(
         MissingDataError, DataFormatError: a file that is not there, damaged, or without any pixel that has a value.
         WeightsMismatchError: weights or outputs that are not finite.
     """
-    raise NotImplementedError
+    check_extra()
+    settings = Settings(
+        find=find,
+        gsd=gsd,
+        window=window,
+        overlap=overlap,
+        aoi=None if aoi is None else expanded(aoi),
+        bands=None if bands is None else tuple(bands),
+        stretch=Stretch.parse(stretch) if isinstance(stretch, str) else stretch,
+        threshold=threshold,
+        min_area=min_area,
+        simplify=simplify,
+        presence="calibrated" if presence is None else presence,
+        levels=levels,
+        batch=batch,
+    )
+    from rrsis_zoo.scenes.finding import find_in_scene
+
+    source = Source(model.name, model.name, weights_sha256 or weights_hash(model))
+    return find_in_scene(model, source, expanded(path), checked_texts(texts), settings).table()
+
+
+def checked_texts(texts: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the sentences; one that is given twice is asked once.
+
+    Raises:
+        ConfigError: none, or one that is not a text.
+    """
+    sentences = (texts,) if isinstance(texts, str) else tuple(texts)
+    if not sentences:
+        raise ConfigError("texts is empty: give at least one sentence")
+    if others := [type(text).__name__ for text in sentences if not isinstance(text, str)]:
+        raise ConfigError(f"texts must be a sentence or a list of sentences, got a list with {others[0]}")
+    return tuple(dict.fromkeys(sentences))
