@@ -34,7 +34,7 @@ class Area:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """Top, left, bottom and right."""
-        left, top, right, bottom = self.polygons.bounds
+        left, top, right, bottom = shapely.bounds(self.polygons).tolist()
         return top, left, bottom, right
 
     def touches(self, window: Window, factors: tuple[float, float] = (1.0, 1.0)) -> bool:
@@ -67,14 +67,15 @@ def read_area(path: Path, raster: Raster) -> Area:
     regular_file(path)
     try:
         read = geopandas.read_parquet if path.suffix.lower() == ".parquet" else geopandas.read_file
-        layer = read(path)
+        shapes = geopandas.GeoSeries(read(path).geometry)
     except Exception as cause:  # GDAL, PROJ, pyarrow and geopandas raise their own
         raise DataFormatError(f"{path}: cannot be read as a layer of polygons ({reason(cause)[:200]})") from cause
-    shapes = layer.geometry[~(layer.geometry.is_empty | layer.geometry.isna())]
+    shapes = geopandas.GeoSeries(shapes[~(shapes.is_empty | shapes.isna())])
     if not len(shapes) or not shapes.geom_type.isin(["Polygon", "MultiPolygon"]).all():
         kinds = ", ".join(sorted(set(shapes.geom_type))) or "nothing"
         raise DataFormatError(f"{path}: an area of interest must be polygons, and this layer has {kinds}")
-    shapes = shapes.set_crs(None, allow_override=True) if raster.crs is None else _reprojected(path, shapes, raster.crs)
+    if raster.crs is not None:
+        shapes = _reprojected(path, shapes, raster.crs)
     to_pixels = ~raster.transform
     a, b, c, d, e, f = to_pixels[:6]
     union = shapely.union_all(shapely.make_valid(shapes.to_numpy()))
@@ -99,4 +100,3 @@ def _reprojected(path: Path, shapes: geopandas.GeoSeries, crs: pyproj.CRS) -> ge
     if not np.isfinite(moved.total_bounds).all():
         raise ConfigError(f"{path}: the area of interest cannot be brought into the CRS of the raster ({crs.name})")
     return moved
-

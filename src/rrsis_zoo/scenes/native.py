@@ -101,9 +101,7 @@ def taps(start: int, stop: int, scale: float, size: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((flat[flat > 0], (rows[flat > 0], columns[flat > 0])), shape=(stop - start, size))
 
 
-def _resampled(
-    kept: list[Rows], view: View, top: int, bottom: int, within: Window, across: sparse.csr_matrix
-) -> Rows:
+def _resampled(kept: list[Rows], view: View, top: int, bottom: int, within: Window, across: sparse.csr_matrix) -> Rows:
     scale = 1 / view.factors[0]
     down = taps(top, bottom, scale, view.height)
     first = kept[0].top

@@ -7,6 +7,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
@@ -94,7 +95,10 @@ class Outcome:
                     }
                 )
                 shapes.append(shape)
-        table = geopandas.GeoDataFrame(rows, columns=[*COLUMNS], geometry=shapes, crs=raster.crs).astype(COLUMNS)
+        columns = pandas.DataFrame(
+            {name: pandas.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
+        )
+        table = geopandas.GeoDataFrame(columns, geometry=geopandas.GeoSeries(shapes, crs=raster.crs))
         table.attrs["rrsis_zoo"] = self.facts()
         return table
 

@@ -21,6 +21,7 @@ import pyproj
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from pyproj.exceptions import CRSError as ProjError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.env import set_gdal_config
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
@@ -252,7 +253,7 @@ class Source:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, bool]]:
-    """Open a raster; yield it, seen through its ground control points if it has nothing better, and whether it is so."""
+    """Open a raster; yield it, and whether it is seen through its ground control points, for want of better."""
     regular_file(path)
     try:
         path.open("rb").close()
@@ -309,7 +310,7 @@ def _crs(path: Path, dataset: Any) -> pyproj.CRS | None:
         try:
             code = found.to_epsg()
             return pyproj.CRS.from_epsg(code) if code else pyproj.CRS.from_wkt(found.to_wkt())
-        except pyproj.exceptions.CRSError as cause:
+        except ProjError as cause:
             raise DataFormatError(f"{path}: its CRS cannot be understood ({reason(cause)[:120]}); {_MEND}") from cause
 
 
@@ -332,7 +333,7 @@ def _ground(crs: pyproj.CRS | None, transform: Affine, height: int, width: int) 
     x, y = width / 2, height / 2
     corners = [transform @ corner for corner in ((x, y), (x, y + 1), (x + 1, y))]
     to_degrees = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
-    lon, lat = to_degrees.transform(*zip(*corners, strict=True))
+    lon, lat = to_degrees.transform([x for x, _ in corners], [y for _, y in corners])
     down = geod.inv(lon[0], lat[0], lon[1], lat[1])[2]
     right = geod.inv(lon[0], lat[0], lon[2], lat[2])[2]
     return (down, right) if 0 < down < math.inf and 0 < right < math.inf else None

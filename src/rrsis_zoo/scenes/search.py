@@ -25,7 +25,7 @@ from rrsis_zoo.scenes.native import clipped, to_native
 from rrsis_zoo.scenes.settings import Settings
 from rrsis_zoo.scenes.sweep import Tally, sweep
 from rrsis_zoo.scenes.tracing import Region, Tracer
-from rrsis_zoo.scenes.view import Limits, View
+from rrsis_zoo.scenes.view import View
 from rrsis_zoo.scenes.windows import Plan, Window
 
 _APART = 1.25
@@ -185,7 +185,9 @@ class Search:
         if not tally.asked:
             raster = view.source.raster
             where = " in the area of interest" if self.area is not None else ""
-            raise DataFormatError(f"{raster.path}: none of its pixels{where} has a value, so there is no window to read")
+            raise DataFormatError(
+                f"{raster.path}: none of its pixels{where} has a value, so there is no window to read"
+            )
 
     def _clipped_at(self, rows: Iterator[Rows], view: View) -> Iterator[Rows]:
         for one in rows:
@@ -312,4 +314,3 @@ def _scaled(region: Region, factors: tuple[float, float]) -> Region:
     y, x = factors
     polygon = shapely.transform(region.polygon, lambda points: points * np.array([x, y]))
     return Region(polygon, max(1, round(region.pixels * y * x)), region.score, region.presence)
-

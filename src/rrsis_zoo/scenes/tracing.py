@@ -112,8 +112,9 @@ class Tracer:
         ids[~mask] = -1
         if self._row is not None:
             self._join(self._row, ids[0])
-        self._row, self._row_at = ids[-1].copy(), top + len(mask) - 1
-        yield from self._closed({self._root(n) for n in np.unique(self._row[self._row >= 0]).tolist()})
+        last = ids[-1].copy()
+        self._row, self._row_at = last, top + len(mask) - 1
+        yield from self._closed({self._root(n) for n in np.unique(last[last >= 0]).tolist()})
 
     def finish(self) -> Iterator[Region]:
         """Yield the regions that are left: there are no more rows."""

@@ -95,8 +95,8 @@ def factors_for(raster: Raster, gsd: float | None) -> tuple[float, float]:
         raise ConfigError(f"{raster.path}: is smaller than one pixel of --gsd {gsd:g}")
     if min(factors) < 1 / 32:
         raise ConfigError(
-            f"{raster.path}: has pixels of {math.sqrt(raster.gsd[0] * raster.gsd[1]):.3g} m, and --gsd {gsd:g} would make "
-            "more than 1,000 of each"
+            f"{raster.path}: has pixels of {math.sqrt(raster.gsd[0] * raster.gsd[1]):.3g} m, and --gsd {gsd:g} would "
+            "make more than 1,000 of each"
         )
     return factors
 
