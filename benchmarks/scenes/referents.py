@@ -278,8 +278,8 @@ def everything_table(model: str, sizes: Sequence[int], answers: Answers) -> Tabl
         f"everything--{model}",
         f"Polygons of --find all in large synthetic scenes, in percent: mini:{model}",
         "Sentences such as *the ship* and *the red ship*, each with all objects that it fits; a polygon is right if "
-        "its IoU with one of them is at least 0.5. Rows *absent*: categories that the scene does not have; instead of F1, "
-        "the polygons found for one such sentence, all of them wrong.",
+        "its IoU with one of them is at least 0.5. Rows *absent*: categories that the scene does not have; instead of "
+        "F1, the polygons found for one such sentence, all of them wrong.",
         columns,
         rows,
         ["Brackets are 95 % bootstrap intervals that resample whole scenes."],
