@@ -2,8 +2,10 @@
 
 A sentence such as "the ship left of the pier" needs the pier in view, and a window may not have it. So for the one
 referent the whole scene is looked at first, shrunk into a single window, then by windows at every power of two between
-that and the finest pixels. Each level proposes its best region; the best of all levels is the answer. If a coarse level
-found it, the sentence is read again in a finer window around it, only to draw its outline, and only inside its region.
+that and the finest pixels. Each level proposes its best region. What a level thinks of its own region is not enough: a
+model that was never shown such large pixels may be as sure of a wrong one. So every proposed region is looked at once
+more, by the finest window with it in the middle, and how well the sentence fits there counts as much. The best by both
+is the answer. If a coarse level found it, the finest window also draws its outline, only inside its region.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ class Search:
         self, keep: Callable[[Region], bool], rows_seen: Callable[[Rows], None] | None
     ) -> list[list[tuple[Region, Level]]]:
         """Return the best region of each sentence over all levels."""
-        best: list[tuple[Region, int] | None] = [None] * len(self.asker.texts)
+        proposed: list[list[tuple[Region, int]]] = [[] for _ in self.asker.texts]
         for number, level in enumerate(self.levels):
             native = number == 0
             of_level: list[Region | None] = [None] * len(self.asker.texts)
@@ -137,21 +139,53 @@ class Search:
                 elif (other := of_level[n]) is None or region.rank > other.rank:
                     of_level[n] = region
             for n, region in enumerate(of_level):
-                if region is None:
-                    continue
-                other = best[n]
-                # levels come from fine to coarse
-                if other is None or round(region.rank, _TIE) >= round(other[0].rank, _TIE):
-                    best[n] = (region if native else _scaled(region, level.view.factors), number)
+                if region is not None:
+                    proposed[n].append((region if native else _scaled(region, level.view.factors), number))
         found: list[list[tuple[Region, Level]]] = []
-        for n, one in enumerate(best):
-            if one is None:
+        for n, candidates in enumerate(proposed):
+            if not candidates:
                 found.append([])
                 continue
-            region, number = one
+            region, number = self._chosen(n, candidates)
             drawn = region if number == 0 else self._drawn(n, region, number)
             found.append([(drawn, self.levels[number])] if drawn is not None else [])
         return found
+
+    def _chosen(self, n: int, candidates: list[tuple[Region, int]]) -> tuple[Region, int]:
+        """Return the best of a sentence's candidates (region, level), which come from fine to coarse."""
+        if len(candidates) == 1:
+            return candidates[0]
+        asker = self.asker.only(n)
+
+        def worth(one: tuple[Region, int]) -> tuple[float, float, int]:
+            first = round(one[0].rank, _TIE)  # decides if no second look finds anything
+            return round(one[0].rank * self._second_look(asker, *one), _TIE), first, one[1]
+
+        return max(candidates, key=worth)
+
+    def _second_look(self, asker: Asker, region: Region, number: int) -> float:
+        """Return how well a sentence fits a region where the finest window that has room for it sees it, 0 to 1."""
+        for level in self.levels[: max(1, number)]:
+            window = _around(region.polygon, level)
+            if window is None:
+                continue
+            y, x = level.view.factors
+            pixels, _ = level.view.read(window)
+            (answer,) = asker.ask([pixels])
+            margin = max(self.levels[number].view.factors) if number else 0.0
+            inside = geometry_mask(
+                [region.polygon.buffer(margin, join_style="mitre")],
+                (window.height, window.width),
+                Affine(x, 0, window.left * x, 0, y, window.top * y),
+                invert=True,
+            )
+            logits = answer.logits[0]
+            mask = decided(logits, self.settings.threshold) & inside
+            if not mask.any():
+                return 0.0
+            fits = float(probabilities(logits[mask]).mean())
+            return fits if answer.presence is None else fits * float(answer.presence[0])
+        return region.rank  # larger than any finer window: nobody has a closer look
 
     def _regions(
         self, number: int, rows_seen: Callable[[Rows], None] | None, native: bool
