@@ -56,6 +56,11 @@ class Asker:
         """Whether answers have a presence."""
         return self.model.calibration is not None
 
+    @property
+    def above(self) -> float:
+        """Log-odds above which a pixel is foreground."""
+        return math.log(self.threshold / (1 - self.threshold))
+
     def only(self, n: int) -> Asker:
         """Return the same for one of the sentences."""
         return Asker(self.model, [self.texts[n]], None, self.threshold)
@@ -98,7 +103,7 @@ class Asker:
     @property
     def _ceiling(self) -> float:
         """Log-odds that are not above the threshold, however they are averaged."""
-        return 0.0 if self.threshold == 0.5 else math.log(self.threshold / (1 - self.threshold)) - 1e-3
+        return 0.0 if self.threshold == 0.5 else self.above - 1e-3
 
     def batch_for(self, window: NDArray[np.uint8]) -> int:
         """Return how many windows of this size fit into the memory at once, by trying one of them."""

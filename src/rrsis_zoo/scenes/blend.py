@@ -43,10 +43,13 @@ class Blend:
         top, bottom: first row of the map, and the row after its last one.
         width: of the map.
         with_presence: whether windows have a presence.
+        above: log-odds above which a pixel is foreground.
     """
 
-    def __init__(self, sentences: int, top: int, bottom: int, width: int, with_presence: bool) -> None:
-        self._bottom = bottom
+    def __init__(
+        self, sentences: int, top: int, bottom: int, width: int, with_presence: bool, above: float = 0.0
+    ) -> None:
+        self._bottom, self._above = bottom, above
         self._top, self._rows = top, 0  # what is in memory
         self._sums = np.zeros((sentences, 0, width), np.float32)
         self._weights = np.zeros((0, width), np.float32)
@@ -75,7 +78,7 @@ class Blend:
         if self._presence is not None and presence is not None:
             for n, one in enumerate(logits):
                 there = self._presence[n, rows, columns]
-                np.maximum(there, presence[n], out=there, where=one > 0)
+                np.maximum(there, presence[n], out=there, where=one > self._above)
 
     def finish(self, bottom: int) -> Rows | None:
         """Return the rows above one that no later window reaches; None if there are none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import geopandas
@@ -137,10 +138,14 @@ class Outcome:
         """
         y, x = factors
         box = shapely.box(left * x, top * y, (left + shape[1]) * x, (top + shape[0]) * y)
-        polygons = [region.polygon for region, _ in self.answers[n].regions]
-        near = [polygon for polygon in polygons if shapely.intersects(shapely.box(*polygon.bounds), box)]
+        tree = self._trees[n]
+        near = tree.geometries[np.sort(tree.query(box))].tolist()
         if not near:
             return np.zeros(shape, np.bool_)
         grid = Affine(x, 0, left * x, 0, y, top * y)
         burnt = rasterize(near, shape, transform=grid, all_touched=max(factors) > 1, dtype="uint8")
-        return burnt.astype(np.bool_)
+        return np.asarray(burnt, np.bool_)
+
+    @cached_property
+    def _trees(self) -> list[shapely.STRtree]:
+        return [shapely.STRtree([region.polygon for region, _ in answer.regions]) for answer in self.answers]

@@ -70,7 +70,7 @@ def sweep(
         DataFormatError: the raster is damaged.
         WeightsMismatchError: outputs that are not finite.
     """
-    blend = Blend(len(asker.texts), plan.top, plan.bottom, plan.width, asker.calibrated)
+    blend = Blend(len(asker.texts), plan.top, plan.bottom, plan.width, asker.calibrated, asker.above)
     tally.total = len(plan)
     waiting: list[tuple[int, NDArray[np.uint8], NDArray[np.bool_] | None]] = []
     size = batch
