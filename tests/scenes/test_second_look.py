@@ -2,13 +2,13 @@
 
 import numpy as np
 import torch
+from stubs import UTM, Stub, burnt, written
 
 from rrsis_zoo.scenes import segment_scene
 from rrsis_zoo.scenes.raster import Source, describe
 from rrsis_zoo.scenes.search import levels_for
 from rrsis_zoo.scenes.settings import Settings
 from rrsis_zoo.scenes.view import View
-from stubs import UTM, Stub, burnt, written
 
 
 class DislikesBlue(Stub):
