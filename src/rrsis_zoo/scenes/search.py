@@ -2,10 +2,11 @@
 
 A sentence such as "the ship left of the pier" needs the pier in view, and a window may not have it. So for the one
 referent the whole scene is looked at first, shrunk into a single window, then by windows at every power of two between
-that and the finest pixels. Each level proposes its best region. What a level thinks of its own region is not enough: a
-model that was never shown such large pixels may be as sure of a wrong one. So every proposed region is looked at once
-more, by the finest window with it in the middle, and how well the sentence fits there counts as much. The best by both
-is the answer. If a coarse level found it, the finest window also draws its outline, only inside its region.
+that and the finest pixels. Each level proposes its best regions. What a level thinks of them is not enough: of many
+windows one is sure by chance, and a model that was never shown such large pixels may be as sure of a wrong region. So
+each is looked at once more, by the finest window with it in the middle, and how well the sentence fits there counts as
+much. The best by both is the answer. If a coarse level found it, the finest window also draws its outline, only inside
+its region.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ from rrsis_zoo.scenes.windows import Plan, Window
 _APART = 1.25
 """A level between the finest and the overview is left out if the overview's pixels are not so many times larger."""
 
-_TIE = 2
+_PROPOSED = 3
+"""Regions of each level that are looked at a second time."""
+
+_TIE = 3
 """Decimals to which ranks are compared: of two equal ones the coarser level's counts, which saw more around it."""
 
 _ROOM = 0.75
@@ -132,15 +136,14 @@ class Search:
         proposed: list[list[tuple[Region, int]]] = [[] for _ in self.asker.texts]
         for number, level in enumerate(self.levels):
             native = number == 0
-            of_level: list[Region | None] = [None] * len(self.asker.texts)
+            of_level: list[list[Region]] = [[] for _ in self.asker.texts]
             for n, region in self._regions(number, rows_seen if native else None, native):
                 if not keep(region if native else _scaled(region, level.view.factors)):
                     self._too_small[n] = True
-                elif (other := of_level[n]) is None or region.rank > other.rank:
-                    of_level[n] = region
-            for n, region in enumerate(of_level):
-                if region is not None:
-                    proposed[n].append((region if native else _scaled(region, level.view.factors), number))
+                else:
+                    of_level[n] = sorted([*of_level[n], region], key=lambda one: -one.rank)[:_PROPOSED]
+            for n, regions in enumerate(of_level):
+                proposed[n] += [(one if native else _scaled(one, level.view.factors), number) for one in regions]
         found: list[list[tuple[Region, Level]]] = []
         for n, candidates in enumerate(proposed):
             if not candidates:
@@ -153,6 +156,8 @@ class Search:
 
     def _chosen(self, n: int, candidates: list[tuple[Region, int]]) -> tuple[Region, int]:
         """Return the best of a sentence's candidates (region, level), which come from fine to coarse."""
+        if len(self.levels) == len(self.levels[0].plan) == 1:  # there is no other window to look from
+            return max(candidates, key=lambda one: one[0].rank)
         if len(candidates) == 1:
             return candidates[0]
         asker = self.asker.only(n)
