@@ -22,7 +22,7 @@ from rasterio.features import geometry_mask
 
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.scenes.area import Area
-from rrsis_zoo.scenes.asking import Asker, decided, probabilities
+from rrsis_zoo.scenes.asking import Answers, Asker, decided, probabilities
 from rrsis_zoo.scenes.blend import Rows
 from rrsis_zoo.scenes.native import clipped, to_native
 from rrsis_zoo.scenes.settings import Settings
@@ -160,37 +160,50 @@ class Search:
             return max(candidates, key=lambda one: one[0].rank)
         if len(candidates) == 1:
             return candidates[0]
-        asker = self.asker.only(n)
+        second = self._second_looks(self.asker.only(n), candidates)
+        # If no second look finds anything, the first one decides; of two equal ones the coarser level's counts.
+        worth = [
+            (round(region.rank * look, _TIE), round(region.rank, _TIE), number)
+            for (region, number), look in zip(candidates, second, strict=True)
+        ]
+        return candidates[max(range(len(candidates)), key=worth.__getitem__)]
 
-        def worth(one: tuple[Region, int]) -> tuple[float, float, int]:
-            first = round(one[0].rank, _TIE)  # decides if no second look finds anything
-            return round(one[0].rank * self._second_look(asker, *one), _TIE), first, one[1]
+    def _second_looks(self, asker: Asker, candidates: list[tuple[Region, int]]) -> list[float]:
+        """Return how well a sentence fits each region where the finest window with room for it sees it, 0 to 1.
 
-        return max(candidates, key=worth)
+        A region that is larger than any finer window keeps its rank: nobody has a closer look.
+        """
+        looks = [region.rank for region, _ in candidates]
+        windows: dict[int, list[tuple[int, Window]]] = {}
+        for i, (region, number) in enumerate(candidates):
+            for finer in range(max(1, number)):
+                window = _around(region.polygon, self.levels[finer])
+                if window is not None:
+                    windows.setdefault(finer, []).append((i, window))
+                    break
+        together = max(1, self.tallies[0].batch)
+        for finer, places in windows.items():
+            view = self.levels[finer].view
+            for first in range(0, len(places), together):
+                some = places[first : first + together]
+                answers = asker.ask([view.read(window)[0] for _, window in some])
+                for (i, window), answer in zip(some, answers, strict=True):
+                    region, number = candidates[i]
+                    margin = max(self.levels[number].view.factors) if number else 0.0
+                    looks[i] = self._fit(answer, region.polygon.buffer(margin, join_style="mitre"), window, view)
+        return looks
 
-    def _second_look(self, asker: Asker, region: Region, number: int) -> float:
-        """Return how well a sentence fits a region where the finest window that has room for it sees it, 0 to 1."""
-        for level in self.levels[: max(1, number)]:
-            window = _around(region.polygon, level)
-            if window is None:
-                continue
-            y, x = level.view.factors
-            pixels, _ = level.view.read(window)
-            (answer,) = asker.ask([pixels])
-            margin = max(self.levels[number].view.factors) if number else 0.0
-            inside = geometry_mask(
-                [region.polygon.buffer(margin, join_style="mitre")],
-                (window.height, window.width),
-                Affine(x, 0, window.left * x, 0, y, window.top * y),
-                invert=True,
-            )
-            logits = answer.logits[0]
-            mask = decided(logits, self.settings.threshold) & inside
-            if not mask.any():
-                return 0.0
-            fits = float(probabilities(logits[mask]).mean())
-            return fits if answer.presence is None else fits * float(answer.presence[0])
-        return region.rank  # larger than any finer window: nobody has a closer look
+    def _fit(self, answer: Answers, allowed: shapely.Geometry, window: Window, view: View) -> float:
+        """Return mean probability × presence of a window's mask within polygons in pixels of the raster."""
+        y, x = view.factors
+        place = Affine(x, 0, window.left * x, 0, y, window.top * y)
+        logits = answer.logits[0]
+        inside = geometry_mask([allowed], logits.shape, place, invert=True)
+        mask = decided(logits, self.settings.threshold) & inside
+        if not mask.any():
+            return 0.0
+        fits = float(probabilities(logits[mask]).mean())
+        return fits if answer.presence is None else fits * float(answer.presence[0])
 
     def _regions(
         self, number: int, rows_seen: Callable[[Rows], None] | None, native: bool
