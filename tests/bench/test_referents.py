@@ -132,3 +132,14 @@ def test_plan_asks_the_small_scenes_first(script):
     assert [job.size for job in jobs] == [512] * 10 + [1024] * 5
     assert len({job.path for job in jobs}) == 15
     assert {job.find for job in script.planned("m", 0, [512], [1], "all")} == {"all"}
+
+
+def test_the_page_has_the_tables_of_the_results(root):
+    """Every row of the results, and nothing else, between the marks."""
+    page = (root / "docs" / "scenes.md").read_text(encoding="utf-8")
+    for name in ("referents", "everything"):
+        shown = page.split(f"<!-- {name} table -->")[1].split(f"<!-- end of {name} table -->")[0]
+        result = (root / "benchmarks" / "results" / "scenes" / f"{name}--rsrefseg.md").read_text(encoding="utf-8")
+        rows = [line for line in result.splitlines() if line.startswith("|")]
+        assert len(rows) > 6
+        assert [line for line in shown.splitlines() if line.startswith("|")] == rows
