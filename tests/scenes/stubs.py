@@ -105,9 +105,7 @@ def written(path, image, *, transform=None, crs=None, **profile):
     meanings = options.pop("colorinterp", None)
     if transform is not None:
         options["transform"] = transform
-    with rasterio.open(
-        path, "w", height=bands.shape[0], width=bands.shape[1], count=bands.shape[2], **options
-    ) as file:
+    with rasterio.open(path, "w", height=bands.shape[0], width=bands.shape[1], count=bands.shape[2], **options) as file:
         file.write(bands.transpose(2, 0, 1))
         if colormap is not None:
             file.write_colormap(1, colormap)

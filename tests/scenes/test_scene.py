@@ -10,15 +10,14 @@ import shapely
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.features import rasterize
-from rasterio.transform import from_origin
 from scipy import ndimage
+from stubs import UTM, Stub, blobs, burnt, written
 
 import rrsis_zoo
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.scenes import segment_scene
 from rrsis_zoo.scenes.outcome import COLUMNS
 from rrsis_zoo.weights.checkpoints import weights_hash
-from stubs import UTM, Stub, blobs, burnt, written
 
 EDGES = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
 

@@ -81,7 +81,7 @@ def read_area(path: Path, raster: Raster) -> Area:
     union = shapely.union_all(shapely.make_valid(shapes.to_numpy()))
     pixels = shapely.transform(union, lambda xy: np.stack([xy @ [a, b] + c, xy @ [d, e] + f], axis=1))
     pixels = shapely.intersection(pixels, shapely.box(0, 0, raster.width, raster.height))
-    parts = [part for part in shapely.get_parts(pixels) if part.geom_type in ("Polygon", "MultiPolygon")]
+    parts = [part for part in shapely.get_parts(pixels) if part.area > 0]
     if not parts:
         raise ConfigError(f"{path}: the area of interest does not touch {raster.path}")
     return Area(shapely.union_all(parts))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,14 +29,17 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Part
 
+from rrsis_zoo.data.pixels import image_orientation
 from rrsis_zoo.errors import ConfigError, DataFormatError
-from rrsis_zoo.files import reason, regular_file
+from rrsis_zoo.files import read_text, reason, regular_file
 
 # a picture without georeference is nothing to warn about
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 _CACHE = 128 * 2**20  # bytes of decoded blocks that GDAL may keep; its own default is a twentieth of all memory
 _LARGEST_CACHE = 512 * 2**20
+_PRJ_LIMIT = 2**20  # bytes of a file with a CRS
+_VRT_HEAD = 2**16  # bytes of a virtual raster in which its CRS is
 _OVERSAMPLED = 4  # samples a pixel along an axis from which colours of a palette are averaged
 
 
@@ -100,6 +104,12 @@ def describe(path: Path, bands: Sequence[int] | None = None) -> Raster:
         if any("complex" in kind for kind in kinds):
             raise DataFormatError(f"{path}: has complex numbers, which cannot be shown: convert them to intensities")
         crs = _crs(path, dataset)
+        if crs is None and dataset.transform == Affine.identity():
+            _check_upright(path)
+        elif crs is None or crs.geodetic_crs is None:
+            notes.append(
+                f"has coordinates, but no CRS of the Earth, so that areas in square metres are not known; {_MEND}"
+            )
         transform, mirrored = _upright(dataset.transform, dataset.height, dataset.width)
         palette = None
         if len(chosen) == 1 and dataset.colorinterp[chosen[0] - 1] is ColorInterp.palette:
@@ -306,12 +316,37 @@ def _crs(path: Path, dataset: Any) -> pyproj.CRS | None:
     with _damage(path):
         found = dataset.crs
         if not found:
+            if text := _crs_text(path, dataset):
+                raise DataFormatError(f"{path}: its CRS cannot be understood ({text[:60]!r}); {_MEND}")
             return None
         try:
             code = found.to_epsg()
             return pyproj.CRS.from_epsg(code) if code else pyproj.CRS.from_wkt(found.to_wkt())
         except ProjError as cause:
             raise DataFormatError(f"{path}: its CRS cannot be understood ({reason(cause)[:120]}); {_MEND}") from cause
+
+
+def _crs_text(path: Path, dataset: Any) -> str:
+    """Return what a file says of its CRS in words; GDAL leaves out what it does not understand, and says nothing."""
+    if dataset.driver == "VRT":
+        with path.open("rb") as file:
+            described = re.search(rb"<SRS[^>]*>(.*?)</SRS>", file.read(_VRT_HEAD), re.DOTALL)
+        return described[1].decode("utf-8", errors="replace").strip() if described else ""
+    beside = path.with_suffix(".prj")
+    return read_text(beside, _PRJ_LIMIT).strip() if beside.is_file() else ""
+
+
+def _check_upright(path: Path) -> None:
+    """Refuse a photograph that viewers turn and GDAL does not: polygons would be of a picture that nobody sees."""
+    try:
+        orientation = image_orientation(path)
+    except DataFormatError:  # no photograph
+        return
+    if orientation != 1:
+        raise DataFormatError(
+            f"{path}: is stored turned (EXIF orientation {orientation}), which is not undone for maps: save it "
+            f"upright, for instance magick {path.name} -auto-orient {path.stem}-upright.png"
+        )
 
 
 def _upright(transform: Affine, height: int, width: int) -> tuple[Affine, tuple[bool, bool]]:

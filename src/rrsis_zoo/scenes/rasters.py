@@ -13,7 +13,6 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as Part
 
@@ -135,7 +134,6 @@ def _created(
     ) as file:
         for n, text in enumerate(texts, start=1):
             file.set_band_description(n, text)
-        file.colorinterp = [ColorInterp.gray] * len(texts)
 
         def put(n: int, top: int, rows: NDArray[np.uint8]) -> None:
             if raster.mirrored[0]:

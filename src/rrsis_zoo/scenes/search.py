@@ -55,11 +55,13 @@ class Level:
         view: the pixels.
         plan: the windows.
         side: of a window in pixels.
+        whole: whether the scene at its finest is one window, so that there is nothing to choose from.
     """
 
     view: View
     plan: Plan
     side: int
+    whole: bool = False
 
 
 @dataclass
@@ -113,8 +115,7 @@ class Search:
             WeightsMismatchError: outputs that are not finite.
         """
         count = len(self.asker.texts)
-        single = len(self.levels) == 1 and len(self.levels[0].plan) == 1
-        if self.settings.find == "all" or single:
+        if self.settings.find == "all" or self.levels[0].whole:
             found = [[(region, self.levels[0]) for region in regions] for regions in self._all_of(keep, rows_seen)]
         else:
             found = self._one_of(keep, rows_seen)
@@ -277,7 +278,10 @@ class Search:
     def _redrawn(
         self, asker: Asker, level: Level, plan: Plan, within: Window, allowed: shapely.Geometry, region: Region
     ) -> Region | None:
-        """Return the largest region within what is allowed, as some windows of a level see it."""
+        """Return the largest region within what is allowed, as some windows of a level see it.
+
+        Score and presence stay those of the level that found it: this one does not see what the sentence needs.
+        """
         view = level.view
         rows = sweep(asker, view, plan, lambda _: True, self.settings.batch, Tally())
         rows = clipped(to_native(rows, view, within), view.source, within, self.area, True)
@@ -291,7 +295,7 @@ class Search:
         if not found:
             return None
         most = max(found, key=lambda one: one.pixels * one.score)
-        return Region(most.polygon, most.pixels, most.score, region.presence)
+        return Region(most.polygon, most.pixels, region.score, region.presence)
 
     def _why(self, n: int) -> str:
         """Return why a sentence has no polygon."""
@@ -315,7 +319,7 @@ def levels_for(finest: View, settings: Settings, side: int, area: Area | None) -
     """
     source, (y, x) = finest.source, finest.factors
     windows = Plan.tiled(finest.height, finest.width, side, settings.overlap)
-    first = Level(finest, windows, side)
+    first = Level(finest, windows, side, whole=len(windows) == 1)
     box = (0.0, 0.0, float(source.raster.height), float(source.raster.width)) if area is None else area.box
     scale = max((box[2] - box[0]) / y, (box[3] - box[1]) / x) / side
     looked_at = settings.looked_at

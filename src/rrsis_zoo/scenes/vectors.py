@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,13 @@ def write_geopackage(outcome: Outcome, path: Path) -> None:
     """
     table = outcome.table()
     changed = datetime.datetime.fromtimestamp(outcome.raster.path.stat().st_mtime, datetime.UTC)
-    with _failing(path), writing(path) as temporary, _dated(f"{changed:%Y-%m-%dT%H:%M:%S.000Z}"):
+    with (
+        _failing(path),
+        writing(path) as temporary,
+        _dated(f"{changed:%Y-%m-%dT%H:%M:%S.000Z}"),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # a picture has none
         pyogrio.write_dataframe(
             table,
             temporary,
