@@ -60,7 +60,7 @@ def truth(raster: Path) -> Figure:
 def levels(model: Any, raster: Path) -> Figure:
     """Return what windows alone, the overview alone and coarse to fine answer to all sentences of a kind."""
     referents = geopandas.read_file(raster.with_suffix(".gpkg"), layer="referents")
-    figure = canvas(12.4, 4.35)
+    figure = canvas(12.4, 4.55)
     names = {"finest": "windows alone", "overview": "overview alone", "all": "coarse to fine"}
     for axis, (name, title) in zip(figure.subplots(1, 3), names.items(), strict=True):
         found = segment_scene(model, raster, list(referents["text"]), levels=name, presence="off")
@@ -89,7 +89,7 @@ def levels(model: Any, raster: Path) -> Figure:
 def everything(model: Any, raster: Path) -> Figure:
     """Return what find all gives with and without presence."""
     fitting = geopandas.read_file(raster.with_suffix(".gpkg"), layer="fitting")
-    figure = canvas(12.4, 4.75)
+    figure = canvas(12.4, 4.95)
     axes = figure.subplots(1, 3)
     options = {"presence off": "off", "presence as calibrated": None}
     for axis, (title, presence) in zip(axes, options.items(), strict=False):
