@@ -3,6 +3,8 @@
 import hashlib
 import importlib.util
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import geopandas
@@ -285,6 +287,12 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'rrsis-zoo\[scenes\]'"):
         make_scenes(tmp_path / "x")
+
+
+def test_the_libraries_of_maps_are_imported_when_they_are_needed():
+    heavy = "('torch', 'rasterio', 'geopandas', 'pyogrio', 'shapely', 'pandas')"
+    code = f"import sys, rrsis_zoo.data.synthetic; sys.exit(any(name in sys.modules for name in {heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_other_folders_are_left_alone(tmp_path):
