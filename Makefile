@@ -104,6 +104,10 @@ dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at full size: the published i
 many-expressions: $(READY) ## one image with 16 expressions: encoded once, or once per expression
 	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
 
+.PHONY: scenes-cost
+scenes-cost: $(READY) ## time and memory of maps: 20,000 x 20,000 pixels, and a miniature beside the stock way (minutes)
+	$(BIN)/python benchmarks/scenes/measure.py $(ARGS)
+
 .PHONY: experts
 experts: $(READY) ## do EviSAM3's experts do anything? (six training runs of 300 s)
 	$(BIN)/python benchmarks/experts.py $(ARGS)

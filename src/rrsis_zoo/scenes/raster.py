@@ -36,7 +36,7 @@ from rrsis_zoo.files import read_text, reason, regular_file
 # a picture without georeference is nothing to warn about
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
-_CACHE = 128 * 2**20  # bytes of decoded blocks that GDAL may keep; its own default is a twentieth of all memory
+_CACHE = 16 * 2**20  # bytes of decoded blocks that GDAL keeps at least; its own default is a twentieth of all memory
 _LARGEST_CACHE = 512 * 2**20
 _PRJ_LIMIT = 2**20  # bytes of a file with a CRS
 _VRT_HEAD = 2**16  # bytes of a virtual raster in which its CRS is
