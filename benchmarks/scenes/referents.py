@@ -307,8 +307,10 @@ def _absent_cells(own: list[tuple[str, dict[str, Any]]]) -> list[Cell]:
         return [Cell("–")] * 4
     mean = scene_interval([row["found"] for _, row in own], [scene for scene, _ in own])
     large = float(np.mean([row["large_found"] for _, row in own]))
-    shown = f"[{number(mean.low, 1)}, {number(mean.high, 1)}]"
-    first = Cell(f"{number(mean.mean, 1)} polygons", mean.mean, "", shown, mean.low, mean.high)
+    shown = f"{number(mean.mean, 1)} polygons"
+    first = Cell(shown, mean.mean, "", _ends(mean), mean.low, mean.high)
+    if np.isnan(mean.low):  # a single scene
+        first = Cell(shown, mean.mean)
     return [first, Cell("–"), Cell("–"), Cell(f"{number(large, 1)} polygons", large)]
 
 
