@@ -22,6 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 import rasterio
 import torch
+import torch.nn.functional as F
 from rasterio.features import shapes
 from rasterio.transform import from_origin
 from rasterio.windows import Window as Part
@@ -49,7 +50,7 @@ class FreeConfig:
 
 
 class Free(ReferringSegmenter):
-    """A model that costs nothing: a pixel's log-odds are its red beyond 170."""
+    """A model that costs nothing: log-odds are the mean red of 16 x 16 pixels beyond 150."""
 
     card = SimpleNamespace(name="free")
     presets = {"tiny": FreeConfig()}  # noqa: RUF012
@@ -74,7 +75,7 @@ class Free(ReferringSegmenter):
         )
 
     def prepare(self, images):
-        return {"red": torch.stack([image[:1] for image in images]).float()}
+        return {"red": F.avg_pool2d(torch.stack([image[:1] for image in images]).float(), 16, ceil_mode=True)}
 
     def encode(self, views, sizes):
         return ImageState(views, sizes, sizes)
@@ -84,13 +85,20 @@ class Free(ReferringSegmenter):
         return Prompts(torch.zeros(n, 1, 1), None, torch.ones(n, 1, 1, 1))
 
     def segment(self, state, prompts, image_index):
-        return (state.features["red"][image_index] - 170) / 16
+        return (state.features["red"][image_index] - 150) / 16
 
     def restore(self, prediction):
-        return [one[0] for one in prediction.mask_logits]
+        return list(self.restore_each(prediction))
 
     def restore_each(self, prediction):
-        return Restored(lambda n: prediction.mask_logits[n, 0], len(prediction))
+        sizes = prediction.state.sizes.tolist()
+
+        def one(n):
+            height, width = sizes[int(prediction.image_index[n])]
+            wide = prediction.mask_logits[n, 0].repeat_interleave(16, 0).repeat_interleave(16, 1)
+            return wide[:height, :width]
+
+        return Restored(one, len(prediction))
 
     def target(self, masks):
         raise NotImplementedError
