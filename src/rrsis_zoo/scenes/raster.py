@@ -151,6 +151,8 @@ class Source:
         self.raster = raster
         self._rows = rows
         self._local, self._open = threading.local(), contextlib.ExitStack()
+        self._locks: list[threading.Lock] = []  # one a thread: a dataset is not closed while it is read
+        self._closed = False
 
     def __enter__(self) -> Self:
         set_gdal_config("GDAL_CACHEMAX", _CACHE)
@@ -159,7 +161,12 @@ class Source:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
+        for lock in self._locks:
+            lock.acquire()
         self._open.close()
+        for lock in self._locks:
+            lock.release()
 
     def values(
         self, top: float, left: float, height: float, width: float, shape: tuple[int, int]
@@ -177,7 +184,7 @@ class Source:
         Raises:
             DataFormatError: damaged.
         """
-        raster, dataset = self.raster, self._dataset()
+        raster = self.raster
         if raster.mirrored[0]:
             top = raster.height - top - height
         if raster.mirrored[1]:
@@ -186,7 +193,7 @@ class Source:
         same = (height, width) == shape
         shrinking = not same and (height > shape[0] or width > shape[1])
         how = Resampling.nearest if same else Resampling.average if shrinking else Resampling.bilinear
-        with _damage(raster.path):
+        with self._dataset() as dataset, _damage(raster.path):
             if raster.palette is not None:
                 result = self._painted(dataset, part, shape, shrinking)
             else:
@@ -210,10 +217,10 @@ class Source:
         raster, step = self.raster, max(1.0, math.sqrt(self.raster.height * self.raster.width / most))
         shape = (max(1, int(raster.height / step)), max(1, int(raster.width / step)))
         part = Part(0, 0, raster.width, raster.height)  # type: ignore[call-arg]
-        with _damage(raster.path):
+        with self._dataset() as dataset, _damage(raster.path):
             if raster.palette is not None:
-                return self._painted(self._dataset(), part, shape, False)
-            return self._plain(self._dataset(), part, shape, Resampling.nearest)
+                return self._painted(dataset, part, shape, False)
+            return self._plain(dataset, part, shape, Resampling.nearest)
 
     def _plain(
         self, dataset: Any, part: Part, shape: tuple[int, int], how: Resampling
@@ -249,16 +256,21 @@ class Source:
             valid = None if valid is None else valid.reshape(shape[0], by, shape[1], by).any(axis=(1, 3))
         return colours, valid
 
-    def _dataset(self) -> Any:
-        found = getattr(self._local, "dataset", None)
-        if found is None:
-            found, _ = self._open.enter_context(_opened(self.raster.path))
-            bytes_a_row = self.raster.width * sum(np.dtype(kind).itemsize for kind in found.dtypes)
+    @contextlib.contextmanager
+    def _dataset(self) -> Iterator[Any]:
+        """Yield this thread's own dataset, which stays open within the block."""
+        if not hasattr(self._local, "dataset"):
+            dataset, _ = self._open.enter_context(_opened(self.raster.path))
+            bytes_a_row = self.raster.width * sum(np.dtype(kind).itemsize for kind in dataset.dtypes)
             # a strip of blocks that lie across the raster is decoded once
             cache = min(max(_CACHE, 2 * bytes_a_row * self._rows), _LARGEST_CACHE)
             set_gdal_config("GDAL_CACHEMAX", cache)
-            self._local.dataset = found
-        return found
+            self._local.dataset, self._local.lock = dataset, threading.Lock()
+            self._locks.append(self._local.lock)
+        with self._local.lock:
+            if self._closed:  # whoever wanted it has given up
+                raise DataFormatError(f"{self.raster.path}: was closed while it was read")
+            yield self._local.dataset
 
 
 @contextlib.contextmanager
