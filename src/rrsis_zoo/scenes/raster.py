@@ -38,6 +38,7 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 _CACHE = 16 * 2**20  # bytes of decoded blocks that GDAL keeps at least; its own default is a twentieth of all memory
 _LARGEST_CACHE = 512 * 2**20
+_NETWORK = ("WMS", "WCS", "WMTS", "HTTP", "OGCAPI", "EEDAI", "PLMOSAIC", "STACTA", "STACIT")
 _PRJ_LIMIT = 2**20  # bytes of a file with a CRS
 _VRT_HEAD = 2**16  # bytes of a virtual raster in which its CRS is
 _OVERSAMPLED = 4  # samples a pixel along an axis from which colours of a palette are averaged
@@ -283,7 +284,13 @@ def _opened(path: Path) -> Iterator[tuple[Any, bool]]:
         raise DataFormatError(f"{path}: cannot be read ({reason(cause)})") from cause
     with contextlib.ExitStack() as stack:
         with _damage(path, "is not a raster that GDAL reads, or it is damaged: gdalinfo says more"):
+            # a virtual raster may name an address: nothing is fetched unasked
+            set_gdal_config("CPL_VSIL_CURL_ALLOWED_FILENAME", "-")
             dataset = stack.enter_context(contextlib.closing(rasterio.open(path)))  # maybe in another thread
+            if dataset.driver in _NETWORK:
+                raise DataFormatError(
+                    f"{path}: describes a service on a network: fetch the raster with gdal_translate first"
+                )
             located = dataset.transform != Affine.identity()
             points, crs = dataset.gcps
             warped = not located and bool(points)
