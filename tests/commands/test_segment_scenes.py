@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import geopandas
@@ -355,6 +357,35 @@ def test_damaged_files(here, folder, threshold, content, said):
     with pytest.raises(DataFormatError, match=said):
         segment(folder, threshold, "x.vrt", "--out", "o.gpkg")
     assert files() == before
+
+
+def test_nothing_is_fetched(here, folder, threshold):
+    """A virtual raster may name an address, and a file may describe a service."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/x.tif"
+        service = (
+            f"<GDAL_WMS><Service name='TMS'><ServerUrl>{address}</ServerUrl></Service><DataWindow><SizeX>512</SizeX>"
+        )
+        service += "<SizeY>512</SizeY><TileLevel>1</TileLevel></DataWindow><BandsCount>3</BandsCount></GDAL_WMS>"
+        for content in (vrt(source=f"/vsicurl/{address}").replace(' relativeToVRT="1"', ""), service):
+            Path("x.vrt").write_text(content)
+            with pytest.raises(DataFormatError, match=r"x\.vrt: "):
+                segment(folder, threshold, "x.vrt", "--out", "o.gpkg")
+        server.shutdown()
+    assert asked == []
 
 
 def test_damaged_tiffs(here, folder, threshold, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+import torch
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.features import rasterize
@@ -234,6 +235,39 @@ def test_area_of_interest(tmp_path):
     assert differs.sum() <= 3  # a corner of a pixel, by the way through degrees
     assert len(model.windows) < 40 < 13 * 13
     assert (table.intersection(wanted).area / table.area).min() > 0.5
+
+
+def test_windows_that_do_not_fit_go_by_halves(tmp_path, monkeypatch):
+    image = blobs(200, 200)
+    path = written(tmp_path / "a.tif", image)
+    sizes = []
+    encode = Stub.encode
+
+    def small_gpu(self, views, sizes_of):
+        sizes.append(len(sizes_of))
+        if len(sizes_of) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, views, sizes_of)
+
+    monkeypatch.setattr(Stub, "encode", small_gpu)
+    most = 2
+    table = segment_scene(Stub(), path, "red", find="all", batch=8)
+    assert np.array_equal(burnt(table, path), image[..., 0] > 127)
+    assert sizes[:7] == [8, 4, 2, 2, 4, 2, 2]
+    most = 0
+    with pytest.raises(ConfigError, match="a window of 64 x 64 pixels with 1 sentences is too much"):
+        segment_scene(Stub(), path, "red")
+
+
+def test_an_error_in_the_middle_ends_the_reading(tmp_path, monkeypatch):
+    """GDAL does not forgive a file that is closed while another thread reads it."""
+    path = written(tmp_path / "a.tif", blobs(600, 600), compress="DEFLATE")
+    answers = iter(range(3))
+    monkeypatch.setattr(Stub, "encode", lambda self, views, sizes: next(answers) / 0)
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError):
+            segment_scene(Stub(), path, "red", find="all", batch=1)
+        answers = iter(range(3))
 
 
 def test_windows_without_data_are_not_run(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.inference import check_finite
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.presence import evidence_of, presence_of
@@ -65,16 +66,31 @@ class Asker:
         """Return the same for one of the sentences."""
         return Asker(self.model, [self.texts[n]], None, self.threshold)
 
-    @torch.inference_mode()
     def ask(self, windows: Sequence[NDArray[np.uint8]]) -> list[Answers]:
-        """Return the answers about windows of one size.
+        """Return the answers about windows of one size; half of them at a time where a GPU has too little memory.
 
         Args:
             windows: uint8 RGB (3, H, W).
 
         Raises:
+            ConfigError: not even one fits.
             WeightsMismatchError: weights or outputs that are not finite.
         """
+        try:
+            return self._ask(windows)
+        except torch.OutOfMemoryError as error:
+            if len(windows) == 1:
+                height, width = windows[0].shape[1:]
+                raise ConfigError(
+                    f"a window of {height:,} x {width:,} pixels with {len(self.texts)} sentences is too much for the "
+                    "memory of this GPU: give fewer sentences, a smaller --window, or --device cpu"
+                ) from error
+        torch.cuda.empty_cache()
+        half = len(windows) // 2
+        return self.ask(windows[:half]) + self.ask(windows[half:])
+
+    @torch.inference_mode()
+    def _ask(self, windows: Sequence[NDArray[np.uint8]]) -> list[Answers]:
         count, each = len(windows), len(self.texts)
         state = self.model.encode_image([torch.from_numpy(window) for window in windows])
         index = torch.arange(count, device=self.model.device).repeat_interleave(each)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
+
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.outputs.found import Source as Model
@@ -85,4 +87,4 @@ def _large_enough(raster: Raster, settings: Settings) -> Callable[[Region], bool
     if not settings.min_area:
         return lambda _: True
     area = square_metres(raster)
-    return lambda region: area(on_map(region.polygon, raster.transform)) >= settings.min_area
+    return lambda region: area(np.array([on_map(region.polygon, raster.transform)]))[0] >= settings.min_area

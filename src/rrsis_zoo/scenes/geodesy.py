@@ -14,29 +14,30 @@ from numpy.typing import NDArray
 from rrsis_zoo.scenes.raster import Raster
 
 
-def on_map(polygon: Any, transform: Affine) -> Any:
-    """Return a polygon in the raster's coordinates, given in its pixels."""
+def on_map(polygons: Any, transform: Affine) -> Any:
+    """Return polygons (one, or an array) in the raster's coordinates, given in its pixels."""
     a, b, c, d, e, f = transform[:6]
 
     def moved(points: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = points[:, 0], points[:, 1]
         return np.stack([a * x + b * y + c, d * x + e * y + f], axis=1)
 
-    return shapely.transform(polygon, moved)
+    return shapely.transform(polygons, moved)
 
 
-def square_metres(raster: Raster) -> Callable[[Any], float]:
-    """Return a function from a polygon in a raster's coordinates to its area on the ellipsoid; NaN without a CRS."""
+def square_metres(raster: Raster) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    """Return a function from polygons in a raster's coordinates to their areas on the ellipsoid; NaN without a CRS."""
     crs = raster.crs
     if crs is None or raster.gsd is None or crs.geodetic_crs is None:
-        return lambda _: float("nan")
+        return lambda polygons: np.full(len(polygons), np.nan)
     geod = crs.get_geod()
     assert geod is not None  # there would be no gsd
     to_degrees = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
 
-    def area(polygon: Any) -> float:
-        degrees = shapely.transform(polygon, lambda points: np.stack(to_degrees.transform(*points.T), axis=1))
+    def areas(polygons: NDArray[Any]) -> NDArray[np.float64]:
+        degrees = shapely.transform(polygons, lambda points: np.stack(to_degrees.transform(*points.T), axis=1))
         # the sign says which way round the border goes, and holes count by theirs
-        return abs(geod.geometry_area_perimeter(shapely.orient_polygons(degrees))[0])
+        turned = shapely.orient_polygons(degrees)
+        return np.array([abs(geod.geometry_area_perimeter(one)[0]) for one in turned], np.float64)
 
-    return area
+    return areas

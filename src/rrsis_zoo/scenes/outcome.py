@@ -69,7 +69,7 @@ class Outcome:
 
     def table(self) -> geopandas.GeoDataFrame:
         """Return the layer: one row a polygon, see `rrsis_zoo.scenes.segment_scene`."""
-        raster, area = self.raster, square_metres(self.raster)
+        raster = self.raster
         tolerance = 0.0
         if self.settings.simplify and raster.gsd is not None:
             tolerance = self.settings.simplify / float(np.sqrt(raster.gsd[0] * raster.gsd[1]))
@@ -77,15 +77,12 @@ class Outcome:
         shapes: list[Any] = []
         for text, answer in zip(self.texts, self.answers, strict=True):
             for region, level in answer.regions:
-                outline = region.polygon if tolerance == 0 else shapely.simplify(region.polygon, tolerance)
-                shape = on_map(outline, raster.transform)
                 gsd = level.view.gsd
                 rows.append(
                     {
                         "text": text,
                         "score": region.score,
                         "presence": np.nan if region.presence is None else region.presence,
-                        "area_m2": area(shape),
                         "area_px": region.pixels,
                         "model": self.model.method,
                         "weights_sha256": self.model.weights_sha256,
@@ -95,11 +92,16 @@ class Outcome:
                         "version": __version__,
                     }
                 )
-                shapes.append(shape)
+                shapes.append(region.polygon)
+        outlines = np.array(shapes, dtype=object)
+        outlines = on_map(outlines if tolerance == 0 else shapely.simplify(outlines, tolerance), raster.transform)
+        areas = square_metres(raster)(outlines)
+        for row, area in zip(rows, areas.tolist(), strict=True):
+            row["area_m2"] = area
         columns = pandas.DataFrame(
             {name: pandas.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
         )
-        table = geopandas.GeoDataFrame(columns, geometry=geopandas.GeoSeries(shapes, crs=raster.crs))
+        table = geopandas.GeoDataFrame(columns, geometry=geopandas.GeoSeries(outlines, crs=raster.crs))
         table.attrs["rrsis_zoo"] = self.facts()
         return table
 

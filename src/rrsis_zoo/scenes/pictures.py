@@ -90,7 +90,10 @@ def _score(outcome: Outcome, n: int) -> float | None:
 
 
 def _presence(outcome: Outcome, n: int) -> tuple[float | None, float | None]:
-    """Return the highest presence of a sentence's windows, and what was needed."""
+    """Return the highest presence of a sentence's polygons, else of its windows, and what was needed."""
+    found = [region.presence for region, _ in outcome.answers[n].regions if region.presence is not None]
+    if found:
+        return max(found), outcome.needed
     seen = [float(tally.presence[n]) for tally in outcome.tallies if tally.presence is not None]
     return (max(seen), outcome.needed) if seen else (None, None)
 

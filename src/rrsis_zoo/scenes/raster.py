@@ -38,6 +38,7 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 _CACHE = 16 * 2**20  # bytes of decoded blocks that GDAL keeps at least; its own default is a twentieth of all memory
 _LARGEST_CACHE = 512 * 2**20
+_NETWORK = ("WMS", "WCS", "WMTS", "HTTP", "OGCAPI", "EEDAI", "PLMOSAIC", "STACTA", "STACIT")
 _PRJ_LIMIT = 2**20  # bytes of a file with a CRS
 _VRT_HEAD = 2**16  # bytes of a virtual raster in which its CRS is
 _OVERSAMPLED = 4  # samples a pixel along an axis from which colours of a palette are averaged
@@ -151,6 +152,8 @@ class Source:
         self.raster = raster
         self._rows = rows
         self._local, self._open = threading.local(), contextlib.ExitStack()
+        self._locks: list[threading.Lock] = []  # one a thread: a dataset is not closed while it is read
+        self._closed = False
 
     def __enter__(self) -> Self:
         set_gdal_config("GDAL_CACHEMAX", _CACHE)
@@ -159,7 +162,12 @@ class Source:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
+        for lock in self._locks:
+            lock.acquire()
         self._open.close()
+        for lock in self._locks:
+            lock.release()
 
     def values(
         self, top: float, left: float, height: float, width: float, shape: tuple[int, int]
@@ -177,7 +185,7 @@ class Source:
         Raises:
             DataFormatError: damaged.
         """
-        raster, dataset = self.raster, self._dataset()
+        raster = self.raster
         if raster.mirrored[0]:
             top = raster.height - top - height
         if raster.mirrored[1]:
@@ -186,7 +194,7 @@ class Source:
         same = (height, width) == shape
         shrinking = not same and (height > shape[0] or width > shape[1])
         how = Resampling.nearest if same else Resampling.average if shrinking else Resampling.bilinear
-        with _damage(raster.path):
+        with self._dataset() as dataset, _damage(raster.path):
             if raster.palette is not None:
                 result = self._painted(dataset, part, shape, shrinking)
             else:
@@ -210,10 +218,10 @@ class Source:
         raster, step = self.raster, max(1.0, math.sqrt(self.raster.height * self.raster.width / most))
         shape = (max(1, int(raster.height / step)), max(1, int(raster.width / step)))
         part = Part(0, 0, raster.width, raster.height)  # type: ignore[call-arg]
-        with _damage(raster.path):
+        with self._dataset() as dataset, _damage(raster.path):
             if raster.palette is not None:
-                return self._painted(self._dataset(), part, shape, False)
-            return self._plain(self._dataset(), part, shape, Resampling.nearest)
+                return self._painted(dataset, part, shape, False)
+            return self._plain(dataset, part, shape, Resampling.nearest)
 
     def _plain(
         self, dataset: Any, part: Part, shape: tuple[int, int], how: Resampling
@@ -249,16 +257,21 @@ class Source:
             valid = None if valid is None else valid.reshape(shape[0], by, shape[1], by).any(axis=(1, 3))
         return colours, valid
 
-    def _dataset(self) -> Any:
-        found = getattr(self._local, "dataset", None)
-        if found is None:
-            found, _ = self._open.enter_context(_opened(self.raster.path))
-            bytes_a_row = self.raster.width * sum(np.dtype(kind).itemsize for kind in found.dtypes)
+    @contextlib.contextmanager
+    def _dataset(self) -> Iterator[Any]:
+        """Yield this thread's own dataset, which stays open within the block."""
+        if not hasattr(self._local, "dataset"):
+            dataset, _ = self._open.enter_context(_opened(self.raster.path))
+            bytes_a_row = self.raster.width * sum(np.dtype(kind).itemsize for kind in dataset.dtypes)
             # a strip of blocks that lie across the raster is decoded once
             cache = min(max(_CACHE, 2 * bytes_a_row * self._rows), _LARGEST_CACHE)
             set_gdal_config("GDAL_CACHEMAX", cache)
-            self._local.dataset = found
-        return found
+            self._local.dataset, self._local.lock = dataset, threading.Lock()
+            self._locks.append(self._local.lock)
+        with self._local.lock:
+            if self._closed:  # whoever wanted it has given up
+                raise DataFormatError(f"{self.raster.path}: was closed while it was read")
+            yield self._local.dataset
 
 
 @contextlib.contextmanager
@@ -271,7 +284,13 @@ def _opened(path: Path) -> Iterator[tuple[Any, bool]]:
         raise DataFormatError(f"{path}: cannot be read ({reason(cause)})") from cause
     with contextlib.ExitStack() as stack:
         with _damage(path, "is not a raster that GDAL reads, or it is damaged: gdalinfo says more"):
+            # a virtual raster may name an address: nothing is fetched unasked
+            set_gdal_config("CPL_VSIL_CURL_ALLOWED_FILENAME", "-")
             dataset = stack.enter_context(contextlib.closing(rasterio.open(path)))  # maybe in another thread
+            if dataset.driver in _NETWORK:
+                raise DataFormatError(
+                    f"{path}: describes a service on a network: fetch the raster with gdal_translate first"
+                )
             located = dataset.transform != Affine.identity()
             points, crs = dataset.gcps
             warped = not located and bool(points)

@@ -162,8 +162,7 @@ def _polygon(rings: list[list[tuple[float, float]]], shift: NDArray[np.int64]) -
 
 def _joined(pieces: list[Any]) -> shapely.Polygon:
     """Return one polygon of pieces that touch, without the corners where they were cut, always written the same way."""
-    whole = pieces[0] if len(pieces) == 1 else shapely.union_all(pieces)
-    whole = straightened(whole)
+    whole = pieces[0] if len(pieces) == 1 else straightened(shapely.union_all(pieces))
     return shapely.normalize(whole)
 
 
