@@ -41,7 +41,7 @@ class NamedKind(Protocol):
         ...
 
 
-Some = TypeVar("Some", bound=NamedKind)
+_Kind = TypeVar("_Kind", bound=NamedKind)
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def is_folder(out: str) -> bool:
 def kinds_for(
     out: str,
     named: Sequence[str],
-    known: Mapping[str, Some] = KINDS,
+    known: Mapping[str, _Kind] = KINDS,
     default: str = "png",
     further: Sequence[str] = (),
-) -> tuple[Some, ...]:
+) -> tuple[_Kind, ...]:
     """Return the kinds of output that are meant.
 
     Args:
