@@ -4,22 +4,59 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.commands.device import working_device
 from rrsis_zoo.commands.progress import Progress
-from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.files import expanded, read_lines
 
 if TYPE_CHECKING:
     from rrsis_zoo.models.base import ReferringSegmenter
     from rrsis_zoo.outputs.found import Source
+    from rrsis_zoo.outputs.names import Job
+
+SOME_FAILED = 1
+"""Exit status if some of several inputs could not be segmented."""
 
 AS_CALIBRATED = "calibrated"
 """Presence at the threshold of the model's own calibration."""
 
 _TEXT_LIMIT = 16 * 2**20  # bytes of a file of sentences
+
+
+def each_input(
+    jobs: Sequence[Job],
+    of: int,
+    one: Callable[[Job], None],
+    faults: tuple[type[RRSISError], ...],
+    progress: Progress,
+) -> int:
+    """Segment inputs one after another and return the exit status; of several, one that cannot be is only named.
+
+    Args:
+        jobs: what is to be done.
+        of: number of all inputs of the command, with those that were done before.
+        one: segments an input.
+        faults: what is wrong with an input alone; all other errors are raised.
+        progress: where failures are told.
+
+    Raises:
+        RRSISError: one of ``faults``, of the only input.
+    """
+    failed = 0
+    for job in jobs:
+        try:
+            one(job)
+        except faults as error:
+            if of == 1:
+                raise
+            failed += 1
+            progress.note(str(error))
+    if failed:
+        progress.note(f"{failed} of {of} inputs could not be segmented")
+    return SOME_FAILED if failed else 0
 
 
 def presence_needed(text: str) -> str | float | None:

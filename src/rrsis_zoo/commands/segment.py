@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.commands.arguments import Arguments
-from rrsis_zoo.commands.asked import AS_CALIBRATED, loaded_model, presence_needed, sentences
+from rrsis_zoo.commands.asked import AS_CALIBRATED, each_input, loaded_model, presence_needed, sentences
 from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.commands.progress import Progress
 from rrsis_zoo.commands.segment_scenes import add_scene_options, is_scene, run_scenes
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from rrsis_zoo.models.base import ReferringSegmenter
     from rrsis_zoo.outputs.found import Findings, Source
     from rrsis_zoo.outputs.names import Job
-
-SOME_FAILED = 1
-"""Exit status if some of several inputs could not be segmented."""
 
 _DESCRIPTION = """Segment what sentences refer to in pictures.
 
@@ -57,19 +55,13 @@ def run_segment(arguments: Sequence[str]) -> int:
         model, source = loaded_model(options, progress, hashed=work.hashed)
         if cut := model.cut(work.texts):
             progress.note(cut)
-        failed = 0
-        for n, job in enumerate(work.jobs, start=1):
-            progress.now(f"{n} of {len(work.jobs)}, {job.path}")
-            try:
-                _segment(job, work, model, source, progress)
-            except (DataFormatError, MissingDataError) as error:
-                if len(work.jobs) == 1:
-                    raise
-                failed += 1
-                progress.note(str(error))
-        if failed:
-            progress.note(f"{failed} of {len(work.jobs)} inputs could not be segmented")
-    return SOME_FAILED if failed else 0
+        numbers = itertools.count(1)
+
+        def segment(job: Job) -> None:
+            progress.now(f"{next(numbers)} of {len(work.jobs)}, {job.path}")
+            _segment(job, work, model, source, progress)
+
+        return each_input(work.jobs, len(work.jobs), segment, (DataFormatError, MissingDataError), progress)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rrsis_zoo.commands.asked import AS_CALIBRATED, loaded_model, presence_needed, sentences
+from rrsis_zoo.commands.asked import AS_CALIBRATED, each_input, loaded_model, presence_needed, sentences
 from rrsis_zoo.commands.progress import Progress
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, unknown_name
 from rrsis_zoo.files import expanded, regular_file
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from rrsis_zoo.scenes.outcome import Outcome
     from rrsis_zoo.scenes.raster import Raster
     from rrsis_zoo.scenes.settings import Settings
-
-SOME_FAILED = 1
-"""Exit status if some of several inputs could not be segmented."""
 
 _PRECISIONS = ("fp32", "bf16", "fp16")
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".jp2")
@@ -137,18 +134,11 @@ def run_scenes(options: argparse.Namespace) -> int:
         if cut := model.cut(work.texts):
             progress.note(cut)
         work.start(source, [job for job in work.jobs if job not in todo])
-        failed = 0
-        for job in todo:
-            try:
-                _segment(job, work, model, source, progress)
-            except (ConfigError, DataFormatError, MissingDataError) as error:
-                if len(work.jobs) == 1:
-                    raise
-                failed += 1
-                progress.note(str(error))
-        if failed:
-            progress.note(f"{failed} of {len(work.jobs)} inputs could not be segmented")
-    return SOME_FAILED if failed else 0
+
+        def segment(job: Job) -> None:
+            _segment(job, work, model, source, progress)
+
+        return each_input(todo, len(work.jobs), segment, (ConfigError, DataFormatError, MissingDataError), progress)
 
 
 class _Work:

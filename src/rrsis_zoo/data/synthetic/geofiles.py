@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.wide import WIDE_KINDS, WideObject, WideScene, check_wide, make_wide_scene
-from rrsis_zoo.data.synthetic.write import GENERATOR_VERSION, SIDECAR, check_root, in_order
+from rrsis_zoo.data.synthetic.write import GENERATOR_VERSION, SIDECAR, check_root, drafted, in_order
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import cannot_write, expanded, write_text
 
@@ -119,10 +117,7 @@ def make_scenes(
     if processes is not None and processes < 1:
         raise ConfigError(f"processes must be at least 1, or None for one per processor; got {processes}")
     place = check_root(root, overwrite)
-    draft = place.with_name(f"{place.name}.partial-{os.getpid()}")  # a failed run leaves no partial set
-    try:
-        with cannot_write(root):
-            draft.mkdir(parents=True)
+    with drafted(root, place) as draft:
         work = partial(_write, folder=draft, size=size, seed=seed, per_kind=per_kind)
         written = list(in_order(work, list(range(scenes)), processes, chunk=1))
         sidecar = {
@@ -136,12 +131,6 @@ def make_scenes(
             "scenes": written,
         }
         write_text(draft / SIDECAR, json.dumps(sidecar))
-        with cannot_write(root):
-            if os.path.exists(place):
-                shutil.rmtree(place)
-            draft.rename(place)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return WideSummary(
         root,
         size,

@@ -27,6 +27,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -201,21 +202,11 @@ def make_synthetic(
 
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
     work = partial(_encode, size=size, seed=seed, expressions=expressions)
-    # Written next to its place and moved there at the end: a failed run leaves no partial dataset.
-    draft = place.with_name(f"{place.name}.partial-{os.getpid()}")
-    try:
-        with cannot_write(root):
-            draft.mkdir(parents=True)
+    with drafted(root, place) as draft:
         writer = _writer(draft, layout)
         encoded = [_save(one, writer) for one in in_order(work, tasks, processes)]
         writer.close()
         _write_sidecar(draft, encoded, layout, size, seed, expressions)
-        with cannot_write(root):
-            if os.path.exists(place):
-                shutil.rmtree(place)
-            draft.rename(place)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return _summarise(root, encoded, size, seed)
 
 
@@ -247,6 +238,30 @@ def _split_sizes(scenes: int, splits: Sequence[int]) -> dict[str, int]:
             sizes[sizes.index(max(sizes))] -= 1
             sizes[i] = 1
     return dict(zip(SPLITS, sizes, strict=True))
+
+
+@contextmanager
+def drafted(root: Path, place: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes its place at the end: a failed run leaves no partial dataset.
+
+    Args:
+        root: as given, for error messages.
+        place: of the dataset, from `check_root`; what is there is replaced.
+
+    Raises:
+        OutputError: it cannot be written; what was in its place is unchanged.
+    """
+    draft = place.with_name(f"{place.name}.partial-{os.getpid()}")
+    try:
+        with cannot_write(root):
+            draft.mkdir(parents=True)
+        yield draft
+        with cannot_write(root):
+            if os.path.exists(place):
+                shutil.rmtree(place)
+            draft.rename(place)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def check_root(root: Path, overwrite: bool) -> Path:
