@@ -161,6 +161,6 @@ def lines_for_logs(callbacks: Iterable[Callback], enabled: bool | None) -> list[
 
 
 def _in_a_notebook() -> bool:
-    """Whether this process is a notebook's kernel, which shows bars; merely importing ipykernel does not make it one."""
+    """Whether this process is a notebook's kernel, which shows bars; to import ipykernel does not make it one."""
     kernel = sys.modules.get("ipykernel.kernelapp")
     return kernel is not None and kernel.IPKernelApp.initialized()
