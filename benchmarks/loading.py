@@ -32,12 +32,12 @@ from torchvision.transforms import v2
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.headers import FORMATS
-from rrsis_zoo.data.layouts import LAYOUTS, Layout, Referent, ReferredScene
+from rrsis_zoo.data.layouts import LAYOUTS, Referent, ReferredScene
 from rrsis_zoo.data.records import Record
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDES = (1024, 224)
-SETS: dict[Layout, tuple[int, int]] = {"rrsis-d": (800, 1), "refsegrs": (512, 15), "risbench": (512, 2)}
+SETS: dict[str, tuple[int, int]] = {"rrsis-d": (800, 1), "refsegrs": (512, 15), "risbench": (512, 2)}
 """Dataset -> (side of its images in pixels, expressions a scene). RefSegRS has 4,420 expressions on 285 scenes;
 RISBench's training scenes are numbered up to 14,699 for 26,300 expressions."""
 
@@ -53,7 +53,7 @@ def scene_image(side: int, seed: int) -> np.ndarray:
     return np.clip(fields + texture[..., None] + rng.integers(-6, 7, (side, side, 1)), 0, 255).astype(np.uint8)
 
 
-def write(layout: Layout, root: Path, scenes: int) -> None:
+def write(layout: str, root: Path, scenes: int) -> None:
     side, expressions = SETS[layout]
     writer = LAYOUTS[layout](root)
     mask = np.zeros((side, side), np.bool_)

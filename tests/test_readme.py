@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.methods.registry import card, list_models
@@ -47,6 +48,13 @@ def trained(tmp_path_factory):
             for split in ("train", "train", "val", "test")
         ],
     )
+    own = folder / "mydata"
+    own.mkdir()
+    rows = ["image,mask,expression,split"]
+    for number, split in enumerate(("train", "train", "val", "test")):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(own / f"{number}.png")
+        rows.append(f'{number}.png,"[20, 20, 50, 20, 50, 40, 20, 40]",the ship,{split}')
+    (own / "samples.csv").write_text("\n".join(rows))
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "tests").symlink_to(ROOT / "tests")
     (folder / "examples").symlink_to(ROOT / "examples")
@@ -119,7 +127,7 @@ def test_rrsis_commands(trained, line):
         if words[0] == "fit":
             if not any("tiny" in word for word in words):
                 words += ["--config", "configs/overlays/rsrefseg_tiny.yaml"]
-            words += ["--data.dataset", "rrsis-d", *map(str, few)]
+            words += map(str, few[2:] if "mydata" in words else ["--data.dataset", "rrsis-d", *few])
     done = run(*words, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
 

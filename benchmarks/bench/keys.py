@@ -9,24 +9,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import rrsis_zoo
 from bench.parts import hash_of
 from rrsis_zoo.data.annotations import annotations_hash
-from rrsis_zoo.data.cards import SPLITS
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.hashes import file_hashes
-from rrsis_zoo.data.sources import locate
+from rrsis_zoo.data.sources import ReadOptions, locate, source
 from rrsis_zoo.methods.registry import method_at
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.pretrained.foundations import find_foundations
 from rrsis_zoo.pretrained.whole import find_whole
 from rrsis_zoo.weights.sources import INDEX_SUFFIX, read_index
 
-READING = ("dataset", "root", "layers", "text", "threshold", "mask_cleanup", "drop_empty")
+READING = ("dataset", "root", *(option.name for option in fields(ReadOptions)))
 """Settings of the data module that determine the samples; the others affect the training."""
 
 _PLACES = {"trainer": ("logger", "default_root_dir", "enable_progress_bar"), "data": ("root",)}
@@ -74,13 +73,13 @@ class Keys:
             module = RRSISDataModule(**reading, num_workers=0)
             module.prepare_data()
             records = []
-            for split in SPLITS:
+            root = locate(settings["dataset"], settings["root"])
+            for split in source(settings["dataset"]).splits_in(root):
                 mine = module.records(split)
                 self._splits[known, split] = [record.sample_id for record in mine], annotations_hash(mine)
                 if split == "train":
                     self._references[known] = len({record.reference_id for record in mine})
                 records += mine
-            root = locate(settings["dataset"], settings["root"])
             images = sorted({record.image_path for record in records})
             pixels = file_hashes(root, images)
             content = [annotations_hash(records), *(pixels[image] for image in images)]

@@ -13,6 +13,7 @@ from bench.jobs import Decision, Goal, Planned, ends_of
 from bench.parts import key_of
 from bench.reserved import settings_fault
 from bench.suites import Job, Suite
+from rrsis_zoo.data.sources import source
 from rrsis_zoo.errors import ConfigError, RRSISError
 from rrsis_zoo.metrics.protocols import get_protocol
 
@@ -78,9 +79,10 @@ def goal_of(config: Mapping[str, Any], keys: Keys) -> Goal:
     """
     data = config["data"]
     protocol = get_protocol(config["model"]["init_args"]["protocol"])
-    ids, annotations = keys.split(data, data["test_split"])
+    split = data["test_split"] or source(data["dataset"]).splits[-1]
+    ids, annotations = keys.split(data, split)
     samples = sum(protocol.counted(ids))
-    return Goal(*ends_of(config["trainer"]), protocol.name, data["test_split"], samples, annotations)
+    return Goal(*ends_of(config["trainer"]), protocol.name, split, samples, annotations)
 
 
 def steps_of(config: Mapping[str, Any], keys: Keys) -> int | None:

@@ -92,7 +92,7 @@ class ProfileList(Strict):
 
 
 class Picture(Strict):
-    """A sample of a gallery; the last four are paths of files in its folder."""
+    """A sample of a gallery; four fields are paths of files in its folder."""
 
     sample_id: str
     expression: str
@@ -102,6 +102,7 @@ class Picture(Strict):
     truth: str
     mask: str
     heatmap: str
+    no_target: bool = False
 
 
 class GalleryFile(Strict):

@@ -518,6 +518,7 @@ def _card(sample: Mapping[str, Any], chosen: int) -> dict[str, Any]:
         "expression": sample["expression"],
         "category": sample["category"] or "",
         "kind": sample["kind"] or "",
+        "no_target": sample.get("no_target", False),
         "photo": Markup(uri),
         "width": width,
         "height": height,

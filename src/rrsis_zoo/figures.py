@@ -46,6 +46,16 @@ class Shown:
         union = int((self.mask | self.truth).sum())
         return int((self.mask & self.truth).sum()) / union if union else 0.0
 
+    @property
+    def verdict(self) -> str:
+        """What came of it in words: the IoU, or what was predicted where there is nothing; empty without a truth."""
+        if self.truth is None:
+            return ""
+        if self.truth.any():
+            return f"IoU {self.iou:.2f}"
+        predicted = int(self.mask.sum())
+        return f"no target: {f'{predicted:,} pixels predicted' if predicted else 'rightly nothing predicted'}"
+
 
 _LINES = 4
 """Most lines of a sentence; more would push the images out of the figure."""
@@ -72,7 +82,7 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
         figure.suptitle(_line(title), fontsize=12, parse_math=False)
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for line, (part, row) in enumerate(zip(parts, rows, strict=True)):
-        score = "" if row.iou is None else f"   IoU {row.iou:.2f}"
+        score = f"   {row.verdict}" if row.verdict else ""
         # a sentence is never a formula, whatever its characters
         lines = textwrap.wrap(f"“{_line(row.expression)}”{score}", 110, max_lines=_LINES, placeholder=f" …”{score}")
         part.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left", parse_math=False)
@@ -82,11 +92,20 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
         axes[1].imshow(heat_overlay(row.image, row.heatmap))
         axes[2].imshow(_tint(grey, row.mask, PREDICTED))
         axes[3].imshow(grey if row.truth is None else _tint(grey, row.truth, TRUE))
+        for axis, mask, text in ((axes[2], row.mask, "nothing"), (axes[3], row.truth, "no target")):
+            if mask is not None and not mask.any():
+                _note(axis, text)
         for name, axis in zip(columns, axes, strict=True):
             axis.set_axis_off()
             if line == 0:
                 axis.set_title(name, fontsize=9, color="0.3")
     save_figure(figure, path)
+
+
+def _note(axis: Any, text: str) -> None:
+    """Write a word into the middle of a picture that shows nothing."""
+    box = {"boxstyle": "round", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=9, color="0.2", bbox=box)
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

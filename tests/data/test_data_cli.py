@@ -58,7 +58,10 @@ def test_list_is_a_line_of_json_a_sentence(dataset, capsys):
     assert lines["all"] == lines["train"] + lines["val"] + lines["test"]
     assert len({one["sample_id"] for one in lines["all"]}) == len(lines["all"])
     for one in lines["all"]:
-        assert list(one) == ["sample_id", "image_file", "expression", "category", "category_source", "mask"]
+        keys = ["sample_id", "image_file", "expression", "category", "category_source"]
+        assert list(one) == [*keys, "kind", "is_empty", "no_target", "mask"]
+        assert (one["kind"], one["no_target"]) == (None, False)
+        assert one["is_empty"] == (one["mask"]["pixel_count"] == 0)
         assert list(one["mask"]) == ["height", "width", "pixel_count", "bbox_xyxy_inclusive", "sha256_packed_bool"]
         assert one["expression"] == one["expression"].strip()
         assert one["category_source"] == (

@@ -12,6 +12,7 @@ import yaml
 from rrsis_zoo.commands import data as command
 from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
 from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.data.layouts import LAYOUTS
 from rrsis_zoo.data.sources import SOURCES
 from rrsis_zoo.data.synthetic import CATEGORIES
 from rrsis_zoo.data.transforms import AUGMENTATIONS
@@ -24,17 +25,39 @@ def test_a_page_for_every_dataset():
     assert set(PAGES) == {"README", *SOURCES}
 
 
-@pytest.mark.parametrize("card", [REFSEGRS, RRSIS_D, RISBENCH], ids=lambda card: card.name)
+CARDS = [source.card for source in SOURCES.values() if source.card is not None]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_page_has_what_the_card_has(card):
     page, index = PAGES[card.name], PAGES["README"]
     for number in card.counts.values():
         assert f"{number:,}" in page
-    assert f"{sum(card.counts.values()):,} expressions" in page
-    assert " / ".join(f"{number:,}" for number in card.counts.values()) in index
+    if card.counts:
+        what = "images" if card.name == "earthreason" else "expressions"  # a question an image
+        assert f"{sum(card.counts.values()):,} {what}" in page
+        assert " / ".join(f"{number:,}" for number in card.counts.values()) in index
     for address in re.findall(r"(?:github\.com|huggingface\.co)/[\w/.-]+\w", card.source):
         assert address in page
-    assert re.search(r"arXiv (\d+\.\d+)", card.paper)[1] in page  # type: ignore[index]
+    number = re.search(r"arXiv (\d+\.\d+)|(10\.\d+/[\w.]+)|(Remote Sensing [\d()]+)", card.paper)
+    assert number is not None
+    assert next(filter(None, number.groups())) in page
     assert f"rrsis data verify --dataset {card.name}" in page
+
+
+@pytest.mark.parametrize("card", [card for card in CARDS if card not in (REFSEGRS, RRSIS_D, RISBENCH)])
+def test_page_says_that_nobody_has_seen_the_files(card):
+    page = " ".join(PAGES[card.name].split())
+    assert "Nobody here has opened the published files" in page or "**The layout is unverified.**" in page
+    assert ("layout unverified" in card.layout) == ("**The layout is unverified.**" in page)
+
+
+def test_every_layout_is_named():
+    assert set(LAYOUTS) == {name for name in SOURCES if name not in ("folder", "synthetic")}
+    listed = PAGES["folder"][PAGES["folder"].index("--layout` takes") :]
+    assert set(LAYOUTS) == set(
+        re.findall(r"`([\w-]+)`", listed[len("--layout` takes") : listed.index("Images become")])
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rrsis_zoo.cli import run
 from rrsis_zoo.data.describe import describe_record
 from rrsis_zoo.data.sources import SOURCES, ReadOptions
 
@@ -42,3 +43,18 @@ def test_records_equal_the_contract(dataset, options, splits):
         for one, other in zip(said, wanted, strict=True):
             assert {name: one[name] for name in FIELDS} == {name: other[name] for name in FIELDS}, one["sample_id"]
         assert len({one["sample_id"] for one in said}) == len(said)
+
+
+@pytest.mark.parametrize(("dataset", "options", "splits"), CASES, ids=[f"{d}-{o}" for d, o, _ in CASES])
+def test_list_equals_the_contract(dataset, options, splits, capsys):
+    """`rrsis data list --json`, with the options under the names that a training has them."""
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value).lower())]
+    root = str(GOLDEN / FOLDERS[dataset])
+    for split, wanted in splits.items():
+        assert run(["data", "list", "--dataset", dataset, "--root", root, "--split", split, "--json", *flags]) == 0
+        said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [one["expression"] for one in said] == [one["phrase"] for one in wanted]
+        for one, other in zip(said, wanted, strict=True):
+            assert {name: one[name] for name in FIELDS} == {name: other[name] for name in FIELDS}
+    assert run(["data", "list", "--dataset", dataset, "--root", root, "--json", *flags]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == sum(map(len, splits.values()))

@@ -8,6 +8,7 @@ from PIL import Image
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.layouts import (
+    LAYOUTS,
     RRSIS_D_CATEGORIES,
     Referent,
     ReferredScene,
@@ -117,32 +118,86 @@ def test_nothing_is_overwritten(tree):
 
 
 LAYOUT_OF = {"rrsis-d": write_rrsisd, "refsegrs": write_refsegrs, "risbench": write_risbench}
+JPEG = {"rrsis-d", "rrsis-hr", "ris-lad", "risors", "nwpu-refer"}
 
 
-@pytest.mark.parametrize("layout", LAYOUT_OF)
+def write(layout, root, scenes):
+    if layout in LAYOUT_OF:
+        return LAYOUT_OF[layout](root, scenes)
+    writer = LAYOUTS[layout](root)
+    for one in scenes:
+        writer.add(one)
+    return writer.close()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_is_read_back_by_its_reader(tmp_path, layout):
+    source = SOURCES[layout]
     scenes = [
         scene(expressions=["A café on the left", "Two"]),
-        scene(mask=np.zeros_like(MASK), split="val"),
-        scene(split="test"),
+        scene(mask=np.zeros_like(MASK) if LAYOUTS[layout].holds_empty else MASK, split="val"),
+        *([scene(split="test")] if "test" in source.splits else []),
     ]
-    LAYOUT_OF[layout](tmp_path / layout, scenes)
-    source = SOURCES[layout]
-    train, val, test = (source.read(tmp_path / layout, split, ReadOptions()) for split in ("train", "val", "test"))
+    write(layout, tmp_path / layout, scenes)
+    train, val, *_ = by_split = [source.read(tmp_path / layout, split, ReadOptions()) for split in source.splits]
     assert [r.expression for r in train] == ["A café on the left", "Two"]
-    assert [r.category for r in test] == ([None] if layout == "refsegrs" else ["ship"])  # RefSegRS has no ships
+    unlabelled = layout in ("refsegrs", "earthreason")  # RefSegRS has no ships
+    assert [r.category for r in by_split[-1]] == ([None] if unlabelled else ["ship"])
     np.testing.assert_array_equal(train[1].mask.decode(), MASK)
-    assert val[0].is_empty
+    assert val[0].is_empty == LAYOUTS[layout].holds_empty
+    assert not any(r.no_target for r in (*train, *val))
     with Image.open(train[1].image_path) as image:
-        np.testing.assert_allclose(np.array(image, dtype=int), IMAGE, atol=3 if layout == "rrsis-d" else 0)
+        np.testing.assert_allclose(np.array(image, dtype=int), IMAGE, atol=3 if layout in JPEG else 0)
     if layout == "risbench":
-        names = [r.image_file for r in (*train, *val, *test)]
+        names = [r.image_file for some in by_split for r in some]
         assert names == [f"img_rgb/{n}.png" for n in ("train_0_0", "train_0_1", "train_1_0", "test_0_0")]
     with pytest.raises(ConfigError, match=r"already contains .* files"):
-        LAYOUT_OF[layout](tmp_path / layout, scenes)
+        write(layout, tmp_path / layout, scenes)
 
 
-@pytest.mark.parametrize("layout", LAYOUT_OF)
+def nothing(split="train"):
+    return ReferredScene(IMAGE, [Referent(np.zeros_like(MASK), ["A whale"], "ship", no_target=True)], split)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_a_layout_has_no_place_for_is_refused(tmp_path, layout):
+    """Expressions without a target, a split, an empty mask that a reader would leave out."""
+    kind = LAYOUTS[layout]
+    if kind.holds_no_target:
+        write(layout, tmp_path / layout, [nothing(), scene()])
+        records = SOURCES[layout].read(tmp_path / layout, "train", ReadOptions())
+        assert [(r.expression, r.no_target, r.is_empty) for r in records] == [
+            ("A whale", True, True),
+            ("A ship", False, False),
+        ]
+        kept = SOURCES[layout].read(tmp_path / layout, "train", ReadOptions(drop_empty=True))
+        assert len(kept) == 2
+        fewer = SOURCES[layout].read(tmp_path / layout, "train", ReadOptions(drop_no_target=True))
+        assert [r.expression for r in fewer] == ["A ship"]
+    else:
+        with pytest.raises(ConfigError, match=rf"no target, which {kind.title} has no place for"):
+            write(layout, tmp_path / layout, [nothing()])
+    with pytest.raises(ConfigError, match="has no target, but its mask is not empty"):
+        kind(tmp_path / "full").add(ReferredScene(IMAGE, [Referent(MASK, ["A"], "ship", no_target=True)], "train"))
+    if not kind.holds_empty:
+        with pytest.raises(ConfigError, match="mask of 'A ship' is empty"):
+            kind(tmp_path / "empty").add(scene(mask=np.zeros_like(MASK)))
+    if "test" not in kind.splits:
+        with pytest.raises(ConfigError, match="has no split 'test'"):
+            kind(tmp_path / "split").add(scene(split="test"))
+
+
+def test_polygons_of_any_mask_are_its_pixels(tmp_path):
+    """NWPU-Refer's masks are polygons: holes, diagonals, single pixels and the border come back as they were."""
+    rng = np.random.default_rng(0)
+    masks = [rng.random((20, 30)) < share for share in (0.02, 0.5, 0.9)] + [np.ones((20, 30), bool)]
+    write("nwpu-refer", tmp_path / "x", [scene(mask=mask, expressions=[f"{n}"]) for n, mask in enumerate(masks)])
+    records = SOURCES["nwpu-refer"].read(tmp_path / "x", "train", ReadOptions())
+    for record, mask in zip(records, masks, strict=True):
+        np.testing.assert_array_equal(record.mask.decode(), mask)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_synthetic_scenes_in_every_layout(tmp_path, layout):
     """The same scenes, sentences and masks whatever they are written as."""
     root = tmp_path / "made"
@@ -150,15 +205,17 @@ def test_synthetic_scenes_in_every_layout(tmp_path, layout):
     sidecar = json.loads((root / "synthetic.json").read_text())
     assert sidecar["layout"] == layout
     data = RRSISDataModule(layout, str(root))
-    records = [record for split in ("train", "val", "test") for record in data.records(split)]
+    records = [record for split in SOURCES[layout].splits for record in data.records(split)]
     assert [r.expression for r in records] == [e["text"] for e in sidecar["expressions"]]
-    assert len({r.scene_id for r in records}) == 6  # copies of a scene are found
-    samples = [make_sample(split, i, size=64) for split, n in (("train", 4), ("val", 1), ("test", 1)) for i in range(n)]
+    # copies of a scene are found; in EarthReason a scene is a file
+    assert len({r.scene_id for r in records}) == (18 if layout == "earthreason" else 6)
+    parts = (("train", 4), ("val", 2)) if layout == "aerial-d" else (("train", 4), ("val", 1), ("test", 1))
+    samples = [make_sample(split, i, size=64) for split, n in parts for i in range(n)]
     truth = [(s.scene.objects[e.referent].mask, s.scene.image) for s in samples for e in s.expressions]
     for record, (mask, image) in zip(records, truth, strict=True):
         np.testing.assert_array_equal(record.mask.decode(), mask)
         with Image.open(record.image_path) as written:
-            assert np.abs(np.array(written, dtype=int) - image).mean() < (5 if layout == "rrsis-d" else 1e-9)
+            assert np.abs(np.array(written, dtype=int) - image).mean() < (5 if layout in JPEG else 1e-9)
     contact_sheet(root, tmp_path / "sheet.png", n=4)
     if layout != "rrsis-d":
         with pytest.raises(DataFormatError, match=rf"layout of {layout}: read it with data\.dataset {layout}"):

@@ -40,7 +40,7 @@ FILES = [
 def write(root, layout):
     rng = np.random.default_rng(0)
     writer = LAYOUTS[layout](root)
-    for split in ("train", "train", "val", "test"):
+    for split in ("train", "train", "val", *(["test"] if "test" in writer.splits else [])):
         mask = np.zeros((32, 40), bool)
         mask[5:20, 8:30] = True
         image = rng.integers(0, 256, (32, 40, 3), np.uint8)
@@ -131,7 +131,7 @@ def test_a_link_to_nowhere_is_told_with_its_target_and_a_link_to_a_file_is_a_fil
     assert "images/1.tif (it is a link to" in missing[0]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", IMAGES)
 def test_folders_that_are_links_to_nowhere(whole, tmp_path, layout):
     root = shutil.copytree(whole[layout], tmp_path / "copy")
     images = (root / IMAGES[layout]).parent
@@ -142,6 +142,28 @@ def test_folders_that_are_links_to_nowhere(whole, tmp_path, layout):
     (tmp_path / "root").symlink_to("/nowhere/root")
     with pytest.raises(MissingDataError, match="link to /nowhere/root, which does not exist"):
         SOURCES[layout].find(tmp_path / "root")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MissingDataError, match="is a file; a folder was expected"):
+        SOURCES[layout].find(tmp_path / "file")
+
+
+FURTHER = {
+    "earthreason": "train/images",
+    "aerial-d": "train/images",
+    "risors": "JPEGImages",
+    "nwpu-refer": "image",
+    "rrsis-hr": "images/rrsishr/JPEGImages",
+    "ris-lad": "images/ris_lad/JPEGImages",
+}
+
+
+@pytest.mark.parametrize(("layout", "folder"), FURTHER.items())
+def test_folders_of_the_further_layouts_that_are_links_to_nowhere(whole, tmp_path, layout, folder):
+    root = shutil.copytree(whole[layout], tmp_path / "copy")
+    shutil.rmtree(root / folder)
+    (root / folder).symlink_to("/nowhere/disk")
+    with pytest.raises(MissingDataError, match="link to /nowhere/disk, which does not exist"):
+        SOURCES[layout].read(root, "train", ReadOptions())
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingDataError, match="is a file; a folder was expected"):
         SOURCES[layout].find(tmp_path / "file")
@@ -174,7 +196,7 @@ def home(whole, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("prefix", ["~", "$HOME", "${HOME}"])
 def test_home_is_found_by_every_command_and_from_python(home, capsys, monkeypatch, tmp_path, prefix):
-    for layout in LAYOUTS:
+    for layout in IMAGES:
         root = f"{prefix}/{layout}"
         data = ("--dataset", layout, f"--root={root}")
         for arguments in (

@@ -60,7 +60,7 @@ def iou(sample):
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", IMAGES)
 def test_image_and_mask_meet_whatever_the_orientation(made, layout, orientation):
     root = made(layout)
     turned = [IMAGES[layout], *([MASKS[layout]] if layout in MASKS else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -62,12 +63,12 @@ def _small_set(folder: Path, layout: str) -> None:
 def _read_set(folder: Path, dataset: str) -> Any:
     from rrsis_zoo.data.sources import SOURCES, ReadOptions
 
-    answer = []
-    for split in ("train", "val", "test"):
+    answer, splits = [], SOURCES[dataset].splits
+    for split in splits:
         try:
             answer += SOURCES[dataset].read(folder / "set", split, ReadOptions())
         except RRSISError:
-            if split == "test":
+            if split == splits[-1]:
                 raise
     for record in answer[:6]:
         assert record.mask.decode().shape == (record.mask.height, record.mask.width)
@@ -75,6 +76,39 @@ def _read_set(folder: Path, dataset: str) -> Any:
         record.expression.encode()
         assert (folder / "set").resolve() in record.image_path.resolve().parents
     return answer
+
+
+def _own_list(folder: Path, name: str) -> None:
+    from rrsis_zoo.data.masks import encode_mask
+
+    home = folder / "set"
+    home.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 17, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(home / "a.png")
+    Image.fromarray(pixels[..., 0]).save(home / "m.png")
+    code = {"size": [24, 17], "counts": encode_mask(pixels[..., 0] > 99).decode()}
+    masks = ["m.png", json.dumps([2, 2, 9, 2, 9, 8]), json.dumps(code), "none"]
+    rows = [
+        {"image": "a.png", "mask": mask, "expression": f"the {split} ship", "split": split, "category": "ship"}
+        for split in ("train", "val", "test")
+        for mask in masks
+    ]
+    if name.endswith(".csv"):
+        with (home / name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        rows = [{**row, "mask": json.loads(row["mask"]) if row["mask"][0] in "[{" else row["mask"]} for row in rows]
+        (home / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _plain_lines(data: bytes) -> Any:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def _joined_lines(value: Any) -> bytes:
+    return "\n".join(map(json.dumps, value if isinstance(value, list) else [value])).encode()
 
 
 def _picture(kind: str, mode: str, folder: Path) -> None:
@@ -461,6 +495,42 @@ READERS = [
     Reader(
         "risbench.phrases", "set/output_phrase_test.txt", partial(_small_set, layout="risbench"),
         partial(_read_set, dataset="risbench"),
+    ),
+    Reader(
+        "earthreason.questions", "set/test/QAs/00003_7.json", partial(_small_set, layout="earthreason"),
+        partial(_read_set, dataset="earthreason"), **_json, share=0.3,
+    ),
+    Reader(
+        "aerial-d.xml", "set/val/annotations/L3_patch_0.xml", partial(_small_set, layout="aerial-d"),
+        partial(_read_set, dataset="aerial-d"), share=0.3,
+    ),
+    Reader(
+        "risors.annotations", "set/Annotations/00003.json", partial(_small_set, layout="risors"),
+        partial(_read_set, dataset="risors"), **_json, share=0.3,
+    ),
+    Reader(
+        "risors.list", "set/RISORS_test.txt", partial(_small_set, layout="risors"),
+        partial(_read_set, dataset="risors"), share=0.3,
+    ),
+    Reader(
+        "nwpu-refer.refs", "set/new_refs(unc).p", partial(_small_set, layout="nwpu-refer"),
+        partial(_read_set, dataset="nwpu-refer"), value=pickle.loads, pack=partial(pickle.dumps, protocol=2), share=0.3,
+    ),
+    Reader(
+        "nwpu-refer.instances", "set/new_instances.json", partial(_small_set, layout="nwpu-refer"),
+        partial(_read_set, dataset="nwpu-refer"), **_json, share=0.3,
+    ),
+    Reader(
+        "rrsis-hr.instances", "set/rrsishr/instances.json", partial(_small_set, layout="rrsis-hr"),
+        partial(_read_set, dataset="rrsis-hr"), **_json, share=0.3,
+    ),
+    Reader(
+        "folder.csv", "set/list.csv", partial(_own_list, name="list.csv"), partial(_read_set, dataset="folder"),
+        share=0.5,
+    ),
+    Reader(
+        "folder.jsonl", "set/list.jsonl", partial(_own_list, name="list.jsonl"), partial(_read_set, dataset="folder"),
+        value=_plain_lines, pack=_joined_lines, share=0.5,
     ),
     Reader("manifest", "manifest.json", _manifest, _compare, **_json),
     Reader("score.jsonl", "masks.jsonl", partial(_lines, packed=False), partial(_read_saved, "masks.jsonl")),

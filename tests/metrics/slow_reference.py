@@ -39,6 +39,36 @@ def slow_metrics(protocol, predictions, targets, ids):
     return out
 
 
+def slow_no_target(protocol, predictions, targets, ids):
+    """What expressions without a target do to the numbers: counts, and percentages."""
+    grid, *_, first_only, epsilon = PROGRAMS[protocol]
+    seen, silent, spoken, ious, target_ious, both_sum, either_sum = set(), [], [], [], [], 0, 0
+    for pred, target, name in zip(predictions, targets, ids, strict=True):
+        reference = name.rsplit("/", 1)[0]
+        if first_only and reference in seen:
+            continue
+        seen.add(reference)
+        shape = target.shape if grid is None else (grid, grid)
+        p, t = decided(pred, shape), nearest(target, shape)
+        both, either = int(np.sum(p * t)), int(np.sum(np.maximum(p, t)))
+        if t.sum() == 0:
+            silent.append(p.sum() == 0)
+            ious.append(1.0 if p.sum() == 0 else 0.0)
+        else:
+            spoken.append(p.sum() > 0)
+            ious.append(both / (either + epsilon))
+            target_ious.append(both / (either + epsilon))
+            both_sum, either_sum = both_sum + both, either_sum + either
+    return {
+        "n_empty": len(silent),
+        "no_target_acc": 100 * sum(map(bool, silent)) / len(silent),
+        "target_acc": 100 * sum(map(bool, spoken)) / len(spoken),
+        "miou_generalized": 100 * sum(ious) / len(ious),
+        "miou_target": 100 * sum(target_ious) / len(target_ious),
+        "oiou_target": 100 * both_sum / either_sum,
+    }
+
+
 def decided(pred, shape):
     """0 and 1 at the shape."""
     if pred.dtype == np.bool_:

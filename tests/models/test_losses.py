@@ -103,34 +103,41 @@ def inputs():
     return torch.randn(6, 5, generator=rng), torch.randn(6, 7, generator=rng)
 
 
+ROWS = ([3, 3], [4, 2], [0, 6])
+"""Rows of each process: those of expressions with a referent."""
+
+
 def one_of_two(rank, store, folder):
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    x, y = (part.chunk(2)[rank] for part in inputs())
     result = {}
     for gather in ("published", "exact"):
-        model = DistributedDataParallel(Encoder(gather))
-        loss = model(x, y)
-        loss.backward()
-        gradients = {name: p.grad for name, p in model.module.named_parameters()}
-        result[gather] = {"loss": loss.detach(), **gradients}
+        for rows in ROWS:
+            x, y = (part.split(rows)[rank] for part in inputs())
+            model = DistributedDataParallel(Encoder(gather))
+            loss = model(x, y)
+            loss.backward()
+            gradients = {name: p.grad for name, p in model.module.named_parameters()}
+            result[f"{gather} {rows}"] = {"loss": loss.detach(), **gradients}
     torch.save(result, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_gathering_on_two_processes(tmp_path):
     """Under DDP, which averages: `exact` is the joint gradient; `published` is half of it before the vectors."""
     joint = Encoder("published")
     loss = joint(*inputs())
     loss.backward()
-    torch.multiprocessing.spawn(one_of_two, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    places = (str(tmp_path / "store"), str(tmp_path))
+    torch.multiprocessing.start_processes(one_of_two, places, nprocs=2, start_method="fork")
     for rank in range(2):
         got = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        for gather, share in (("published", 0.5), ("exact", 1.0)):
+        for gather, share in (
+            (f"{kind} {rows}", s) for kind, s in (("published", 0.5), ("exact", 1.0)) for rows in ROWS
+        ):
             torch.testing.assert_close(got[gather]["loss"], loss.detach())
             for name, parameter in joint.named_parameters():
                 before = name.startswith(("image", "text"))

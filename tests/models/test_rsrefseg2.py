@@ -1,5 +1,7 @@
 """What is RSRefSeg 2's own; the contract's promises are tested for all methods in test_contract.py."""
 
+from dataclasses import replace
+
 import contract
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
 from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.models.losses import batch_contrastive
 from rrsis_zoo.models.types import Batch, Prediction, Prompts
 from rrsis_zoo.weights.wrappers import is_lora
 
@@ -279,3 +282,63 @@ def test_bf16_is_close():
 def test_unknown_choices_are_named(changes, said):
     with pytest.raises(ConfigError, match=said):
         small(**changes)()
+
+
+# -- two processes with different numbers of expressions that have a referent ------------------------------------------
+
+ABSENT = {
+    "one here": ([False, True, False, False, False], [False] * 5),
+    "none there": ([False, True, False, False, False], [True] * 5),
+    "nowhere": ([False] * 5, [False] * 5),
+    "all": ([True] * 5, [True] * 5),
+}
+
+
+def of_two(model, rank, absent):
+    """One process's prediction, batch and loss terms."""
+    b = contract.batch(rank)
+    masks = [torch.zeros_like(mask) if gone else mask for mask, gone in zip(b.masks or [], absent, strict=True)]
+    b = replace(b, masks=masks, absent=absent)
+    prediction = model(b, "published")
+    return prediction, b, model.loss(prediction, b)
+
+
+def one_of_two(rank, store, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    model = contract.build(small(loss={"mil": 0.5})).train()
+    result = {}
+    for name, absent in ABSENT.items():
+        model.zero_grad()
+        _, _, terms = of_two(model, rank, absent[rank])
+        terms["loss"].backward()
+        finite = all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+        result[name] = {**{key: value.detach() for key, value in terms.items()}, "finite": torch.tensor(finite)}
+    torch.save(result, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_with_different_numbers_of_referents(tmp_path):
+    """Nobody waits for the other, and the contrastive loss compares the expressions of both that have one."""
+    torch.multiprocessing.start_processes(
+        one_of_two, (str(tmp_path / "store"), str(tmp_path)), nprocs=2, start_method="fork"
+    )
+    got = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    model = contract.build(small(loss={"mil": 0.5})).train()
+    for name, absents in ABSENT.items():
+        vectors = []
+        for rank, absent in enumerate(absents):
+            prediction, b, alone = of_two(model, rank, absent)
+            for term in alone.keys() - {"loss", "loss_contrastive"}:
+                torch.testing.assert_close(got[rank][name][term], alone[term].detach(), rtol=1e-4, atol=1e-6)
+            there = [n for n, gone in enumerate(absent) if not gone]
+            some, Y = prediction[there], model.target(b.masks or [])[there]
+            features, inside = model.compared(some.state.features["siglip"][some.image_index], Y)
+            vectors.append(model.contrastive_vectors(features, inside, some.prompts.aux["q2"]))
+            assert got[rank][name]["finite"]
+        v, t = (torch.cat(parts) for parts in zip(*vectors, strict=True))
+        loss = model.config.loss
+        expected = loss.contrastive * batch_contrastive(v, t, model.logit_scale2, model.logit_bias2, loss.gather)
+        for rank in range(2):
+            value = got[rank][name]["loss_contrastive"]
+            torch.testing.assert_close(value, expected.detach().nan_to_num(), rtol=1e-4, atol=1e-6)

@@ -7,9 +7,9 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from stubs import UTM, Stub, blobs, burnt, written
 
+from rrsis_zoo.data.imagery.picture import read_picture
+from rrsis_zoo.data.imagery.stretch import Stretch
 from rrsis_zoo.errors import ConfigError, DataFormatError
-from rrsis_zoo.imagery.picture import read_picture
-from rrsis_zoo.imagery.stretch import Stretch
 from rrsis_zoo.scenes import segment_scene
 from rrsis_zoo.scenes.raster import Source, describe
 from rrsis_zoo.scenes.view import View, limits_of

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """Find out how likely an answer has a referent at all, for one set of weights.
 
 The model answers the validation split's own sentences, and as many foreign ones: sentences of other scenes about
-something that does not occur in this one. A logistic regression tells the two kinds of answers apart. The result is
+something that does not occur in this one. Own sentences that by the data set's word have no target count with these. A
+logistic regression tells the two kinds of answers apart. The result is
 written beside the model, where `load_model`, `segment` and `rrsis test` find it. Data are those of the configuration;
 without one, those of the run that the checkpoint belongs to."""
 
@@ -66,9 +67,10 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     write_text(out, calibration.text())
     auc = calibration.auc
     interval = "" if auc.low is None else f" [{auc.low:.1f}, {auc.high:.1f}]"
+    lacking = f", {calibration.no_target:,} own without a target" if calibration.no_target else ""
     print(
         f"wrote {out}: AUC {auc.value:.1f}{interval} % over {calibration.own:,} own and {calibration.foreign:,} "
-        f"foreign sentences of {calibration.scenes:,} scenes; threshold {calibration.threshold:.3f}"
+        f"foreign sentences{lacking} of {calibration.scenes:,} scenes; threshold {calibration.threshold:.3f}"
     )
     if not _is_source(source) and out.absolute() != calibration_file(Path(source)).absolute():
         print(f"load_model looks for it at {calibration_file(Path(source))}")
@@ -212,8 +214,10 @@ def _calibration(model: ReferringSegmenter, data: RRSISDataModule, asking: Askin
     split = data.fit_eval_split
     answered = Answered.of(asking.rows)
     own, foreign = answered.evidence(foreign=False), answered.evidence(foreign=True)
-    scenes = [asking.records[row.place].scene_id for row in answered.own if row.referent]
-    foreign_scenes = [asking.foreign[row.place].scene_id for row in answered.foreign]
+    scenes, foreign_scenes = (
+        [(asking.foreign if row.foreign else asking.records)[row.place].scene_id for row in rows]
+        for rows in (answered.answerable, answered.unanswerable)
+    )
     fit = fit_presence(own, foreign, scenes, foreign_scenes)
     return Calibration(
         schema=1,
@@ -227,7 +231,8 @@ def _calibration(model: ReferringSegmenter, data: RRSISDataModule, asking: Askin
         auc=Estimated(**in_percent(fit.auc)),  # type: ignore[arg-type]
         folds=FOLDS,
         own=len(own),
-        foreign=len(foreign),
+        foreign=len(answered.foreign),
+        no_target=len(foreign) - len(answered.foreign),
         scenes=len({*scenes, *foreign_scenes}),
         dataset=data.identity(split).name,
         split=split,

@@ -11,9 +11,10 @@ from typing import Any
 
 from rrsis_zoo.commands.arguments import Arguments
 from rrsis_zoo.data.cards import SPLITS
+from rrsis_zoo.data.layouts import LAYOUTS
 from rrsis_zoo.data.limits import LITERATURE, TokenCounter
 from rrsis_zoo.data.sentences import visible
-from rrsis_zoo.data.sources import SOURCES, DataSource, ReadOptions, locate, source
+from rrsis_zoo.data.sources import CHOICES, SOURCES, DataSource, ReadOptions, locate, source
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.files import expanded
 from rrsis_zoo.methods.registry import methods
@@ -49,16 +50,26 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=int, help="foreground is above this grey level (default: the dataset's own rule)"
     )
+    default = ReadOptions()
+    for name, choices in CHOICES.items():
+        value = getattr(default, name)
+        shown = str(value).lower() if isinstance(value, bool) else value
+        parser.add_argument(
+            f"--{name}", choices=choices, metavar="X", help=f"{', '.join(choices)} (default: {shown}), as data.{name}"
+        )
 
 
 def _reading(options: argparse.Namespace) -> ReadOptions:
-    return ReadOptions(threshold=options.threshold)
+    given = {name: getattr(options, name) for name in CHOICES}
+    words = {"true": True, "false": False}
+    settings: Any = {name: words.get(value, value) for name, value in given.items() if value is not None}
+    return ReadOptions(threshold=options.threshold, **settings)
 
 
 def _splits(options: argparse.Namespace, known: DataSource) -> tuple[Any, ...]:
     if options.split not in _SPLITS:
         raise unknown_name("split", options.split, _SPLITS)
-    return known.splits if options.split == "all" else (options.split,)
+    return known.splits_in(locate(options.dataset, options.root)) if options.split == "all" else (options.split,)
 
 
 # -- list --------------------------------------------------------------------------------------------------------------
@@ -194,8 +205,15 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout",
         default="rrsis-d",
-        help="rrsis-d, refsegrs or risbench, or scene: georeferenced rasters of 512 to 4096 px with the truth as a "
+        help=f"that of {', '.join(LAYOUTS)}; or scene: georeferenced rasters of 512 to 4096 px with the truth as a "
         "vector layer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="listing",
+        metavar="FILE",
+        help="write the rows of this CSV or JSON lines file, as for --data.dataset folder, instead of drawn scenes; "
+        "needs --root",
     )
     parser.add_argument("--scenes", type=int, help="scenes in all splits together (default: 1500; scene: 4)")
     parser.add_argument("--size", type=int, help="side of the images in pixels (default: 128; scene: 1024)")
@@ -207,13 +225,32 @@ def _add_make(parser: argparse.ArgumentParser) -> None:
 
 
 def _make(options: argparse.Namespace) -> int:
-    from rrsis_zoo.data.layouts import LAYOUTS
-
     if options.layout not in (*LAYOUTS, "scene"):
         raise unknown_name("layout", options.layout, (*LAYOUTS, "scene"))
     given: dict[str, Any] = {name: getattr(options, name) for name in ("scenes", "size", "expressions")}
     given = {name: value for name, value in given.items() if value is not None}
+    if options.listing is not None:
+        return _make_from(options, given)
     return (_make_scenes if options.layout == "scene" else _make_dataset)(options, given)
+
+
+def _make_from(options: argparse.Namespace, given: dict[str, Any]) -> int:
+    from rrsis_zoo.data.converting import convert
+
+    if given or options.seed or options.overwrite:
+        which = [f"--{name}" for name in (*given, *(n for n in ("seed", "overwrite") if getattr(options, n)))]
+        raise ConfigError(f"{', '.join(which)} is for drawn scenes: leave it out with --from")
+    if options.root is None:
+        raise ConfigError("--from needs --root FOLDER, a new folder to write to")
+    if options.layout == "scene":
+        raise unknown_name("layout for --from", options.layout, LAYOUTS)
+    print(convert(options.listing, options.layout, options.root))
+    _say_how_to_train(options.layout, options.root)
+    return 0
+
+
+def _say_how_to_train(name: str, root: str) -> None:
+    print(f"train on it with: --data.dataset {name} --data.root {root}")
 
 
 def _make_scenes(options: argparse.Namespace, given: dict[str, Any]) -> int:
@@ -233,13 +270,12 @@ def _make_dataset(options: argparse.Namespace, given: dict[str, Any]) -> int:
 
     options.root = options.root or "datasets/synthetic"
     print(make_synthetic(options.root, layout=options.layout, seed=options.seed, overwrite=options.overwrite, **given))
-    name = "synthetic" if options.layout == "rrsis-d" else options.layout
-    print(f"train on it with: --data.dataset {name} --data.root {options.root}")
+    _say_how_to_train("synthetic" if options.layout == "rrsis-d" else options.layout, options.root)
     return 0
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
-    "make": ("generate the synthetic dataset in the layout of any of the three, or large scenes", _add_make, _make),
+    "make": ("generate synthetic scenes in a published layout, or write your own data in it", _add_make, _make),
     "verify": (
         "check a copy of a dataset; status 1 if something is wrong",
         _add_verify,

@@ -18,7 +18,7 @@ from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
 from rrsis_zoo.files import expanded, regular_file
 
 if TYPE_CHECKING:
-    from rrsis_zoo.imagery.stretch import Stretch
+    from rrsis_zoo.data.imagery.stretch import Stretch
     from rrsis_zoo.models.base import ReferringSegmenter
     from rrsis_zoo.outputs.found import Findings, Source
     from rrsis_zoo.outputs.names import Job
@@ -135,8 +135,8 @@ class _Work:
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
+        from rrsis_zoo.data.imagery.stretch import Stretch
         from rrsis_zoo.errors import unknown_name
-        from rrsis_zoo.imagery.stretch import Stretch
         from rrsis_zoo.outputs.kinds import KINDS
         from rrsis_zoo.outputs.names import Job, existing, jobs, kinds_for
         from rrsis_zoo.scenes.kinds import SCENE_KINDS
@@ -179,7 +179,7 @@ def _segment(job: Job, work: _Work, model: ReferringSegmenter, source: Source, p
         OutputError: an output cannot be written.
     """
     from rrsis_zoo.data.dataset import as_tensor
-    from rrsis_zoo.imagery.picture import read_picture
+    from rrsis_zoo.data.imagery.picture import read_picture
     from rrsis_zoo.inference import answers
     from rrsis_zoo.outputs.found import Findings, found
     from rrsis_zoo.outputs.kinds import KINDS

@@ -156,7 +156,7 @@ class _Work:
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from rrsis_zoo.imagery.stretch import Stretch
+        from rrsis_zoo.data.imagery.stretch import Stretch
         from rrsis_zoo.outputs.kinds import KINDS
         from rrsis_zoo.outputs.names import Job, existing, is_folder, jobs, kinds_for
         from rrsis_zoo.scenes.extra import check_extra

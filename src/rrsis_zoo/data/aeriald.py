@@ -9,17 +9,29 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from xml.etree import ElementTree
+
+from PIL import Image
 
 from rrsis_zoo.data.cards import DatasetCard, Split
 from rrsis_zoo.data.fields import segmentation_mask
-from rrsis_zoo.data.folders import Listing, annotation_file, existing_folder, is_folder, missing_files, plain_name, walk
-from rrsis_zoo.data.masks import MaskCleanup, RunLengths, clean
+from rrsis_zoo.data.folders import (
+    Listing,
+    annotation_file,
+    broken_links,
+    existing_folder,
+    is_folder,
+    missing_files,
+    plain_name,
+    walk,
+)
+from rrsis_zoo.data.masks import MaskCleanup, RunLengths, clean, encode_mask
 from rrsis_zoo.data.records import Record
-from rrsis_zoo.data.sentences import sentence
-from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.files import read_bytes
+from rrsis_zoo.data.sentences import has_control, sentence
+from rrsis_zoo.data.writing import LayoutWriter, Referent, ReferredScene, Written
+from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
+from rrsis_zoo.files import make_folder, read_bytes, write_bytes
 
 Expressions = Literal["all", "original", "enhanced", "unique", "one_unique"]
 
@@ -72,7 +84,7 @@ def find_aeriald(root: str | Path) -> AerialDFiles:
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX") if deeper else []
     if not found:
         there = "only parquet tables, which are not read, are" if tables else "no 'train/annotations' is"
-        raise MissingDataError(f"{CARD.title}: {there} under {str(root)!r}; {CARD.how_to_get}")
+        raise MissingDataError(f"{CARD.title}: {there} under {str(root)!r}{broken_links(root)}; {CARD.how_to_get}")
     if len(found) > 1:
         places = ", ".join(map(str, found))
         raise DataFormatError(f"{CARD.title}: several copies under {str(root)!r} ({places}); give the root of one")
@@ -109,7 +121,8 @@ def read_aeriald(
         )
     base = files.root / split
     if not (is_folder(base / "images") and is_folder(base / "annotations")):
-        raise MissingDataError(f"{CARD.title}: no images and annotations in {str(base)!r}; {CARD.how_to_get}")
+        where = f"{str(base)!r}{broken_links(base) if is_folder(base) else ''}"
+        raise MissingDataError(f"{CARD.title}: no images and annotations in {where}; {CARD.how_to_get}")
     there = Listing(base / "images")
     records: list[Record] = []
     missing: list[str] = []
@@ -213,3 +226,60 @@ def _mask(text: str, where: str) -> RunLengths:
     if not isinstance(value, dict) or set(value) != {"size", "counts"}:
         raise DataFormatError(f"{where}: its segmentation must have the keys size and counts and no others")
     return segmentation_mask([value], (0, 0), "any", where)
+
+
+class AerialDWriter(LayoutWriter):
+    """Aerial-D: a PNG and an XML file per scene, an object per referent, all expressions ``original``."""
+
+    title: ClassVar[str] = CARD.title
+    folders = (Path("train"), Path("val"))
+    splits: ClassVar[tuple[Split, ...]] = _SPLITS
+
+    @classmethod
+    def image_folder(cls, split: Split) -> Path:
+        """Return the folder of a split's images, below the root."""
+        return Path(split) / "images"
+
+    def add(self, scene: ReferredScene) -> list[Written]:
+        """Write a scene; see `LayoutWriter.add`."""
+        self._tree = ElementTree.Element("annotation")
+        written = super().add(scene)
+        stem = f"L{self.scenes}_patch_0"
+        folder = make_folder(self.root / scene.split / "annotations")
+        content = ElementTree.tostring(self._tree, encoding="utf-8", xml_declaration=True)
+        write_bytes(folder / f"{stem}.xml", content)
+        return written
+
+    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
+        file_name = f"L{self.scenes}_patch_0.png"
+        height, width = referent.mask.shape
+        if self._tree.find("filename") is None:
+            Image.fromarray(scene.image).save(make_folder(self.root / scene.split / "images") / file_name)
+            ElementTree.SubElement(self._tree, "filename").text = file_name
+            size = ElementTree.SubElement(self._tree, "size")
+            ElementTree.SubElement(size, "width").text = str(width)
+            ElementTree.SubElement(size, "height").text = str(height)
+        self.references += 1
+        target = ElementTree.SubElement(self._tree, "object")
+        code = {"size": [height, width], "counts": encode_mask(referent.mask).decode("ascii")}
+        for name, text in (
+            ("name", referent.category.replace(" ", "_")),
+            ("id", str(self.references)),
+            ("segmentation", repr(code)),
+        ):
+            ElementTree.SubElement(target, name).text = text
+        expressions = ElementTree.SubElement(target, "expressions")
+        for number, expression in enumerate(referent.expressions):
+            if has_control(expression):
+                raise ConfigError(
+                    f"scene {self.scenes}: {expression!r} contains control characters, which XML cannot hold: leave "
+                    "them out"
+                )
+            ElementTree.SubElement(expressions, "expression", id=str(number)).text = expression
+        return [Written(file_name, self.scenes, self.references, ann_id) for _ in referent.expressions]
+
+    def close(self) -> None:
+        """Create the folders of a split without a scene."""
+        for split in self.splits:
+            for part in ("images", "annotations"):
+                make_folder(self.root / split / part)

@@ -26,6 +26,8 @@ class DatasetCard:
             `rrsis_zoo.data.verify`); these do not mean that a download is damaged.
         image_names: regular expression that the names of each split's image files match.
         empty_masks: how many masks of each split are empty, if known.
+        reading: how it is read where published programs differ, in words, with the names of reading options in braces;
+            it belongs to every number. Empty if they agree.
         annotations_sha256: hash of each split's samples (`rrsis_zoo.data.annotations.annotations_hash`), if known.
     """
 
@@ -41,6 +43,7 @@ class DatasetCard:
     known: dict[str, int] = field(default_factory=dict)
     empty_masks: dict[Split, int] = field(default_factory=dict)
     annotations_sha256: dict[Split, str] = field(default_factory=dict)
+    reading: str = ""
 
     @property
     def how_to_get(self) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -57,7 +57,7 @@ class RRSISDataModule(lightning.LightningDataModule):
     gives the same batches for any number of workers.
 
     Args:
-        dataset: name of the dataset.
+        dataset: name of the dataset; ``folder`` reads a list of your own images (`rrsis_zoo.data.own`).
         name: under which results are reported. None for the dataset's name if the data are the published ones (see
             `rrsis_zoo.data.identity.is_published`), else their folder's name: your own data in RRSIS-D's layout are
             not RRSIS-D.
@@ -77,23 +77,25 @@ class RRSISDataModule(lightning.LightningDataModule):
         num_workers: loading processes per loader; 0 loads in the main process.
         pin_memory: whether batches are put in page-locked memory; None for yes if there is a CUDA device.
         drop_empty: leave out samples without foreground, in every split. This changes the number of test samples.
-        drop_no_target: leave out expressions that by the dataset's own word have no target (EarthReason, NWPU-Refer).
+        drop_no_target: leave out expressions that by the dataset's own word have no target (EarthReason, NWPU-Refer,
+            ``folder``).
         questions: ``first`` of each image or ``all`` (EarthReason).
         expressions: kinds of expressions to read (Aerial-D).
         language: of the expressions (NWPU-Refer).
         merge: whether equal words about an image are one sample (NWPU-Refer).
-        layers: how several layers of an annotation make one mask (RRSIS-D).
-        text: field of a sentence that is the expression (RRSIS-D).
-        threshold: a mask's foreground is above this grey level (RefSegRS, RISBench); None for the dataset's own
-            rule, 50 and 0.
+        layers: how several layers of an annotation make one mask (RRSIS-D, RRSIS-HR, RIS-LAD).
+        text: field of a sentence that is the expression (the same, and NWPU-Refer).
+        threshold: a mask's foreground is above this grey level (RefSegRS, RISBench, EarthReason, ``folder``); None for
+            the dataset's own rule: 50 in RefSegRS, else 0.
         mask_cleanup: ``none`` for the official masks; ``median3`` filters them, which changes every score.
         shuffle_expressions: give every training image another sample's expression: a control for what a method
             learns from words. Validation and test are unchanged.
         seed: order of the training samples, and of shuffled expressions; non-negative.
         fit_eval_split: split that is scored during training and by ``validate``; never ``test``, because checkpoints
             are selected on it.
-        test_split: split that ``test`` scores; ``train``, for instance, to see whether a model can learn at all.
-        predict_split: split that ``predict`` processes.
+        test_split: split that ``test`` scores; ``train``, for instance, to see whether a model can learn at all. None
+            for ``test``, or ``val`` where the dataset has no test split (Aerial-D).
+        predict_split: split that ``predict`` processes; None as for ``test_split``.
 
     Raises:
         ConfigError: an unknown name or a number out of range.
@@ -104,7 +106,7 @@ class RRSISDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Literal["refsegrs", "rrsis-d", "risbench", "synthetic"] = "rrsis-d",
+        dataset: str = "rrsis-d",
         root: str | None = None,
         name: str | None = None,
         batch_size: int = 8,
@@ -127,8 +129,8 @@ class RRSISDataModule(lightning.LightningDataModule):
         shuffle_expressions: bool = False,
         seed: int = 0,
         fit_eval_split: Literal["train", "val"] = "val",
-        test_split: Split = "test",
-        predict_split: Split = "test",
+        test_split: Split | None = None,
+        predict_split: Split | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in self.defaults()}
         super().__init__()
@@ -146,6 +148,8 @@ class RRSISDataModule(lightning.LightningDataModule):
                 "fit_eval_split must not be 'test': checkpoints are chosen by it; use test_split for scores"
             )
         _require("fit_eval_split", fit_eval_split, ("train", "val"))
+        last = SOURCES[dataset].splits[-1]
+        test_split, predict_split = test_split or last, predict_split or last
         _require("test_split", test_split, ("train", "val", "test"))
         _require("predict_split", predict_split, ("train", "val", "test"))
         for setting, value, least in (
@@ -275,8 +279,10 @@ class RRSISDataModule(lightning.LightningDataModule):
         if split not in self._identities:
             source, root = SOURCES[self.dataset], self._root()
             names = [name for name, other in SOURCES.items() if other.card is not None]
-            if source.card is None:  # as its layout says, in any folder
-                wanted, published, as_published = self.given_name or self.dataset, False, False
+            if source.card is None:  # as its layout says, in any folder; own data by their folder
+                wanted = self.given_name or (None if source.own else self.dataset)
+                published = as_published = False
+                root = root.parent if source.own and root.is_file() else root
             else:
                 changed = split == "train" and self.shuffle_expressions
                 wanted, plain = self.given_name, ReadOptions()
@@ -289,6 +295,11 @@ class RRSISDataModule(lightning.LightningDataModule):
             self._identities[split] = Identity(name, as_published and name == self.dataset)
         return self._identities[split]
 
+    def reading_rule(self) -> str:
+        """Return how a dataset is read that published programs read differently; empty if they agree."""
+        card = SOURCES[self.dataset].card
+        return card.reading.format(**asdict(self.reading)) if card is not None else ""
+
     def train_expressions(self) -> list[str]:
         """Return the expressions of the training split (what a tokenizer may be fitted on)."""
         return [record.expression for record in self.records("train")]
@@ -300,11 +311,19 @@ class RRSISDataModule(lightning.LightningDataModule):
     def foreign(self, split: Split) -> list[Record]:
         """Return the foreign sentences of a split for an evaluation, the same in every process and for every seed.
 
+        There may be none where the dataset itself has expressions without a target.
+
         Raises:
-            ConfigError: no sentence of the split is foreign to any of its scenes.
+            ConfigError: the split has neither such expressions nor a sentence that is foreign to any of its scenes.
             MissingDataError, DataFormatError: as `records`.
         """
-        return foreign_records(self.records(split), SOURCES[self.dataset].categories)
+        records = self.records(split)
+        try:
+            return foreign_records(records, SOURCES[self.dataset].categories)
+        except ConfigError:
+            if not any(record.no_target for record in records):
+                raise
+            return []
 
     # -- loaders -----------------------------------------------------------------------------------------------------
 

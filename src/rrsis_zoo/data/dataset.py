@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rrsis_zoo.data.foreign import ForeignSentences
+from rrsis_zoo.data.imagery.picture import picture_size, read_picture
 from rrsis_zoo.data.masks import at_image_size
 from rrsis_zoo.data.pixels import image_size, read_rgb
 from rrsis_zoo.data.records import Record
@@ -34,7 +35,8 @@ class Sample:
         mask: native mask of the image's size, bool (H, W).
         expression: the sentence: the record's, or what augmentation made of it.
         augmented: whether image and mask belong to this sample alone, not to its scene.
-        absent: whether the sentence has no referent because it was taken from another scene.
+        absent: whether the sentence has no referent: it was taken from another scene, or the dataset says so. None in
+            a dataset where every sentence has one, as far as it says.
     """
 
     record: Record
@@ -42,7 +44,7 @@ class Sample:
     mask: Tensor
     expression: str
     augmented: bool = False
-    absent: bool = False
+    absent: bool | None = None
 
     __repr__ = short_repr
 
@@ -69,6 +71,8 @@ class RRSISDataset(Dataset[Sample]):
         self.records = tuple(records)
         self.augmentation = augmentation
         self.foreign, self.seed = foreign, seed
+        # the same for every batch of every process: processes must agree on which losses leave something out
+        self._may_lack = foreign is not None or any(record.no_target for record in self.records)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -83,17 +87,20 @@ class RRSISDataset(Dataset[Sample]):
             record = self.records[item.sample if isinstance(item, Draw) else item]
             image = images.get(record.scene_id)
             if image is None:
-                image = images[record.scene_id] = read_image(record.image_path)
+                read = read_any_image if record.any_depth else read_image
+                image = images[record.scene_id] = read(record.image_path)
             with _part_of_a_dataset():
                 mask = at_image_size(record.mask.decode(), (image.shape[1], image.shape[2]))
-            absent = False
+            absent = record.no_target and not mask.any()
             if isinstance(item, Draw) and item.foreign is not None:
                 record, absent = self._foreign(record, item), True
             if self.augmentation is None or not isinstance(item, Draw):
                 sample = Sample(record, image, torch.from_numpy(mask), record.expression)
             else:  # around the host's referent also where it is not asked for: else the picture would give it away
                 sample = _augmented(record, image, mask, item, self.augmentation, self.records[item.sample])
-            samples.append(replace(sample, mask=torch.zeros_like(sample.mask), absent=True) if absent else sample)
+            if absent:
+                sample = replace(sample, mask=torch.zeros_like(sample.mask))
+            samples.append(replace(sample, absent=absent) if self._may_lack else sample)
         return samples
 
     def _foreign(self, host: Record, draw: Draw) -> Record:
@@ -115,7 +122,8 @@ class RRSISDataset(Dataset[Sample]):
         with _part_of_a_dataset():
             for record in self.records:
                 if record.scene_id not in sizes:
-                    sizes[record.scene_id] = image_size(record.image_path)
+                    size_of = picture_size if record.any_depth else image_size
+                    sizes[record.scene_id] = size_of(record.image_path)
             return [r.sample_id for r in self.records if sizes[r.scene_id] != (r.height, r.width)]
 
 
@@ -136,6 +144,16 @@ def read_image(path: Path) -> Tensor:
     """
     with _part_of_a_dataset():
         return as_tensor(read_rgb(path))
+
+
+def read_any_image(path: Path) -> Tensor:
+    """Read an image file of any depth as uint8 RGB (3, H, W), as `rrsis segment` does.
+
+    Raises:
+        DataFormatError: as `rrsis_zoo.data.imagery.picture.read_picture`.
+    """
+    with _part_of_a_dataset():
+        return as_tensor(read_picture(path).pixels)
 
 
 @contextlib.contextmanager
@@ -175,5 +193,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         image_index=torch.tensor(image_index, dtype=torch.int64),
         masks=[sample.mask for sample in samples],
         sample_ids=[sample.record.sample_id for sample in samples],
-        absent=[sample.absent for sample in samples] if any(sample.absent for sample in samples) else [],
+        absent=[] if any(sample.absent is None for sample in samples) else [bool(s.absent) for s in samples],
     )

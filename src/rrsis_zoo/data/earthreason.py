@@ -9,16 +9,28 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from PIL import Image
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard, Split
 from rrsis_zoo.data.fields import get
-from rrsis_zoo.data.folders import Listing, annotation_file, existing_folder, is_folder, missing_files, walk
+from rrsis_zoo.data.folders import (
+    Listing,
+    annotation_file,
+    broken_links,
+    existing_folder,
+    is_folder,
+    missing_files,
+    walk,
+)
 from rrsis_zoo.data.masks import GreyFile, MaskCleanup, clean
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.sentences import characters, sentence
+from rrsis_zoo.data.writing import LayoutWriter, Referent, ReferredScene, Written
 from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.files import read_json
+from rrsis_zoo.files import make_folder, read_json, write_json
 
 Questions = Literal["first", "all"]
 
@@ -66,7 +78,9 @@ def find_earthreason(root: str | Path) -> EarthReasonFiles:
         deeper = len(here.relative_to(root).parts) < _SEARCH_DEPTH
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX") if deeper else []
     if not found:
-        raise MissingDataError(f"{CARD.title}: no 'train/QAs' under {str(root)!r}; {CARD.how_to_get}")
+        raise MissingDataError(
+            f"{CARD.title}: no 'train/QAs' under {str(root)!r}{broken_links(root)}; {CARD.how_to_get}"
+        )
     if len(found) > 1:
         places = ", ".join(map(str, found))
         raise DataFormatError(f"{CARD.title}: several copies under {str(root)!r} ({places}); give the root of one")
@@ -102,7 +116,8 @@ def read_earthreason(
     """
     base = find_earthreason(root).root / split
     if not all(is_folder(base / part) for part in _PARTS):
-        raise MissingDataError(f"{CARD.title}: no {', '.join(_PARTS)} in {str(base)!r}; {CARD.how_to_get}")
+        where = f"{str(base)!r}{broken_links(base) if is_folder(base) else ''}"
+        raise MissingDataError(f"{CARD.title}: no {', '.join(_PARTS)} in {where}; {CARD.how_to_get}")
     parts = {part: _by_stem(base / part) for part in _PARTS}
     stems = sorted({stem for part in parts.values() for stem in part})
     missing = [f"{part}/{stem}" for stem in stems for part in _PARTS if stem not in parts[part]]
@@ -167,3 +182,40 @@ def _questions(path: Path) -> tuple[list[str], list[Any]]:
     if not texts:
         raise DataFormatError(f"{path}: has no question")
     return texts, answers
+
+
+class EarthReasonWriter(LayoutWriter):
+    """EarthReason: an image, a label and a file of questions per sentence, ``<scene>_<sentence>``.
+
+    The published files have several questions about one region; one each keeps every sentence in the published
+    protocol, which asks the first question only.
+    """
+
+    title: ClassVar[str] = CARD.title
+    folders = (Path("train"), Path("val"))
+    holds_no_target = True
+
+    @classmethod
+    def image_folder(cls, split: Split) -> Path:
+        """Return the folder of a split's images, below the root."""
+        return Path(split) / "images"
+
+    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
+        base = self.root / scene.split
+        images, labels, questions = (make_folder(base / part) for part in _PARTS)
+        written = []
+        for expression in referent.expressions:
+            self.references += 1
+            stem = f"{self.scenes:05d}_{self.references}"
+            Image.fromarray(scene.image).save(images / f"{stem}.png")
+            Image.fromarray(referent.mask.astype(np.uint8) * 255).save(labels / f"{stem}.png")
+            answers = [] if referent.no_target else [f"The {referent.category}."]
+            write_json(questions / f"{stem}.json", {"questions": [expression], "answer": answers})
+            written.append(Written(f"{stem}.png", self.scenes, self.references, ann_id))
+        return written
+
+    def close(self) -> None:
+        """Create the folders of splits without a scene."""
+        for split in SPLITS:
+            for part in _PARTS:
+                make_folder(self.root / split / part)

@@ -58,6 +58,16 @@ def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     return os.walk(root, onerror=unreadable)
 
 
+def broken_links(folder: Path) -> str:
+    """Return the broken links directly in a folder, for an error: one may be what is missing; empty without any."""
+    lost = [
+        f"{path.name}{dangling(path)}"
+        for path in sorted(folder.iterdir())
+        if path.is_symlink() and not os.path.exists(path)
+    ]
+    return f", where {' and '.join(lost)}" if lost else ""
+
+
 class Listing:
     """The files in one folder, listed once; links are followed.
 

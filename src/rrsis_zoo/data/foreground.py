@@ -32,6 +32,11 @@ def check_foreground(records: Sequence[Record], split: str) -> None:
     """
     if any(not record.is_empty for record in records):
         return
+    if records and all(record.no_target for record in records):
+        raise DataFormatError(
+            f"all {len(records):,} expressions of split {split!r} have no target by the data set's own word, so there "
+            "is nothing to learn or score: add expressions that have one"
+        )
     if not records:
         raise DataFormatError(
             f"no sample of split {split!r} is left: data.drop_empty leaves out empty masks, and all are empty"

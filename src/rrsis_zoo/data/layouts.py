@@ -1,228 +1,46 @@
-"""Writers of the datasets' published layouts, so that synthetic scenes and tests use the real readers."""
+"""The published layouts by name, for everything that writes data: synthetic scenes, conversions, tests."""
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from rrsis_zoo.data.aeriald import AerialDWriter
 from rrsis_zoo.data.cards import SPLITS, Split
-from rrsis_zoo.data.describe import bounding_box
-from rrsis_zoo.data.masks import encode_mask
-from rrsis_zoo.data.rrsisd import ANNOTATION_DIR, CATEGORIES, IMAGE_DIR, INSTANCES_FILE, REFS_FILE
-from rrsis_zoo.errors import ConfigError, unknown_name
-from rrsis_zoo.files import cannot_write, expanded, make_folder, write_bytes, write_text
-from rrsis_zoo.shown import short_repr
+from rrsis_zoo.data.earthreason import EarthReasonWriter
+from rrsis_zoo.data.nwpurefer import NWPUReferWriter
+from rrsis_zoo.data.rislad import RISLADWriter
+from rrsis_zoo.data.risors import RISORSWriter
+from rrsis_zoo.data.rrsishr import RRSISHRWriter
+from rrsis_zoo.data.writing import (
+    RRSIS_D_CATEGORIES,
+    LayoutWriter,
+    Referent,
+    ReferredScene,
+    RRSISDWriter,
+    Written,
+)
+from rrsis_zoo.files import write_text
 
-Layout = Literal["rrsis-d", "refsegrs", "risbench"]
-
-RRSIS_D_CATEGORIES: dict[str, tuple[int, str]] = {
-    display: (number, name) for number, (name, display) in enumerate(CATEGORIES)
-}
-"""Display name -> (id, name in the files) of RRSIS-D's 20 classes."""
-
-
-@dataclass(frozen=True)
-class Referent:
-    """One object (or group) in a scene and the sentences that refer to it.
-
-    Attributes:
-        mask: bool (H, W) of the scene's size; may be empty. Referents of a scene that share one array object
-            are one annotation with several references.
-        expressions: one or more sentences.
-        category: display name of its class, see ``rrsis_zoo.data.rrsisd.CATEGORIES``.
-    """
-
-    mask: NDArray[np.bool_]
-    expressions: Sequence[str]
-    category: str
-
-    __repr__ = short_repr
-
-
-@dataclass(frozen=True)
-class ReferredScene:
-    """One image with its referents.
-
-    Attributes:
-        image: uint8 RGB (H, W, 3).
-        referents: one or more.
-        split: ``train``, ``val`` or ``test``.
-    """
-
-    image: NDArray[np.uint8]
-    referents: Sequence[Referent]
-    split: Split
-
-    __repr__ = short_repr
-
-
-@dataclass(frozen=True)
-class Written:
-    """Where a sentence went.
-
-    Attributes:
-        file_name: its image file, without folder.
-        image_id: number of the scene, from 1.
-        ref_id: number of the reference, from 1 over all scenes.
-        ann_id: number of the annotation, from 1 over all scenes.
-    """
-
-    file_name: str
-    image_id: int
-    ref_id: int
-    ann_id: int
-
-
-class LayoutWriter(ABC):
-    """Writes scenes one by one, so that a generator need not keep them all; ``close`` writes the files that list them.
-
-    Args:
-        root: folder to write to; created if missing.
-        categories: display names that referents may have -> (id, name in the files).
-
-    Raises:
-        ConfigError: a root that already contains files of the layout.
-        OutputError: it cannot be created.
-    """
-
-    title: ClassVar[str]
-    folders: ClassVar[tuple[Path, Path]]
-    """Folder of the images, and of the annotations or masks."""
-
-    def __init__(self, root: str | Path, *, categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES) -> None:
-        self.root = expanded(root)
-        self.categories = dict(categories)
-        if any(os.path.exists(self.root / folder) for folder in self.folders):
-            raise ConfigError(f"{root} already contains {self.title} files: give another folder, or remove them")
-        for folder in self.folders:
-            make_folder(self.root / folder)
-        self.scenes = self.references = self.annotations = 0
-
-    def add(self, scene: ReferredScene) -> list[Written]:
-        """Write a scene; return where each sentence went, referent by referent.
-
-        Raises:
-            ConfigError: a scene that the layout cannot represent.
-            OutputError: a file cannot be written.
-        """
-        self.scenes += 1
-        _check(scene, self.scenes, self.categories)
-        numbers: dict[int, int] = {}
-        written: list[Written] = []
-        for referent in scene.referents:
-            if id(referent.mask) not in numbers:
-                self.annotations += 1
-                numbers[id(referent.mask)] = self.annotations
-            with cannot_write(self.root):
-                written += self._referent(scene, referent, numbers[id(referent.mask)])
-        return written
-
-    @abstractmethod
-    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
-        """Write one referent of the scene; count its references."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Write the files that list the samples.
-
-        Raises:
-            OutputError: one of them cannot be written.
-        """
-
-
-class RRSISDWriter(LayoutWriter):
-    """RRSIS-D, with its field names and quirks: one reference per referent with all its sentences.
-
-    Images are numbered from 1, references and annotations from 1 over all scenes (in the published files, which have
-    one sentence per reference and one reference per image, all numbers of a sample are equal). The XML files are not
-    written: no reader uses them.
-
-    Args:
-        root: see `LayoutWriter`.
-        categories: see `LayoutWriter`. The ids 0-19 are RRSIS-D's own classes; others are numbered from 20 on.
-        quality: of the JPEG files, 1-100; no chroma subsampling, which would wash out the colours that sentences name.
-
-    Raises:
-        ConfigError: see `LayoutWriter`; categories that RRSIS-D's reader would refuse.
-    """
-
-    title, folders = "RRSIS-D", (IMAGE_DIR, ANNOTATION_DIR)
-
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        categories: Mapping[str, tuple[int, str]] = RRSIS_D_CATEGORIES,
-        quality: int = 95,
-    ) -> None:
-        _check_ids(categories)
-        super().__init__(root, categories=categories)
-        self.quality = quality
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
-        self._refs: list[dict[str, Any]] = []
-        self._sentences = 0
-
-    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
-        height, width = scene.image.shape[:2]
-        file_name = f"{self.scenes:05d}.jpg"
-        if len(self._images) < self.scenes:
-            path = self.root / IMAGE_DIR / file_name
-            Image.fromarray(scene.image).save(path, quality=self.quality, subsampling=0)
-            self._images.append({"file_name": file_name, "height": height, "width": width, "id": self.scenes})
-        category_id = self.categories[referent.category][0]
-        if len(self._annotations) < ann_id:
-            self._annotations.append(
-                {
-                    "bbox": bounding_box(referent.mask) or [0, 0, 0, 0],
-                    "categories_id": category_id,
-                    "id": ann_id,
-                    "image_id": self.scenes,
-                    "segmentation": [{"size": [height, width], "counts": encode_mask(referent.mask).decode("ascii")}],
-                    "area": 255 * int(referent.mask.sum()),
-                }
-            )
-        self.references += 1
-        sentences = []
-        for expression in referent.expressions:
-            self._sentences += 1
-            tokens = expression.split()
-            sentences.append({"tokens": tokens, "raw": expression, "sent_id": self._sentences, "sent": expression})
-        self._refs.append(
-            {
-                "image_id": self.scenes,
-                "split": scene.split,
-                "sentences": sentences,
-                "file_name": file_name,
-                "category_id": category_id,
-                "ann_id": ann_id,
-                "sent_ids": [sentence["sent_id"] for sentence in sentences],
-                "ref_id": self.references,
-            }
-        )
-        return [Written(file_name, self.scenes, self.references, ann_id) for _ in sentences]
-
-    def close(self) -> None:
-        """Write the JSON of instances and the pickle of references."""
-        listed = sorted(self.categories.values())
-        categories = [{"name": name, "id": number} for number, name in listed]
-        instances = {"images": self._images, "annotations": self._annotations, "categories": categories}
-        folder = self.root / ANNOTATION_DIR
-        write_text(folder / INSTANCES_FILE, json.dumps(instances))
-        # Pickle writes the second occurrence of the same string object as a reference, and which strings are the same
-        # object depends on the process; a round trip through JSON makes the bytes depend on the values alone.
-        write_bytes(folder / REFS_FILE, pickle.dumps(json.loads(json.dumps(self._refs)), protocol=2))
+__all__ = [
+    "LAYOUTS",
+    "RRSIS_D_CATEGORIES",
+    "LayoutWriter",
+    "RISBenchWriter",
+    "RRSISDWriter",
+    "RefSegRSWriter",
+    "Referent",
+    "ReferredScene",
+    "Written",
+    "write_refsegrs",
+    "write_risbench",
+    "write_rrsisd",
+]
 
 
 class _PhraseWriter(LayoutWriter):
@@ -282,10 +100,16 @@ class RISBenchWriter(_PhraseWriter):
         return name, name
 
 
-LAYOUTS: dict[Layout, type[LayoutWriter]] = {
+LAYOUTS: dict[str, type[LayoutWriter]] = {
     "rrsis-d": RRSISDWriter,
     "refsegrs": RefSegRSWriter,
     "risbench": RISBenchWriter,
+    "earthreason": EarthReasonWriter,
+    "aerial-d": AerialDWriter,
+    "rrsis-hr": RRSISHRWriter,
+    "ris-lad": RISLADWriter,
+    "risors": RISORSWriter,
+    "nwpu-refer": NWPUReferWriter,
 }
 """The layouts by the name of the dataset published in them."""
 
@@ -309,36 +133,3 @@ def _write(writer: LayoutWriter, scenes: Iterable[ReferredScene]) -> None:
     for scene in scenes:
         writer.add(scene)
     writer.close()
-
-
-def _check_ids(categories: Mapping[str, tuple[int, str]]) -> None:
-    owners: dict[int, str] = {}
-    for display, (number, name) in categories.items():
-        if number < 0 or (number < len(CATEGORIES) and (name, display) != CATEGORIES[number]):
-            raise ConfigError(
-                f"category {display!r}: the id {number} with the name {name!r} is not in RRSIS-D's list of "
-                f"{len(CATEGORIES)}: number your own categories from {len(CATEGORIES)} on"
-            )
-        if number in owners:
-            raise ConfigError(f"categories {owners[number]!r} and {display!r} have the same id {number}")
-        owners[number] = display
-
-
-def _check(scene: ReferredScene, number: int, categories: Mapping[str, Any]) -> None:
-    image = scene.image
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ConfigError(f"scene {number}: the image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    if scene.split not in SPLITS:
-        raise unknown_name(f"split of scene {number}", scene.split, SPLITS)
-    if not scene.referents:
-        raise ConfigError(f"scene {number}: has no referent")
-    for referent in scene.referents:
-        mask = referent.mask
-        if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
-            raise ConfigError(f"scene {number}: a mask must be bool {image.shape[:2]}, got {mask.dtype} {mask.shape}")
-        if referent.category not in categories:
-            raise unknown_name(f"category of scene {number}", referent.category, categories)
-        if isinstance(referent.expressions, str) or not referent.expressions:
-            raise ConfigError(f"scene {number}: expressions must be a list of one or more sentences")
-        if not all(expression.strip() for expression in referent.expressions):
-            raise ConfigError(f"scene {number}: an expression is blank")

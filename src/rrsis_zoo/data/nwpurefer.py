@@ -1,31 +1,37 @@
 """NWPU-Refer (MRSNet, arXiv 2506.03583): expressions in Chinese and English for no, one or many targets.
 
-The authors published no reader, and the programs that read the files differ; `RULE` names our reading and belongs to
-every number. An expression for many targets is spread over several refs of the image with the same words; these are
-merged into one sample whose mask is the union. Polygons are rasterised as pycocotools does.
+The authors published no reader, and the programs that read the files differ; the card names our reading, which
+belongs to every number. An expression for many targets is spread over several refs of the image with the same words;
+these are merged into one sample whose mask is the union. Polygons are rasterised as pycocotools does.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from rrsis_zoo.data.cards import DatasetCard, Split
+from rrsis_zoo.data.describe import bounding_box
 from rrsis_zoo.data.fields import get, index, segmentation_mask
-from rrsis_zoo.data.folders import Listing, existing_folder, is_folder, missing_files, plain_name, walk
+from rrsis_zoo.data.folders import Listing, broken_links, existing_folder, is_folder, missing_files, plain_name, walk
 from rrsis_zoo.data.foreign import NoMask
 from rrsis_zoo.data.masks import MaskCleanup, RunLengths, clean, encode_polygon
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.rrsisd import TextField, expression_of, in_split, load_instances, load_refs
+from rrsis_zoo.data.writing import LayoutWriter, Referent, ReferredScene, Written
 from rrsis_zoo.errors import DataFormatError, MissingDataError
+from rrsis_zoo.files import write_bytes, write_text
 
 Language = Literal["en", "zh", "mixed", "all"]
-
-RULE = "language en; refs with the same words merged (union); polygons by pycocotools"
-"""The default reading, in words, for cards and tables."""
 
 CARD = DatasetCard(
     name="nwpu-refer",
@@ -40,6 +46,10 @@ CARD = DatasetCard(
     counts={},
     image_size=None,
     image_names={},
+    reading=(
+        "NWPU-Refer has no published reader; read here with language {language}, equal words about an image merged "
+        "(union of the masks): {merge}, polygons rasterised as pycocotools does"
+    ),
 )
 
 NO_TARGET = "no target"
@@ -87,7 +97,9 @@ def find_nwpurefer(root: str | Path) -> NWPUReferFiles:
         folders[:] = sorted(f for f in folders if f not in skipped and not f.startswith(".")) if deeper else []
     found = [one for one in found if one.refs.parent == root] or found
     if not found:
-        raise MissingDataError(f"{CARD.title}: its parts are not under {str(root)!r}; {CARD.how_to_get}")
+        raise MissingDataError(
+            f"{CARD.title}: its parts are not under {str(root)!r}{broken_links(root)}; {CARD.how_to_get}"
+        )
     if len(found) > 1:
         raise DataFormatError(f"{CARD.title}: {len(found)} copies under {str(root)!r}; give the root of one")
     return found[0]
@@ -236,3 +248,85 @@ def _mask(segmentation: list[Any], size: tuple[int, int], where: str) -> RunLeng
         return RunLengths((empty,), *size, "any")
     except ValueError as error:
         raise DataFormatError(f"{where}: its size cannot be read: {error}") from error
+
+
+class NWPUReferWriter(LayoutWriter):
+    """NWPU-Refer: refs and instances of the new generation, a ref per referent, masks as polygons.
+
+    A mask is written as rectangles, the runs of its rows joined where they are equal, because these are rasterised to
+    exactly its pixels.
+    """
+
+    title, folders = CARD.title, (Path("image"), Path("image"))
+    holds_no_target = True
+
+    def __init__(self, root: str | Path, **options: Any) -> None:
+        super().__init__(root, **options)
+        self._numbers = {name: number for number, name in enumerate([*self.categories, NO_TARGET])}
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._refs: list[dict[str, Any]] = []
+        self._sentences = 0
+
+    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
+        height, width = scene.image.shape[:2]
+        file_name = f"{self.scenes}.jpg"
+        if len(self._images) < self.scenes:
+            Image.fromarray(scene.image).save(self.root / self.folders[0] / file_name, quality=95, subsampling=0)
+            self._images.append({"id": self.scenes, "file_name": file_name, "width": width, "height": height})
+        category_id = self._numbers[NO_TARGET if referent.no_target else referent.category]
+        if len(self._annotations) < ann_id:
+            x0, y0, x1, y1 = bounding_box(referent.mask) or (0, 0, -1, -1)
+            self._annotations.append(
+                {
+                    "id": ann_id,
+                    "image_id": self.scenes,
+                    "category_id": category_id,
+                    "bbox": [x0, y0, x1 - x0 + 1, y1 - y0 + 1],
+                    "segmentation": _rectangles(referent.mask),
+                }
+            )
+        self.references += 1
+        sentences = []
+        for expression in referent.expressions:
+            self._sentences += 1
+            tokens = expression.split()
+            sentences.append({"raw": expression, "sent": expression, "tokens": tokens, "sent_id": self._sentences})
+        self._refs.append(
+            {
+                "ref_id": self.references,
+                "ann_id": ann_id,
+                "image_id": self.scenes,
+                "split": scene.split,
+                "category_id": category_id,
+                "file_name": file_name,
+                "sent_ids": [sentence["sent_id"] for sentence in sentences],
+                "sentences": sentences,
+            }
+        )
+        return [Written(file_name, self.scenes, self.references, ann_id) for _ in sentences]
+
+    def close(self) -> None:
+        """Write the JSON of instances and the pickle of references."""
+        categories = [{"id": number, "name": name} for name, number in self._numbers.items()]
+        instances = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        write_text(self.root / "new_instances.json", json.dumps(instances))
+        # as for RRSIS-D: the bytes of a pickle depend on which strings are the same object, unless they are new
+        write_bytes(self.root / "new_refs(unc).p", pickle.dumps(json.loads(json.dumps(self._refs)), protocol=2))
+
+
+def _rectangles(mask: NDArray[np.bool_]) -> list[list[int]]:
+    """Return a bool (H, W) mask as the corners x, y, x, y, ... of rectangles along the edges of its pixels."""
+    done: list[list[int]] = []
+    growing: dict[tuple[int, int], int] = {}  # first and last column -> top row
+    for y in range(mask.shape[0] + 1):
+        runs: set[tuple[int, int]] = set()
+        if y < mask.shape[0]:
+            edges = np.flatnonzero(np.diff(np.concatenate(([False], mask[y], [False])).astype(np.int8)))
+            runs = {(int(x0), int(x1)) for x0, x1 in edges.reshape(-1, 2)}
+        for run in [run for run in growing if run not in runs]:
+            (x0, x1), top = run, growing.pop(run)
+            done.append([x0, top, x1, top, x1, y, x0, y])
+        for run in runs:
+            growing.setdefault(run, y)
+    return sorted(done, key=lambda corners: (corners[1], corners[0]))

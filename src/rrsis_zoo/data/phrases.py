@@ -6,7 +6,6 @@ The split is the phrase file that a line is in, never a part of a file name: RIS
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,12 +14,20 @@ from pathlib import Path
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard
 from rrsis_zoo.data.categories import Categories
-from rrsis_zoo.data.folders import Listing, annotation_file, existing_folder, missing_files, plain_name, walk
+from rrsis_zoo.data.folders import (
+    Listing,
+    annotation_file,
+    broken_links,
+    existing_folder,
+    missing_files,
+    plain_name,
+    walk,
+)
 from rrsis_zoo.data.masks import GreyFile, MaskCleanup, clean
 from rrsis_zoo.data.records import Record, Split
 from rrsis_zoo.data.sentences import sentence
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.files import dangling, read_bytes
+from rrsis_zoo.files import read_bytes
 
 FILE_LIMIT = 128 * 2**20
 """Largest phrase file in bytes; RISBench's largest has about 4 MB."""
@@ -218,20 +225,12 @@ def _preferred(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
 def _only(root: Path, paths: list[Path], what: str, card: DatasetCard) -> Path:
     paths = [path for path in paths if path.parent == root] or paths
     if not paths:
-        raise MissingDataError(f"{card.title}: {what} is not under {str(root)!r}{_links(root)}; {card.how_to_get}")
+        raise MissingDataError(
+            f"{card.title}: {what} is not under {str(root)!r}{broken_links(root)}; {card.how_to_get}"
+        )
     if len(paths) > 1:
         places = ", ".join(map(str, paths))
         raise DataFormatError(
             f"{card.title}: {what} occurs {len(paths)} times under {str(root)!r} ({places}); give the root of one copy"
         )
     return paths[0]
-
-
-def _links(root: Path) -> str:
-    """Return the broken links directly in the root, for an error: one may be what is missing."""
-    lost = [
-        f"{path.name}{dangling(path)}"
-        for path in sorted(root.iterdir())
-        if path.is_symlink() and not os.path.exists(path)
-    ]
-    return f", where {' and '.join(lost)}" if lost else ""

@@ -37,6 +37,7 @@ class Record:
             those easily taken for one of them; None if it does not.
         no_target: whether the dataset says that nothing in the image fits the expression; the mask is then empty by
             intention and not a defect.
+        any_depth: whether the image may have more than 8 bits a channel, and is then read as `rrsis segment` reads it.
     """
 
     sample_id: str
@@ -52,6 +53,7 @@ class Record:
     reference: str | None = None
     present: frozenset[str] | None = None
     no_target: bool = False
+    any_depth: bool = False
 
     __repr__ = short_repr
 

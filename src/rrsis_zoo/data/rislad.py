@@ -6,9 +6,11 @@ Nobody of this project has seen the files: the layout is that of a program by ot
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from rrsis_zoo.data.cards import DatasetCard
 from rrsis_zoo.data.rrsisd import ReferLayout, find_rrsisd, read_rrsisd
+from rrsis_zoo.data.writing import RRSISDWriter
 
 CARD = DatasetCard(
     name="ris-lad",
@@ -29,3 +31,9 @@ LAYOUT = ReferLayout(CARD, "ris_lad")
 
 find_rislad = partial(find_rrsisd, layout=LAYOUT)
 read_rislad = partial(read_rrsisd, layout=LAYOUT)
+
+
+class RISLADWriter(RRSISDWriter):
+    """RIS-LAD as it is read here: as RRSIS-D, with a class list of its own."""
+
+    title, folders, named = "RIS-LAD", (Path("images/ris_lad/JPEGImages"), Path("ris_lad")), False

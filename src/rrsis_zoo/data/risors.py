@@ -6,17 +6,31 @@ separate samples.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard, Split
 from rrsis_zoo.data.fields import get, segmentation_mask
-from rrsis_zoo.data.folders import Listing, annotation_file, existing_folder, is_folder, missing_files, plain_name, walk
-from rrsis_zoo.data.masks import MaskCleanup, clean
+from rrsis_zoo.data.folders import (
+    Listing,
+    annotation_file,
+    broken_links,
+    existing_folder,
+    is_folder,
+    missing_files,
+    plain_name,
+    walk,
+)
+from rrsis_zoo.data.masks import MaskCleanup, clean, encode_mask
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.sentences import sentence
-from rrsis_zoo.errors import DataFormatError, MissingDataError
-from rrsis_zoo.files import read_bytes, read_json
+from rrsis_zoo.data.writing import LayoutWriter, Referent, ReferredScene, Written
+from rrsis_zoo.errors import DataFormatError, MissingDataError, RRSISError
+from rrsis_zoo.files import read_bytes, read_json, write_text
 
 CARD = DatasetCard(
     name="risors",
@@ -71,7 +85,9 @@ def find_risors(root: str | Path) -> RISORSFiles:
         folders[:] = sorted(f for f in folders if f not in skipped and not f.startswith(".")) if deeper else []
     found = [one for one in found if one.images.parent == root] or found
     if not found:
-        raise MissingDataError(f"{CARD.title}: its parts are not under {str(root)!r}; {CARD.how_to_get}")
+        raise MissingDataError(
+            f"{CARD.title}: its parts are not under {str(root)!r}{broken_links(root)}; {CARD.how_to_get}"
+        )
     if len(found) > 1:
         raise DataFormatError(f"{CARD.title}: {len(found)} copies under {str(root)!r}; give the root of one")
     return found[0]
@@ -160,3 +176,67 @@ def read_risors(
     if not records and not missing:
         raise MissingDataError(f"{CARD.title}: {listed} has no samples; {CARD.how_to_get}")
     return records
+
+
+def left_out(root: Path) -> list[str]:
+    """Return the annotations that the reader leaves out because of their area, as file and position.
+
+    Raises:
+        MissingDataError, DataFormatError: as `find_risors`.
+    """
+    folder = find_risors(root).annotations
+    found = []
+    for name in sorted(name for name in Listing(folder).files if name.endswith(".json")):
+        try:
+            entries = get(read_json(annotation_file(folder / name)), "annotations", list, name)
+            areas = [get(entry, "area", (int, float), name) for entry in entries]  # type: ignore[arg-type]
+        except RRSISError:
+            continue  # the reader says what is wrong with it
+        found += [f"{name}: annotation {place}" for place, area in enumerate(areas) if not area > 0]
+    return found
+
+
+class RISORSWriter(LayoutWriter):
+    """RISORS: a JPEG and a JSON file per scene, an annotation per sentence."""
+
+    title, folders = CARD.title, (Path("JPEGImages"), Path("Annotations"))
+    holds_empty = False
+
+    def __init__(self, root: str | Path, **options: Any) -> None:
+        super().__init__(root, **options)
+        self._names: dict[Split, list[str]] = {split: [] for split in SPLITS}
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, scene: ReferredScene) -> list[Written]:
+        """Write a scene; see `LayoutWriter.add`."""
+        self._entries = []
+        written = super().add(scene)
+        stem = f"{self.scenes:05d}"
+        content = {"annotations": self._entries}
+        write_text(self.root / self.folders[1] / f"{stem}.json", json.dumps(content, ensure_ascii=False))
+        self._names[scene.split].append(f"{stem}\n")
+        return written
+
+    def _referent(self, scene: ReferredScene, referent: Referent, ann_id: int) -> list[Written]:
+        file_name = f"{self.scenes:05d}.jpg"
+        if not self._entries:
+            Image.fromarray(scene.image).save(self.root / self.folders[0] / file_name, quality=95, subsampling=0)
+        code = {"size": list(referent.mask.shape), "counts": encode_mask(referent.mask).decode("ascii")}
+        written = []
+        for expression in referent.expressions:
+            self.references += 1
+            self._entries.append(
+                {
+                    "area": int(referent.mask.sum()),
+                    "segmentation": code,
+                    "description": expression,
+                    "name": referent.category,
+                }
+            )
+            written.append(Written(file_name, self.scenes, self.references, ann_id))
+        return written
+
+    def close(self) -> None:
+        """Write the three lists of names."""
+        for split, names in self._names.items():
+            write_text(self.root / f"RISORS_{split}.txt", "".join(names))

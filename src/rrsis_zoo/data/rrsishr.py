@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from rrsis_zoo.data.cards import DatasetCard
 from rrsis_zoo.data.rrsisd import ReferLayout, find_rrsisd, read_rrsisd
+from rrsis_zoo.data.writing import RRSISDWriter
 
 CARD = DatasetCard(
     name="rrsis-hr",
@@ -24,3 +26,9 @@ LAYOUT = ReferLayout(CARD, "rrsishr")
 
 find_rrsishr = partial(find_rrsisd, layout=LAYOUT)
 read_rrsishr = partial(read_rrsisd, layout=LAYOUT)
+
+
+class RRSISHRWriter(RRSISDWriter):
+    """RRSIS-HR: as RRSIS-D, with a class list of its own."""
+
+    title, folders, named = "RRSIS-HR", (Path("images/rrsishr/JPEGImages"), Path("rrsishr")), False

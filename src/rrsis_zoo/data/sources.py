@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
-from rrsis_zoo.data import aeriald, earthreason, nwpurefer, rislad, risors, rrsishr
+from rrsis_zoo.data import aeriald, earthreason, nwpurefer, own, rislad, risors, rrsishr
 from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D, SPLITS, DatasetCard
 from rrsis_zoo.data.categories import Categories
 from rrsis_zoo.data.masks import LayerRule, MaskCleanup
@@ -52,6 +52,14 @@ class ReadOptions:
     merge: bool = True
 
 
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    name: ("false", "true") if kind is bool else get_args(kind)
+    for name, kind in get_type_hints(ReadOptions).items()
+    if name != "threshold"
+}
+"""What the options other than the threshold can be, as they are written in a command."""
+
+
 @dataclass(frozen=True)
 class DataSource:
     """How to find and read one dataset.
@@ -66,6 +74,9 @@ class DataSource:
         make: generates the dataset in a folder, if it is embedded in the package.
         categories: recognised in its sentences, if it has no labels.
         splits: those that it was published with.
+        own: whether it is the user's own data, in a form that nobody published.
+        found_splits: returns the splits of the data in a folder; None if they must have all of ``splits``.
+        left_out: returns what its reader leaves out by rule, one text each; None if it leaves nothing out.
     """
 
     find: Callable[[Path], object]
@@ -77,6 +88,9 @@ class DataSource:
     make: Callable[[Path], object] | None = None
     categories: Categories | None = None
     splits: tuple[Split, ...] = SPLITS
+    own: bool = False
+    found_splits: Callable[[Path], tuple[Split, ...]] | None = None
+    left_out: Callable[[Path], list[str]] | None = None
 
     def read(self, root: Path, split: Split, options: ReadOptions, absent: list[str] | None = None) -> list[Record]:
         """Read one split.
@@ -95,12 +109,22 @@ class DataSource:
         supported = {name: getattr(options, name) for name in self.options}
         return self.reader(root, split, absent=absent, **supported)
 
+    def splits_in(self, root: Path) -> tuple[Split, ...]:
+        """Return the splits that data in a folder should have.
+
+        Raises:
+            MissingDataError, DataFormatError: as ``find``, where the data themselves say it.
+        """
+        return self.splits if self.found_splits is None else self.found_splits(root)
+
     def check_options(self, options: ReadOptions) -> None:
         """Refuse an option that would have no effect.
 
         Raises:
-            ConfigError: such an option is not at its default.
+            ConfigError: such an option is not at its default, or a threshold is out of range.
         """
+        if options.threshold is not None and not 0 <= options.threshold <= 254:
+            raise ConfigError(f"threshold must be 0 to 254 grey levels, got {options.threshold}")
         for field in fields(options):
             value = getattr(options, field.name)
             if field.name not in self.options and value != field.default:
@@ -164,13 +188,28 @@ SOURCES: Mapping[str, DataSource] = {
     "ris-lad": DataSource(
         rislad.find_rislad, rislad.read_rislad, _ALL | {"layers", "text"}, Path("datasets/ris-lad"), card=rislad.CARD
     ),
-    "risors": DataSource(risors.find_risors, risors.read_risors, _ALL, Path("datasets/risors"), card=risors.CARD),
+    "risors": DataSource(
+        risors.find_risors,
+        risors.read_risors,
+        _ALL,
+        Path("datasets/risors"),
+        card=risors.CARD,
+        left_out=risors.left_out,
+    ),
     "nwpu-refer": DataSource(
         nwpurefer.find_nwpurefer,
         nwpurefer.read_nwpurefer,
         _ALL | {"text", "language", "merge", "drop_no_target"},
         Path("datasets/nwpu-refer"),
         card=nwpurefer.CARD,
+    ),
+    own.NAME: DataSource(
+        own.find_own,
+        own.read_own,
+        _ALL | {"threshold", "drop_no_target"},
+        Path("datasets/folder"),
+        own=True,
+        found_splits=own.own_splits,
     ),
     "synthetic": DataSource(
         find_synthetic, read_synthetic, _ALL | {"layers"}, Path("datasets/synthetic"), make=_make_synthetic
@@ -201,6 +240,12 @@ def locate(name: str, root: str | Path | None) -> Path:
     if root is not None:
         return expanded(root)
     if not os.path.isdir(known.default_root) and known.make is None:
+        if known.own:
+            raise MissingDataError(
+                f"data.dataset {name} needs the folder of your list, or the list itself: set data.root (--root for "
+                "rrsis data)",
+                mend="--data.root ROOT",
+            )
         what: Any = known.card
         lack = f"{what.title}: no folder was given and there is none at {str(known.default_root)!r}"
         raise MissingDataError(

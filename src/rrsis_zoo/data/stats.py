@@ -33,6 +33,7 @@ class SplitStatistics:
         shares: (N,) foreground share of each image, 0 to 1.
         categories: numbers of expressions by category; ``(none found)`` if the text names none.
         emptiness: why masks are empty -> how many, among the first few with a known reason.
+        no_target: expressions without a target by the dataset's own word.
     """
 
     expressions: int
@@ -43,6 +44,7 @@ class SplitStatistics:
     shares: NDArray[np.float64]
     categories: Counter[str]
     emptiness: Counter[str]
+    no_target: int = 0
 
     __repr__ = short_repr
 
@@ -76,6 +78,7 @@ def statistics(records: Sequence[Record], what: str = "") -> SplitStatistics:
         shares=areas / sizes,
         categories=Counter(record.category or "(none found)" for record in records),
         emptiness=Counter(filter(None, map(explain, empty[:_EXPLAINED]))),
+        no_target=sum(record.no_target for record in records),
     )
 
 
@@ -97,6 +100,8 @@ def text(by_split: Mapping[str, SplitStatistics]) -> str:
         shares = [f"{100 * np.percentile(s.shares, cent):.3g}" for s in splits]
         lines.append(row(f"mask, % of the image, {cent} %", shares))
     lines.append(row("empty masks", [int((s.areas == 0).sum()) for s in splits]))
+    if any(s.no_target for s in splits):
+        lines.append(row("  expressions without a target", [s.no_target for s in splits]))
     for low, high, name in SIZES:
         part = [(s.areas > 0) & (s.areas >= low) & (s.areas < high) for s in splits]
         lines.append(row(f"masks {name} pixels", [f"{100 * p.mean():.1f} %" for p in part]))

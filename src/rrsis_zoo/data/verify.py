@@ -13,10 +13,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from rrsis_zoo.data.cards import SPLITS, DatasetCard
+from rrsis_zoo.data.cards import DatasetCard
 from rrsis_zoo.data.counted import counted
 from rrsis_zoo.data.foreground import explain
+from rrsis_zoo.data.foreign import NoMask
 from rrsis_zoo.data.hashes import file_hashes
+from rrsis_zoo.data.imagery.picture import picture_orientation, read_picture
 from rrsis_zoo.data.limits import Limits, TokenCounter, too_long
 from rrsis_zoo.data.masks import GreyFile, MaskSource, Median3
 from rrsis_zoo.data.pixels import image_bands, image_orientation, read_grey, read_rgb
@@ -141,7 +143,7 @@ def verify(
     records: list[Record] = []
     unread: list[str] = []
     absent: list[str] = []
-    for split in SPLITS:
+    for split in known.splits_in(root):
         try:
             some = known.read(root, split, reading, absent)
         except RRSISError as error:
@@ -162,6 +164,15 @@ def verify(
         )
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         _check_pixels(records, report, card, complete, pool)
+    if known.left_out is not None:
+        _add(
+            report,
+            "annotations that the reader leaves out",
+            "annotation that the reader leaves out",
+            known.left_out(root),
+            "by the rule of the published reader",
+            harmless=True,
+        )
     again = [record.sample_id for record in records if known.copies and not record.sample_id.endswith("/0")]
     _add(
         report,
@@ -244,9 +255,9 @@ class _Image:
 def _check_pixels(
     records: Sequence[Record], report: Report, card: DatasetCard | None, complete: bool, pool: ThreadPoolExecutor
 ) -> None:
-    paths = list(dict.fromkeys(record.image_path for record in records))
-    looked = counted(pool.map(_look_at_image, paths), len(paths), "images opened")
-    images = dict(zip(paths, looked, strict=True))
+    depth = {record.image_path: record.any_depth for record in records}
+    looked = counted(pool.map(_look_at_image, depth.keys(), depth.values()), len(depth), "images opened")
+    images = dict(zip(depth, looked, strict=True))
     masks = list(counted(pool.map(_look_at_mask, (record.mask for record in records)), len(records), "masks decoded"))
     expected, whole = _known_defects(report.counts, card, complete)
 
@@ -282,6 +293,19 @@ def _check_pixels(
         if m.size and not m.area and not r.no_target
     )
     add("empty masks", "empty mask", empty, "kept, unless data.drop_empty is true")
+    add(
+        "expressions without a target that have a mask",
+        "expression without a target that has a mask",
+        (r.sample_id for r, _, m in pairs if r.no_target and (m.area or m.hidden)),
+        "the data set says both: its word counts where it is a class (the mask is empty then), else the mask",
+    )
+    add(
+        "expressions without a target",
+        "expression without a target",
+        (r.sample_id for r, _, m in pairs if r.no_target and m.size and not (m.area or m.hidden)),
+        "an empty mask is intended there by the data set's own word; data.drop_no_target leaves them out",
+        True,
+    )
     add(
         "masks that are not two-valued",
         "mask that is not two-valued",
@@ -322,9 +346,10 @@ def _known_defects(counts: Mapping[str, int], card: DatasetCard | None, complete
     return (card.known if same or complete else {}), whole and complete
 
 
-def _look_at_image(path: Path) -> _Image:
+def _look_at_image(path: Path, any_depth: bool) -> _Image:
     try:
-        pixels, orientation = read_rgb(path), image_orientation(path)
+        pixels = read_picture(path).pixels if any_depth else read_rgb(path)
+        orientation = picture_orientation(path) if any_depth else image_orientation(path)
     except DataFormatError as error:
         return _Image(None, "", fault=str(error))
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
@@ -335,6 +360,7 @@ def _look_at_image(path: Path) -> _Image:
 class _Mask:
     size: tuple[int, int] | None
     area: int = 0
+    hidden: int = 0
     levels: int = 0
     bands: int = 1
     orientation: int = 1
@@ -346,6 +372,8 @@ def _look_at_mask(mask: MaskSource) -> _Mask:
     while isinstance(mask, Median3):
         mask = mask.source
     try:
+        if isinstance(mask, NoMask):
+            return _Mask((mask.height, mask.width), hidden=int(mask.like.decode().sum()))
         if not isinstance(mask, GreyFile):
             area = int(mask.decode().sum())
             return _Mask((mask.height, mask.width), area, emptiness="" if area else explain(mask))

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rrsis_zoo.data.imagery.picture import read_picture
 from rrsis_zoo.data.pixels import opened, sized_header
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.imagery.picture import read_picture
 
 PIXEL_LIMIT = 2**24
 """Most pixels of a picture on the page, 4096 x 4096; `rrsis segment` takes larger ones."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,9 @@ def breakdown(samples: Samples, protocol: Protocol) -> dict[str, Any]:
           ``per_kind``.
         * ``macro_miou``: plain mean of the categories' mIoU. ``category_source``: ``label``, ``text`` (inferred from
           the sentence), ``mixed``, or None without categories.
-        * ``n_empty``, ``no_target_acc`` (empty targets predicted empty), ``target_acc`` (other targets predicted
-          not empty).
+        * ``n_empty``, ``no_target_acc`` (N-acc: empty targets predicted empty), ``target_acc`` (T-acc: other targets
+          predicted not empty); if any target is empty also ``miou_generalized`` (mIoU where two empty masks score 1),
+          and ``miou_target`` and ``oiou_target`` over the other targets.
         * with details: ``boundary_miou``; and over the ``n_target`` samples with a referent ``centre_hit`` (centre of
           the prediction inside the referent), ``box_miou``, ``box_pr@0.5``, and, over those whose centre hits,
           ``hit_miou`` and ``hit_boundary_miou``: how exactly, if the place was right.
@@ -74,7 +76,7 @@ def breakdown(samples: Samples, protocol: Protocol) -> dict[str, Any]:
         result |= _by(name, mine, asked, protocol)
         if name == "category":
             result |= _over_categories(result["per_category_miou"], asked)
-    result |= _no_target(asked)
+    result |= _no_target(asked, protocol)
     if asked.counts.details is not None:
         result |= _localisation(asked, protocol)
     return result
@@ -140,13 +142,44 @@ def _by(
     return result
 
 
-def _no_target(samples: Samples) -> dict[str, float]:
-    empty, silent = samples.counts.target == 0, samples.counts.predicted == 0
-    return {
+def _no_target(samples: Samples, protocol: Protocol) -> dict[str, float]:
+    counts = samples.counts
+    empty, silent = counts.target == 0, counts.predicted == 0
+    result = {
         "n_empty": int(empty.sum()),
         "no_target_acc": _share(silent[empty]),
         "target_acc": _share(~silent[~empty]),
     }
+    if not empty.any():
+        return result
+    iou = sample_iou(counts.intersection, counts.union, replace(protocol, both_empty=1.0))
+    union = int(counts.union[~empty].sum())
+    return result | {
+        "miou_generalized": 100 * mean(iou),
+        "miou_target": 100 * mean(iou[~empty]),
+        "oiou_target": 100 * int(counts.intersection[~empty].sum()) / union if union else math.nan,
+    }
+
+
+def no_target_text(numbers: Mapping[str, Any], n: int) -> str:
+    """Return what a breakdown says about empty targets in a line; empty if there are none.
+
+    Args:
+        numbers: from `breakdown`, nan as None or not.
+        n: number of samples.
+    """
+    if not numbers["n_empty"]:
+        return ""
+
+    def percent(name: str) -> str:
+        value = numbers[name]
+        return "none" if value is None or math.isnan(value) else f"{value:.2f} %"
+
+    return (
+        f"{numbers['n_empty']:,} of {n:,} targets are empty: N-acc {percent('no_target_acc')}, T-acc "
+        f"{percent('target_acc')}; mIoU {percent('miou_generalized')} where two empty masks score 1; mIoU "
+        f"{percent('miou_target')} and oIoU {percent('oiou_target')} over the other targets"
+    )
 
 
 def _localisation(samples: Samples, protocol: Protocol) -> dict[str, float]:

@@ -55,7 +55,7 @@ def fit_presence(
         false_alarms: largest share of foreign answers above the threshold.
 
     Raises:
-        ConfigError: fewer than five scenes with both kinds of answers, or evidence that is not finite.
+        ConfigError: too few scenes to have both kinds of answers in every fold, or evidence that is not finite.
     """
     # a second, and several hundred modules: only who calibrates waits for them
     from sklearn.linear_model import LogisticRegression
@@ -66,16 +66,21 @@ def fit_presence(
     values = np.concatenate([own, foreign])
     if not np.isfinite(values).all():
         raise ConfigError("the model outputs infinities or NaN, so nothing can be calibrated: check its weights")
-    both = len(set(own_scenes) & set(foreign_scenes))
-    if both < FOLDS:
+    # scenes of a dataset's own sentences without a target may have no others
+    fewest = min(len(set(own_scenes)), len(set(foreign_scenes)))
+    if fewest < FOLDS:
         raise ConfigError(
-            f"{both} scenes have own and foreign sentences, and cross-validation needs {FOLDS}: give a larger split"
+            f"{fewest} scenes have own and foreign sentences, and cross-validation needs {FOLDS}: give a larger split"
         )
     wanted = np.repeat([1, 0], [len(own), len(foreign)])
     _, groups = np.unique([*own_scenes, *foreign_scenes], return_inverse=True)
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     presence = np.empty(len(values))
     for fitted, held_out in GroupKFold(FOLDS).split(values, wanted, groups):
+        if len(set(wanted[fitted].tolist())) < 2:
+            raise ConfigError(
+                "too few scenes for cross-validation: a part has one kind of answers; give a larger split"
+            )
         regression.fit(values[fitted], wanted[fitted])
         presence[held_out] = regression.predict_proba(values[held_out])[:, 1]
     scaler, logistic = (step for _, step in regression.fit(values, wanted).steps)

@@ -7,6 +7,8 @@ that there is a referent if its mask is not empty and, with a calibration, its p
     N-acc = share of foreign sentences whose answer says that there is none
     AUC   = probability that an own sentence has a higher presence than a foreign one
 
+A dataset's own sentences without a target, where it says that they have none, count with the foreign ones.
+
 T-acc and N-acc are those of GRES (Liu, Ding, Jiang, CVPR 2023), with this rule in place of its own.
 """
 
@@ -41,6 +43,7 @@ class Answer(Strict):
         expression, category: the sentence, and what it asks for.
         foreign: whether it was taken from another scene.
         referent: whether it has one: own sentences, unless their mask is empty.
+        no_target: whether it is an own sentence that by the dataset's word has none.
         predicted: pixels of the predicted mask.
         evidence: name -> number, see `rrsis_zoo.models.presence.EVIDENCE`.
         presence: None without a calibration.
@@ -55,6 +58,7 @@ class Answer(Strict):
     predicted: Annotated[int, Field(ge=0)]
     evidence: dict[Text, float]
     presence: Annotated[float, Field(ge=0, le=1)] | None
+    no_target: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,10 @@ class Answers:
     threshold: float | None
 
     def of(self, foreign: bool) -> list[Answer]:
-        """Return the foreign answers, or those to own sentences that have a referent."""
-        return [line for line in self.lines if line.foreign == foreign and line.referent != foreign]
+        """Return the foreign answers and those without a target, or those to own sentences that have a referent."""
+        nothing = [(line.foreign or line.no_target) and not line.referent for line in self.lines]
+        there = [not line.foreign and line.referent for line in self.lines]
+        return [line for line, wanted in zip(self.lines, nothing if foreign else there, strict=True) if wanted]
 
     def there(self, foreign: bool) -> NDArray[np.float64]:
         """Return for each of `of` whether the answer says that there is a referent, 0 or 1."""
@@ -153,7 +159,8 @@ def write_answers(path: str | Path, answers: Answers) -> None:
     Raises:
         OutputError: the file cannot be written; an existing one is unchanged.
     """
-    write_json_lines(path, (line.model_dump() for line in answers.lines))
+    rare = {"no_target"}  # few datasets have them
+    write_json_lines(path, (line.model_dump(exclude=None if line.no_target else rare) for line in answers.lines))
 
 
 def read_answers(path: str | Path, threshold: float | None) -> Answers:

@@ -25,6 +25,7 @@ from rrsis_zoo.models.card import MethodCard
 from rrsis_zoo.models.configuration import change, from_plain
 from rrsis_zoo.models.hub import HubModel
 from rrsis_zoo.models.layers.precision import check_floats
+from rrsis_zoo.models.losses import world_size
 from rrsis_zoo.models.presence import Calibration
 from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Restored, TextMode, Tokenizer, Tokens, Views
 from rrsis_zoo.weights.skeleton import on_meta
@@ -56,6 +57,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
             processed in groups.
         needs_referent: names of the loss terms that a sentence without a referent is left out of, because they have no
             value or no gradient for an empty mask.
+        compares_processes: whether one of these terms compares the rows of all processes, so that each must compute it.
         max_expressions: number of expressions that are localised, segmented and restored at once in evaluation; None
             for all.
     """
@@ -69,6 +71,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     evaluation_settings: ClassVar[frozenset[str]] = frozenset()
     segment_only: ClassVar[frozenset[str]] = frozenset()
     needs_referent: ClassVar[frozenset[str]] = frozenset()
+    compares_processes: ClassVar[bool] = False
     config: Any
     _tokenizer: Tokenizer | None = None
     max_expressions: int | None = None
@@ -336,8 +339,8 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     def loss(self, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Return the named loss terms and their sum ``"loss"``, which is minimised: float32 scalars.
 
-        Terms in ``needs_referent`` are those of the batch without its added sentences (``batch.absent``); 0 if there
-        are no others.
+        Terms in ``needs_referent`` are those of the batch without the sentences that have no referent
+        (``batch.absent``); 0 if there are no others.
 
         Args:
             prediction: of the batch.
@@ -350,12 +353,16 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
             raise ValueError("the batch has no masks to train on")
         target = self.target(batch.masks)
         terms = self.loss_terms(prediction, target)
-        if any(batch.absent) and (left_out := self.needs_referent & terms.keys()):
+        # a process that has none to leave out still takes part in what the others gather
+        together = self.compares_processes and bool(batch.absent) and world_size() > 1
+        if (any(batch.absent) or together) and (left_out := self.needs_referent & terms.keys()):
             there = [n for n, absent in enumerate(batch.absent) if not absent]
-            if there:
+            if there or together:
                 fewer = self.loss_terms(prediction[there], target[there])
             else:
                 fewer = dict.fromkeys(left_out, prediction.mask_logits.float().sum() * 0)
+            if not there:  # means over no row
+                fewer = {name: torch.nan_to_num(value) for name, value in fewer.items()}
             terms = {name: fewer[name] if name in left_out else value for name, value in terms.items()}
         return {**terms, "loss": torch.stack(list(terms.values())).sum()}
 

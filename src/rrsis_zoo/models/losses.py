@@ -104,18 +104,20 @@ def batch_contrastive(v: Tensor, t: Tensor, scale: Tensor, bias: Tensor, gather:
     and every process computes the loss over all.
 
     Args:
-        v, t: (N, C), normalised; row i of one belongs to row i of the other. N is the same on every process.
+        v, t: (N, C), normalised; row i of one belongs to row i of the other. N may differ between processes.
         scale, bias: scalars; the logits are exp(scale) v tᵀ + bias. The bias cancels.
         gather: gradients of the gathered rows (`gather_rows`).
     """
-    v, t = gather_rows(v.float(), gather), gather_rows(t.float(), gather)
+    v, t = v.float(), t.float()
+    if world_size() > 1:
+        v, t = (part.contiguous() for part in gather_rows(torch.cat([v, t], 1), gather).chunk(2, 1))
     logits = scale.exp() * v @ t.T + bias
     own = torch.arange(len(v), device=v.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
 def gather_rows(rows: Tensor, gather: Gather) -> Tensor:
-    """Return the rows (N, C) of all processes, (W · N, C), in the order of their ranks.
+    """Return the rows (N, C) of all processes, in the order of their ranks; N may differ between them, and be 0.
 
     For a loss L over all rows that each of W processes computes, with gradients averaged by DDP:
 
@@ -125,14 +127,24 @@ def gather_rows(rows: Tensor, gather: Gather) -> Tensor:
 
     With a single process the rows themselves are returned.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if world_size() == 1:
         return rows
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    sizes = torch.cat(counts).tolist()
+    equal = F.pad(rows, (0, 0, 0, max(sizes) - len(rows)))
     if gather == "exact":
-        return _GatherWithGradient.apply(rows)  # type: ignore[no-any-return]
-    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, rows.detach().contiguous())
-    parts[dist.get_rank()] = rows
-    return torch.cat(parts)
+        parts = list(_GatherWithGradient.apply(equal).chunk(len(sizes)))  # type: ignore[attr-defined]
+    else:
+        parts = [torch.empty_like(equal) for _ in sizes]
+        dist.all_gather(parts, equal.detach().contiguous())
+        parts[dist.get_rank()] = equal
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
+def world_size() -> int:
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class _GatherWithGradient(torch.autograd.Function):

@@ -98,7 +98,8 @@ class Calibration(Strict):
         auc: how well presence tells own from foreign sentences, in percent: how often it is higher for an own one than
             for a foreign one. Cross-validated by scene, interval by scene.
         folds: of the cross-validation.
-        own, foreign, scenes: numbers of sentences and scenes.
+        own, foreign, no_target, scenes: numbers of own sentences with a referent, of foreign sentences, of the
+            dataset's own without a target, and of scenes.
         dataset, split, text_mode, seed: what it was fitted on; the seed chooses the foreign sentences.
         annotations_sha256, foreign_sha256: of the split's samples, and of the foreign ones.
         versions: of this package and of the libraries that determine the numbers.
@@ -115,7 +116,7 @@ class Calibration(Strict):
     auc: Estimated
     folds: Annotated[int, Field(ge=2)]
     own: Positive
-    foreign: Positive
+    foreign: Annotated[int, Field(ge=0)]
     scenes: Positive
     dataset: Text
     split: Text
@@ -124,6 +125,7 @@ class Calibration(Strict):
     annotations_sha256: Digest
     foreign_sha256: Digest
     versions: dict[Text, Text | None]
+    no_target: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:
@@ -131,6 +133,8 @@ class Calibration(Strict):
             raise ValueError(f"evidence must be {', '.join(EVIDENCE)}, and maybe {OWN}; got {self.evidence!r}")
         if len(self.coefficients) != len(self.evidence):
             raise ValueError(f"{len(self.coefficients)} coefficients do not match {len(self.evidence)} evidence")
+        if not self.foreign + self.no_target:
+            raise ValueError("foreign must be at least 1 where no_target is 0")
         return self
 
     def presence(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -144,7 +148,8 @@ class Calibration(Strict):
 
     def text(self) -> str:
         """Return the content of the file."""
-        return json.dumps(self.model_dump(by_alias=True), indent=1, ensure_ascii=False) + "\n"
+        content = self.model_dump(by_alias=True, exclude=None if self.no_target else {"no_target"})
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def presence_of(calibration: Calibration, found: Sequence[Tensor]) -> NDArray[np.float64]:

@@ -36,7 +36,8 @@ class Batch:
         image_index: (N,) int64; expression n refers to ``images[image_index[n]]``.
         masks: N native masks, bool (H, W) of their image; None if unknown.
         sample_ids: N names, unique in their split; keys of per-sample results.
-        absent: for each of the N sentences whether it was added as one without a referent; empty if none was.
+        absent: for each of the N sentences whether it has no referent: it was added as one, or the dataset says so.
+            Empty where the dataset has no such sentence at all; else also in a batch without any.
     """
 
     images: list[Tensor]

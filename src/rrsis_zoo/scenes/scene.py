@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rrsis_zoo.data.imagery.stretch import Stretch
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import expanded
-from rrsis_zoo.imagery.stretch import Stretch
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.outputs.found import Source
 from rrsis_zoo.scenes.extra import check_extra

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from rrsis_zoo.data.imagery.stretch import Stretch
 from rrsis_zoo.errors import ConfigError, unknown_name
-from rrsis_zoo.imagery.stretch import Stretch
 
 Find = Literal["one", "all"]
 """``one``: the one referent of each sentence in the whole scene. ``all``: everything that fits."""

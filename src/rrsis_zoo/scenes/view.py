@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rrsis_zoo.data.imagery.picture import DEEP
+from rrsis_zoo.data.imagery.stretch import Stretch, to_8_bits
 from rrsis_zoo.errors import ConfigError, DataFormatError
-from rrsis_zoo.imagery.picture import DEEP
-from rrsis_zoo.imagery.stretch import Stretch, to_8_bits
 from rrsis_zoo.scenes.raster import Raster, Source
 from rrsis_zoo.scenes.windows import Window
 

@@ -84,6 +84,7 @@ class Result(Strict):
     partial: Part | None = None
     layout: str | None = None
     published_split: bool | None = None
+    reading_rule: str | None = None
 
     @field_validator("metrics")
     @classmethod

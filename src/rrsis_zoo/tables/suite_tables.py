@@ -410,6 +410,7 @@ def provenance(runs: Runs, board: Board) -> dict[str, str]:
         "protocol": first["protocol"],
         "evaluation size": str(first["eval_size"]),
         "text mode": str(first.get("text_mode") or "none"),
+        **({"reading": first["reading_rule"]} if first.get("reading_rule") else {}),
         "annotations sha256": first["annotations_sha256"],
         "code": code_versions([job.result["code"] for job in board.finished if "code" in job.result]),
     }

@@ -21,7 +21,7 @@ from rrsis_zoo.data.records import Record
 from rrsis_zoo.errors import OutputError
 from rrsis_zoo.figures import Shown, prediction_figure
 from rrsis_zoo.files import cannot_write, make_folder, write_json, writing
-from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
+from rrsis_zoo.metrics.breakdown import breakdown, evaluate, no_target_text, without_nan
 from rrsis_zoo.metrics.protocol_table import protocol_table
 from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.metrics.samples import Samples, Subject, write_samples
@@ -77,6 +77,9 @@ class TestRecord(Callback):
             print(protocol_table([{"protocol": name, **result} for name, result in record["protocols"].items()]))
         write_json(folder / "test.json", record)
         write_samples(folder / "test_samples.jsonl.gz", samples)
+        for line in (no_target_text(record["breakdown"], record["n"]), record.get("reading_rule", "")):
+            if line:
+                print(line)
         print(f"wrote {folder / 'test.json'} and test_samples.jsonl.gz")
 
 
@@ -97,6 +100,7 @@ def scored(samples: Samples, protocol: Protocol, data: RRSISDataModule) -> dict[
     records = [record for record in split if record.sample_id in tested]
     metrics = evaluate(samples, protocol)
     identity = data.identity(data.test_split)
+    rule = data.reading_rule()
     return {
         "protocol": protocol.name,
         "eval_size": protocol.eval_size,
@@ -109,6 +113,7 @@ def scored(samples: Samples, protocol: Protocol, data: RRSISDataModule) -> dict[
         "n_empty": sum(r.is_empty for r in records),
         "partial": None if len(records) == len(split) else {"n": len(records), "of": len(split)},
         "reading": asdict(data.reading),
+        **({"reading_rule": rule} if rule else {}),
         "metrics": without_nan(metrics),
         "breakdown": without_nan(breakdown(samples, protocol)),
         "annotations_sha256": annotations_hash(records),

@@ -34,7 +34,8 @@ class Gallery(Callback):
     and independent of scores. ``image.webp`` is RGB; ``truth.png`` and ``mask.png`` are grey, 0-255 for the share of a
     pixel that the mask covers; ``heatmap.png`` is grey on the localiser's own grid, 0-255 for a probability of 0-1.
     ``gallery.json`` holds a list ``samples``: ``sample_id``, ``expression``, ``category``, ``kind``, ``iou`` (of the
-    masks at native size, whatever the protocol), and the relative paths of the pictures.
+    masks at native size, whatever the protocol), the relative paths of the pictures and, for a sample that by the
+    dataset's word has no target, ``no_target``.
 
     Args:
         samples: maximum number.
@@ -99,6 +100,7 @@ def _written(folder: Path, place: str, record: Record, kept: dict[str, Any]) -> 
         "category": record.category,
         "kind": record.kind,
         "iou": kept["iou"],
+        **({"no_target": True} if record.no_target else {}),
         **{kind: f"{place}/{file}" for kind, file in PICTURES.items()},
     }
 

@@ -26,6 +26,7 @@ from rrsis_zoo.models.types import Batch, Prediction, TextMode
 from rrsis_zoo.pretrained.whole import fill_model, is_whole
 from rrsis_zoo.training.checkpoint_io import local_path
 from rrsis_zoo.training.finite import FiniteWatch
+from rrsis_zoo.training.no_targets import NoTargets
 from rrsis_zoo.training.progress import steps_as_now, steps_per_epoch
 from rrsis_zoo.training.schedules import FollowingLR, WarmupCosine
 from rrsis_zoo.training.sentences import CutSentences
@@ -403,7 +404,7 @@ class RRSISModule(lightning.LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Lightning hook: callbacks of every run."""
-        return [CutSentences()]
+        return [CutSentences(), NoTargets()]
 
 
 def check_precision(precision: str) -> None:

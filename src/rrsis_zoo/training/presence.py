@@ -39,6 +39,7 @@ class Row(NamedTuple):
         foreign: whether the sentence is a foreign one.
         place: of the sentence among the own or the foreign ones of the split.
         referent: whether it has a referent.
+        nothing: whether it has none by intention: a foreign sentence, or one of the dataset's own without a target.
         predicted: pixels of the predicted mask.
         evidence: see `rrsis_zoo.models.presence.evidence`.
     """
@@ -46,6 +47,7 @@ class Row(NamedTuple):
     foreign: bool
     place: int
     referent: bool
+    nothing: bool
     predicted: int
     evidence: list[float]
 
@@ -67,9 +69,19 @@ class Answered:
         ordered = sorted(rows, key=lambda row: (row.foreign, row.place))
         return cls([row for row in ordered if not row.foreign], [row for row in ordered if row.foreign])
 
+    @property
+    def answerable(self) -> list[Row]:
+        """Rows of the own sentences that have a referent."""
+        return [row for row in self.own if row.referent]
+
+    @property
+    def unanswerable(self) -> list[Row]:
+        """Rows of the sentences without a referent: the dataset's own ones, then the foreign ones."""
+        return [row for row in (*self.own, *self.foreign) if row.nothing]
+
     def evidence(self, foreign: bool) -> NDArray[np.float64]:
-        """Return the evidence (N, K) of the foreign sentences, or of the own ones that have a referent."""
-        return np.array([row.evidence for row in (self.foreign if foreign else self.own) if row.referent != foreign])
+        """Return the evidence (N, K) of the sentences without a referent, or of the own ones that have one."""
+        return np.array([row.evidence for row in (self.unanswerable if foreign else self.answerable)])
 
 
 class Asking:
@@ -104,7 +116,10 @@ class Asking:
         """
         assert batch.masks is not None
         names = [self._own[name] for name in batch.sample_ids]
-        own = [(False, place, bool(mask.any())) for (place, _), mask in zip(names, batch.masks, strict=True)]
+        own = []
+        for (place, _), mask in zip(names, batch.masks, strict=True):
+            there = bool(mask.any())
+            own.append((False, place, there, self.records[place].no_target and not there))
         self._take(own, prediction, native)
         scenes = {int(image): scene for (_, scene), image in zip(names, batch.image_index.tolist(), strict=True)}
         asked = [(image, place) for image, scene in scenes.items() for place in self._of_scene.get(scene, [])]
@@ -114,25 +129,29 @@ class Asking:
         tokens = self.model.tokenize([self.foreign[place].expression for _, place in asked], text_mode)
         done = 0
         for part in self.model.refer_in_groups(prediction.state, tokens, index):
-            mine = [(True, place, False) for _, place in asked[done : done + len(part)]]
+            mine = [(True, place, False, True) for _, place in asked[done : done + len(part)]]
             self._take(mine, part, self.model.restore_each(part))
             done += len(part)
 
-    def _take(self, what: Sequence[tuple[bool, int, bool]], prediction: Prediction, native: Iterable[Tensor]) -> None:
+    def _take(
+        self, what: Sequence[tuple[bool, int, bool, bool]], prediction: Prediction, native: Iterable[Tensor]
+    ) -> None:
         found: list[Tensor] = []
         for n, logits in enumerate(native):  # each map once: it may be large
             (numbers,) = evidence_of(prediction[n : n + 1], [logits])
             found.append(torch.cat([torch.count_nonzero(logits > 0).double()[None], numbers]))
         if not found:
             return
-        for (foreign, place, referent), (predicted, *numbers) in zip(what, torch.stack(found).tolist(), strict=True):
+        for (foreign, place, referent, nothing), (predicted, *numbers) in zip(
+            what, torch.stack(found).tolist(), strict=True
+        ):
             if not all(map(math.isfinite, numbers)):
                 name = (self.foreign if foreign else self.records)[place].sample_id
                 raise ConfigError(
                     f"the answer to {name} is not finite; evaluate in full precision (trainer.precision 32-true), or "
                     "check the weights"
                 )
-            self.rows.append(Row(foreign, place, referent, int(predicted), numbers))
+            self.rows.append(Row(foreign, place, referent, nothing, int(predicted), numbers))
 
 
 class PresenceRecord(Callback):
@@ -213,6 +232,7 @@ class PresenceRecord(Callback):
             "threshold": answers.threshold,
             "n_own": len(answers.of(foreign=False)),
             "n_foreign": len(foreign),
+            "n_no_target": sum(row.nothing for row in answered.own),
             "n_scenes": len({r.scene_id for r in own}),
             "partial": None if len(own) == len(asking.records) else {"n": len(own), "of": len(asking.records)},
             "metrics": metrics,
@@ -248,6 +268,7 @@ def answers_of(answered: Answered, asking: Asking, calibration: Calibration | No
                     category=record.category,
                     foreign=row.foreign,
                     referent=row.referent,
+                    no_target=row.nothing and not row.foreign,
                     predicted=row.predicted,
                     evidence=dict(zip((*EVIDENCE, OWN), row.evidence, strict=False)),
                     presence=value,

@@ -109,7 +109,7 @@ class PredictionPanels(Callback):
 
 def caption(row: Shown) -> str:
     """Return the text below a panel: the expression and its score."""
-    return f"“{row.expression}”" + ("" if row.iou is None else f"  IoU {row.iou:.2f}")
+    return f"“{row.expression}”" + (f"  {row.verdict}" if row.verdict else "")
 
 
 def panel(row: Shown, side: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:

@@ -68,7 +68,7 @@ def contact_sheet(
     sidecar = part(Drawn, read_sidecar(path), path)
     if sidecar.layout not in LAYOUTS:
         raise DataFormatError(f"{path}: layout {sidecar.layout[:40]!r} is not one of {', '.join(LAYOUTS)}")
-    folder = root / LAYOUTS[sidecar.layout].folders[0]  # type: ignore[index]
+    layout = LAYOUTS[sidecar.layout]
     images = {image.id: image for image in sidecar.images}
     for entry in sidecar.expressions:
         if entry.image_id not in images or entry.referent >= len(images[entry.image_id].objects):
@@ -86,6 +86,7 @@ def contact_sheet(
     sheet = Image.new("RGB", (columns * (side + 6), rows * (side + _CAPTION + 6)), (255, 255, 255))
     for k, entry in enumerate(entries):
         image = images[entry.image_id]
+        folder = root / layout.image_folder(image.split)
         tile = _tile(folder / plain_name(image.file_name, f"{path}: image {image.id}"), image, entry, zoom, blind)
         x, y = k % columns * (side + 6) + 3, k // columns * (side + _CAPTION + 6) + 3
         sheet.paste(tile, (x, y))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from rrsis_zoo.data.cards import Split
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.files import read_json
 from rrsis_zoo.schema import Strict, checked
@@ -68,7 +69,7 @@ class Picture(Strict):
 
     id: Number
     file_name: str
-    split: str
+    split: Split
     objects: list[Thing]
 
 

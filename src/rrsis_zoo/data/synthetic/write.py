@@ -10,8 +10,8 @@ In RRSIS-D's layout, the default::
 A scene depends only on the seed, the size, its split and its number in the split: a larger training split leaves the
 test scenes unchanged, and the number of processes has no effect.
 
-In the layouts of RefSegRS and RISBench every expression has a copy of its image and a mask file; the reader of that
-dataset reads them, and finds the copies.
+In the layouts of RefSegRS, RISBench and EarthReason every expression has a copy of its image and a mask file; the
+reader of that dataset reads them. In a layout without a test split (Aerial-D) its scenes are validation scenes.
 
 Unlike the real files of RRSIS-D, an image has several refs, and a referent with several expressions is one annotation;
 join refs with annotations by ``ann_id``. Categories 0 to 19 are RRSIS-D's, 20 and above are ours.
@@ -37,12 +37,13 @@ import numpy as np
 from pycocotools import mask as rle
 
 from rrsis_zoo.data.cards import Split
-from rrsis_zoo.data.layouts import LAYOUTS, Layout, LayoutWriter, Referent, ReferredScene, RRSISDWriter
+from rrsis_zoo.data.layouts import LAYOUTS
 from rrsis_zoo.data.synthetic.ceiling import stride_iou
 from rrsis_zoo.data.synthetic.chance import RandomStream
 from rrsis_zoo.data.synthetic.draw import CATEGORIES
 from rrsis_zoo.data.synthetic.language import HELD_OUT, KINDS, Expression, express
 from rrsis_zoo.data.synthetic.scenes import Scene, SceneObject, make_scene
+from rrsis_zoo.data.writing import LayoutWriter, Referent, ReferredScene, RRSISDWriter
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.files import cannot_write, dangling, expanded, write_text
 from rrsis_zoo.shown import short_repr
@@ -167,7 +168,7 @@ def make_synthetic(
     seed: int = 0,
     splits: Sequence[int] = (1100, 150, 250),
     expressions: int = 3,
-    layout: Layout = "rrsis-d",
+    layout: str = "rrsis-d",
     processes: int | None = None,
     overwrite: bool = False,
 ) -> Summary:
@@ -180,7 +181,8 @@ def make_synthetic(
         seed: non-negative seed.
         splits: relative sizes of train, val and test; each split gets at least one scene.
         expressions: expressions per scene, 1 to 6.
-        layout: the published dataset whose file layout and reader it uses; ``synthetic`` reads RRSIS-D's.
+        layout: name of the published dataset whose file layout and reader it uses (`rrsis_zoo.data.layouts.LAYOUTS`);
+            ``synthetic`` reads RRSIS-D's.
         processes: worker processes; None for one per processor. The result does not depend on it.
         overwrite: replace an earlier synthetic dataset in ``root``.
 
@@ -199,6 +201,8 @@ def make_synthetic(
     if processes is not None and processes < 1:
         raise ConfigError(f"processes must be at least 1, or None for one per processor; got {processes}")
     place = check_root(root, overwrite)
+    if "test" not in LAYOUTS[layout].splits:  # nothing is lost: what would be test scenes are validation scenes
+        counts = {"train": counts["train"], "val": counts["val"] + counts["test"], "test": 0}
 
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
     work = partial(_encode, size=size, seed=seed, expressions=expressions)
@@ -381,7 +385,7 @@ def _save(encoded: _Encoded, writer: LayoutWriter) -> _Encoded:
     return replace(encoded, scene=None)
 
 
-def _writer(root: Path, layout: Layout) -> LayoutWriter:
+def _writer(root: Path, layout: str) -> LayoutWriter:
     categories = {name: (category.id, category.file_name) for name, category in CATEGORIES.items()}
     if layout == "rrsis-d":
         return RRSISDWriter(root, categories=categories, quality=JPEG_QUALITY)
@@ -389,7 +393,7 @@ def _writer(root: Path, layout: Layout) -> LayoutWriter:
 
 
 def _write_sidecar(
-    root: Path, encoded: Sequence[_Encoded], layout: Layout, size: int, seed: int, expressions: int
+    root: Path, encoded: Sequence[_Encoded], layout: str, size: int, seed: int, expressions: int
 ) -> None:
     sidecar = {
         "generator": "rrsis_zoo.data.synthetic",

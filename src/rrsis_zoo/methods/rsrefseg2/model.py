@@ -244,6 +244,7 @@ class RSRefSeg2(ReferringSegmenter):
     needs_referent: ClassVar[frozenset[str]] = frozenset(
         {"loss_dice", "loss_dense_dice", "loss_contrastive", "loss_mil"}
     )
+    compares_processes: ClassVar[bool] = True  # the contrastive loss gathers the rows of all
     evaluation_settings: ClassVar[frozenset[str]] = frozenset({"stability_fallback"})
     presets: ClassVar[dict[str, RSRefSeg2Config]] = {
         "l": RSRefSeg2Config(),

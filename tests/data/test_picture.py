@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from image_files import png, tiff
+from rrsis_zoo.data.imagery.picture import read_picture
+from rrsis_zoo.data.imagery.stretch import Stretch
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.imagery.picture import read_picture
-from rrsis_zoo.imagery.stretch import Stretch
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (12, 20, 3), dtype=np.uint8)

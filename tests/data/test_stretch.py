@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from rrsis_zoo.data.imagery.stretch import Stretch, to_8_bits
 from rrsis_zoo.errors import ConfigError, DataFormatError
-from rrsis_zoo.imagery.stretch import Stretch, to_8_bits
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_values_become_8_bits():
 def test_all_rows_are_converted(monkeypatch):
     values = np.arange(7 * 3).reshape(7, 3, 1)
     whole = to_8_bits(values, np.array([[0.0, 20.0]]))
-    monkeypatch.setattr("rrsis_zoo.imagery.stretch._BLOCK", 6)
+    monkeypatch.setattr("rrsis_zoo.data.imagery.stretch._BLOCK", 6)
     assert np.array_equal(to_8_bits(values, np.array([[0.0, 20.0]])), whole)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrsis_zoo.data.headers import Header
-from rrsis_zoo.data.pixels import lazily, opened, read_rgb, sized_header
+from rrsis_zoo.data.imagery.deep import deep_values
+from rrsis_zoo.data.imagery.stretch import Stretch, to_8_bits
+from rrsis_zoo.data.pixels import lazily, opened, orientation_in, read_rgb, sized_header
 from rrsis_zoo.errors import DataFormatError
-from rrsis_zoo.imagery.deep import deep_values
-from rrsis_zoo.imagery.stretch import Stretch, to_8_bits
 
 DEEP = Stretch("percentiles", 2.0, 98.0)
 """How values of more than 8 bits are shown unless something else is asked for."""
@@ -69,6 +69,29 @@ def read_picture(path: str | Path, stretch: Stretch | None = None) -> Picture:
     except DataFormatError as error:
         raise error if str(path) in str(error) else DataFormatError(f"{path}: {error}") from error
     return picture
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) as displayed of a file that `read_picture` reads, from its header.
+
+    Raises:
+        DataFormatError: a file that is missing, not an image, or implausibly large.
+    """
+    with opened(path) as (file, what):
+        header = sized_header(file, what)
+        turned = _orientation(file, what, header) >= 5
+        return (header.width, header.height) if turned else (header.height, header.width)
+
+
+def picture_orientation(path: str | Path) -> int:
+    """Return the orientation of a file that `read_picture` reads, 1 to 8. Errors as `picture_size`."""
+    with opened(path) as (file, what):
+        return _orientation(file, what, sized_header(file, what))
+
+
+def _orientation(file: BinaryIO, what: str, header: Header) -> int:
+    # Pillow does not open every deep TIFF
+    return header.orientation if header.format == "TIFF" else orientation_in(file, what, header)
 
 
 def _stretched(values: NDArray[Any], stretch: Stretch, notes: list[str]) -> Picture:

@@ -1,7 +1,7 @@
 """Image files with more than 8 bits per channel, with their exact values: Pillow for grey, OpenCV for colour. No torch.
 
-Data sets never come here: `rrsis_zoo.data.pixels` refuses such files, because a training set must be converted once
-and in the same way for all of it.
+Published data sets never come here: `rrsis_zoo.data.pixels` refuses such files, because they were published with 8
+bits, and a copy in another form is not them.
 """
 
 from __future__ import annotations
