@@ -92,7 +92,8 @@ def test_predictions_on_a_full_disk(tmp_path, limited_files):
 
 
 def gallery(folder, n=5):
-    records = [SimpleNamespace(sample_id=f"d/test/{i}/0", expression="a", category=None, kind=None) for i in range(n)]
+    about = {"expression": "a", "category": None, "kind": None, "no_target": False}
+    records = [SimpleNamespace(sample_id=f"d/test/{i}/0", **about) for i in range(n)]
     data = SimpleNamespace(test_split="test", records=lambda split: records)
     shown = Gallery()
     shown._wanted = [record.sample_id for record in records]
