@@ -33,6 +33,13 @@ def get(entry: Any, key: str, kind: type[T], where: str) -> T:
     return value
 
 
+def number(entry: Any, key: str, where: str) -> int | float:
+    """Return a field that is a number, whole or not. Errors as `get`."""
+    if isinstance(entry, dict) and isinstance(entry.get(key), float):
+        return entry[key]
+    return get(entry, key, int, where)
+
+
 def index(entries: list[Any], key: str, what: str) -> dict[int, Any]:
     """Return the entries by id, in their order."""
     index: dict[int, Any] = {}

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from rrsis_zoo.data.cards import SPLITS, DatasetCard, Split
-from rrsis_zoo.data.fields import get, segmentation_mask
+from rrsis_zoo.data.fields import get, number, segmentation_mask
 from rrsis_zoo.data.folders import (
     Listing,
     annotation_file,
@@ -126,12 +126,12 @@ def read_risors(
     records: list[Record] = []
     missing: list[str] = []
     seen: set[str] = set()
-    for number, line in enumerate(lines, start=1):
+    for row, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        stem = plain_name(line.strip().rsplit(".", 1)[0], f"{listed}, line {number}")
+        stem = plain_name(line.strip().rsplit(".", 1)[0], f"{listed}, line {row}")
         if stem in seen:
-            raise DataFormatError(f"{listed}, line {number}: {stem!r} is listed twice")
+            raise DataFormatError(f"{listed}, line {row}: {stem!r} is listed twice")
         seen.add(stem)
         image_file = f"{stem}.jpg"
         lacks = [
@@ -145,7 +145,7 @@ def read_risors(
         path = files.annotations / f"{stem}.json"
         for place, entry in enumerate(get(read_json(annotation_file(path)), "annotations", list, str(path))):
             where = f"{path}: annotation {place}"
-            area = get(entry, "area", (int, float), where)  # type: ignore[arg-type]
+            area = number(entry, "area", where)
             if not area > 0:
                 continue
             segmentation = get(entry, "segmentation", dict, where)
@@ -189,7 +189,7 @@ def left_out(root: Path) -> list[str]:
     for name in sorted(name for name in Listing(folder).files if name.endswith(".json")):
         try:
             entries = get(read_json(annotation_file(folder / name)), "annotations", list, name)
-            areas = [get(entry, "area", (int, float), name) for entry in entries]  # type: ignore[arg-type]
+            areas = [number(entry, "area", name) for entry in entries]
         except RRSISError:
             continue  # the reader says what is wrong with it
         found += [f"{name}: annotation {place}" for place, area in enumerate(areas) if not area > 0]
