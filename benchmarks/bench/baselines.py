@@ -37,7 +37,7 @@ def run_constant(
     Raises:
         OutputError: it cannot be written.
     """
-    reading, name = {name: settings[name] for name in READING}, settings.get("name")
+    reading, name = {name: settings[name] for name in READING if name in settings}, settings.get("name")
     parts = {
         "configuration": hash_of("constant" if name is None else ["constant", name]),
         "weights": hash_of([]),

@@ -67,7 +67,7 @@ class Keys:
             MissingDataError: a file of the dataset is missing.
             DataFormatError: a file of the dataset is damaged.
         """
-        reading = {name: settings[name] for name in READING}
+        reading = {name: settings[name] for name in READING if name in settings}
         known = json.dumps(reading)
         if known not in self._data:
             module = RRSISDataModule(**reading, num_workers=0)
@@ -94,7 +94,7 @@ class Keys:
             DataFormatError: a file of the dataset is damaged.
         """
         self.data(settings)
-        return self._splits[json.dumps({name: settings[name] for name in READING}), split]
+        return self._splits[json.dumps({name: settings[name] for name in READING if name in settings}), split]
 
     def drawn(self, settings: Mapping[str, Any]) -> int:
         """Return how many samples an epoch of training draws, see `rrsis_zoo.data.samplers.DrawRule`.
@@ -104,7 +104,7 @@ class Keys:
             DataFormatError: a file of the dataset is damaged.
         """
         samples, _ = self.split(settings, "train")
-        known = json.dumps({name: settings[name] for name in READING})
+        known = json.dumps({name: settings[name] for name in READING if name in settings})
         return self._references[known] if settings["draw"] == "references" else len(samples)
 
     def code(self, *further: str) -> str:
