@@ -1,0 +1,314 @@
+"""Ask a model everything about a split: rungs and probes, on images that are encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rrsis_zoo.data.records import Record
+from rrsis_zoo.data.synthetic.contents import Contents
+from rrsis_zoo.diagnosis.ladder import RUNGS, STOCK, Asked, best_prompts, climb, missing_rungs
+from rrsis_zoo.diagnosis.places import hit
+from rrsis_zoo.diagnosis.probes import Change, Scene, changes_of, noun_is_unique
+from rrsis_zoo.diagnosis.records import Count, Line, Object, Probe, sparse_bins
+from rrsis_zoo.diagnosis.reliability import at_thresholds, histogram
+from rrsis_zoo.diagnosis.stock import Stock
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.metrics.expected import expected_mask
+from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.presence import evidence_of, presence_of
+from rrsis_zoo.models.types import Batch, ImageState, Prediction
+
+SAME_OBJECT = 0.5
+"""IoU from which the masks of two sentences are taken to be of one object."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked.
+
+    Attributes:
+        rungs: some of ``RUNGS``.
+        probes: some of ``PROBES``.
+        stock: the stock SAM; None for none of its rungs.
+        best_scenes: the best prompts are looked for in every k-th scene, so that about this many have them.
+        seed: of the random order of words, and of the sentences of other scenes.
+    """
+
+    rungs: Sequence[str] = tuple(RUNGS)
+    probes: Sequence[str] = ()
+    stock: Stock | None = None
+    best_scenes: int = 24
+    seed: int = 0
+
+
+@dataclass
+class Collected:
+    """All answers.
+
+    Attributes:
+        lines: one per sample with a referent, in the order of the split.
+        missing: rung -> why it does not exist for this model.
+        left_out: what cannot be known for these data -> why.
+        empty: samples without a referent, which have no ladder.
+    """
+
+    lines: list[Line] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    empty: int = 0
+
+
+class Diagnosis:
+    """Asks one model about one split.
+
+    Args:
+        model: in evaluation mode.
+        records: of the whole split.
+        contents: what is in every scene, by image file; None if the data do not say.
+        plan: what is asked.
+    """
+
+    def __init__(
+        self,
+        model: ReferringSegmenter,
+        records: Sequence[Record],
+        contents: Mapping[str, Contents] | None,
+        plan: Plan,
+    ) -> None:
+        self.model, self.plan = model, plan
+        self.records = {record.sample_id: record for record in records}
+        self.contents = contents
+        self.collected = Collected()
+        self._scenes = list(dict.fromkeys(record.scene_id for record in records))
+        self._number = {scene: i for i, scene in enumerate(self._scenes)}
+        self._sentences = [(record.scene_id, record.expression) for record in records]
+        if contents is None:
+            self.collected.left_out["anchor"] = "these data do not say which other objects a sentence mentions"
+
+    def add(self, batch: Batch) -> None:
+        """Ask about a batch of whole scenes, with masks."""
+        with torch.no_grad():  # not inference mode: the best prompts need gradients of the same encoding
+            state = self.model.encode_image(batch.images)
+            for image in range(len(batch.images)):
+                rows = [n for n, i in enumerate(batch.image_index.tolist()) if i == image]
+                self._scene(batch, state, image, rows)
+
+    # -- one scene ---------------------------------------------------------------------------------------------------
+
+    def _scene(self, batch: Batch, state: ImageState, image: int, rows: Sequence[int]) -> None:
+        assert batch.masks is not None
+        full = [n for n in rows if bool(batch.masks[n].any())]
+        self.collected.empty += len(rows) - len(full)
+        if not full:
+            return
+        records = [self.records[batch.sample_ids[n]] for n in full]
+        truth = [batch.masks[n] for n in full]
+        prediction, logits = self._answer(state, image, [batch.expressions[n] for n in full])
+        asked = Asked(self.model, prediction, logits, truth)
+        masks, steps = self._rungs(asked, batch.images[image], records[0].scene_id)
+        scene = self._known(records, truth)
+        presence = self._presence(prediction, logits)
+        frame, heats = asked.frame(), asked.heats()
+        probes = self._probes(state, image, records, scene, [one > 0 for one in logits])
+        for n, record in enumerate(records):
+            g = truth[n].cpu().numpy()
+            p = logits[n].float().cpu().numpy()
+            area = int(g.sum())
+            expected = expected_mask(logits[n])
+            self.collected.lines.append(
+                Line(
+                    sample_id=record.sample_id,
+                    scene_id=record.scene_id,
+                    expression=record.expression,
+                    category=record.category,
+                    kind=record.kind,
+                    height=g.shape[0],
+                    width=g.shape[1],
+                    truth=area,
+                    hit=hit(heats[n], g, frame),
+                    rungs={name: _count(found[n], truth[n]) for name, found in masks.items()},
+                    best_step=steps[n] if steps else None,
+                    others=self._others(record, logits[n] > 0, truth[n], records, truth, scene),
+                    bins=sparse_bins(histogram(p, g)),
+                    thresholds=at_thresholds(logits[n].float().sigmoid().cpu().numpy(), g),
+                    expected=_count(expected, truth[n]),
+                    presence=presence[n],
+                    noun_is_unique=noun_is_unique(record, scene),
+                    probes=probes.get(n, []),
+                )
+            )
+
+    def _answer(
+        self, state: ImageState, image: int, sentences: Sequence[str]
+    ) -> tuple[Prediction, list[Tensor]]:
+        index = torch.full((len(sentences),), image, dtype=torch.int64, device=self.model.device)
+        parts = list(self.model.refer_in_groups(state, self.model.tokenize(sentences, "independent"), index))
+        prediction = parts[0] if len(parts) == 1 else self.model.refer(
+            state, self.model.tokenize(sentences, "independent"), index
+        )
+        logits = list(self.model.restore_each(prediction))
+        if not all(bool(one.isfinite().all()) for one in logits):
+            raise ConfigError(
+                f"answers of {self.model.name} are not finite: use full precision, or check the weights"
+            )
+        return prediction, logits
+
+    def _rungs(
+        self, asked: Asked, pixels: Tensor, scene_id: str
+    ) -> tuple[dict[str, list[Tensor]], list[int]]:
+        missing = missing_rungs(self.model, asked.prediction.prompts)
+        self.collected.missing.update({name: why for name, why in missing.items() if name in self.plan.rungs})
+        rungs = ["own", *(name for name in self.plan.rungs if name not in missing and name != "own")]
+        stock = self.plan.stock
+        encoded = stock.encode(pixels) if stock is not None and not {*rungs}.isdisjoint(STOCK) else None
+        masks = climb(asked, rungs, stock, encoded)
+        every = max(1, len(self._scenes) // max(1, self.plan.best_scenes))
+        steps: list[int] = []
+        if "best_prompts" in rungs and self._number[scene_id] % every == 0:
+            masks["best_prompts"], steps = best_prompts(asked)
+        return masks, steps
+
+    def _presence(self, prediction: Prediction, logits: Iterable[Tensor]) -> list[float | None]:
+        if self.model.calibration is None:
+            return [None] * len(prediction)
+        return [float(p) for p in presence_of(self.model.calibration, evidence_of(prediction, logits))]
+
+    # -- what else is in the scene -----------------------------------------------------------------------------------
+
+    def _known(self, records: Sequence[Record], truth: Sequence[Tensor]) -> Scene:
+        contents = None if self.contents is None else self.contents.get(records[0].image_file)
+        return Scene([record.expression for record in records], [record.category for record in records], contents)
+
+    def _others(
+        self,
+        record: Record,
+        mask: Tensor,
+        truth: Tensor,
+        records: Sequence[Record],
+        masks: Sequence[Tensor],
+        scene: Scene,
+    ) -> list[Object] | None:
+        if scene.contents is not None:
+            said = scene.contents.said(record.expression)
+            anchors = said.anchors if said else ()
+            found = [
+                (torch.from_numpy(other).to(mask.device), i in anchors)
+                for i, other in enumerate(scene.contents.masks)
+                if said is None or i != said.referent
+            ]
+        else:
+            found = []
+            for other, its in zip(records, masks, strict=True):
+                if other.reference_id == record.reference_id or _iou(its, truth) >= SAME_OBJECT:
+                    continue
+                if all(_iou(its, known) < SAME_OBJECT for known, _ in found):
+                    found.append((its, False))
+        return [
+            Object(
+                shared=int(torch.count_nonzero(mask & other)), pixels=int(torch.count_nonzero(other)), anchor=is_anchor
+            )
+            for other, is_anchor in found
+        ]
+
+    # -- probes ------------------------------------------------------------------------------------------------------
+
+    def _probes(
+        self, state: ImageState, image: int, records: Sequence[Record], scene: Scene, own: Sequence[Tensor]
+    ) -> dict[int, list[Probe]]:
+        """Change one of the scene's sentences, a different one from scene to scene."""
+        if not self.plan.probes:
+            return {}
+        number = self._number[records[0].scene_id]
+        n = number % len(records)
+        rng = np.random.default_rng((self.plan.seed, number))
+        changes = changes_of(records[n], scene, self._elsewhere(records[n], rng), self.plan.probes, rng)
+        if not changes:
+            return {}
+        prediction, logits = self._answer(state, image, [change.sentence for change in changes])
+        presence = self._presence(prediction, logits)
+        return {
+            n: [
+                self._probe(change, scene, mask > 0, own[n], here)
+                for change, mask, here in zip(changes, logits, presence, strict=True)
+            ]
+        }
+
+    def _elsewhere(self, record: Record, rng: np.random.Generator) -> str | None:
+        for _ in range(20):
+            scene, sentence = self._sentences[int(rng.integers(len(self._sentences)))]
+            if scene != record.scene_id and sentence != record.expression:
+                return sentence
+        return None
+
+    def _probe(self, change: Change, scene: Scene, mask: Tensor, own: Tensor, presence: float | None) -> Probe:
+        truth = intersection = None
+        if change.meant in ("one", "same") and change.object is not None and scene.contents is not None:
+            other = torch.from_numpy(scene.contents.masks[change.object]).to(mask.device)
+            truth, intersection = int(torch.count_nonzero(other)), int(torch.count_nonzero(mask & other))
+        elif change.meant == "none":
+            truth = intersection = 0
+        return Probe(
+            probe=change.probe,
+            change=change.what,
+            sentence=change.sentence,
+            meant=change.meant,
+            object=change.object,
+            truth=truth,
+            intersection=intersection,
+            predicted=int(torch.count_nonzero(mask)),
+            original=int(torch.count_nonzero(mask & own)),
+            presence=presence,
+        )
+
+
+def _count(mask: Tensor, truth: Tensor) -> Count:
+    return Count(
+        intersection=int(torch.count_nonzero(mask & truth)), predicted=int(torch.count_nonzero(mask))
+    )
+
+
+def _iou(one: Tensor, other: Tensor) -> float:
+    union = int(torch.count_nonzero(one | other))
+    return int(torch.count_nonzero(one & other)) / union if union else 0.0
+
+
+def collect(
+    model: ReferringSegmenter,
+    batches: Iterable[Batch],
+    records: Sequence[Record],
+    contents: Mapping[str, Contents] | None,
+    plan: Plan,
+    told: Callable[[int], None] = lambda done: None,
+) -> Collected:
+    """Ask a model everything about the batches of a split.
+
+    Args:
+        model: in evaluation mode.
+        batches: of whole scenes, with masks.
+        records, contents, plan: see `Diagnosis`.
+        told: called with the number of samples after every batch.
+
+    Raises:
+        ConfigError: answers that are not finite, or no sample with a referent.
+    """
+    diagnosis = Diagnosis(model, records, contents, plan)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for p in trained:  # no gradient but that of the prompts
+            p.requires_grad_(False)
+        for batch in batches:
+            diagnosis.add(batch.to(model.device))
+            told(len(diagnosis.collected.lines))
+    finally:
+        for p in trained:
+            p.requires_grad_(True)
+    if not diagnosis.collected.lines:
+        raise ConfigError("no sample with a referent: there is nothing to diagnose")
+    order = {sample: i for i, sample in enumerate(diagnosis.records)}
+    diagnosis.collected.lines.sort(key=lambda line: order[line.sample_id])
+    return diagnosis.collected

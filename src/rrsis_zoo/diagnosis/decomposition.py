@@ -1,0 +1,154 @@
+"""mIoU as hits and misses, and the difference of two methods as *where* and *how exactly*. Exact; no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.metrics.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Parts:
+    """mIoU = hit · given_hit + (1 - hit) · given_miss.
+
+    Attributes:
+        hit: share of hits, in [0, 1].
+        given_hit, given_miss: mean IoU of the hits and of the misses; nan where there are none.
+    """
+
+    hit: float
+    given_hit: float
+    given_miss: float
+
+    @property
+    def miou(self) -> float:
+        """The sum of the two parts."""
+        return sum(w * x for w, x in ((self.hit, self.given_hit), (1 - self.hit, self.given_miss)) if w)
+
+
+def parts(iou: ArrayLike, hit: ArrayLike) -> Parts:
+    """Decompose the mIoU of N samples; a sample with several equally hot cells is a hit in part.
+
+    Args:
+        iou: (N,) in [0, 1], or (S, N) for S training runs, which count alike.
+        hit: of the same shape, in [0, 1].
+
+    Raises:
+        ConfigError: no samples, or different shapes.
+    """
+    values, hits = np.asarray(iou, np.float64), np.asarray(hit, np.float64)
+    if values.shape != hits.shape or not values.size:
+        raise ConfigError(f"{values.shape} IoUs and {hits.shape} hits: one of each per sample is needed")
+    share = math.fsum(hits.ravel()) / hits.size
+    misses = 1 - hits
+    given_hit = math.fsum((values * hits).ravel()) / math.fsum(hits.ravel()) if hits.any() else math.nan
+    given_miss = math.fsum((values * misses).ravel()) / math.fsum(misses.ravel()) if misses.any() else math.nan
+    return Parts(share, given_hit, given_miss)
+
+
+def split(first: Parts, second: Parts) -> tuple[float, float]:
+    """Split the difference of two mIoUs into *where* and *how exactly*, whose sum it is.
+
+    Each part is averaged over the two orders in which one method's hits and masks could be exchanged for the other's. A
+    method without hits (or misses) has no IoU there: the other's is taken, so that nothing is attributed to it.
+
+    Returns:
+        The part due to the hits, and the part due to the masks.
+    """
+    a1, a2 = _filled(first.given_hit, second.given_hit)
+    b1, b2 = _filled(first.given_miss, second.given_miss)
+    where = 0.5 * (first.hit - second.hit) * ((a1 - b1) + (a2 - b2))
+    exactly = 0.5 * ((first.hit + second.hit) * (a1 - a2) + ((1 - first.hit) + (1 - second.hit)) * (b1 - b2))
+    return where, exactly
+
+
+def _filled(one: float, other: float) -> tuple[float, float]:
+    if math.isnan(one) and math.isnan(other):
+        return 0.0, 0.0
+    return (other if math.isnan(one) else one), (one if math.isnan(other) else other)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two methods on the same samples, first minus second, with its two parts.
+
+    Attributes:
+        total, where, exactly: each with its interval by scene, and by training where there are several.
+    """
+
+    total: Interval
+    where: Interval
+    exactly: Interval
+
+
+DRAWS = 2000
+
+
+def difference(
+    first: tuple[ArrayLike, ArrayLike],
+    second: tuple[ArrayLike, ArrayLike],
+    scenes: Sequence[str],
+    *,
+    level: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Difference:
+    """Split the difference of two methods, with bootstrap intervals by scene and training.
+
+    Args:
+        first, second: IoUs and hits of a method, (N,) or (S, N) each.
+        scenes: N scene ids.
+        level, draws, seed: as in `rrsis_zoo.metrics.statistics.scene_interval`.
+
+    Raises:
+        ConfigError: shapes that do not match.
+    """
+    sides = [[np.atleast_2d(np.asarray(x, np.float64)) for x in side] for side in (first, second)]
+    for side in sides:
+        if any(x.shape != side[0].shape or x.shape[1] != len(scenes) for x in side):
+            raise ConfigError(f"IoUs and hits of {side[0].shape} do not match {len(scenes)} scenes")
+    _, scene = np.unique(np.asarray(scenes), return_inverse=True)
+    n = int(scene.max()) + 1
+    sums = [_sums(*side, scene, n) for side in sides]
+    where, exactly = split(*(parts(*side) for side in sides))
+    drawn = np.array([_draw(sums, n, np.random.default_rng((seed, i))) for i in range(draws)])
+    ends = [_ends(drawn[:, k], level, n) for k in range(3)]
+    values = (where + exactly, where, exactly)
+    return Difference(*(Interval(v, low, high, level) for v, (low, high) in zip(values, ends, strict=True)))
+
+
+def _sums(
+    iou: NDArray[np.float64], hit: NDArray[np.float64], scene: NDArray[np.intp], n: int
+) -> NDArray[np.float64]:
+    """Return (S, n, 4): per scene the sums of hits, of IoU of hits, of misses, of IoU of misses."""
+    columns = (hit, hit * iou, 1 - hit, (1 - hit) * iou)
+    return np.stack([[np.bincount(scene, row, n) for row in column] for column in columns], -1)
+
+
+def _draw(sums: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    chosen = rng.integers(0, n, n)
+    found = []
+    for side in sums:
+        runs = rng.integers(0, len(side), len(side))
+        h, ha, m, mb = side[runs][:, chosen].sum((0, 1)).tolist()
+        found.append(Parts(h / (h + m), ha / h if h else math.nan, mb / m if m else math.nan))
+    where, exactly = split(*found)
+    return where + exactly, where, exactly
+
+
+def _ends(draws: NDArray[np.float64], level: float, n: int) -> tuple[float, float]:
+    if n == 1:
+        return math.nan, math.nan
+    from scipy.special import ndtr, stdtrit
+
+    tail = ndtr(-stdtrit(n - 1, (1 + level) / 2) * math.sqrt(n / (n - 1)))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
