@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rrsis_zoo.data.records import Record
 from rrsis_zoo.data.synthetic.contents import Contents
-from rrsis_zoo.diagnosis.ladder import RUNGS, STOCK, Asked, best_prompts, climb, missing_rungs
+from rrsis_zoo.diagnosis.ladder import Asked, best_prompts, climb, joined, missing_rungs
+from rrsis_zoo.diagnosis.ladder_names import RUNGS, STOCK
+from rrsis_zoo.diagnosis.mistakes import CLASSES
 from rrsis_zoo.diagnosis.places import hit
 from rrsis_zoo.diagnosis.probes import Change, Scene, changes_of, noun_is_unique
 from rrsis_zoo.diagnosis.records import Count, Line, Object, Probe, sparse_bins
 from rrsis_zoo.diagnosis.reliability import at_thresholds, histogram
 from rrsis_zoo.diagnosis.stock import Stock
 from rrsis_zoo.errors import ConfigError
+from rrsis_zoo.figures import Shown
 from rrsis_zoo.metrics.expected import expected_mask
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.presence import evidence_of, presence_of
 from rrsis_zoo.models.types import Batch, ImageState, Prediction
+
+AT_ONCE = 8
+"""Sentences whose best prompts are looked for together."""
+
+WORST = 1
+"""Answers of each class that are shown."""
 
 SAME_OBJECT = 0.5
 """IoU from which the masks of two sentences are taken to be of one object."""
@@ -35,14 +45,14 @@ class Plan:
         rungs: some of ``RUNGS``.
         probes: some of ``PROBES``.
         stock: the stock SAM; None for none of its rungs.
-        best_scenes: the best prompts are looked for in every k-th scene, so that about this many have them.
+        best: the best prompts are looked for for one sentence in every k-th scene, about this many in all.
         seed: of the random order of words, and of the sentences of other scenes.
     """
 
     rungs: Sequence[str] = tuple(RUNGS)
     probes: Sequence[str] = ()
     stock: Stock | None = None
-    best_scenes: int = 24
+    best: int = 16
     seed: int = 0
 
 
@@ -55,12 +65,18 @@ class Collected:
         missing: rung -> why it does not exist for this model.
         left_out: what cannot be known for these data -> why.
         empty: samples without a referent, which have no ladder.
+        worst: class of mistake -> its worst answers with their IoU, the worst first.
     """
 
     lines: list[Line] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     empty: int = 0
+    worst: dict[str, list[tuple[float, Shown]]] = field(default_factory=dict)
+
+    def gallery(self) -> list[Shown]:
+        """Return the worst answers of each class but the good ones, in the order of the classes."""
+        return [shown for name in CLASSES if name != "good" for _, shown in self.worst.get(name, [])]
 
 
 class Diagnosis:
@@ -87,6 +103,9 @@ class Diagnosis:
         self._scenes = list(dict.fromkeys(record.scene_id for record in records))
         self._number = {scene: i for i, scene in enumerate(self._scenes)}
         self._sentences = [(record.scene_id, record.expression) for record in records]
+        every = max(1, len(self._scenes) // max(1, plan.best))
+        self._for_best = {*range(0, len(self._scenes), every)}
+        self._waiting: list[tuple[Asked, int]] = []  # each of one sentence, with the place of its line
         if contents is None:
             self.collected.left_out["anchor"] = "these data do not say which other objects a sentence mentions"
 
@@ -110,68 +129,99 @@ class Diagnosis:
         truth = [batch.masks[n] for n in full]
         prediction, logits = self._answer(state, image, [batch.expressions[n] for n in full])
         asked = Asked(self.model, prediction, logits, truth)
-        masks, steps = self._rungs(asked, batch.images[image], records[0].scene_id)
+        masks, for_best = self._rungs(asked, batch.images[image], records[0].scene_id)
         scene = self._known(records, truth)
         presence = self._presence(prediction, logits)
         frame, heats = asked.frame(), asked.heats()
-        probes = self._probes(state, image, records, scene, [one > 0 for one in logits])
+        probes = self._probes(state, image, records, scene, [one > 0 for one in logits], truth)
+        if for_best:
+            n = self._chosen(records)
+            index = torch.zeros(1, dtype=torch.int64, device=self.model.device)
+            alone = replace(prediction[n : n + 1], state=_one_image(state, image), image_index=index)
+            one = Asked(self.model, alone, [logits[n]], [truth[n]])
+            self._waiting.append((one, len(self.collected.lines) + n))
         for n, record in enumerate(records):
             g = truth[n].cpu().numpy()
             p = logits[n].float().cpu().numpy()
             area = int(g.sum())
             expected = expected_mask(logits[n])
-            self.collected.lines.append(
-                Line(
-                    sample_id=record.sample_id,
-                    scene_id=record.scene_id,
-                    expression=record.expression,
-                    category=record.category,
-                    kind=record.kind,
-                    height=g.shape[0],
-                    width=g.shape[1],
-                    truth=area,
-                    hit=hit(heats[n], g, frame),
-                    rungs={name: _count(found[n], truth[n]) for name, found in masks.items()},
-                    best_step=steps[n] if steps else None,
-                    others=self._others(record, logits[n] > 0, truth[n], records, truth, scene),
-                    bins=sparse_bins(histogram(p, g)),
-                    thresholds=at_thresholds(logits[n].float().sigmoid().cpu().numpy(), g),
-                    expected=_count(expected, truth[n]),
-                    presence=presence[n],
-                    noun_is_unique=noun_is_unique(record, scene),
-                    probes=probes.get(n, []),
-                )
+            line = Line(
+                sample_id=record.sample_id,
+                scene_id=record.scene_id,
+                expression=record.expression,
+                category=record.category,
+                kind=record.kind,
+                height=g.shape[0],
+                width=g.shape[1],
+                truth=area,
+                hit=hit(heats[n], g, frame),
+                rungs={name: _count(found[n], truth[n]) for name, found in masks.items()},
+                best_step=None,
+                others=self._others(record, logits[n] > 0, truth[n], records, truth, scene),
+                bins=sparse_bins(histogram(p, g)),
+                thresholds=at_thresholds(logits[n].float().sigmoid().cpu().numpy(), g),
+                expected=_count(expected, truth[n]),
+                presence=presence[n],
+                noun_is_unique=noun_is_unique(record, scene),
+                probes=probes.get(n, []),
             )
+            self.collected.lines.append(line)
+            self._keep(line, batch.images[image], heats[n], logits[n] > 0, truth[n])
 
-    def _answer(
-        self, state: ImageState, image: int, sentences: Sequence[str]
-    ) -> tuple[Prediction, list[Tensor]]:
+    def _keep(self, line: Line, image: Tensor, heat: NDArray[np.float64], mask: Tensor, truth: Tensor) -> None:
+        """Keep an answer if it is among the worst of its class."""
+        found = self.collected.worst.setdefault(line.mistake, [])
+        if len(found) == WORST and line.iou >= found[-1][0]:
+            return
+        pixels = image.permute(1, 2, 0).cpu().numpy()
+        shown = Shown(
+            pixels,
+            f"{line.mistake}: {line.expression}",
+            heat.astype(np.float32),
+            mask.cpu().numpy(),
+            truth.cpu().numpy(),
+        )
+        found.append((line.iou, shown))
+        found.sort(key=lambda one: one[0])
+        del found[WORST:]
+
+    def settle(self, at_least: int = 1) -> None:
+        """Look for the best prompts of the sentences that wait for it, if there are so many."""
+        if len(self._waiting) < at_least:
+            return
+        lines = self.collected.lines
+        asked = joined([one for one, _ in self._waiting])
+        masks, steps = best_prompts(asked)
+        for (one, place), mask, step in zip(self._waiting, masks, steps, strict=True):
+            rungs = {**lines[place].rungs, "best_prompts": _count(mask, one.truth[0])}
+            lines[place] = lines[place].model_copy(update={"rungs": rungs, "best_step": step})
+        self._waiting.clear()
+
+    def _chosen(self, records: Sequence[Record]) -> int:
+        """Return which of a scene's sentences is asked more about, a different one from scene to scene."""
+        return self._number[records[0].scene_id] % len(records)
+
+    def _answer(self, state: ImageState, image: int, sentences: Sequence[str]) -> tuple[Prediction, list[Tensor]]:
         index = torch.full((len(sentences),), image, dtype=torch.int64, device=self.model.device)
         parts = list(self.model.refer_in_groups(state, self.model.tokenize(sentences, "independent"), index))
-        prediction = parts[0] if len(parts) == 1 else self.model.refer(
-            state, self.model.tokenize(sentences, "independent"), index
+        prediction = (
+            parts[0]
+            if len(parts) == 1
+            else self.model.refer(state, self.model.tokenize(sentences, "independent"), index)
         )
         logits = list(self.model.restore_each(prediction))
         if not all(bool(one.isfinite().all()) for one in logits):
-            raise ConfigError(
-                f"answers of {self.model.name} are not finite: use full precision, or check the weights"
-            )
+            raise ConfigError(f"answers of {self.model.name} are not finite: use full precision, or check the weights")
         return prediction, logits
 
-    def _rungs(
-        self, asked: Asked, pixels: Tensor, scene_id: str
-    ) -> tuple[dict[str, list[Tensor]], list[int]]:
+    def _rungs(self, asked: Asked, pixels: Tensor, scene_id: str) -> tuple[dict[str, list[Tensor]], bool]:
         missing = missing_rungs(self.model, asked.prediction.prompts)
         self.collected.missing.update({name: why for name, why in missing.items() if name in self.plan.rungs})
         rungs = ["own", *(name for name in self.plan.rungs if name not in missing and name != "own")]
         stock = self.plan.stock
         encoded = stock.encode(pixels) if stock is not None and not {*rungs}.isdisjoint(STOCK) else None
         masks = climb(asked, rungs, stock, encoded)
-        every = max(1, len(self._scenes) // max(1, self.plan.best_scenes))
-        steps: list[int] = []
-        if "best_prompts" in rungs and self._number[scene_id] % every == 0:
-            masks["best_prompts"], steps = best_prompts(asked)
-        return masks, steps
+        return masks, "best_prompts" in rungs and self._number[scene_id] in self._for_best
 
     def _presence(self, prediction: Prediction, logits: Iterable[Tensor]) -> list[float | None]:
         if self.model.calibration is None:
@@ -218,13 +268,19 @@ class Diagnosis:
     # -- probes ------------------------------------------------------------------------------------------------------
 
     def _probes(
-        self, state: ImageState, image: int, records: Sequence[Record], scene: Scene, own: Sequence[Tensor]
+        self,
+        state: ImageState,
+        image: int,
+        records: Sequence[Record],
+        scene: Scene,
+        own: Sequence[Tensor],
+        truth: Sequence[Tensor],
     ) -> dict[int, list[Probe]]:
         """Change one of the scene's sentences, a different one from scene to scene."""
         if not self.plan.probes:
             return {}
         number = self._number[records[0].scene_id]
-        n = number % len(records)
+        n = self._chosen(records)
         rng = np.random.default_rng((self.plan.seed, number))
         changes = changes_of(records[n], scene, self._elsewhere(records[n], rng), self.plan.probes, rng)
         if not changes:
@@ -233,7 +289,7 @@ class Diagnosis:
         presence = self._presence(prediction, logits)
         return {
             n: [
-                self._probe(change, scene, mask > 0, own[n], here)
+                self._probe(change, scene, mask > 0, own[n], truth[n], here)
                 for change, mask, here in zip(changes, logits, presence, strict=True)
             ]
         }
@@ -245,7 +301,9 @@ class Diagnosis:
                 return sentence
         return None
 
-    def _probe(self, change: Change, scene: Scene, mask: Tensor, own: Tensor, presence: float | None) -> Probe:
+    def _probe(
+        self, change: Change, scene: Scene, mask: Tensor, own: Tensor, referent: Tensor, presence: float | None
+    ) -> Probe:
         truth = intersection = None
         if change.meant in ("one", "same") and change.object is not None and scene.contents is not None:
             other = torch.from_numpy(scene.contents.masks[change.object]).to(mask.device)
@@ -262,14 +320,18 @@ class Diagnosis:
             intersection=intersection,
             predicted=int(torch.count_nonzero(mask)),
             original=int(torch.count_nonzero(mask & own)),
+            referent=int(torch.count_nonzero(mask & referent)),
             presence=presence,
         )
 
 
 def _count(mask: Tensor, truth: Tensor) -> Count:
-    return Count(
-        intersection=int(torch.count_nonzero(mask & truth)), predicted=int(torch.count_nonzero(mask))
-    )
+    return Count(intersection=int(torch.count_nonzero(mask & truth)), predicted=int(torch.count_nonzero(mask)))
+
+
+def _one_image(state: ImageState, image: int) -> ImageState:
+    rows = slice(image, image + 1)
+    return ImageState({name: t[rows] for name, t in state.features.items()}, state.sizes[rows], state.fitted[rows])
 
 
 def _iou(one: Tensor, other: Tensor) -> float:
@@ -303,7 +365,9 @@ def collect(
             p.requires_grad_(False)
         for batch in batches:
             diagnosis.add(batch.to(model.device))
+            diagnosis.settle(AT_ONCE)
             told(len(diagnosis.collected.lines))
+        diagnosis.settle()
     finally:
         for p in trained:
             p.requires_grad_(True)

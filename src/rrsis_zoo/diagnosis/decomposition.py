@@ -123,9 +123,7 @@ def difference(
     return Difference(*(Interval(v, low, high, level) for v, (low, high) in zip(values, ends, strict=True)))
 
 
-def _sums(
-    iou: NDArray[np.float64], hit: NDArray[np.float64], scene: NDArray[np.intp], n: int
-) -> NDArray[np.float64]:
+def _sums(iou: NDArray[np.float64], hit: NDArray[np.float64], scene: NDArray[np.intp], n: int) -> NDArray[np.float64]:
     """Return (S, n, 4): per scene the sums of hits, of IoU of hits, of misses, of IoU of misses."""
     columns = (hit, hit * iou, 1 - hit, (1 - hit) * iou)
     return np.stack([[np.bincount(scene, row, n) for row in column] for column in columns], -1)
@@ -150,5 +148,3 @@ def _ends(draws: NDArray[np.float64], level: float, n: int) -> tuple[float, floa
     tail = ndtr(-stdtrit(n - 1, (1 + level) / 2) * math.sqrt(n / (n - 1)))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
-
-
