@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """Find out what a method gets wrong: where, how exactly, or the words.
 
-The ladder replaces one step at a time by the truth or by a stock SAM; the probes change the sentence and keep the image.
-Every image is encoded once for all of them. With --against the difference of two diagnoses is split as well. In FOLDER
-are then diagnosis_samples.jsonl.gz with every sample, diagnosis.json with every number, and diagnosis.html, a page with
-figures. A checkpoint alone is enough: it knows its data; the options of the data are those of `rrsis test`.
+The ladder replaces one step at a time by the truth or by a stock SAM; the probes change the sentence and keep the
+image. Every image is encoded once for all of them. With --against the difference of two diagnoses is split as well. In
+FOLDER are then diagnosis_samples.jsonl.gz with every sample, diagnosis.json with every number, and diagnosis.html, a
+page with figures. A checkpoint alone is enough: it knows its data; the options of the data are those of `rrsis test`.
 docs/diagnosis.md explains every number."""
 
 _VALUES = ("--rungs", "--probes", "--stock", "--limit", "--best", "--against", "--out", "--device", "--ckpt")

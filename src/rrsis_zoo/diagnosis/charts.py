@@ -80,16 +80,14 @@ def waterfall(name: str, other: str, own: float, theirs: float, parts: Values) -
     levels = [theirs, middle, own]
     for x, level in enumerate(levels):
         axis.plot([x - 0.3, x + 1.3], [level, level], color="0.4", lw=0.8)
-    tops = (theirs, max(theirs, middle), max(middle, own), own)
-    extra = [
-        parts[key]["high"] - parts[key]["value"] if parts[key]["high"] is not None else 0
-        for key in ("where", "exactly")
-    ]
+    starts = {"where": theirs, "exactly": middle}
+    ends = {key: [starts[key] + v for v in (parts[key]["low"], parts[key]["high"]) if v is not None] for key in starts}
+    tops = [theirs, max(theirs, middle, *ends["where"]), max(middle, own, *ends["exactly"]), own]
     texts = (f"{theirs:.1f}", f"{parts['where']['value']:+.1f}", f"{parts['exactly']['value']:+.1f}", f"{own:.1f}")
-    for x, (top, text, more) in enumerate(zip(tops, texts, (0, *extra, 0), strict=True)):
-        axis.text(x, top + more + 0.6, text, ha="center", fontsize=10)
-    low = min(theirs, middle, own)
-    axis.set_ylim(max(0, low - 12), max(tops) + max(extra) + 5)
+    for x, (top, text) in enumerate(zip(tops, texts, strict=True)):
+        axis.text(x, top + 0.8, text, ha="center", fontsize=10)
+    low = min(theirs, middle, own, *ends["where"], *ends["exactly"])
+    axis.set_ylim(max(0, low - 12), max(tops) + 5)
     axis.set_xticks(range(4), [other, "where", "how exactly", name], fontsize=9)
     axis.set_ylabel("mIoU in % (axis cut)" if low > 12 else "mIoU in %")
     return figure
@@ -131,7 +129,9 @@ def reliability(numbers: Values) -> Any:
         axis.spines[["top", "right"]].set_visible(False)
     found = numbers["reliability"]
     left.plot([0, 100], [0, 100], color="0.6", lw=0.9, ls="--")
-    left.plot(found["predicted"], found["found"], "o-", color=BLUE, ms=4, lw=1.2)
+    left.plot(found["fine_predicted"], found["fine_found"], "-", color="0.65", lw=1.2, label="finer bins")
+    left.plot(found["predicted"], found["found"], "o", label="bins of equal number", color=BLUE, ms=5)
+    left.legend(fontsize=8, frameon=False, loc="upper left")
     left.set_xlabel("mean probability of a bin of pixels in %")
     left.set_ylabel("of them on the referent in %")
     left.set_title(f"calibration error {found['ece']['value']:.2f} %", fontsize=9)
@@ -188,9 +188,9 @@ def probes(columns: Sequence[tuple[str, Values]]) -> Any:
                 axis.text(x, y, "–", ha="center", va="center", color="0.5", fontsize=9)
                 continue
             share = min(1.0, max(0.0, one["value"] / 100))
-            axis.barh(y, 0.96, left=x - 0.48, height=0.92, color=(0.0, 0.447, 0.698, 0.08 + 0.6 * share))
+            axis.barh(y, 0.96, left=x - 0.48, height=0.92, color=(0.0, 0.447, 0.698, 0.05 + 0.9 * share))
             axis.text(
-                x, y, f"{one['value']:.0f}", ha="center", va="center", fontsize=9, color="w" if share > 0.7 else "k"
+                x, y, f"{one['value']:.0f}", ha="center", va="center", fontsize=9, color="w" if share > 0.6 else "k"
             )
     labels = [f"{probe}: {MEASURES[measure]}" for probe, measure in rows]
     axis.set_yticks(range(len(rows)), labels, fontsize=9)

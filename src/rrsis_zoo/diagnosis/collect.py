@@ -79,6 +79,31 @@ class Collected:
         return [shown for name in CLASSES if name != "good" for _, shown in self.worst.get(name, [])]
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """What is asked about an image.
+
+    Attributes:
+        image: its place in the batch.
+        records, truth: its own sentences that have a referent, and their masks.
+        known: what is in it.
+        chosen: the sentence that is changed.
+        changes: the changed sentences.
+    """
+
+    image: int
+    records: Sequence[Record]
+    truth: Sequence[Tensor]
+    known: Scene
+    chosen: int
+    changes: Sequence[Change]
+
+    @property
+    def sentences(self) -> list[str]:
+        """All sentences, the own ones first."""
+        return [*self.known.sentences, *(change.sentence for change in self.changes)]
+
+
 class Diagnosis:
     """Asks one model about one split.
 
@@ -110,34 +135,62 @@ class Diagnosis:
             self.collected.left_out["anchor"] = "these data do not say which other objects a sentence mentions"
 
     def add(self, batch: Batch) -> None:
-        """Ask about a batch of whole scenes, with masks."""
+        """Ask about a batch of whole scenes, with masks: own and changed sentences of all of them at once."""
         with torch.no_grad():  # not inference mode: the best prompts need gradients of the same encoding
             state = self.model.encode_image(batch.images)
-            for image in range(len(batch.images)):
-                rows = [n for n, i in enumerate(batch.image_index.tolist()) if i == image]
-                self._scene(batch, state, image, rows)
+            scenes = [scene for image in range(len(batch.images)) if (scene := self._asked(batch, image)) is not None]
+            sentences = [sentence for scene in scenes for sentence in scene.sentences]
+            if not sentences:
+                return
+            index = torch.tensor([scene.image for scene in scenes for _ in scene.sentences], device=self.model.device)
+            prediction = self.model.refer(state, self.model.tokenize(sentences, "independent"), index)
+            done = 0
+            for scene in scenes:
+                rows = slice(done, done + len(scene.sentences))
+                self._scene(scene, batch.images[scene.image], prediction[rows])
+                done = rows.stop
 
-    # -- one scene ---------------------------------------------------------------------------------------------------
-
-    def _scene(self, batch: Batch, state: ImageState, image: int, rows: Sequence[int]) -> None:
+    def _asked(self, batch: Batch, image: int) -> _Scene | None:
+        """Return what is asked about an image; None if no sentence about it has a referent."""
         assert batch.masks is not None
+        rows = [n for n, i in enumerate(batch.image_index.tolist()) if i == image]
         full = [n for n in rows if bool(batch.masks[n].any())]
         self.collected.empty += len(rows) - len(full)
         if not full:
-            return
+            return None
         records = [self.records[batch.sample_ids[n]] for n in full]
-        truth = [batch.masks[n] for n in full]
-        prediction, logits = self._answer(state, image, [batch.expressions[n] for n in full])
-        asked = Asked(self.model, prediction, logits, truth)
-        masks, for_best = self._rungs(asked, batch.images[image], records[0].scene_id)
-        scene = self._known(records, truth)
-        presence = self._presence(prediction, logits)
+        contents = None if self.contents is None else self.contents.get(records[0].image_file)
+        known = Scene([batch.expressions[n] for n in full], [record.category for record in records], contents)
+        number = self._number[records[0].scene_id]
+        chosen = number % len(records)  # asked more about; a different one from scene to scene
+        rng = np.random.default_rng((self.plan.seed, number))
+        changes: list[Change] = []
+        if self.plan.probes:
+            elsewhere = self._elsewhere(records[chosen], rng)
+            changes = changes_of(records[chosen], known, elsewhere, self.plan.probes, rng)
+        return _Scene(image, records, [batch.masks[n] for n in full], known, chosen, changes)
+
+    # -- one scene ---------------------------------------------------------------------------------------------------
+
+    def _scene(self, scene: _Scene, image: Tensor, answers: Prediction) -> None:
+        """Take the answers to a scene's own sentences, and to the changed ones after them."""
+        logits = list(self.model.restore_each(answers))
+        if not all(bool(one.isfinite().all()) for one in logits):
+            raise ConfigError(f"answers of {self.model.name} are not finite: use full precision, or check the weights")
+        records, truth, own = scene.records, scene.truth, len(scene.records)
+        presence = self._presence(answers, logits)
+        prediction = answers[:own]
+        asked = Asked(self.model, prediction, logits[:own], truth)
+        masks, for_best = self._rungs(asked, image, records[0].scene_id)
         frame, heats = asked.frame(), asked.heats()
-        probes = self._probes(state, image, records, scene, [one > 0 for one in logits], truth)
+        n = scene.chosen
+        probes = [
+            self._probe(change, scene.known, mask > 0, logits[n] > 0, truth[n], here)
+            for change, mask, here in zip(scene.changes, logits[own:], presence[own:], strict=True)
+        ]
         if for_best:
-            n = self._chosen(records)
             index = torch.zeros(1, dtype=torch.int64, device=self.model.device)
-            alone = replace(prediction[n : n + 1], state=_one_image(state, image), image_index=index)
+            alone = replace(prediction[n : n + 1], state=_one_image(prediction.state, scene.image), image_index=index)
             one = Asked(self.model, alone, [logits[n]], [truth[n]])
             self._waiting.append((one, len(self.collected.lines) + n))
         for n, record in enumerate(records):
@@ -157,16 +210,16 @@ class Diagnosis:
                 hit=hit(heats[n], g, frame),
                 rungs={name: _count(found[n], truth[n]) for name, found in masks.items()},
                 best_step=None,
-                others=self._others(record, logits[n] > 0, truth[n], records, truth, scene),
+                others=self._others(record, logits[n] > 0, truth[n], scene),
                 bins=sparse_bins(histogram(p, g)),
                 thresholds=at_thresholds(logits[n].float().sigmoid().cpu().numpy(), g),
                 expected=_count(expected, truth[n]),
                 presence=presence[n],
-                noun_is_unique=noun_is_unique(record, scene),
-                probes=probes.get(n, []),
+                noun_is_unique=noun_is_unique(record, scene.known),
+                probes=probes if n == scene.chosen else [],
             )
             self.collected.lines.append(line)
-            self._keep(line, batch.images[image], heats[n], logits[n] > 0, truth[n])
+            self._keep(line, image, heats[n], logits[n] > 0, truth[n])
 
     def _keep(self, line: Line, image: Tensor, heat: NDArray[np.float64], mask: Tensor, truth: Tensor) -> None:
         """Keep an answer if it is among the worst of its class."""
@@ -197,23 +250,6 @@ class Diagnosis:
             lines[place] = lines[place].model_copy(update={"rungs": rungs, "best_step": step})
         self._waiting.clear()
 
-    def _chosen(self, records: Sequence[Record]) -> int:
-        """Return which of a scene's sentences is asked more about, a different one from scene to scene."""
-        return self._number[records[0].scene_id] % len(records)
-
-    def _answer(self, state: ImageState, image: int, sentences: Sequence[str]) -> tuple[Prediction, list[Tensor]]:
-        index = torch.full((len(sentences),), image, dtype=torch.int64, device=self.model.device)
-        parts = list(self.model.refer_in_groups(state, self.model.tokenize(sentences, "independent"), index))
-        prediction = (
-            parts[0]
-            if len(parts) == 1
-            else self.model.refer(state, self.model.tokenize(sentences, "independent"), index)
-        )
-        logits = list(self.model.restore_each(prediction))
-        if not all(bool(one.isfinite().all()) for one in logits):
-            raise ConfigError(f"answers of {self.model.name} are not finite: use full precision, or check the weights")
-        return prediction, logits
-
     def _rungs(self, asked: Asked, pixels: Tensor, scene_id: str) -> tuple[dict[str, list[Tensor]], bool]:
         missing = missing_rungs(self.model, asked.prediction.prompts)
         self.collected.missing.update({name: why for name, why in missing.items() if name in self.plan.rungs})
@@ -230,30 +266,19 @@ class Diagnosis:
 
     # -- what else is in the scene -----------------------------------------------------------------------------------
 
-    def _known(self, records: Sequence[Record], truth: Sequence[Tensor]) -> Scene:
-        contents = None if self.contents is None else self.contents.get(records[0].image_file)
-        return Scene([record.expression for record in records], [record.category for record in records], contents)
-
-    def _others(
-        self,
-        record: Record,
-        mask: Tensor,
-        truth: Tensor,
-        records: Sequence[Record],
-        masks: Sequence[Tensor],
-        scene: Scene,
-    ) -> list[Object] | None:
-        if scene.contents is not None:
-            said = scene.contents.said(record.expression)
+    def _others(self, record: Record, mask: Tensor, truth: Tensor, scene: _Scene) -> list[Object]:
+        contents = scene.known.contents
+        if contents is not None:
+            said = contents.said(record.expression)
             anchors = said.anchors if said else ()
             found = [
                 (torch.from_numpy(other).to(mask.device), i in anchors)
-                for i, other in enumerate(scene.contents.masks)
+                for i, other in enumerate(contents.masks)
                 if said is None or i != said.referent
             ]
         else:
             found = []
-            for other, its in zip(records, masks, strict=True):
+            for other, its in zip(scene.records, scene.truth, strict=True):
                 if other.reference_id == record.reference_id or _iou(its, truth) >= SAME_OBJECT:
                     continue
                 if all(_iou(its, known) < SAME_OBJECT for known, _ in found):
@@ -266,33 +291,6 @@ class Diagnosis:
         ]
 
     # -- probes ------------------------------------------------------------------------------------------------------
-
-    def _probes(
-        self,
-        state: ImageState,
-        image: int,
-        records: Sequence[Record],
-        scene: Scene,
-        own: Sequence[Tensor],
-        truth: Sequence[Tensor],
-    ) -> dict[int, list[Probe]]:
-        """Change one of the scene's sentences, a different one from scene to scene."""
-        if not self.plan.probes:
-            return {}
-        number = self._number[records[0].scene_id]
-        n = self._chosen(records)
-        rng = np.random.default_rng((self.plan.seed, number))
-        changes = changes_of(records[n], scene, self._elsewhere(records[n], rng), self.plan.probes, rng)
-        if not changes:
-            return {}
-        prediction, logits = self._answer(state, image, [change.sentence for change in changes])
-        presence = self._presence(prediction, logits)
-        return {
-            n: [
-                self._probe(change, scene, mask > 0, own[n], truth[n], here)
-                for change, mask, here in zip(changes, logits, presence, strict=True)
-            ]
-        }
 
     def _elsewhere(self, record: Record, rng: np.random.Generator) -> str | None:
         for _ in range(20):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rrsis_zoo.diagnosis.places import Frame, half_box, innermost, largest_box, mask_box, peak
-from rrsis_zoo.diagnosis.stock import Encoded, Stock
+from rrsis_zoo.diagnosis.stock import Box, Encoded, Stock
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.layers.geometry import restore_each
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts
+
+T = TypeVar("T")
 
 STEPS, RATE = 50, 0.05
 """Steps of Adam for the best prompts, and their rate as a share of the prompts' standard deviation."""
@@ -92,24 +95,33 @@ def climb(asked: Asked, rungs: Sequence[str], stock: Stock | None, image: Encode
         return found
     size, frame = asked.size, asked.frame()
     truths = [mask.cpu().numpy() for mask in asked.truth]
-    if "heat_point" in rungs:
-        points = [frame.centre(*peak(heat)) for heat in asked.heats()]
-        found["heat_point"] = stock.by_points(image, points, size)
-    if "heat_box" in rungs:
-        found["heat_box"] = stock.by_boxes(image, [half_box(heat, frame) for heat in asked.heats()], size)
+    own_boxes = [largest_box((logits > 0).cpu().numpy()) for logits in asked.logits]
+    points: dict[str, list[tuple[int, int]]] = {
+        "heat_point": [frame.centre(*peak(heat)) for heat in asked.heats()],
+        "truth_point": [innermost(mask) for mask in truths],
+    }
+    boxes: dict[str, list[Box]] = {
+        "heat_box": [half_box(heat, frame) for heat in asked.heats()],
+        "mask_box": [box or (0, 0, *size) for box in own_boxes],
+        "truth_box": [box for mask in truths if (box := mask_box(mask)) is not None],
+    }
+    # all prompts of a kind at once
+    found |= _of_each({k: v for k, v in points.items() if k in rungs}, lambda v: stock.by_points(image, v, size))
+    found |= _of_each({k: v for k, v in boxes.items() if k in rungs}, lambda v: stock.by_boxes(image, v, size))
     if "heat_mask" in rungs:
         found["heat_mask"] = stock.by_masks(image, heat_logits(asked), size)
-    if "mask_box" in rungs:
-        boxes = [largest_box((logits > 0).cpu().numpy()) for logits in asked.logits]
-        # an empty mask has no box, and the answer stays empty
-        given = stock.by_boxes(image, [box or (0, 0, *size) for box in boxes], size)
-        found["mask_box"] = [m if box else torch.zeros_like(m) for m, box in zip(given, boxes, strict=True)]
-    if "truth_point" in rungs:
-        found["truth_point"] = stock.by_points(image, [innermost(mask) for mask in truths], size)
-    if "truth_box" in rungs:
-        boxes = [mask_box(mask) for mask in truths]
-        found["truth_box"] = stock.by_boxes(image, [box for box in boxes if box is not None], size)
+    if "mask_box" in rungs:  # an empty mask has no box, and the answer stays empty
+        answers = zip(found["mask_box"], own_boxes, strict=True)
+        found["mask_box"] = [mask if box else torch.zeros_like(mask) for mask, box in answers]
     return found
+
+
+def _of_each(prompts: Mapping[str, Sequence[T]], ask: Callable[[list[T]], list[Tensor]]) -> dict[str, list[Tensor]]:
+    """Ask for all prompts together, and give every rung its own masks."""
+    if not prompts:
+        return {}
+    masks = iter(ask([prompt for some in prompts.values() for prompt in some]))
+    return {name: [next(masks) for _ in some] for name, some in prompts.items()}
 
 
 def heat_logits(asked: Asked) -> list[Tensor]:

@@ -13,8 +13,11 @@ from rrsis_zoo.diagnosis.decomposition import Difference, difference, parts
 from rrsis_zoo.diagnosis.mistakes import CLASSES
 from rrsis_zoo.diagnosis.probes import PROBES
 from rrsis_zoo.diagnosis.records import Line, Probe
-from rrsis_zoo.diagnosis.reliability import THRESHOLDS, best_threshold, reliability
+from rrsis_zoo.diagnosis.reliability import EDGES, THRESHOLDS, best_threshold, reliability
 from rrsis_zoo.metrics.statistics import Interval, scene_interval
+
+_FEWEST = 200
+"""Pixels of a fine bin that is drawn."""
 
 STUCK = 0.5
 """IoU with the answer to the original sentence from which an answer is called stuck."""
@@ -109,7 +112,11 @@ def _mistakes(lines: Sequence[Line]) -> Values:
 
 def _reliability(lines: Sequence[Line]) -> Values:
     found = reliability([line.histogram() for line in lines], [line.scene_id for line in lines])
+    fine = sum((line.histogram() for line in lines), np.zeros((len(EDGES) + 1, 3)))
+    seen = fine[fine[:, 0] >= _FEWEST]
     return {
+        "fine_predicted": (100 * seen[:, 2] / seen[:, 0]).tolist(),
+        "fine_found": (100 * seen[:, 1] / seen[:, 0]).tolist(),
         "pixels": found.pixels.tolist(),
         "predicted": (100 * found.predicted).tolist(),
         "found": (100 * found.found).tolist(),
@@ -182,11 +189,12 @@ def _reading(pairs: Pairs) -> Values:
     other = [(line, probe) for line, probe in pairs if probe.meant == "one"]
     moved = [(line, probe) for line, probe in pairs if probe.meant in ("one", "none")]
     nothing = [(line, probe) for line, probe in pairs if probe.meant == "none"]
+    if not moved:  # what it means now is not known
+        return {"unmoved": _mean(pairs, lambda line, probe: float(_same(line, probe) >= STUCK))}
     return {
         "right": _mean(other, lambda line, probe: probe.iou or 0.0),
         "own": _mean(other, lambda line, probe: line.iou),
         "stuck": _mean(moved, lambda line, probe: float(_same(line, probe) >= STUCK)),
-        "unmoved": _mean(pairs, lambda line, probe: float(_same(line, probe) >= STUCK)),
         "nothing": _mean(nothing, lambda line, probe: float(probe.predicted == 0)),
     }
 
@@ -210,8 +218,9 @@ def _noun(pairs: Pairs) -> Values:
     groups: Mapping[str, Pairs] = {
         "unique": [(line, probe) for line, probe in pairs if line.noun_is_unique],
         "not unique": [(line, probe) for line, probe in pairs if line.noun_is_unique is False],
-        "all": pairs,
     }
+    if not any(groups.values()):
+        groups = {"all": pairs}
     return {f"iou {name}": _mean(some, _original) for name, some in groups.items() if some}
 
 
