@@ -33,7 +33,9 @@ def missing_rungs(model: ReferringSegmenter, prompts: Prompts) -> dict[str, str]
         prompts: any of its answers.
     """
     seam = model.seam
-    missing = dict.fromkeys(("heat_point", "heat_box", "heat_mask"), seam.heat) if seam.heat else {}
+    missing: dict[str, str] = {}
+    if seam.heat:
+        missing.update(dict.fromkeys(("heat_point", "heat_box", "heat_mask"), seam.heat))
     if seam.dense:
         missing["truth_dense"] = seam.dense
     elif prompts.dense is None:

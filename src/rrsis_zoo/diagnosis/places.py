@@ -96,9 +96,10 @@ def half_box(heat: Heat, frame: Frame) -> tuple[int, int, int, int]:
     Returns:
         top, left, bottom, right in pixels, the last two exclusive.
     """
-    from scipy.ndimage import label
+    from scipy import ndimage
 
-    labels, _ = label(heat >= heat.max() / 2)
+    labels = np.empty(heat.shape, np.int32)
+    ndimage.label(heat >= heat.max() / 2, output=labels)
     rows, columns = np.nonzero(labels == labels[peak(heat)])
     first = frame.pixels(int(rows.min()), int(columns.min()))
     last = frame.pixels(int(rows.max()), int(columns.max()))
@@ -116,11 +117,12 @@ def mask_box(mask: Mask) -> tuple[int, int, int, int] | None:
 
 def largest_box(mask: Mask) -> tuple[int, int, int, int] | None:
     """Return the box of a mask's largest component (connected by sides); None if it is empty."""
-    from scipy.ndimage import label
+    from scipy import ndimage
 
-    labels, count = label(mask)
-    if not count:
+    if not mask.any():
         return None
+    labels = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=labels)
     return mask_box(labels == 1 + int(np.bincount(labels.ravel())[1:].argmax()))
 
 
@@ -128,6 +130,6 @@ def innermost(mask: Mask) -> tuple[int, int]:
     """Return the pixel (y, x) of a mask farthest from everything outside it; outside the image is outside too."""
     from scipy.ndimage import distance_transform_edt
 
-    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(np.asarray(depth).argmax()), mask.shape)
+    depth = np.asarray(distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), mask.shape)
     return int(y), int(x)

@@ -87,24 +87,25 @@ class StockSAM:
         scale = self._scale(size)
         corners = corners * torch.cat([scale, scale])
         # SAM's encoder adds half a pixel: its corners are pixels, ours the edges between them
-        return self._decode(image, *self.prompts(None, (corners - 0.5).to(image[0].device), None), size)
+        return self._decode(image, self.prompts(None, (corners - 0.5).to(image[0].device), None), size)
 
     def by_points(self, image: Encoded, points: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
         """See `Stock`."""
         places = torch.tensor([[x + 0.5, y + 0.5] for y, x in points], dtype=torch.float32) * self._scale(size) - 0.5
         labels = torch.ones(len(places), 1, dtype=torch.int64, device=image[0].device)
-        return self._decode(image, *self.prompts((places[:, None].to(image[0].device), labels), None, None), size)
+        return self._decode(image, self.prompts((places[:, None].to(image[0].device), labels), None, None), size)
 
     def by_masks(self, image: Encoded, logits: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """See `Stock`."""
         side = 4 * self.model.config.grid
         given = torch.stack([resize(one[None, None].float(), (side, side))[0] for one in logits])
-        return self._decode(image, *self.prompts(None, None, given), size)
+        return self._decode(image, self.prompts(None, None, given), size)
 
     def _scale(self, size: tuple[int, int]) -> Tensor:
         return torch.tensor([self.side / size[1], self.side / size[0]])
 
-    def _decode(self, image: Encoded, sparse: Tensor, dense: Tensor, size: tuple[int, int]) -> list[Tensor]:
+    def _decode(self, image: Encoded, given: tuple[Tensor, Tensor], size: tuple[int, int]) -> list[Tensor]:
+        sparse, dense = given
         n = len(dense)
         maps = [level.expand(n, -1, -1, -1) for level in image]
         if isinstance(self.model, SAM):

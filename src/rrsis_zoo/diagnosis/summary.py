@@ -274,7 +274,7 @@ def compared(first: Sequence[Sequence[Line]], second: Sequence[Sequence[Line]]) 
         sides.append(
             (np.array([[x.iou for x in row] for row in rows]), np.array([[x.hit for x in row] for row in rows]))
         )
-    found: Difference = difference(*sides, [line.scene_id for line in order])
+    found: Difference = difference(sides[0], sides[1], [line.scene_id for line in order])
     return {
         "first": 100 * float(sides[0][0].mean()),
         "second": 100 * float(sides[1][0].mean()),
