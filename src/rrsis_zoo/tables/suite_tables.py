@@ -30,6 +30,7 @@ from rrsis_zoo.tables.estimates import (
     Trial,
     compare,
     estimate,
+    in_percent,
     rank,
     read_board,
     shown,
