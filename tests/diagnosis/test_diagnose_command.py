@@ -1,5 +1,6 @@
 """`rrsis diagnose` as a user calls it; every number of diagnosis.json recomputed from the per-sample file."""
 
+import gzip
 import json
 import math
 import re
@@ -31,12 +32,9 @@ def folder(tmp_path_factory, scenes):
 @pytest.fixture(scope="module")
 def raw(folder):
     """Lines and report as plain JSON: nothing of the package reads them."""
-    import gzip
-
     text = gzip.decompress((folder / "rsrefseg2" / SAMPLES).read_bytes()).decode()
-    return [json.loads(line) for line in text.splitlines()], json.loads(
-        (folder / "rsrefseg2/diagnosis.json").read_text()
-    )
+    report = json.loads((folder / "rsrefseg2/diagnosis.json").read_text())
+    return [json.loads(line) for line in text.splitlines()], report
 
 
 def iou(one, truth):
@@ -192,12 +190,7 @@ def test_errors_say_what_mends_them(arguments, message, tmp_path, scenes):
 
 
 @pytest.mark.real
-def test_a_published_layout_leaves_out_what_it_cannot_know(tmp_path):
-    from pathlib import Path
-
-    real = Path("/work/shared/real/rrsisd_mini")
-    if not real.is_dir():
-        pytest.skip("the small real set is not here")
+def test_a_published_layout_leaves_out_what_it_cannot_know(tmp_path, real):
     data = ["--data.dataset", "rrsis-d", "--data.root", str(real), "--data.num_workers", "0", "--device", "cpu"]
     ended = warm.run(["diagnose", "mini:rsrefseg", *data, "--best", "1", "--limit", "4", "--out", "out"], tmp_path)
     assert ended.status == 0, ended.output

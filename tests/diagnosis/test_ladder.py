@@ -141,3 +141,14 @@ def test_the_own_box_of_several_parts_is_that_of_the_largest():
     mask = np.zeros((20, 20), np.bool_)
     mask[2:4, 2:4] = mask[10:18, 5:9] = True
     assert largest_box(mask) == (10, 5, 18, 9)
+
+
+def test_best_prompts_of_batches_whose_sentences_have_different_lengths(data):
+    """RS2-SAM2's words are padded to the longest sentence of a batch."""
+    records = data.records("test")
+    plan = Plan(rungs=("own", "best_prompts"), best=8)
+    found = collect(load_model("mini:rs2sam2"), data.batches(records), records, contents_of(data, "test"), plan)
+    best = [line for line in found.lines if "best_prompts" in line.rungs]
+    assert len(best) == 8
+    assert all(line.rungs["best_prompts"].iou(line.truth) >= line.iou for line in best)
+    assert len({line.scene_id for line in best}) == 8

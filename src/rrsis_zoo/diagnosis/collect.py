@@ -25,7 +25,7 @@ from rrsis_zoo.figures import Shown
 from rrsis_zoo.metrics.expected import expected_mask
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.presence import evidence_of, presence_of
-from rrsis_zoo.models.types import Batch, ImageState, Prediction
+from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts
 
 AT_ONCE = 8
 """Sentences whose best prompts are looked for together."""
@@ -243,11 +243,14 @@ class Diagnosis:
         if len(self._waiting) < at_least:
             return
         lines = self.collected.lines
-        asked = joined([one for one, _ in self._waiting])
-        masks, steps = best_prompts(asked)
-        for (one, place), mask, step in zip(self._waiting, masks, steps, strict=True):
-            rungs = {**lines[place].rungs, "best_prompts": _count(mask, one.truth[0])}
-            lines[place] = lines[place].model_copy(update={"rungs": rungs, "best_step": step})
+        alike: dict[tuple[object, ...], list[tuple[Asked, int]]] = {}  # words of two batches are padded differently
+        for one, place in self._waiting:
+            alike.setdefault(_shapes(one.prediction.prompts), []).append((one, place))
+        for group in alike.values():
+            masks, steps = best_prompts(joined([one for one, _ in group]))
+            for (one, place), mask, step in zip(group, masks, steps, strict=True):
+                rungs = {**lines[place].rungs, "best_prompts": _count(mask, one.truth[0])}
+                lines[place] = lines[place].model_copy(update={"rungs": rungs, "best_step": step})
         self._waiting.clear()
 
     def _rungs(self, asked: Asked, pixels: Tensor, scene_id: str) -> tuple[dict[str, list[Tensor]], bool]:
@@ -321,6 +324,10 @@ class Diagnosis:
             referent=int(torch.count_nonzero(mask & referent)),
             presence=presence,
         )
+
+
+def _shapes(prompts: Prompts) -> tuple[object, ...]:
+    return (prompts.words is None or prompts.words.shape[1:], *(t.shape[1:] for _, t in sorted(prompts.aux.items())))
 
 
 def _count(mask: Tensor, truth: Tensor) -> Count:
