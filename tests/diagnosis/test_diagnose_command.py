@@ -202,3 +202,16 @@ def test_a_published_layout_leaves_out_what_it_cannot_know(tmp_path, real):
     assert all(line.noun_is_unique is None for line in lines)
     assert "right" not in report["numbers"]["probes"].get("swap", {})
     assert not math.isnan(report["numbers"]["rungs"]["truth_box"]["value"])
+
+
+def test_the_commands_of_the_page_run(root, scenes, tmp_path):
+    """Those of docs/diagnosis.md in order, in a folder with a small synthetic dataset."""
+    page = (root / "docs/diagnosis.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^rrsis (diagnose .*)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets/synthetic").symlink_to(scenes)
+    for command in commands:
+        ended = warm.run([*command.split(), "--device", "cpu"], tmp_path)
+        assert ended.status == 0, ended.output
+    assert (tmp_path / "other/diagnosis.html").is_file()
