@@ -15,14 +15,14 @@ from rrsis_zoo.diagnosis.probes import PROBES, Scene, changes_of, paraphrases, s
 def test_every_sentence_of_the_generator_is_understood_as_it_was_meant():
     stream = RandomStream(7)
     seen = 0
-    for index in range(12):
+    for index in range(50):
         sample = make_sample("test", index)
         reader = Reader(sample.scene.objects)
         for meaning, referent in sayable(reader):
             text = say(meaning, len(reader.peers[referent]), stream)
             assert understand(text) == meaning, text
             seen += 1
-    assert seen > 500
+    assert seen > 450
 
 
 @pytest.mark.parametrize(
