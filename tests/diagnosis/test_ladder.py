@@ -152,3 +152,12 @@ def test_best_prompts_of_batches_whose_sentences_have_different_lengths(data):
     assert len(best) == 8
     assert all(line.rungs["best_prompts"].iou(line.truth) >= line.iou for line in best)
     assert len({line.scene_id for line in best}) == 8
+
+
+def test_a_coupled_network_is_diagnosed_with_an_empty_sentence_too(data):
+    model = load_model("control", weights="none", preset="tiny")
+    model.fit_tokenizer([record.expression for record in data.records("train")])
+    records = some_scenes(data.records("test"), 2)
+    found = collect(model, data.batches(records), records, contents_of(data, "test"), Plan(probes=("blind", "shuffle")))
+    assert {*found.missing} == {"heat_point", "heat_box", "heat_mask", "truth_dense", "best_prompts"}
+    assert [p.sentence for line in found.lines for p in line.probes].count("") == 2
