@@ -115,8 +115,8 @@ def difference(
             raise ConfigError(f"IoUs and hits of {side[0].shape} do not match {len(scenes)} scenes")
     _, scene = np.unique(np.asarray(scenes), return_inverse=True)
     n = int(scene.max()) + 1
-    sums = [_sums(*side, scene, n) for side in sides]
-    where, exactly = split(*(parts(*side) for side in sides))
+    sums = [_sums(side[0], side[1], scene, n) for side in sides]
+    where, exactly = split(*(parts(side[0], side[1]) for side in sides))
     drawn = np.array([_draw(sums, n, np.random.default_rng((seed, i))) for i in range(draws)])
     ends = [_ends(drawn[:, k], level, n) for k in range(3)]
     values = (where + exactly, where, exactly)
@@ -126,7 +126,7 @@ def difference(
 def _sums(iou: NDArray[np.float64], hit: NDArray[np.float64], scene: NDArray[np.intp], n: int) -> NDArray[np.float64]:
     """Return (S, n, 4): per scene the sums of hits, of IoU of hits, of misses, of IoU of misses."""
     columns = (hit, hit * iou, 1 - hit, (1 - hit) * iou)
-    return np.stack([[np.bincount(scene, row, n) for row in column] for column in columns], -1)
+    return np.stack([[np.bincount(scene, row, n) for row in column] for column in columns], -1).astype(np.float64)
 
 
 def _draw(sums: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator) -> tuple[float, float, float]:
