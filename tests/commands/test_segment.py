@@ -206,7 +206,7 @@ def test_a_method_with_weights(here, folder, capsys):
         (["a.png", "gone.png", *SENTENCES, "--out", "o/"], MissingDataError, r"there is no file gone\.png"),
         (["a.png", ".", *SENTENCES, "--out", "o/"], DataFormatError, "is a folder; a file was expected"),
         (["a.png", "b.tif", *SENTENCES, "--out", "o.png"], ConfigError, "2 inputs need a folder"),
-        (["a.png", *SENTENCES, "--out", "b.tif"], ConfigError, r"must end in one of"),
+        (["a.png", *SENTENCES, "--out", "b.bmp"], ConfigError, r"must end in one of"),
         (["a.png", *SENTENCES, "--out", "a.png"], ConfigError, r"a\.png would replace the input"),
         (["a.png", *SENTENCES, "--out", "o.png", "--device", "abacus"], ConfigError, "--device cpu always can"),
         (["a.png", *SENTENCES, "--out", "o.png", "--preset", "tiny"], ConfigError, "leave out both"),
