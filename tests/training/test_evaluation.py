@@ -1,5 +1,7 @@
 """What the LightningModule hands to the metrics, under protocols with a grid of their own."""
 
+import json
+
 import lightning
 import numpy as np
 import pytest
@@ -8,10 +10,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.methods.registry import method_named
+from rrsis_zoo.metrics.expected import expected_mask
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
 from rrsis_zoo.metrics.scores import score
+from rrsis_zoo.tables.records import unfit
 from rrsis_zoo.training.callbacks import TestRecord
 from rrsis_zoo.training.module import log_odds_at
 
@@ -67,3 +72,37 @@ def test_the_grid_of_the_method_is_not_resized_again(tree, module):
         expected = F.interpolate(prediction.mask_logits, size=(side, side), mode="bilinear", align_corners=False)
     assert [tuple(n.shape) for n in native] == [tuple(mask.shape) for mask in batch.masks]
     assert torch.equal(torch.stack(square), expected[:, 0])
+
+
+def test_masks_of_highest_expected_iou(tree, tmp_path, module):
+    """Only the counted masks change; the record says so, and a test without the option has no such entry."""
+    data = RRSISDataModule(root=str(tree), eval_batch_size=4, num_workers=0)
+    counted = {}
+    for binarise in ("half", "expected-iou"):
+        torch.manual_seed(0)
+        model = module(binarise=binarise)
+        trainer = lightning.Trainer(
+            accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            use_distributed_sampler=False, default_root_dir=tmp_path / binarise, callbacks=[TestRecord()],
+        )  # fmt: skip
+        trainer.test(model, datamodule=data, verbose=False)
+        record = json.loads((tmp_path / binarise / "test.json").read_text())
+        assert record.get("binarise") == (None if binarise == "half" else binarise)
+        assert bool(unfit({**record, "untrained": False})) == (binarise != "half")
+        samples = read_samples(tmp_path / binarise / "test_samples.jsonl.gz")
+        counted[binarise] = dict(
+            zip([s.sample_id for s in samples.subjects], samples.counts.predicted.tolist(), strict=True)
+        )
+
+    net = model.model.eval()
+    with torch.inference_mode():
+        for batch in data.test_dataloader():
+            for name, logits in zip(batch.sample_ids, net.restore(net(batch, "independent")), strict=True):
+                assert counted["half"][name] == int((logits > 0).sum())
+                assert counted["expected-iou"][name] == int(expected_mask(logits).sum())
+    assert counted["half"] != counted["expected-iou"]
+
+
+def test_an_unknown_rule_for_masks_is_refused(module):
+    with pytest.raises(ConfigError, match="binarise"):
+        module(binarise="best")
