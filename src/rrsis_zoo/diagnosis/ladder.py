@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,26 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rrsis_zoo.diagnosis.places import Frame, half_box, innermost, largest_box, mask_box, peak
-from rrsis_zoo.diagnosis.stock import Encoded, Stock
+from rrsis_zoo.diagnosis.stock import Box, Encoded, Stock
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.layers.geometry import restore_each
-from rrsis_zoo.models.types import Prediction, Prompts
+from rrsis_zoo.models.types import ImageState, Prediction, Prompts
 
-RUNGS = {
-    "own": "the method itself",
-    "heat_point": "heat map's peak, to a stock SAM as a point",
-    "heat_box": "heat map's half-height box, to a stock SAM",
-    "heat_mask": "heat map, to a stock SAM as a mask prompt",
-    "mask_box": "box of the own mask's largest part, to a stock SAM",
-    "truth_point": "innermost point of the truth, to a stock SAM",
-    "truth_box": "box of the truth, to a stock SAM",
-    "truth_dense": "truth as the method's own dense prompt",
-    "best_prompts": "best prompts found by gradient descent",
-}
-"""Name of a rung -> what it is, from the method itself to the ceiling of its segmenter."""
-
-STOCK = ("heat_point", "heat_box", "heat_mask", "mask_box", "truth_point", "truth_box")
-"""Rungs that ask a stock SAM."""
+T = TypeVar("T")
 
 STEPS, RATE = 50, 0.05
 """Steps of Adam for the best prompts, and their rate as a share of the prompts' standard deviation."""
@@ -108,24 +95,33 @@ def climb(asked: Asked, rungs: Sequence[str], stock: Stock | None, image: Encode
         return found
     size, frame = asked.size, asked.frame()
     truths = [mask.cpu().numpy() for mask in asked.truth]
-    if "heat_point" in rungs:
-        points = [frame.centre(*peak(heat)) for heat in asked.heats()]
-        found["heat_point"] = stock.by_points(image, points, size)
-    if "heat_box" in rungs:
-        found["heat_box"] = stock.by_boxes(image, [half_box(heat, frame) for heat in asked.heats()], size)
+    own_boxes = [largest_box((logits > 0).cpu().numpy()) for logits in asked.logits]
+    points: dict[str, list[tuple[int, int]]] = {
+        "heat_point": [frame.centre(*peak(heat)) for heat in asked.heats()],
+        "truth_point": [innermost(mask) for mask in truths],
+    }
+    boxes: dict[str, list[Box]] = {
+        "heat_box": [half_box(heat, frame) for heat in asked.heats()],
+        "mask_box": [box or (0, 0, *size) for box in own_boxes],
+        "truth_box": [box for mask in truths if (box := mask_box(mask)) is not None],
+    }
+    # all prompts of a kind at once
+    found |= _of_each({k: v for k, v in points.items() if k in rungs}, lambda v: stock.by_points(image, v, size))
+    found |= _of_each({k: v for k, v in boxes.items() if k in rungs}, lambda v: stock.by_boxes(image, v, size))
     if "heat_mask" in rungs:
         found["heat_mask"] = stock.by_masks(image, heat_logits(asked), size)
-    if "mask_box" in rungs:
-        boxes = [largest_box((logits > 0).cpu().numpy()) for logits in asked.logits]
-        # an empty mask has no box, and the answer stays empty
-        given = stock.by_boxes(image, [box or (0, 0, *size) for box in boxes], size)
-        found["mask_box"] = [m if box else torch.zeros_like(m) for m, box in zip(given, boxes, strict=True)]
-    if "truth_point" in rungs:
-        found["truth_point"] = stock.by_points(image, [innermost(mask) for mask in truths], size)
-    if "truth_box" in rungs:
-        boxes = [mask_box(mask) for mask in truths]
-        found["truth_box"] = stock.by_boxes(image, [box for box in boxes if box is not None], size)
+    if "mask_box" in rungs:  # an empty mask has no box, and the answer stays empty
+        answers = zip(found["mask_box"], own_boxes, strict=True)
+        found["mask_box"] = [mask if box else torch.zeros_like(mask) for mask, box in answers]
     return found
+
+
+def _of_each(prompts: Mapping[str, Sequence[T]], ask: Callable[[list[T]], list[Tensor]]) -> dict[str, list[Tensor]]:
+    """Ask for all prompts together, and give every rung its own masks."""
+    if not prompts:
+        return {}
+    masks = iter(ask([prompt for some in prompts.values() for prompt in some]))
+    return {name: [next(masks) for _ in some] for name, some in prompts.items()}
 
 
 def heat_logits(asked: Asked) -> list[Tensor]:
@@ -133,9 +129,7 @@ def heat_logits(asked: Asked) -> list[Tensor]:
     prediction = asked.prediction
     p = prediction.prompts.heatmap.float().clamp(LOGIT_LIMIT, 1 - LOGIT_LIMIT)
     state = prediction.state
-    return list(
-        restore_each(p.logit(), prediction.image_index, state.sizes, asked.model.sides[0], state.fitted)
-    )
+    return list(restore_each(p.logit(), prediction.image_index, state.sizes, asked.model.sides[0], state.fitted))
 
 
 def truth_dense(asked: Asked) -> list[Tensor]:
@@ -161,6 +155,29 @@ def truth_on(target: Tensor, grid: Sequence[int]) -> Tensor:
     share = F.adaptive_avg_pool2d((target == 1).float(), (grid[0], grid[1]))
     most = share.amax((2, 3), keepdim=True)
     return ((share >= most.clamp(max=0.5)) & (share > 0)).float()
+
+
+def joined(parts: Sequence[Asked]) -> Asked:
+    """Return answers about several images as one, which is quicker than one after the other."""
+    states = [part.prediction.state for part in parts]
+    offsets = np.cumsum([0, *(len(state) for state in states[:-1])]).tolist()
+    state = ImageState(
+        {name: torch.cat([s.features[name] for s in states]) for name in states[0].features},
+        torch.cat([s.sizes for s in states]),
+        torch.cat([s.fitted for s in states]),
+    )
+    prediction = Prediction(
+        torch.cat([part.prediction.mask_logits for part in parts]),
+        Prompts.joined([part.prediction.prompts for part in parts]),
+        state,
+        torch.cat([part.prediction.image_index + k for part, k in zip(parts, offsets, strict=True)]),
+    )
+    return Asked(
+        parts[0].model,
+        prediction,
+        [x for part in parts for x in part.logits],
+        [x for part in parts for x in part.truth],
+    )
 
 
 def best_prompts(asked: Asked, steps: int = STEPS) -> tuple[list[Tensor], list[int]]:
@@ -229,5 +246,3 @@ def iou_of(mask: Tensor, truth: Tensor) -> float:
     """Return the IoU of two bool masks; 0 if both are empty."""
     union = int(torch.count_nonzero(mask | truth))
     return int(torch.count_nonzero(mask & truth)) / union if union else 0.0
-
-

@@ -60,6 +60,7 @@ class Probe(Strict):
         intersection: pixels that it shares with the answer; None like the truth.
         predicted: pixels of the answer.
         original: pixels that the answer shares with the answer to the original sentence.
+        referent: pixels that it shares with the referent of the original sentence.
         presence: of the calibrated model; None without a calibration.
     """
 
@@ -72,6 +73,7 @@ class Probe(Strict):
     intersection: Pixels | None
     predicted: Pixels
     original: Pixels
+    referent: Pixels
     presence: Share | None
 
     @property

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-
 BINS = 15
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 """Thresholds that are tried, 0.05 to 0.95."""
 
 EDGES = np.linspace(-12, 12, 97)
-"""Log-odds between the fine bins that every sample keeps: 98 of them, a quarter wide, so that the bins of equal mass can
+"""Log-odds between the 98 fine bins that every sample keeps, a quarter wide each, so that bins of equal mass can
 be made for any set of samples."""
 
 
@@ -114,5 +113,3 @@ def best_threshold(counts: Sequence[Sequence[Sequence[int]]], truth: Sequence[in
     iou = numbers[..., 0] / (numbers[..., 1] + np.array(truth, np.float64)[:, None] - numbers[..., 0])
     means = iou.mean(0)
     return max(zip(means, THRESHOLDS, strict=True), key=lambda one: (one[0], -abs(one[1] - 0.5)))[1]
-
-

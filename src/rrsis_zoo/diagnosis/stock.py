@@ -158,7 +158,9 @@ def open_stock(source: str, device: torch.device) -> StockSAM:
         MissingWeightsError, WeightsMismatchError: no file, or one that does not fit.
     """
     parsed = parse_source(source)
-    sizes = next((config for name, config in _SIZES.items() if (source == name if ":" in name else name in source)), None)
+    sizes = next(
+        (config for name, config in _SIZES.items() if (source == name if ":" in name else name in source)), None
+    )
     if sizes is None:
         known = ", ".join(dict.fromkeys(_SIZES))
         raise ConfigError(f"--stock {source}: which SAM is it? Give a source with one of these in its name: {known}")
