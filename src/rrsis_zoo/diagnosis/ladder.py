@@ -216,9 +216,9 @@ def best_prompts(asked: Asked, steps: int = STEPS) -> tuple[list[Tensor], list[i
 
 
 def mask_loss(model: ReferringSegmenter, prediction: Prediction, target: Tensor) -> Tensor:
-    """Return the sum of the terms in ``model.mask_losses``; of all terms if the method has none of these names."""
+    """Return the sum of the terms in ``model.mask_terms``; of all terms if the method has none of these names."""
     terms = model.loss_terms(prediction, target)
-    return torch.stack([terms[name] for name in sorted(model.mask_losses & terms.keys()) or terms]).sum()
+    return torch.stack([terms[name] for name in sorted(model.mask_terms & terms.keys()) or terms]).sum()
 
 
 def _moved(prompts: Prompts, starts: Sequence[Tensor], spread: Sequence[Tensor], moves: Sequence[Tensor]) -> Prompts:

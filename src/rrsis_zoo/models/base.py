@@ -56,7 +56,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         segment_only: names in ``Prompts.aux`` that only ``segment`` reads; they are not kept if expressions are
             processed in groups.
         seam: which questions can be asked between ``localise`` and ``segment``; for `rrsis_zoo.diagnosis`.
-        mask_losses: names of the loss terms that only compare the mask with the truth.
+        mask_terms: names of the loss terms that only compare the mask with the truth.
         needs_referent: names of the loss terms that a sentence without a referent is left out of, because they have no
             value or no gradient for an empty mask.
         max_expressions: number of expressions that are localised, segmented and restored at once in evaluation; None
@@ -72,7 +72,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     evaluation_settings: ClassVar[frozenset[str]] = frozenset()
     segment_only: ClassVar[frozenset[str]] = frozenset()
     seam: ClassVar[Seam] = Seam()
-    mask_losses: ClassVar[frozenset[str]] = frozenset({"loss_ce", "loss_dice"})
+    mask_terms: ClassVar[frozenset[str]] = frozenset({"loss_ce", "loss_dice"})
     needs_referent: ClassVar[frozenset[str]] = frozenset()
     config: Any
     _tokenizer: Tokenizer | None = None
