@@ -1,4 +1,4 @@
-"""The ladder of every method, on tiny random models and a stock segmenter that answers with what it is prompted with."""
+"""The ladder of every method, on tiny random models and a stock segmenter that echoes its prompt."""
 
 import numpy as np
 import pytest
