@@ -1,90 +1,77 @@
-"""mIoU as hits and misses, and differences as where and how exactly, against slow sums."""
+"""mIoU and differences of mIoU split without a remainder, also where a method has only hits or only misses."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 
-from rrsis_zoo.diagnosis.decomposition import difference, parts, split
+from rrsis_zoo.diagnosis.decomposition import Parts, difference, parts, split
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.metrics.statistics import paired_test
-
-
-def made(seed: int, runs: int = 1, scenes: int = 30):
-    """IoUs and hits (runs, 3 · scenes) that go together, some hits fractional."""
-    rng = np.random.default_rng(seed)
-    hit = (rng.random((runs, 3 * scenes)) < 0.7).astype(float)
-    hit[:, ::11] = 0.5
-    iou = np.clip(0.8 * hit + 0.15 * rng.normal(size=hit.shape), 0, 1)
-    return iou, hit
+from rrsis_zoo.metrics.statistics import scene_interval
 
 
 def slow_parts(iou, hit):
-    pairs = [(float(i), float(h)) for i, h in zip(iou.ravel(), hit.ravel(), strict=True)]
-    hits, misses = sum(h for _, h in pairs), sum(1 - h for _, h in pairs)
-    return hits / len(pairs), sum(h * i for i, h in pairs) / hits, sum((1 - h) * i for i, h in pairs) / misses
+    """Straight from the definition, for hits of 0 and 1."""
+    hits = [v for v, h in zip(iou, hit, strict=True) if h]
+    misses = [v for v, h in zip(iou, hit, strict=True) if not h]
+    mean = [sum(group) / len(group) if group else math.nan for group in (hits, misses)]
+    return Parts(len(hits) / len(iou), *mean)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_parts_are_those_of_a_slow_sum_and_give_the_miou(seed):
-    iou, hit = made(seed)
-    found = parts(iou[0], hit[0])
-    assert (found.hit, found.given_hit, found.given_miss) == pytest.approx(slow_parts(iou, hit), abs=1e-12)
-    assert found.miou == pytest.approx(float(iou.mean()), abs=1e-9)
+def test_parts_are_those_of_the_definition(rng):
+    iou, hit = rng.random(50), rng.integers(0, 2, 50)
+    found, slow = parts(iou, hit), slow_parts(iou.tolist(), hit.tolist())
+    assert (found.hit, found.given_hit, found.given_miss) == pytest.approx((slow.hit, slow.given_hit, slow.given_miss))
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_where_and_how_exactly_add_up_and_are_the_mean_of_both_orders(seed):
-    first, second = (parts(*(x[0] for x in made(s))) for s in (seed, seed + 100))
+@pytest.mark.parametrize("shares", [(0, 1), (0, 0.5, 1), (1,), (0,)])
+def test_miou_is_the_sum_of_its_parts(rng, shares):
+    for _ in range(50):
+        iou, hit = rng.random(17), rng.choice(shares, 17)
+        assert abs(parts(iou, hit).miou - iou.mean()) < 1e-9
+
+
+@pytest.mark.parametrize(("one", "other"), product([(0, 1), (0, 0.5, 1), (1,), (0,)], repeat=2))
+def test_where_and_how_exactly_add_up_to_the_difference(rng, one, other):
+    for _ in range(20):
+        sides = [(rng.random(13), rng.choice(shares, 13)) for shares in (one, other)]
+        where, exactly = split(*(parts(*side) for side in sides))
+        assert abs(where + exactly - (sides[0][0].mean() - sides[1][0].mean())) < 1e-9
+
+
+def test_the_two_parts_are_those_of_the_formula_and_change_sign_with_the_order():
+    first, second = Parts(0.8, 0.9, 0.2), Parts(0.6, 0.7, 0.3)
     where, exactly = split(first, second)
-    assert where + exactly == pytest.approx(first.miou - second.miou, abs=1e-9)
-
-    def miou(hits, masks):
-        return hits.hit * masks.given_hit + (1 - hits.hit) * masks.given_miss
-
-    hits_first = miou(first, second) - miou(second, second)  # exchange the hits first, then the masks
-    hits_last = miou(first, first) - miou(second, first)
-    assert where == pytest.approx((hits_first + hits_last) / 2, abs=1e-12)
+    assert where == pytest.approx(0.5 * 0.2 * (0.7 + 0.4))
+    assert exactly == pytest.approx(0.5 * (1.4 * 0.2 + 0.6 * -0.1))
     assert split(second, first) == pytest.approx((-where, -exactly))
 
 
-def test_a_method_that_never_misses_attributes_nothing_to_its_misses():
-    perfect, other = parts([0.9, 0.7], [1, 1]), parts([0.8, 0.2], [1, 0])
-    assert math.isnan(perfect.given_miss)
-    where, exactly = split(perfect, other)
-    assert where + exactly == pytest.approx(0.8 - 0.5, abs=1e-12)
-    assert exactly == pytest.approx(0.5 * (1 + 0.5) * (0.8 - 0.8))
-    assert split(parts([0.5], [1]), parts([0.2], [1])) == pytest.approx((0, 0.3))
+def test_nothing_is_attributed_to_misses_that_one_method_does_not_have():
+    assert split(Parts(1.0, 0.8, math.nan), Parts(0.5, 0.8, 0.1)) == pytest.approx((0.5 * 0.7, 0))
 
 
-def test_runs_count_alike():
-    iou, hit = made(3, runs=4)
-    assert parts(iou, hit).miou == pytest.approx(float(np.mean([row.mean() for row in iou])), abs=1e-12)
+def test_difference_of_several_trainings_with_intervals_by_scene(rng):
+    scenes = [f"s{i // 3}" for i in range(60)]
+    base = rng.random(60) * 0.5
+    first = np.clip([base + 0.3, base + 0.32], 0, 1), np.ones((2, 60))
+    second = np.stack([base, base + 0.01]), np.tile([0, 1], 30) * np.ones((2, 1))
+    found = difference(first, second, scenes, draws=300)
+    assert abs(found.where.mean + found.exactly.mean - found.total.mean) < 1e-9
+    assert found.total.mean == pytest.approx(first[0].mean() - second[0].mean())
+    for one in (found.total, found.where, found.exactly):
+        assert one.low <= one.mean <= one.high
+    assert found.total.excludes_zero
+    assert difference(first, second, scenes, draws=300) == found
+    # the interval of the total is that of the paired differences, up to the noise of the draws
+    alone = difference((first[0][0], first[1][0]), (second[0][0], second[1][0]), scenes)
+    paired = scene_interval(first[0][0] - second[0][0], scenes)
+    assert (alone.total.low, alone.total.high) == pytest.approx((paired.low, paired.high), abs=0.004)
 
 
-@pytest.mark.parametrize("runs", [1, 2])
-def test_the_interval_of_the_total_is_that_of_a_paired_comparison(runs):
-    first, second = made(1, runs), made(2, runs)
-    scenes = [f"scene {i // 3}" for i in range(90)]
-    found = difference(first, second, scenes)
-    usual = paired_test(first[0], second[0], scenes).difference
-    assert found.total.mean == pytest.approx(usual.mean, abs=1e-12)
-    assert found.where.mean + found.exactly.mean == pytest.approx(usual.mean, abs=1e-9)
-    # two bootstraps of the same thing: scenes and, stretched alike, runs
-    width, its = (x.high - x.low for x in (found.total, usual))
-    assert width == pytest.approx(its, rel=0.1)
-    assert found.total.low == pytest.approx(usual.low, abs=0.1 * its)
-
-
-def test_one_scene_says_nothing_about_others():
-    iou, hit = made(0)
-    found = difference((iou, hit), (iou / 2, hit), ["only"] * 90)
-    assert math.isnan(found.total.low)
-    assert math.isnan(found.where.high)
-
-
-def test_numbers_that_do_not_belong_together_are_refused():
+def test_wrong_shapes_are_refused():
     with pytest.raises(ConfigError, match="one of each per sample"):
-        parts([0.5, 0.5], [1.0])
-    with pytest.raises(ConfigError, match="do not match 2 scenes"):
-        difference(([0.5], [1.0]), ([0.5], [1.0]), ["a", "b"])
+        parts([0.5, 0.6], [1])
+    with pytest.raises(ConfigError, match="do not match 3 scenes"):
+        difference(([0.5, 0.6], [1, 0]), ([0.5, 0.6], [1, 0]), ["a", "b", "c"])

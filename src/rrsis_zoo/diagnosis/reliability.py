@@ -13,8 +13,8 @@ BINS = 15
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 """Thresholds that are tried, 0.05 to 0.95."""
 
-EDGES = np.linspace(-12, 12, 97)
-"""Log-odds between the 98 fine bins that every sample keeps, a quarter wide each, so that bins of equal mass can
+EDGES = np.round(np.linspace(-12, 12, 241), 1)
+"""Log-odds between the 242 fine bins that every sample keeps, a tenth wide each, so that bins of equal mass can
 be made for any set of samples."""
 
 
@@ -26,7 +26,7 @@ def histogram(logits: NDArray[np.floating], truth: NDArray[np.bool_]) -> NDArray
         truth: bool (H, W).
 
     Returns:
-        (98, 3): pixels, those on the referent, and the sum of their probabilities, in every fine bin.
+        (242, 3): pixels, those on the referent, and the sum of their probabilities, in every fine bin.
     """
     values = np.asarray(logits, np.float64).ravel()
     place = np.digitize(values, EDGES)

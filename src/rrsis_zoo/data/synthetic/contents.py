@@ -229,7 +229,9 @@ def understand(sentence: str) -> Meaning | None:
     links = _links(rest) if rest else ()
     if links is None or (links and position):
         return None
-    kind = "multi" if len(links) > 1 else "relation" if links else "position" if position else "attribute"
+    spoken = [phrase, *(anchor for link in links for anchor in link.anchors)]
+    plain = len(spoken) == 2 and not any(one.attribute for one in spoken)  # two objects, neither described
+    kind = ("relation" if plain else "multi") if links else "position" if position else "attribute"
     if kind == "attribute" and phrase.attribute is None:
         kind = "category"
     return Meaning(kind, phrase, position, tuple(links))
