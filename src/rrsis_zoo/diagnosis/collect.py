@@ -127,7 +127,7 @@ class Diagnosis:
         self.collected = Collected()
         self._scenes = list(dict.fromkeys(record.scene_id for record in records))
         self._number = {scene: i for i, scene in enumerate(self._scenes)}
-        self._sentences = [(record.scene_id, record.expression) for record in records]
+        self._sentences = [(record.scene_id, record.expression, record.category) for record in records]
         every = max(1, len(self._scenes) // max(1, plan.best))
         self._for_best = {*range(0, len(self._scenes), every)}
         self._waiting: list[tuple[Asked, int]] = []  # each of one sentence, with the place of its line
@@ -166,7 +166,7 @@ class Diagnosis:
         rng = np.random.default_rng((self.plan.seed, number))
         changes: list[Change] = []
         if self.plan.probes:
-            elsewhere = self._elsewhere(records[chosen], rng)
+            elsewhere = self._elsewhere(records[chosen], known, rng)
             changes = changes_of(records[chosen], known, elsewhere, self.plan.probes, rng)
         return _Scene(image, records, [batch.masks[n] for n in full], known, chosen, changes)
 
@@ -295,10 +295,12 @@ class Diagnosis:
 
     # -- probes ------------------------------------------------------------------------------------------------------
 
-    def _elsewhere(self, record: Record, rng: np.random.Generator) -> str | None:
+    def _elsewhere(self, record: Record, known: Scene, rng: np.random.Generator) -> str | None:
+        """Return a sentence of another scene, about a category that is not in this one: it says nothing about it."""
+        present = record.present or {name for name in known.categories if name}
         for _ in range(20):
-            scene, sentence = self._sentences[int(rng.integers(len(self._sentences)))]
-            if scene != record.scene_id and sentence != record.expression:
+            scene, sentence, category = self._sentences[int(rng.integers(len(self._sentences)))]
+            if scene != record.scene_id and sentence != record.expression and category not in present:
                 return sentence
         return None
 

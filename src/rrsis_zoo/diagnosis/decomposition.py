@@ -130,14 +130,30 @@ def _sums(iou: NDArray[np.float64], hit: NDArray[np.float64], scene: NDArray[np.
 
 
 def _draw(sums: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draw scenes and, of each method with several, training runs.
+
+    The effect of drawing runs is stretched by √(S / (S - 1)), as in `rrsis_zoo.metrics.statistics`: the variance of a
+    mean over S drawn runs is too small by that.
+    """
     chosen = rng.integers(0, n, n)
-    found = []
-    for side in sums:
-        runs = rng.integers(0, len(side), len(side))
-        h, ha, m, mb = side[runs][:, chosen].sum((0, 1)).tolist()
-        found.append(Parts(h / (h + m), ha / h if h else math.nan, mb / m if m else math.nan))
-    where, exactly = split(*found)
+    whole = [side[:, chosen].sum((0, 1)) for side in sums]
+    centre = np.array(split(_parts_of(whole[0]), _parts_of(whole[1])))
+    moved = centre.copy()
+    for k, side in enumerate(sums):
+        if (trainings := len(side)) == 1:
+            continue
+        drawn = [*whole]
+        drawn[k] = side[rng.integers(0, trainings, trainings)][:, chosen].sum((0, 1))
+        there = np.array(split(_parts_of(drawn[0]), _parts_of(drawn[1])))
+        moved += math.sqrt(trainings / (trainings - 1)) * (there - centre)
+    where, exactly = moved.tolist()
     return where + exactly, where, exactly
+
+
+def _parts_of(sums: NDArray[np.float64]) -> Parts:
+    """Return the parts of sums (4,) of hits, IoU of hits, misses, IoU of misses."""
+    h, ha, m, mb = sums.tolist()
+    return Parts(h / (h + m), ha / h if h else math.nan, mb / m if m else math.nan)
 
 
 def _ends(draws: NDArray[np.float64], level: float, n: int) -> tuple[float, float]:

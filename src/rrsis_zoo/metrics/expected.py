@@ -32,3 +32,9 @@ def expected_mask(logits: Tensor) -> Tensor:
     mask = torch.zeros_like(p, dtype=torch.bool)
     mask[order] = torch.arange(len(p), device=p.device) <= best
     return mask.view_as(logits)
+
+
+def expected_log_odds(logits: Tensor) -> Tensor:
+    """Return log-odds (H, W) that are above 0 exactly on `expected_mask`: 1 there and -1 elsewhere; a nan stays nan."""
+    signs = expected_mask(logits.nan_to_num()).to(logits.dtype) * 2 - 1
+    return torch.where(logits.isnan(), logits, signs)

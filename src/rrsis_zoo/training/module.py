@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
-from rrsis_zoo.metrics.expected import expected_mask
+from rrsis_zoo.metrics.expected import expected_log_odds
 from rrsis_zoo.metrics.protocols import EvalSize, Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Counts
 from rrsis_zoo.metrics.suite import ReferringMetrics
@@ -35,8 +35,10 @@ from rrsis_zoo.weights.checkpoints import META
 from rrsis_zoo.weights.training import TRAINING
 
 Decay = Literal["all", "matrices"]
-Binarise = Literal["half", "expected-iou"]
 """The parameters that AdamW's weight decay acts on."""
+
+Binarise = Literal["half", "expected-iou"]
+"""How probabilities become a mask in an evaluation."""
 
 
 @dataclass  # not frozen: Lightning moves what steps return by setting attributes
@@ -71,12 +73,12 @@ class RRSISModule(lightning.LightningModule):
         gradient_checkpointing: see `ReferringSegmenter.use_checkpointing`.
         train_text_mode: how expressions of a training batch share a tensor.
         protocol: name of the evaluation protocol.
-        binarise: how validation and test turn probabilities into a mask: ``half``, those above 0.5, as in all papers;
-            or ``expected-iou``, the threshold of each answer that promises the highest IoU
-            (`rrsis_zoo.metrics.expected`). Results with the latter do not belong into a table.
+        binarise: which pixels an evaluation counts as predicted: ``half``, those with a probability above 0.5, as every
+            protocol has it; ``expected-iou``, the mask of highest expected IoU (`rrsis_zoo.metrics.expected`), which
+            is recorded with the results and keeps them out of tables. Figures and predictions stay as they are.
 
     Raises:
-        ConfigError: unknown preset, setting or protocol.
+        ConfigError: unknown preset, setting, protocol or rule.
 
     Attributes:
         model_class: the method's torch class.
@@ -111,10 +113,10 @@ class RRSISModule(lightning.LightningModule):
         binarise: Binarise = "half",
     ) -> None:
         super().__init__()
-        if decay not in get_args(Decay):
-            raise unknown_name("decay", decay, get_args(Decay))
         if binarise not in get_args(Binarise):
             raise unknown_name("binarise", binarise, get_args(Binarise))
+        if decay not in get_args(Decay):
+            raise unknown_name("decay", decay, get_args(Decay))
         self.binarise = binarise
         self.save_hyperparameters(ignore=["binarise"] if binarise == "half" else [])  # earlier files do not have it
         self.model: ReferringSegmenter = self.model_class.from_preset(preset, **(settings or {}))
@@ -389,7 +391,7 @@ class RRSISModule(lightning.LightningModule):
         maps = self.model.restore_each(at_size(prediction, metrics.protocol.eval_size))
         if self.binarise == "expected-iou":
             logits = maps
-            maps = Restored(lambda n: expected_mask(logits[n]), len(logits))
+            maps = Restored(lambda n: expected_log_odds(logits[n]), len(logits))
         metrics.update(maps, cast(Sequence[Tensor], batch.masks), batch.sample_ids)
 
     def _read_again(self, batch: Batch, prediction: Prediction, mode: TextMode) -> Prediction:

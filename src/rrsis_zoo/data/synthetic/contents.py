@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, cast
@@ -121,7 +121,9 @@ class Contents:
     def fits(self, meaning: Meaning) -> Reference:
         """Return what a meaning refers to.
 
-        An anchor that fits no object makes the sentence refer to nothing; one that is unclear makes it unclear.
+        An anchor that fits no object makes the sentence refer to nothing; one that is unclear makes it unclear. "The
+        small ship nearest to the harbor" is, to some readers, the nearest of the small ships, even if a large one is
+        nearer: no object fits both words as `Reader` takes them, but it is unclear, not nothing.
         """
         reader = self.reader
         for link in meaning.links:
@@ -133,9 +135,22 @@ class Contents:
         if answers is None:
             return Reference("unclear")
         if all(answer == NO for answer in answers):
-            return Reference("none")
+            compared = meaning.position in COMPARING or any(link.relation in COMPARING for link in meaning.links)
+            return Reference("unclear" if compared and self._may_be_narrower(meaning) else "none")
         sole = reader.sole(answers)
         return Reference("unclear") if sole is None else Reference("one", sole)
+
+    def _may_be_narrower(self, meaning: Meaning) -> bool:
+        """Whether a comparison could be meant among fewer objects: those with the attribute or the other relation.
+
+        That takes an object which fits everything but the comparisons.
+        """
+        rest = tuple(link for link in meaning.links if link.relation not in COMPARING)
+        place = None if meaning.position in COMPARING else meaning.position
+        if meaning.phrase.attribute is None and not rest and place is None:
+            return False
+        answers = self.reader.answers(replace(meaning, position=place, links=rest))
+        return answers is None or any(answer != NO for answer in answers)
 
     def unique(self, category: str) -> bool:
         """Whether the name of a category alone refers to one object."""
@@ -164,6 +179,10 @@ def _object(thing: Thing) -> SceneObject:
     code = {"size": thing.segmentation.size, "counts": thing.segmentation.counts.encode("ascii")}
     mask = rle.decode(cast(Any, code)).astype(np.bool_)
     return SceneObject(thing.category, thing.colour, thing.large, thing.angle, mask)
+
+
+COMPARING = frozenset(("nearest to", "farthest from", "leftmost", "rightmost", "topmost", "bottommost"))
+"""Relations and positions that compare an object with its peers."""
 
 
 # -- from a sentence to its meaning ------------------------------------------------------------------------------------
