@@ -12,6 +12,7 @@ from rrsis_zoo.diagnosis.places import largest_box, mask_box
 from rrsis_zoo.diagnosis.stock import open_stock, own_source
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.loading import load_model
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.models.seam import truth_as_logits
 
 MINIATURES = ("rsrefseg", "rsrefseg2", "rs2sam2", "evisam3")
@@ -129,6 +130,10 @@ def test_stock_of_every_method_and_a_source_without_a_size():
         "rs2sam2": "mini:sam2",
         "evisam3": "mini:sam2",
     }
+    with torch.device("meta"):
+        published = [method_named(name).model() for name in ("rsrefseg", "evisam3")]
+        sources = [own_source(kind.from_preset(next(iter(kind.presets)))) for kind in published]
+    assert sources == ["hub:facebook/sam-vit-large", None]  # no miniature for real images
     with pytest.raises(ConfigError, match="which SAM is it"):
         open_stock("local:somewhere/model.pt", torch.device("cpu"))
 

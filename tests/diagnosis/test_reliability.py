@@ -37,8 +37,8 @@ def test_bins_have_equal_mass_and_a_right_probability_lies_on_the_diagonal(answe
     assert found.pixels.sum() == logits.size
     assert found.pixels == pytest.approx(logits.size / BINS, rel=0.2)  # fine bins are never divided
     assert found.found == pytest.approx(found.predicted, abs=0.02)
-    assert 0 <= found.low <= found.high
-    assert found.error < 0.01
+    assert 0 <= found.error.low <= found.error.high
+    assert found.error.mean < 0.01
 
 
 def test_error_is_that_of_the_definition(answers):
@@ -52,9 +52,9 @@ def test_error_is_that_of_the_definition(answers):
     for low, high in pairwise(edges):
         inside = (2 * logits >= low) & (2 * logits < high)
         error += inside.mean() * abs(truth[inside].mean() - sigmoid(2 * logits[inside]).mean())
-    assert found.error == pytest.approx(error, abs=1e-9)
-    assert found.low <= found.error <= found.high
-    assert found.error > 0.03
+    assert found.error.mean == pytest.approx(error, abs=1e-9)
+    assert found.error.low <= found.error.mean <= found.error.high
+    assert found.error.mean > 0.03
 
 
 def test_counts_at_thresholds_are_those_of_every_threshold_alone(rng):

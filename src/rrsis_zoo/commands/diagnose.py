@@ -48,7 +48,7 @@ def run_diagnose(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--rungs", metavar="NAMES", help="of the ladder, with commas; default: all")
     parser.add_argument("--probes", metavar="NAMES", help="of the sentence, with commas, or none; default: all")
-    parser.add_argument("--stock", metavar="SOURCE", help="stock SAM; default: the one that the method starts from")
+    parser.add_argument("--stock", metavar="SOURCE", help="stock SAM; default: the one that the model starts from")
     parser.add_argument("--limit", type=int, metavar="N", help="only N scenes, spread over the split")
     parser.add_argument("--best", type=int, metavar="N", default=16, help="sentences with best prompts; default: 16")
     parser.add_argument("--against", action="append", default=[], type=Path, metavar="FOLDER", help="of another model")

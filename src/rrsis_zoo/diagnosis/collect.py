@@ -33,6 +33,9 @@ AT_ONCE = 8
 WORST = 1
 """Answers of each class that are shown."""
 
+NO_STOCK = "{} starts from no SAM that takes points and boxes, and --stock names none"
+"""Why there is no answer of a stock SAM."""
+
 SAME_OBJECT = 0.5
 """IoU from which the masks of two sentences are taken to be of one object."""
 
@@ -255,6 +258,8 @@ class Diagnosis:
 
     def _rungs(self, asked: Asked, pixels: Tensor, scene_id: str) -> tuple[dict[str, list[Tensor]], bool]:
         missing = missing_rungs(self.model, asked.prediction.prompts)
+        if self.plan.stock is None:
+            missing = {**dict.fromkeys(STOCK, NO_STOCK.format(self.model.name)), **missing}
         self.collected.missing.update({name: why for name, why in missing.items() if name in self.plan.rungs})
         rungs = ["own", *(name for name in self.plan.rungs if name not in missing and name != "own")]
         stock = self.plan.stock

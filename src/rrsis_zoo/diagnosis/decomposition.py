@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.metrics.statistics import Interval
+from rrsis_zoo.metrics.statistics import Interval, interval_of
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,8 @@ def difference(
     sums = [_sums(side[0], side[1], scene, n) for side in sides]
     where, exactly = split(*(parts(side[0], side[1]) for side in sides))
     drawn = np.array([_draw(sums, n, np.random.default_rng((seed, i))) for i in range(draws)])
-    ends = [_ends(drawn[:, k], level, n) for k in range(3)]
     values = (where + exactly, where, exactly)
-    return Difference(*(Interval(v, low, high, level) for v, (low, high) in zip(values, ends, strict=True)))
+    return Difference(*(interval_of(value, drawn[:, k], level, n) for k, value in enumerate(values)))
 
 
 def _sums(iou: NDArray[np.float64], hit: NDArray[np.float64], scene: NDArray[np.intp], n: int) -> NDArray[np.float64]:
@@ -154,13 +153,3 @@ def _parts_of(sums: NDArray[np.float64]) -> Parts:
     """Return the parts of sums (4,) of hits, IoU of hits, misses, IoU of misses."""
     h, ha, m, mb = sums.tolist()
     return Parts(h / (h + m), ha / h if h else math.nan, mb / m if m else math.nan)
-
-
-def _ends(draws: NDArray[np.float64], level: float, n: int) -> tuple[float, float]:
-    if n == 1:
-        return math.nan, math.nan
-    from scipy.special import ndtr, stdtrit
-
-    tail = ndtr(-stdtrit(n - 1, (1 + level) / 2) * math.sqrt(n / (n - 1)))
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)

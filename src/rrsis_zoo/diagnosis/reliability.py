@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rrsis_zoo.metrics.statistics import Interval, interval_of
 
 BINS = 15
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
@@ -43,16 +44,13 @@ class Reliability:
         pixels: (B,) pixels in each bin of nearly equal mass; B is at most 15.
         predicted: (B,) their mean probability.
         found: (B,) share of them on the referent.
-        error: expected calibration error: mean of |found - predicted| over all pixels.
-        low, high: its interval by scene, 95 %; nan for one scene.
+        error: expected calibration error: mean of |found - predicted| over all pixels, with its interval by scene.
     """
 
     pixels: NDArray[np.float64]
     predicted: NDArray[np.float64]
     found: NDArray[np.float64]
-    error: float
-    low: float
-    high: float
+    error: Interval
 
 
 def reliability(
@@ -73,10 +71,10 @@ def reliability(
     merged = np.stack([np.add.reduceat(one, groups) for one in by_scene])
     total = merged.sum(0)
     rng = np.random.default_rng(seed)
-    drawn = [_error(merged[rng.integers(0, len(names), len(names))].sum(0)) for _ in range(draws)]
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(names) > 1 else (math.nan, math.nan)
+    drawn = np.array([_error(merged[rng.integers(0, len(names), len(names))].sum(0)) for _ in range(draws)])
     pixels = total[:, 0]
-    return Reliability(pixels, total[:, 2] / pixels, total[:, 1] / pixels, _error(total), float(low), float(high))
+    error = interval_of(_error(total), drawn, 0.95, len(names))
+    return Reliability(pixels, total[:, 2] / pixels, total[:, 1] / pixels, error)
 
 
 def equal_mass(pixels: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -116,8 +116,8 @@ class StockSAM:
         return [resize(one[None], size)[0, 0] > 0 for one in square]
 
 
-DEFAULT = "mini:sam2"
-"""For a method that starts from no SAM that takes points and boxes."""
+SMALL = "mini:sam2"
+"""For a small model that starts from no SAM that takes points and boxes; it knows synthetic scenes only."""
 
 _SIZES: dict[str, SAMConfig | SAM2Config] = {
     "mini:sam": SAM_MINI,
@@ -138,13 +138,19 @@ _SIZES: dict[str, SAMConfig | SAM2Config] = {
 """What a source is called -> its sizes, the miniatures' whole names first."""
 
 
-def own_source(model: ReferringSegmenter) -> str:
-    """Return the source of the SAM that a model starts from; `DEFAULT` if it starts from none that takes prompts."""
+def own_source(model: ReferringSegmenter) -> str | None:
+    """Return the source of the SAM that a model starts from.
+
+    If it starts from none that takes points and boxes, `SMALL` for a tiny or miniature model, and None for others: no
+    stock SAM is theirs.
+    """
     sizes = model.stock(model.config)
     for name, known in model.card.presets.items() if sizes is not None else ():
         if "sam" in known.weights and model.stock(model.presets[name]) == sizes:
             return known.weights["sam"]
-    return DEFAULT
+    n = sum(p.numel() for p in model.parameters())  # settings may differ from those of every preset
+    nearest = min(model.card.presets.values(), key=lambda known: abs(known.parameters - n))
+    return SMALL if nearest.small else None
 
 
 def open_stock(source: str, device: torch.device) -> StockSAM:

@@ -120,12 +120,7 @@ def _reliability(lines: Sequence[Line]) -> Values:
         "pixels": found.pixels.tolist(),
         "predicted": (100 * found.predicted).tolist(),
         "found": (100 * found.found).tolist(),
-        "ece": {
-            "value": 100 * found.error,
-            "low": _known(found.low),
-            "high": _known(found.high),
-            "n": len(lines),
-        },
+        "ece": _plain(found.error, len(lines)),
     }
 
 

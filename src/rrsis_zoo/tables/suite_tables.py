@@ -279,7 +279,7 @@ def _diagnosis(runs: Runs, board: Board, suffix: str) -> Table:
             word = "not diagnosed" if trial.samples else trial.absent
             rows.append([Cell(trial.model.title), Cell("–"), *[Cell(word)] * len(diagnosis.ASKED)])
             continue
-        stocks |= {str(job.diagnosis.content.settings.get("stock")) for job in trial.finished if job.diagnosis}
+        stocks |= {job.diagnosis.content.settings.get("stock") for job in trial.finished if job.diagnosis} - {None}
         lacking = diagnosis.missing(trial)
         for why in dict.fromkeys(lacking.values()):
             reasons.setdefault(why, []).append(trial.model.title)
@@ -294,7 +294,7 @@ def _diagnosis(runs: Runs, board: Board, suffix: str) -> Table:
         "truth. Best prompts, on a few samples only: what the method's own segmenter can do. Stuck words: how often "
         "the answer stayed the same (IoU of 0.5 or more) after a word was changed and the sentence meant something "
         "else, or nothing.",
-        prose("Stock SAM: {stocks}.", stocks=", ".join(sorted(stocks))),
+        *([prose("Stock SAM: {stocks}.", stocks=", ".join(sorted(map(str, stocks))))] if stocks else []),
         *(prose("–: {why} ({titles}).", why=why, titles=", ".join(titles)) for why, titles in reasons.items()),
         f"{_READING}, of the diagnosed scenes.",
         *_gaps(runs, board),
