@@ -729,10 +729,7 @@ def test_one_table_of_one_or_two_tests(tmp_path, monkeypatch, capsys):
 UNFIT = {
     "a part": ({"partial": {"n": 45, "of": 3481}}, "left out: only 45 of 3,481 samples were scored"),
     "untrained": ({"untrained": True}, "left out: the model was not trained"),
-    "other masks": (
-        {"binarise": "expected-iou"},
-        "left out: its masks are not those of probabilities above 0.5 (binarise expected-iou)",
-    ),
+    "other masks": ({"binarise": "expected-iou"}, "left out: its masks are expected-iou, not p > 0.5"),
 }
 
 
