@@ -18,12 +18,15 @@ from rrsis_zoo.metrics.statistics import scene_interval
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, scenes):
-    """Of two diagnoses, the second compared with the first."""
+def folder(root, tmp_path_factory, scenes):
+    """After the commands of docs/diagnosis.md, in order, beside a small synthetic dataset: the second compares."""
+    page = (root / "docs/diagnosis.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^rrsis (diagnose .*)$", page, re.MULTILINE)
     folder = tmp_path_factory.mktemp("diagnoses")
-    data = ["--data.root", str(scenes), "--data.num_workers", "0", "--device", "cpu", "--best", "2"]
-    for name, more in (("rsrefseg", []), ("rsrefseg2", ["--against", "rsrefseg"])):
-        ended = warm.run(["diagnose", f"mini:{name}", *data, "--out", name, *more], folder)
+    (folder / "datasets").mkdir()
+    (folder / "datasets/synthetic").symlink_to(scenes)
+    for command, name in zip(commands, ("diagnosis", "other"), strict=True):
+        ended = warm.run([*command.split(), "--data.num_workers", "0", "--device", "cpu", "--best", "2"], folder)
         assert ended.status == 0, ended.output
         assert re.search(rf"wrote {name}/diagnosis.html: mIoU \d+\.\d: ", ended.output)
     return folder
@@ -32,8 +35,8 @@ def folder(tmp_path_factory, scenes):
 @pytest.fixture(scope="module")
 def raw(folder):
     """Lines and report as plain JSON: nothing of the package reads them."""
-    text = gzip.decompress((folder / "rsrefseg2" / SAMPLES).read_bytes()).decode()
-    report = json.loads((folder / "rsrefseg2/diagnosis.json").read_text())
+    text = gzip.decompress((folder / "other" / SAMPLES).read_bytes()).decode()
+    report = json.loads((folder / "other/diagnosis.json").read_text())
     return [json.loads(line) for line in text.splitlines()], report
 
 
@@ -71,7 +74,7 @@ def test_rungs_hits_and_decomposition(raw):
 def test_the_difference_of_two_methods(folder, raw):
     _, report = raw
     found = report["against"]["mini:rsrefseg"]
-    first, second = (read_lines(folder / name / SAMPLES) for name in ("rsrefseg2", "rsrefseg"))
+    first, second = (read_lines(folder / name / SAMPLES) for name in ("other", "diagnosis"))
     means = [sum(iou(x.rungs["own"].model_dump(), x.truth) for x in lines) / len(lines) for lines in (first, second)]
     assert [found["first"], found["second"]] == pytest.approx([100 * m for m in means])
     assert abs(found["where"]["value"] + found["exactly"]["value"] - 100 * (means[0] - means[1])) < 1e-9
@@ -153,16 +156,16 @@ def test_probes(raw):
 
 
 def test_the_page_needs_no_other_file(folder):
-    page = (folder / "rsrefseg2/diagnosis.html").read_text()
+    page = (folder / "other/diagnosis.html").read_text()
     assert page.count("data:image/png;base64,") == 6  # ladder, difference, mistakes, worst, probes, reliability
     assert "http" not in page
     assert "mini:rsrefseg" in page
 
 
 def test_lines_are_read_as_written_and_damage_is_named(folder, tmp_path):
-    lines = read_lines(folder / "rsrefseg2" / SAMPLES)
+    lines = read_lines(folder / "other" / SAMPLES)
     write_lines(tmp_path / SAMPLES, lines)
-    assert (tmp_path / SAMPLES).read_bytes() == (folder / "rsrefseg2" / SAMPLES).read_bytes()
+    assert (tmp_path / SAMPLES).read_bytes() == (folder / "other" / SAMPLES).read_bytes()
     with pytest.raises(MissingDataError, match="`rrsis diagnose` writes it"):
         read_lines(tmp_path / "none.jsonl.gz")
     (tmp_path / "bad.jsonl.gz").write_bytes(b"no gzip")
@@ -202,16 +205,3 @@ def test_a_published_layout_leaves_out_what_it_cannot_know(tmp_path, real):
     assert all(line.noun_is_unique is None for line in lines)
     assert "right" not in report["numbers"]["probes"].get("swap", {})
     assert not math.isnan(report["numbers"]["rungs"]["truth_box"]["value"])
-
-
-def test_the_commands_of_the_page_run(root, scenes, tmp_path):
-    """Those of docs/diagnosis.md in order, in a folder with a small synthetic dataset."""
-    page = (root / "docs/diagnosis.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^rrsis (diagnose .*)$", page, re.MULTILINE)
-    assert len(commands) == 2
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets/synthetic").symlink_to(scenes)
-    for command in commands:
-        ended = warm.run([*command.split(), "--device", "cpu"], tmp_path)
-        assert ended.status == 0, ended.output
-    assert (tmp_path / "other/diagnosis.html").is_file()
