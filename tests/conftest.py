@@ -126,3 +126,12 @@ def dashboards(root):
         return named, patterns
 
     return SimpleNamespace(workspace=script.workspace, main=script.main, keys=keys)
+
+
+@pytest.fixture
+def real() -> Path:
+    """A copy of real aerial crops in the RRSIS-D layout; not part of the project."""
+    root = Path(os.environ.get("RRSIS_ZOO_REAL", ROOT.parent / "shared/real")) / "rrsisd_mini"
+    if not root.is_dir():
+        pytest.skip(f"no real imagery at {root}; set RRSIS_ZOO_REAL")
+    return root

@@ -89,7 +89,10 @@ def test_version_and_unknown_command(rrsis):
     assert start(rrsis, "--version").stdout.startswith("rrsis-zoo ")
     wrong = start(rrsis, "fti")
     assert wrong.returncode == 2
-    known = "calibrate, convert, data, demo, fit, models, plot, predict, runs, score, segment, table, test, validate"
+    known = (
+        "calibrate, convert, data, demo, diagnose, fit, models, plot, predict, runs, score, segment, table, test, "
+        "validate"
+    )
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 

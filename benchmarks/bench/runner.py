@@ -117,8 +117,10 @@ def run_jobs(
                     continue
                 one.run.ended(usage)
                 if one.run.stage != "over":
-                    doing = "calibrating" if one.run.stage == "calibrate" else "testing"
-                    if one.run.stage == "calibrate" or not one.run.planned.job.calibrate:  # the training has ended
+                    stage = one.run.stage
+                    doing = {"calibrate": "calibrating", "diagnose": "diagnosing"}.get(stage, "testing")
+                    # the training has ended
+                    if stage == "calibrate" or (stage == "test" and not one.run.planned.job.calibrate):
                         progress.test_begins(one.name)
                     say(f"{one.name}: {doing} (training took {one.run.train_cpu_s / 60:.1f} min of processor time)")
                     one.process = _start(one.run, one.place, processes)
@@ -229,7 +231,7 @@ def _outcome(record: Mapping[str, Any], folder: Path) -> str:
 def _last_log(record: Mapping[str, Any], folder: Path) -> str:
     """Return the name of the log of the stage that a job ended in."""
     if record["test"] is not None:
-        return "test.log"
+        return "diagnose.log" if "diagnosis" in record["reason"] else "test.log"
     return "calibrate.log" if "calibration" in record["reason"] else "fit.log"
 
 

@@ -20,6 +20,7 @@ _OTHER = {
     "demo": "open a local page: your picture, your sentences, masks of one method or two",
     "data": "check, list and summarise a dataset; generate the synthetic one",
     "calibrate": "find out how likely an answer has a referent at all, for one set of weights",
+    "diagnose": "find out what a method gets wrong: where, how exactly, or the words: rrsis diagnose CHECKPOINT",
     "score": "score saved masks from any program under one protocol, or under all",
     "runs": "list the runs in a folder: what each is, how far it came, its scores",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
@@ -79,6 +80,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.calibrate import run_calibrate
 
         return run_calibrate(rest)
+    if command == "diagnose":
+        from rrsis_zoo.commands.diagnose import run_diagnose
+
+        return run_diagnose(rest)
     if command == "score":
         from rrsis_zoo.commands.score import run_score
 

@@ -101,6 +101,30 @@ def test_from_new_to_finished(tmp_path):
     assert record["profile"] is None
 
 
+def test_a_suite_that_diagnoses(tmp_path):
+    """After the test; a diagnosis that fails is a failed job."""
+    plan = replace(planned(), job=replace(planned().job, diagnose=24))
+    for status, outcome in ((0, ("finished", "")), (2, ("failed", "the diagnosis"))):
+        folder = tmp_path / str(status)
+        run = begin(folder, plan)
+        run.command()
+        checkpoints = leave_end(folder)
+        run.ended(GOOD)
+        assert run.stage == "test"
+        leave_result(folder)
+        run.ended(GOOD)
+        assert run.stage == "diagnose"
+        command = run.command()
+        assert command.arguments[:3] == ("diagnose", "--ckpt", str(checkpoints / "best.ckpt"))
+        assert command.arguments[-6:] == ("--out", str(folder / "diagnosis"), "--limit", "24", "--best", "6")
+        assert command.log == folder / "diagnose.log"
+        run.ended(Usage(status, 4.0, 3.0))
+        assert run.stage == "over"
+        record = run.finish()
+        assert (record["status"], record["reason"][: len(outcome[1])]) == outcome
+        assert record["test"] is not None
+
+
 def test_a_suite_that_calibrates(tmp_path):
     """Between training and test; without its file there is no test."""
     plan = replace(planned(), job=replace(planned().job, calibrate=True))

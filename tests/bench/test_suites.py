@@ -64,6 +64,8 @@ def test_jobs(suite):
     assert (read.name, read.protocol, read.minutes, read.baselines) == ("s", "canonical", 9, ("constant",))
     assert not any(job.calibrate for job in read.jobs())
     assert all(job.calibrate for job in suite(f"calibrate: true\n{GOOD}").jobs())
+    assert [job.diagnose for job in suite(f"diagnose: 24\n{GOOD}").jobs()][:2] == [24, 24]
+    assert not any(job.diagnose for job in read.jobs())
     # the first seed of everything first, of a seed the longest first, ablations at the end
     assert [job.name for job in read.jobs()] == [
         "large--one--seed1", "large--two--seed1", "small--one--seed1", "small--two--seed1",
@@ -155,6 +157,9 @@ FAULTS = {
     "itself": (("against: []", "against: [large-shuffled]"), "unknown row to compare with 'large-shuffled'"),
     "role": (("role: ablation", "role: baseline"), "unknown role 'baseline'; known: ablation, control, method"),
     "a word for a switch": (("baselines: [", "calibrate: maybe\nbaselines: ["), "calibrate: must be true or false"),
+    "a switch for a number": (
+        ("baselines: [", "diagnose: true\nbaselines: ["), "diagnose: must be a number of scenes, 0 or more, got True"
+    ),
     "baseline": (("baselines: [constant]", "baselines: [mean]"), "unknown baseline 'mean'; known: constant"),
     "a baseline's name": (("  small:\n", "  constant:\n"), "models: constant is the name of a baseline"),
     "folder": (("  small:\n", "  Small Net:\n"), "'Small Net' cannot name a folder"),

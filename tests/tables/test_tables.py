@@ -729,6 +729,7 @@ def test_one_table_of_one_or_two_tests(tmp_path, monkeypatch, capsys):
 UNFIT = {
     "a part": ({"partial": {"n": 45, "of": 3481}}, "left out: only 45 of 3,481 samples were scored"),
     "untrained": ({"untrained": True}, "left out: the model was not trained"),
+    "other masks": ({"binarise": "expected-iou"}, "left out: its masks are expected-iou, not p > 0.5"),
 }
 
 
@@ -807,7 +808,13 @@ def test_tables_that_cannot_be_written_are_one_error(tmp_path, place):
 def test_the_page_says_what_there_is(root, folder, tables, capsys):
     page = (root / "docs" / "tables.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {*tables, "presence", "literature--DATASET"}
+    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {
+        *tables,
+        "presence",
+        "diagnosis",
+        "where",
+        "literature--DATASET",
+    }
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     space = {}
     exec(compile(code.replace('"runs/embedded"', repr(str(folder))), "docs/tables.md", "exec"), space)

@@ -84,6 +84,7 @@ class Result(Strict):
     partial: Part | None = None
     layout: str | None = None
     published_split: bool | None = None
+    binarise: Literal["half", "expected-iou"] = "half"
 
     @field_validator("metrics")
     @classmethod
@@ -133,6 +134,8 @@ def unfit(result: Any) -> str:
     """
     if result.get("untrained"):
         return "the model was not trained"
+    if (binarise := result.get("binarise", "half")) != "half":
+        return f"its masks are {binarise}, not p > 0.5"
     part = result.get("partial")
     return f"only {part['n']:,} of {part['of']:,} samples were scored" if part else ""
 

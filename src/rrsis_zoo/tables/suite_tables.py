@@ -16,6 +16,7 @@ from rrsis_zoo.escape import one_line, slug
 from rrsis_zoo.files import make_folder, write_text
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
 from rrsis_zoo.metrics.statistics import holm, over_seeds
+from rrsis_zoo.tables import diagnosis
 from rrsis_zoo.tables.costs import cost_tables
 from rrsis_zoo.tables.estimates import (
     ALPHA,
@@ -29,6 +30,7 @@ from rrsis_zoo.tables.estimates import (
     Trial,
     compare,
     estimate,
+    in_percent,
     rank,
     read_board,
     shown,
@@ -76,6 +78,7 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
 
     Returns:
         name -> table, in this order: for every dataset ``main``, ``differences``, ``localisation``, ``presence``,
+        ``diagnosis``, ``where``,
         ``categories``, ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples have this information, each
         followed by ``--DATASET`` if the suite has several; ``profile`` if there is one; ``published`` (published, ours,
         difference), which comes first if it holds any result of ours, and without one is made of a suite only;
@@ -158,6 +161,10 @@ def _of_board(runs: Runs, board: Board, suffix: str) -> Iterator[Table]:
         yield _localisation(runs, board, suffix)
     if any(job.presence is not None for job in board.finished):
         yield _presence(runs, board, suffix)
+    if diagnosis.any_diagnosed(board):
+        yield _diagnosis(runs, board, suffix)
+        if (shares := _where_and_how(runs, board, suffix)) is not None:
+            yield shares
     divisions = sample_classes(board.samples)
     for division, (name, what) in _DIVISIONS.items():
         if division in divisions:
@@ -260,6 +267,68 @@ def _presence(runs: Runs, board: Board, suffix: str) -> Table:
         *_gaps(runs, board),
     ]
     return _table(runs, board, f"presence{suffix}", "is it there at all?", columns, rows, notes)
+
+
+def _diagnosis(runs: Runs, board: Board, suffix: str) -> Table:
+    columns = [Column("method", "method", numeric=False), Column("samples", "N")]
+    columns += [Column(name, f"{asked.title} [95 %]") for name, asked in diagnosis.ASKED.items()]
+    rows, reasons, stocks = [], dict[str, list[str]](), set[str]()
+    for trial in board.trials:
+        lines = diagnosis.diagnosed(trial)
+        if not lines:
+            word = "not diagnosed" if trial.samples else trial.absent
+            rows.append([Cell(trial.model.title), Cell("–"), *[Cell(word)] * len(diagnosis.ASKED)])
+            continue
+        stocks |= {job.diagnosis.content.settings.get("stock") for job in trial.finished if job.diagnosis} - {None}
+        lacking = diagnosis.missing(trial)
+        for why in dict.fromkeys(lacking.values()):
+            reasons.setdefault(why, []).append(trial.model.title)
+        cells = []
+        for name, asked in diagnosis.ASKED.items():
+            found = None if name in lacking else diagnosis.estimate(lines, asked)
+            cells.append(Cell("–") if found is None else found.cell(board.digits, "", True))
+        rows.append([Cell(trial.model.title), Cell(f"{len(lines[0]):,}", float(len(lines[0]))), *cells])
+    notes = [
+        "mIoU in percent with one step of the method replaced; hits: how often the heat map's highest cell lies on the "
+        "referent. To stock: a stock SAM takes over, prompted by the heat map, by the box of the own mask, or by the "
+        "truth. Best prompts, on a few samples only: what the method's own segmenter can do. Stuck words: how often "
+        "the answer stayed the same (IoU of 0.5 or more) after a word was changed and the sentence meant something "
+        "else, or nothing.",
+        *([prose("Stock SAM: {stocks}.", stocks=", ".join(sorted(map(str, stocks))))] if stocks else []),
+        *(prose("–: {why} ({titles}).", why=why, titles=", ".join(titles)) for why, titles in reasons.items()),
+        f"{_READING}, of the diagnosed scenes.",
+        *_gaps(runs, board),
+    ]
+    return _table(runs, board, f"diagnosis{suffix}", "where, how exactly, or the words", columns, rows, notes)
+
+
+def _where_and_how(runs: Runs, board: Board, suffix: str) -> Table | None:
+    lines = {trial.model.name: diagnosis.diagnosed(trial) for trial in board.trials}
+    titles = {trial.model.name: trial.model.title for trial in board.trials}
+    pairs = [(t.model.name, other) for t in board.trials for other in t.model.against if lines.get(t.model.name)]
+    rows = []
+    for first, second in pairs:
+        if not lines.get(second):
+            continue
+        found = diagnosis.parts_of(lines[first], lines[second])
+        cells = []
+        for one in (found.total, found.where, found.exactly):
+            d = in_percent(one)
+            detail = f"[{number(d.low, board.digits, True)}, {number(d.high, board.digits, True)}]"
+            cells.append(Cell(number(d.mean, board.digits, True), d.mean, "", detail, d.low, d.high))
+        rows.append([Cell(titles[first]), Cell(titles[second]), *cells])
+    if not rows:
+        return None
+    columns = [Column("method", "method", numeric=False), Column("compared_with", "compared with", numeric=False)]
+    columns += [Column("difference", "difference of mIoU [95 %]"), Column("where", "by where [95 %]")]
+    columns.append(Column("exactly", "by how exactly [95 %]"))
+    notes = [
+        "First minus second on the diagnosed samples, in points of mIoU. By where: because its heat map hits the "
+        "referent more often. By how exactly: because its masks are better, where it hits and where it misses. The two "
+        "add up to the difference. The intervals resample whole scenes and training runs.",
+        *_gaps(runs, board),
+    ]
+    return _table(runs, board, f"where{suffix}", "differences by where and how exactly", columns, rows, notes)
 
 
 def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, classes: Mapping[str, Rows]) -> Table:

@@ -72,6 +72,8 @@ class TestRecord(Callback):
             "weights_sha256": weights_hash(module.model),
             "precision": str(trainer.precision),
         }
+        if module.binarise != "half":
+            record["binarise"] = module.binarise
         if others:
             record["protocols"] = {p.name: under(p, Samples(subjects, counts)) for p, (_, counts) in others}
             print(protocol_table([{"protocol": name, **result} for name, result in record["protocols"].items()]))

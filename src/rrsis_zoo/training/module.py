@@ -17,12 +17,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
+from rrsis_zoo.metrics.expected import expected_log_odds
 from rrsis_zoo.metrics.protocols import EvalSize, Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Counts
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
-from rrsis_zoo.models.types import Batch, Prediction, TextMode
+from rrsis_zoo.models.types import Batch, Prediction, Restored, TextMode
 from rrsis_zoo.pretrained.whole import fill_model, is_whole
 from rrsis_zoo.training.checkpoint_io import local_path
 from rrsis_zoo.training.finite import FiniteWatch
@@ -35,6 +36,9 @@ from rrsis_zoo.weights.training import TRAINING
 
 Decay = Literal["all", "matrices"]
 """The parameters that AdamW's weight decay acts on."""
+
+Binarise = Literal["half", "expected-iou"]
+"""How probabilities become a mask in an evaluation."""
 
 
 @dataclass  # not frozen: Lightning moves what steps return by setting attributes
@@ -69,9 +73,12 @@ class RRSISModule(lightning.LightningModule):
         gradient_checkpointing: see `ReferringSegmenter.use_checkpointing`.
         train_text_mode: how expressions of a training batch share a tensor.
         protocol: name of the evaluation protocol.
+        binarise: which pixels an evaluation counts as predicted: ``half``, those with a probability above 0.5, as every
+            protocol has it; ``expected-iou``, the mask of highest expected IoU (`rrsis_zoo.metrics.expected`), which
+            is recorded with the results and keeps them out of tables. Figures and predictions stay as they are.
 
     Raises:
-        ConfigError: unknown preset, setting or protocol.
+        ConfigError: unknown preset, setting, protocol or rule.
 
     Attributes:
         model_class: the method's torch class.
@@ -103,11 +110,15 @@ class RRSISModule(lightning.LightningModule):
         gradient_checkpointing: bool = False,
         train_text_mode: TextMode = "published",
         protocol: str = "canonical",
+        binarise: Binarise = "half",
     ) -> None:
         super().__init__()
+        if binarise not in get_args(Binarise):
+            raise unknown_name("binarise", binarise, get_args(Binarise))
         if decay not in get_args(Decay):
             raise unknown_name("decay", decay, get_args(Decay))
-        self.save_hyperparameters()
+        self.binarise = binarise
+        self.save_hyperparameters(ignore=["binarise"] if binarise == "half" else [])  # earlier files do not have it
         self.model: ReferringSegmenter = self.model_class.from_preset(preset, **(settings or {}))
         if gradient_checkpointing:
             self.model.use_checkpointing(True)
@@ -378,6 +389,9 @@ class RRSISModule(lightning.LightningModule):
 
     def _count(self, metrics: ReferringMetrics, prediction: Prediction, batch: Batch) -> None:
         maps = self.model.restore_each(at_size(prediction, metrics.protocol.eval_size))
+        if self.binarise == "expected-iou":
+            logits = maps
+            maps = Restored(lambda n: expected_log_odds(logits[n]), len(logits))
         metrics.update(maps, cast(Sequence[Tensor], batch.masks), batch.sample_ids)
 
     def _read_again(self, batch: Batch, prediction: Prediction, mode: TextMode) -> Prediction:
