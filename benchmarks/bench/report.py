@@ -77,7 +77,7 @@ def render(runs: Runs, tables: Sequence[Table]) -> str:
     """Return the page."""
     main = {_main_of(runs, name): name for name in runs.datasets}
     shown = [table for table in tables if table.name != "published" or has_ours(table)]  # else: a table of "not run"
-    said = {str(note) for table in shown if table.name in main for note in table.notes}
+    said = {str(note) for table in shown if table.name in main for note in table.remarks()}
     results = {main[table.name]: table for table in shown if table.name in main}
     return _page(
         name=runs.name,
@@ -188,7 +188,7 @@ def _folded(table: Table, runs: Runs, said: Iterable[str]) -> dict[str, Any]:
         "name": table.name,
         "brief": brief,
         "rows": Markup(table.html_rows()),
-        "notes": [Markup(html_prose(note)) for note in table.notes if str(note) not in said],
+        "notes": [Markup(html_prose(note)) for note in table.remarks() if str(note) not in said],
     }
 
 
@@ -337,6 +337,9 @@ def _main_table(table: Table) -> dict[str, Any]:
     return {
         "name": table.name,
         "rows": Markup(table.html_rows()),
+        "footnotes": [
+            {"sign": note.sign, "text": note.text, "kind": "warns" if note.warns else "says"} for note in table.footnotes
+        ],
         "notes": [Markup(html_prose(note)) for note in table.notes],
         "provenance": table.provenance_line(),
     }
@@ -369,6 +372,7 @@ def quality_chart(rows: Sequence[Row], main: Table | None) -> dict[str, str] | N
     notes += ["Whisker: 95 % interval."] if any(s.interval for s in drawn) else []
     notes += [start_note(axis)] if axis.low > 0 else []
     notes += [f"Off the axis: {'; '.join(outside)}."] if outside else []
+    notes += [f"Contaminated, so not ranked: {'; '.join(warned)}."] if (warned := _warned(rows, cells)) else []
     drawn.sort(key=lambda spread: -spread.value)
     title = "mIoU of every method"
     return {"title": title, "svg": dots(title, axis, drawn, " %"), "note": " ".join(notes)}
@@ -380,6 +384,12 @@ def _scores(main: Table | None) -> dict[str, Cell]:
         return {}
     (place,) = [i for i, column in enumerate(main.columns) if column.key == "miou"]
     return {row[0].text: row[place] for row in main.rows}
+
+
+def _warned(rows: Sequence[Row], cells: Mapping[str, Cell]) -> list[str]:
+    """Return the contaminated rows with the signs of their footnotes."""
+    notes = [(row.model.title, cell.footnote) for row in rows if (cell := cells.get(row.model.title)) is not None]
+    return [f"{title} {note.sign}" for title, note in notes if note is not None and note.warns]
 
 
 def precision_chart(rows: Sequence[Row]) -> dict[str, str] | None:
