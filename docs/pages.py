@@ -5,7 +5,7 @@ A page includes one with a comment on a line of its own, which `fill` replaces::
     <!-- made from: card rsrefseg -->      authors, code, licences
     <!-- made from: sizes rsrefseg -->     its presets, trained weights and published results
     <!-- made from: published -->          published results of all methods
-    <!-- made from: leakage weights -->    a part of the leakage ledger: levels, weights, bases, overlaps, splits, sources
+    <!-- made from: leakage weights -->    of the leakage ledger: levels, weights, bases, overlaps, splits, sources
     <!-- made from: commands -->           the help of all commands
     <!-- made from: page benchmarks/README.md -->            another page, without its title
     <!-- made from: page README.md: Weights, Overlays -->    some of its sections
@@ -136,7 +136,14 @@ def published_text(only: str = "") -> str:
         number = notes.index((method_card.name, *_note(score))) + 1
         method = () if only else (f"`{method_card.name}`",)
         rows.append((*method, score.dataset, score.split, *values, _behind(method_card, score).level, f"{number}"))
-    columns = (*(() if only else ("method",)), "data set", "split", *_METRICS.values(), "[seen](/docs/leakage.md)", "note")
+    columns = (
+        *(() if only else ("method",)),
+        "data set",
+        "split",
+        *_METRICS.values(),
+        "[seen](/docs/leakage.md)",
+        "note",
+    )
     first = len(columns) - len(_METRICS) - 2
     table = _table(columns, rows, numbers=(*range(first, len(columns) - 2), len(columns) - 1))
     lines = [f"{i}. `{name}`. Protocol: {how}. Printed in {source}." for i, (name, how, source) in enumerate(notes, 1)]

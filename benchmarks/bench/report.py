@@ -338,7 +338,8 @@ def _main_table(table: Table) -> dict[str, Any]:
         "name": table.name,
         "rows": Markup(table.html_rows()),
         "footnotes": [
-            {"sign": note.sign, "text": note.text, "kind": "warns" if note.warns else "says"} for note in table.footnotes
+            {"sign": note.sign, "text": note.text, "kind": "warns" if note.warns else "says"}
+            for note in table.footnotes
         ],
         "notes": [Markup(html_prose(note)) for note in table.notes],
         "provenance": table.provenance_line(),

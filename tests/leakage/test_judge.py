@@ -20,9 +20,11 @@ def files():
     for entry in FILE["weights"]:
         for each in entry.get("each", [None]):
             name = entry["id"] if each is None else f"{entry['id']}/{each}"
-            yield name, [
-                [each if cell == "each" else cell for cell in line] for line in entry["trained_on"]
-            ], [[each if cell == "each" else cell for cell in line] for line in entry.get("marks", [])]
+            yield (
+                name,
+                [[each if cell == "each" else cell for cell in line] for line in entry["trained_on"]],
+                [[each if cell == "each" else cell for cell in line] for line in entry.get("marks", [])],
+            )
 
 
 RELEASED = {name: (trained, marks) for name, trained, marks in files()}
@@ -67,7 +69,7 @@ def of_weights(name, test):
 
 
 def of_training(dataset, split, test):
-    if (dataset, split) == test:
+    if same((dataset, split), *test):
         return [("targets", "stated")]
     answers = list(touched(dataset, split, test))
     if answers:
@@ -96,9 +98,7 @@ def slow(weights, trained, test, selected=()):
 
 
 def check(weights, trained, test, selected=()):
-    found = judge(
-        shipped(), weights, [Part(*p) for p in trained], Part(*test), [Part(*part) for part in selected]
-    )
+    found = judge(shipped(), weights, [Part(*p) for p in trained], Part(*test), [Part(*part) for part in selected])
     assert (found.level, found.certainty) == slow(weights, trained, test, selected), (weights, trained, test)
     assert found.decisive or not found.steps
     assert all(step.evidence.endswith(".") for step in found.steps)

@@ -94,7 +94,10 @@ def test_a_model_in_a_folder():
 
 def test_records_of_earlier_versions():
     """They say what was trained on, and not what it started from."""
-    record = {"data": {"name": "rrsis-d", "published": True, "train": 1, "val": 1}, "settings": {"fit_eval_split": "train"}}
+    record = {
+        "data": {"name": "rrsis-d", "published": True, "train": 1, "val": 1},
+        "settings": {"fit_eval_split": "train"},
+    }
     lineage = lineage_of_record(record)
     assert lineage.trainings == [Trained(dataset="rrsis-d", split="train", selected_on="train")]
     assert level(lineage, "rrsis-d", "test") == "unknown"
@@ -112,4 +115,8 @@ def test_published_results():
     assert found("RSRefSeg 2", "RefSegRS", "test") == "selection"
     assert found("LGCE", "RefSegRS", "test") == "selection"
     assert found("RS2-SAM2", "RRSIS-D", "val") == found("RMSIN", "RRSIS-D", "val") == "selection"
-    assert found("RS2-SAM2", "RRSIS-D", "test") == found("RMSIN (re-run by FIANet authors)", "RRSIS-D", "test") == "unknown"
+    assert (
+        found("RS2-SAM2", "RRSIS-D", "test")
+        == found("RMSIN (re-run by FIANet authors)", "RRSIS-D", "test")
+        == "unknown"
+    )

@@ -24,7 +24,9 @@ def lineage(**parts):
 
 
 CHOSEN = lineage(releases=["rsrefseg2/rrsisd"])  # its epoch was chosen on the test split
-POOL = lineage(starts=[Start(source="hub:timm/resnet34.a1_in1k")], trainings=[Trained(dataset="risbench", split="train")])
+POOL = lineage(
+    starts=[Start(source="hub:timm/resnet34.a1_in1k")], trainings=[Trained(dataset="risbench", split="train")]
+)
 UNKNOWN = lineage(starts=[Start(source="hub:facebook/sam2.1-hiera-large", base="sam2")], trainings=TRAINED)
 CLEAN = lineage(starts=[Start(source="hub:timm/resnet34.a1_in1k")], trainings=TRAINED)
 ROWS = [
@@ -161,7 +163,7 @@ def test_four_formats(tables):
 def test_the_report_and_the_terminal(folder, tables, tmp_path):
     text = write_report(folder, tmp_path / "report.html").read_text(encoding="utf-8")
     cells = Cells(text)
-    assert [li for li in cells.found["li"] if li.startswith("‡a ")][0].endswith(BEST)
+    assert next(li for li in cells.found["li"] if li.startswith("‡a ")).endswith(BEST)
     assert "‡a" in cells.found["sup"]
     assert text.index('class="footnotes"') < text.index("Notes and provenance")  # seen without unfolding
     assert "Contaminated, so not ranked: Chosen ‡a." in text

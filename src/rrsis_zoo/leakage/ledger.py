@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.files import read_text
@@ -47,7 +47,7 @@ _Split = Literal["train", "val", "test", "trainval", "all"]
 class Strictest(Strict):
     """Also refuses fields that it does not know: a misspelt one would be a line without effect."""
 
-    model_config = {**Strict.model_config, "extra": "forbid"}
+    model_config = ConfigDict(extra="forbid")
 
 
 class Evidence(Strictest):
@@ -133,11 +133,6 @@ class _File(Strictest):
 
     @model_validator(mode="after")
     def _refers_to_itself(self) -> Self:
-        known = {base.id for base in self.bases}
-        for weights in self.weights:
-            for base in weights.bases:
-                if base not in known:
-                    raise ValueError(f"the weights {weights.id!r} start from {base!r}, which is not in bases")
         for kind, ids in (
             ("bases", [base.id for base in self.bases]),
             ("weights", [weights.id for weights in self.weights]),
@@ -145,6 +140,11 @@ class _File(Strictest):
         ):
             if twice := [name for name in ids if ids.count(name) > 1]:
                 raise ValueError(f"{kind} has {twice[0]!r} twice")
+        known = {base.id for base in self.bases}
+        for weights in self.weights:
+            for base in weights.bases:
+                if base not in known:
+                    raise ValueError(f"the weights {weights.id!r} start from {base!r}, which is not in bases")
         return self
 
 
@@ -357,7 +357,9 @@ class _Builder:
     def ledger(self) -> Ledger:
         file = self._file
         origins = {
-            name: tuple(Origin(o.origin, o.via, o.certainty, self._evidence(o.evidence, f"sources.{name}")) for o in some)
+            name: tuple(
+                Origin(o.origin, o.via, o.certainty, self._evidence(o.evidence, f"sources.{name}")) for o in some
+            )
             for name, some in file.sources.items()
         }
         generated = {g.dataset: self._evidence(g.evidence, f"generated {g.dataset}") for g in file.generated}
@@ -370,12 +372,21 @@ class _Builder:
             for w in file.within
         }
         overlaps = tuple(
-            (self._part(*o.on, f"overlaps.lines.{i}"), self._line(*o.touches, o.level, o.certainty, o.evidence, f"overlaps.lines.{i}"))
+            (
+                self._part(*o.on, f"overlaps.lines.{i}"),
+                self._line(*o.touches, o.level, o.certainty, o.evidence, f"overlaps.lines.{i}"),
+            )
             for i, o in enumerate(file.overlaps.lines)
         )
         bases = {
             b.id: Base(
-                b.id, b.title, b.data, b.aerial, b.certainty, self._evidence(b.evidence, f"bases {b.id}"), tuple(b.sources)
+                b.id,
+                b.title,
+                b.data,
+                b.aerial,
+                b.certainty,
+                self._evidence(b.evidence, f"bases {b.id}"),
+                tuple(b.sources),
             )
             for b in file.bases
         }

@@ -75,9 +75,7 @@ def finding(ledger: Ledger, lineage: Lineage, test: Part) -> Finding:
     """
     weights = [_known_as(ledger, start) for start in lineage.starts]
     trained = [Part(named(ledger, t.dataset), t.split) for t in lineage.trainings]
-    selected = [
-        Part(named(ledger, t.dataset), t.selected_on) for t in lineage.trainings if t.selected_on is not None
-    ]
+    selected = [Part(named(ledger, t.dataset), t.selected_on) for t in lineage.trainings if t.selected_on is not None]
     place = Part(named(ledger, test.dataset), test.split)
     return judge(ledger, [*weights, *lineage.releases, *lineage.unrecorded], trained, place, selected)
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.leakage.judge import Finding
 from rrsis_zoo.metrics.breakdown import evaluate
 from rrsis_zoo.metrics.protocols import Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Details, Samples
 from rrsis_zoo.metrics.scores import THRESHOLDS, reaches, sample_iou
 from rrsis_zoo.metrics.statistics import Comparison, Interval, Spread, holm, over_seeds, paired_test, scene_interval
-from rrsis_zoo.leakage.judge import Finding
 from rrsis_zoo.tables.formats import Cell, Mark, number
 from rrsis_zoo.tables.leakage import Footnotes, worst_of
 from rrsis_zoo.tables.runs import JobRecord, Model, Runs

@@ -1,7 +1,7 @@
 """A table and its four forms: Markdown, CSV, LaTeX (booktabs) and HTML. No torch.
 
-The three readable forms hold rounded numbers, marks, footnotes and notes; the CSV holds every value to ten digits, with interval,
-deviation and mark in separate columns, and the provenance of the numbers in every row.
+The three readable forms hold rounded numbers, marks, footnotes and notes; the CSV holds every value to ten digits, with
+interval, deviation and mark in separate columns, and the provenance of the numbers in every row.
 
 Texts may come from outside, so every form shows them literally (`rrsis_zoo.escape`), except for those of the type
 `Prose`, which `prose` and `caption` make.
@@ -314,7 +314,9 @@ class Table:
     def html_rows(self) -> str:
         """Return the rows with their header alone, as `html` has them."""
         lines = ['<div class="scroll"><table>', "<thead><tr>"]
-        lines += [f'<th scope="col"{_html_class(c)}>{_HTML.show(c.title)}{_html_sign(c.footnote)}</th>' for c in self.columns]
+        lines += [
+            f'<th scope="col"{_html_class(c)}>{_HTML.show(c.title)}{_html_sign(c.footnote)}</th>' for c in self.columns
+        ]
         lines += ["</tr></thead>", "<tbody>"]
         for row in self.rows:
             first = _html_cell(row[0], self.columns[0], first=True)

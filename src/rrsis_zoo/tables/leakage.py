@@ -1,8 +1,8 @@
 """What the rows of a table have seen of the test split: footnotes of its cells. No torch.
 
-A contaminated row (`rrsis_zoo.leakage.levels.CONTAMINATED`) carries a double dagger and a letter at every score and is not
-ranked; one that shares images or their collection with the test carries a letter; for an unknown one a small ring
-stands at its name. A clean row carries nothing.
+A contaminated row (`rrsis_zoo.leakage.levels.CONTAMINATED`) has a double dagger and a letter at every score and is not
+ranked; one that shares images or their collection with the test has a letter; for an unknown one a small ring stands at
+its name. A clean row has nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from rrsis_zoo.tables.formats import Footnote
 from rrsis_zoo.tables.records import on_made_scenes
 from rrsis_zoo.weights.training import MADE_SCENES
 
-_FEW = 4  # names in a footnote
+_FEW = 4  # reasons in a footnote
 _UNSAID = "where its weights come from: the record of its test is of an earlier version, `rrsis test` writes it anew"
+_NOTHING = "Nothing is recorded about {}."
 
 
 def finding_of(result: Mapping[str, Any], ledger: Ledger | None = None) -> Finding:
@@ -83,22 +84,27 @@ def _unknown(rows: Sequence[tuple[str, Finding]]) -> Footnote | None:
     if not rows:
         return None
     reasons: dict[str, list[str]] = {}
+    nothing: set[str] = set()
     for title, seen in rows:
-        reasons.setdefault(evidence_text(seen), []).append(title)
+        reason = evidence_text(seen)
+        reasons.setdefault(reason, []).append(title)
+        if seen.certainty is None:
+            nothing.add(reason)
+    if len(nothing) > _FEW:  # a table of the literature: that there is nothing to say need not be said of each
+        reasons = {reason: titles for reason, titles in reasons.items() if reason not in nothing}
+        reasons[_NOTHING.format("the others" if reasons else "these rows")] = []
     said = [
-        reason if len(reasons) == 1 else f"{_titles(titles)}: {reason}"
-        for reason, titles in sorted(reasons.items(), key=lambda item: len(item[1]) > _FEW)
+        f"{', '.join(dict.fromkeys(titles))}: {reason}" if titles and len(reasons) > 1 else reason
+        for reason, titles in reasons.items()
     ]
     return Footnote("°", "unknown", f"Not known what the weights have seen of this split. {' '.join(said)}", False)
-
-
-def _titles(titles: Sequence[str]) -> str:
-    distinct = list(dict.fromkeys(titles))
-    return "All others" if len(distinct) > _FEW else ", ".join(distinct)
 
 
 def _letter(number: int) -> str:
     """Return a, b, … z, aa, ab, …"""
     letters = string.ascii_lowercase
-    return letters[number] if number < len(letters) else letters[number // len(letters) - 1] + letters[number % len(letters)]
-
+    return (
+        letters[number]
+        if number < len(letters)
+        else letters[number // len(letters) - 1] + letters[number % len(letters)]
+    )

@@ -150,7 +150,9 @@ def published_table(boards: Sequence[Board]) -> Table:
     entries: list[tuple[str, Finding | None]] = [
         (f"{_short(card)}, published", one) for (card, _), one in zip(everything, seen, strict=True)
     ]
-    entries += [(f"{_short(card)}, ours", t.seen) for (card, _), found in zip(everything, ours, strict=True) for _, t in found]
+    entries += [
+        (f"{_short(card)}, ours", t.seen) for (card, _), found in zip(everything, ours, strict=True) for _, t in found
+    ]
     footnotes, run = Footnotes(entries), len(everything)
     for i, ((card, score), matches) in enumerate(zip(everything, ours, strict=True)):
         where = [Cell(score.dataset), Cell(score.split)]
@@ -170,8 +172,8 @@ def published_table(boards: Sequence[Board]) -> Table:
             notes.append(note)
     notes.append(
         "Difference: ours − published, in points. †: our protocol differs from that of the authors' program, which "
-        "explains a part of the difference. –: not published. There are no marks and no intervals, because nobody has "
-        "published per-sample results."
+        "explains a part of the difference. –: not published. No score is marked as the best, and there are no "
+        "intervals, because nobody has published per-sample results."
     )
     return Table(
         "published",
@@ -283,8 +285,8 @@ def literature_tables(results: Iterable[PublishedResult]) -> Iterator[Table]:
         notes = [f"[{i}] {source}" for i, source in enumerate(sources, 1)]
         notes.append(
             "As printed; –: not printed. Protocols differ, test sets do not always contain the same samples, and "
-            "nobody has published per-sample results or seeds. So nothing is marked, and a difference of one point "
-            "proves nothing."
+            "nobody has published per-sample results or seeds. So nothing is marked as the best, and a difference of "
+            "one point proves nothing."
         )
         caption = (
             "Protocol: that of the authors' public program, where it is known, under our name for it; the paper that "

@@ -191,7 +191,9 @@ def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     there = [bool(a.samples and b.samples) for a, b in pairs]
     comparisons = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
     fair = [
-        c for (a, b), c in zip(pairs, comparisons, strict=True) if c is not None and not (a.contaminated or b.contaminated)
+        c
+        for (a, b), c in zip(pairs, comparisons, strict=True)
+        if c is not None and not (a.contaminated or b.contaminated)
     ]
     corrected = iter(holm([c.p_value for c in fair]))
     significant = iter(shown(fair))

@@ -18,13 +18,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
+from rrsis_zoo.leakage.lineage import Lineage
 from rrsis_zoo.metrics.protocols import EvalSize, Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Counts
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.models.types import Batch, Prediction, TextMode
-from rrsis_zoo.leakage.lineage import Lineage
 from rrsis_zoo.pretrained.lineage import lineage_of, public_name
 from rrsis_zoo.pretrained.whole import fill_model, is_whole
 from rrsis_zoo.training.checkpoint_io import local_path

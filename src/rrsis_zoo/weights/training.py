@@ -143,4 +143,6 @@ def lineage_of_record(record: Mapping[str, Any]) -> Lineage:
         return before
     settings = record.get("settings") or {}
     selected = settings.get("fit_eval_split", "val")
-    return before.then(trained_on(settings.get("dataset"), data["name"], selected if selected in ("train", "val") else None))
+    return before.then(
+        trained_on(settings.get("dataset"), data["name"], selected if selected in ("train", "val") else None)
+    )
