@@ -42,7 +42,8 @@ def test_its_commands(page, tmp_path, monkeypatch, capsys):
         said.append(capsys.readouterr().out)
     assert "| A |" in said[0]
     assert "has seen: refsegrs train (targets), refsegrs test (selection), any other split: unknown" in said[1]
-    assert "saw SA-1B; not known whether with aerial images of a test split (from memory, no source read)" in said[1]
+    assert "(SAM ViT-L, 1.2 GB, Apache-2.0), saw SA-1B (aerial images: not known)" in said[1]
+    assert "sam: mini:sam, saw synthetic scenes of this package (nothing else)" in said[1]
     lines = json.loads(said[2])["rsrefseg2"]["leakage"]["rrsisd"]
     assert {"dataset": "rrsis-d", "split": "test", "level": "selection"}.items() <= lines[1].items()
     assert lines[1]["evidence"].endswith("(derived).")

@@ -33,7 +33,7 @@ def test_a_training_from_foundation_models():
     assert Lineage.model_validate(lineage.plain()) == lineage
     assert lineage.then(trained_on("rrsis-d", "rrsis-d", "val")) == lineage  # resumed
     said = made_from(shipped(), lineage)
-    assert said[1].startswith("starts from local:beit3: ImageNet-21k, pairs from the web, text; not known whether")
+    assert said[1] == "starts from local:beit3: ImageNet-21k, pairs from the web, text (aerial images: not known)"
     assert said[2] == "trained on rrsis-d, split train; checkpoints are chosen on val"
 
 

@@ -98,7 +98,7 @@ def _starts_from(card: MethodCard, weights: object) -> str:
         base = ledger.bases.get(ledger.named(text) or said_to_be)
         parts.append(
             f"\n  {role}: {text}{f' ({known.what}, {size_text(known.bytes)}, {known.licence})' if known else ''}"
-            f"{f'; saw {base_text(base)}' if base else ''}"
+            f"{f', saw {base_text(base)}' if base else ''}"
         )
     return "".join(parts)
 

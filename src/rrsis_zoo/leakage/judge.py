@@ -83,9 +83,10 @@ def judge(
         steps.append(nobody)
     steps = list(dict.fromkeys(steps))
     level = worst([step.level for step in steps])
-    known = [s.certainty for s in steps if s.level == level and s.certainty is not None]
-    choose = max if level == "clean" else min
-    return Finding(test, level, choose(known, key=CERTAINTIES.index) if known else None, tuple(steps))
+    known = {step.certainty for step in steps if step.level == level}
+    ordered = [certainty for certainty in CERTAINTIES if certainty in known]
+    certainty = ordered[-1 if level == "clean" else 0] if ordered else None
+    return Finding(test, level, certainty, tuple(steps))
 
 
 def _of_weights(ledger: Ledger, name: str, test: Part) -> Iterator[Step]:

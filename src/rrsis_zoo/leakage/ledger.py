@@ -371,13 +371,7 @@ class _Builder:
             )
             for w in file.within
         }
-        overlaps = tuple(
-            (
-                self._part(*o.on, f"overlaps.lines.{i}"),
-                self._line(*o.touches, o.level, o.certainty, o.evidence, f"overlaps.lines.{i}"),
-            )
-            for i, o in enumerate(file.overlaps.lines)
-        )
+        overlaps = tuple(self._overlap(f"overlaps.lines.{i}", line) for i, line in enumerate(file.overlaps.lines))
         bases = {
             b.id: Base(
                 b.id,
@@ -400,20 +394,31 @@ class _Builder:
             raise self._fault("evidence", f"no line refers to {', '.join(unused)}")
         return Ledger(dict(file.evidence), origins, generated, within, overlaps, bases, released, published)
 
+    def _overlap(self, where: str, overlap: _Overlap) -> tuple[Part, Line]:
+        (dataset, split), (other, other_split) = overlap.on, overlap.touches
+        line = self._line(other, other_split, overlap.level, overlap.certainty, overlap.evidence, where)
+        return self._part(dataset, split, where), line
+
     def _released(self, weights: _Weights) -> Iterator[Released]:
         for dataset in weights.each or [""]:
             name = f"{weights.id}/{dataset}" if dataset else weights.id
             where = f"weights {name}"
-            trained = [[own(line[0], dataset), line[1], "targets", *line[2:]] for line in weights.trained_on]
-            marks = [[own(line[0], dataset), *line[1:]] for line in weights.marks]
+            trained = [
+                self._line(own(seen, dataset), split, "targets", certainty, evidence, where)
+                for seen, split, certainty, evidence in weights.trained_on
+            ]
+            marks = [
+                self._line(own(seen, dataset), split, level, certainty, evidence, where)
+                for seen, split, level, certainty, evidence in weights.marks
+            ]
             yield Released(
                 name,
                 f"{weights.title}, {dataset}" if dataset else weights.title,
                 weights.where,
                 tuple(weights.bases),
                 tuple(weights.sources),
-                tuple(self._line(*line, where) for line in trained),
-                tuple(self._line(*line, where) for line in marks),
+                tuple(trained),
+                tuple(marks),
             )
 
     def _part(self, dataset: str, split: str, where: str) -> Part:

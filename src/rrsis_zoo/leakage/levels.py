@@ -46,4 +46,4 @@ def worst(levels: list[Level]) -> Level:
         >>> worst(["clean", "unknown", "pool"]), worst(["clean", "unknown"]), worst([])
         ('pool', 'unknown', 'unknown')
     """
-    return min(levels, key=LEVELS.index, default="unknown")
+    return min(levels, key=LEVELS.index) if levels else "unknown"

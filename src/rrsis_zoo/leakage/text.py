@@ -7,11 +7,7 @@ from rrsis_zoo.leakage.ledger import Base, Ledger, Part
 from rrsis_zoo.leakage.levels import LEVELS, WORDS
 from rrsis_zoo.leakage.lineage import Lineage
 
-_AERIAL = {
-    "none": "no aerial images",
-    "unknown": "not known whether with aerial images of a test split",
-    "generated": "no images but scenes that this package draws",
-}
+_AERIAL = {"none": "aerial images: none", "unknown": "aerial images: not known", "generated": "nothing else"}
 _SPLITS = ("train", "val", "test")
 
 
@@ -28,8 +24,8 @@ def evidence_text(found: Finding) -> str:
 
 
 def base_text(base: Base) -> str:
-    """Return what a foundation model was trained on."""
-    return f"{base.data}; {_AERIAL[base.aerial]} ({WORDS[base.certainty]})"
+    """Return what a foundation model was trained on, and whether aerial images of public data sets were there."""
+    return f"{base.data} ({_AERIAL[base.aerial]})"
 
 
 def seen(ledger: Ledger, weights: str) -> list[Finding]:
