@@ -196,7 +196,7 @@ def _levels() -> str:
     rows = []
     for level, what in MEANING.items():
         how = {"unknown": "° at the row's name", "clean": "nothing"}.get(level, "")
-        how = "‡ and a letter; not ranked" if level in CONTAMINATED else "a letter" if level in FOOTNOTED else how
+        how = "‡ and a letter; not ranked" if level in CONTAMINATED else "§ and a letter" if level in FOOTNOTED else how
         rows.append((f"**{level}**", what, how))
     return _table(("level", "meaning", "in a table"), rows)
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +312,7 @@ def rows_of(runs: Runs, dataset: str) -> list[Row]:
 
 
 def _dataset(runs: Runs, dataset: str, title: str, main: Table | None) -> dict[str, Any]:
-    rows = rows_of(runs, dataset)
+    rows = _signed(rows_of(runs, dataset), main)
     competing = [row for row in rows if row.model.ranked]
     first = [quality_chart(rows, main), cost_chart(competing, "parameters")]
     more = [
@@ -373,8 +373,9 @@ def quality_chart(rows: Sequence[Row], main: Table | None) -> dict[str, str] | N
     notes += ["Whisker: 95 % interval."] if any(s.interval for s in drawn) else []
     notes += [start_note(axis)] if axis.low > 0 else []
     notes += [f"Off the axis: {'; '.join(outside)}."] if outside else []
-    notes += [f"Contaminated, so not ranked: {'; '.join(warned)}."] if (warned := _warned(rows, cells)) else []
-    drawn.sort(key=lambda spread: -spread.value)
+    aside = [spread for row, spread in spreads if _sign(row, cells)]
+    notes += ["‡: contaminated, so not ranked."] if aside else []
+    drawn.sort(key=lambda spread: (spread in aside, -spread.value))
     title = "mIoU of every method"
     return {"title": title, "svg": dots(title, axis, drawn, " %"), "note": " ".join(notes)}
 
@@ -387,10 +388,17 @@ def _scores(main: Table | None) -> dict[str, Cell]:
     return {row[0].text: row[place] for row in main.rows}
 
 
-def _warned(rows: Sequence[Row], cells: Mapping[str, Cell]) -> list[str]:
-    """Return the contaminated rows with the signs of their footnotes."""
-    notes = [(row.model.title, cell.footnote) for row in rows if (cell := cells.get(row.model.title)) is not None]
-    return [f"{title} {note.sign}" for title, note in notes if note is not None and note.warns]
+def _signed(rows: Sequence[Row], main: Table | None) -> list[Row]:
+    """Return the rows with the signs of their footnotes behind the titles of those that are contaminated."""
+    cells = _scores(main)
+    titles = [f"{row.series.title} {_sign(row, cells)}".strip() for row in rows]
+    return [replace(row, series=replace(row.series, title=title)) for row, title in zip(rows, titles, strict=True)]
+
+
+def _sign(row: Row, cells: Mapping[str, Cell]) -> str:
+    """Return the sign of a contaminated row's footnote; empty for any other."""
+    cell = cells.get(row.model.title)
+    return "" if cell is None or cell.footnote is None or not cell.footnote.warns else cell.footnote.sign
 
 
 def precision_chart(rows: Sequence[Row]) -> dict[str, str] | None:

@@ -4,6 +4,7 @@ import csv
 import html.parser
 import io
 import json
+import re
 
 import pytest
 from made_runs import Row, make
@@ -58,7 +59,7 @@ def test_a_contaminated_row_is_marked_and_not_ranked(tables):
     rows = lines(tables["main"])
     for name in ("oiou", "miou", "pr@0.5", "pr@0.9"):
         signs = {title: row[name].footnote and row[name].footnote.sign for title, row in rows.items()}
-        assert signs == {"Best constant mask": None, "Chosen": "‡a", "Pool": "b", "Unknown": None, "Clean": None}
+        assert signs == {"Best constant mask": None, "Chosen": "‡a", "Pool": "§b", "Unknown": None, "Clean": None}
         assert rows["Chosen"][name].value > rows["Pool"][name].value  # the highest of all
         assert rows["Chosen"][name].mark == ""
         assert rows["Pool"][name].mark in ("best", "tied")  # a footnote takes nothing away
@@ -66,10 +67,11 @@ def test_a_contaminated_row_is_marked_and_not_ranked(tables):
     assert [title for title, row in rows.items() if row["method"].footnote] == ["Unknown"]
     assert rows["Unknown"]["method"].footnote.sign == "°"
     texts = {note.sign: note.text for note in tables["main"].footnotes}
-    assert list(texts) == ["‡a", "b", "°"]
+    assert list(texts) == ["‡a", "§b", "°"]
     assert texts["‡a"].startswith("Selection, so not ranked: the split chose the checkpoint or the settings. RSR")
     assert texts["‡a"].endswith(BEST)
-    assert "Both RRSIS-D and RISBench use images of DIOR" in texts["b"]
+    assert "Both RRSIS-D and RISBench use images of DIOR" in texts["§b"]
+    assert "Training on risbench train: Both" in texts["§b"]
     assert "SAM 2 was trained on SA-V" in texts["°"]
 
 
@@ -78,7 +80,7 @@ def test_every_table_of_scores_is_marked(tables):
     assert {"main", "differences", "localisation", "categories", "sizes", "kinds", "words", "lengths"} <= set(tables)
     for name in ("localisation", "categories", "sizes", "kinds", "words", "lengths"):
         table = tables[name]
-        assert [note.sign for note in table.footnotes] == ["‡a", "b", "°"], name
+        assert [note.sign for note in table.footnotes] == ["‡a", "§b", "°"], name
         for row in table.rows if name != "localisation" else ():
             cells = dict(zip([column.key for column in table.columns], row, strict=True))
             assert cells["chosen"].footnote.sign == "‡a"
@@ -148,6 +150,7 @@ def test_four_formats(tables):
 
     latex = table.latex()
     assert rf"{score}\textsuperscript{{$\ddagger$a}}" in latex
+    assert r"\textsuperscript{\S{}b}" in latex
     assert r"Unknown\textsuperscript{$^\circ$}" in latex
     assert r"$\ddagger$a Selection, so not ranked" in latex
     assert r"Unknown\textsuperscript{$^\circ$}" in tables["kinds"].latex()
@@ -166,7 +169,8 @@ def test_the_report_and_the_terminal(folder, tables, tmp_path):
     assert next(li for li in cells.found["li"] if li.startswith("‡a ")).endswith(BEST)
     assert "‡a" in cells.found["sup"]
     assert text.index('class="footnotes"') < text.index("Notes and provenance")  # seen without unfolding
-    assert "Contaminated, so not ranked: Chosen ‡a." in text
+    assert "‡: contaminated, so not ranked." in text
+    assert re.findall(r'class="name" x="14"[^>]*>([^<]*)<', text)[:4] == ["Pool", "Clean", "Unknown", "Chosen ‡a"]
     shown = overview(tables)
     assert max(map(len, shown.splitlines())) <= 110
     assert "‡a Selection, so not ranked" in shown

@@ -393,7 +393,7 @@ def untex(cell):
     cell = re.sub(r"\\textsuperscript\{(.*?)\}", r" \1", cell)
     cell = re.sub(r"\{\\scriptsize (.*)\}$", r"\1", cell)
     signs = {"$-$": "−", r"$\pm$": "±", r"$\dagger$": "†", "$|$": "|", "$<$": "<", "--": "–", r"\&": "&", r"\%": "%"}
-    for tex, sign in {**signs, r"\_": "_", r"$\ddagger$": "‡", r"$^\circ$": "°"}.items():
+    for tex, sign in {**signs, r"\_": "_", r"$\ddagger$": "‡", r"$^\circ$": "°", r"\S{}": "§"}.items():
         cell = cell.replace(tex, sign)
     return cell
 

@@ -13,7 +13,7 @@ _SPLITS = ("train", "val", "test")
 
 def step_text(step: Step) -> str:
     """Return the evidence of a step as sentences, with its certainty."""
-    who = "" if step.who in step.evidence else f"{step.who}: "
+    who = "" if step.who in step.evidence else f"{step.who[0].upper()}{step.who[1:]}: "
     how = "" if step.certainty is None else f" ({WORDS[step.certainty]})"
     return f"{who}{step.evidence.removesuffix('.')}{how}."
 

@@ -1,8 +1,8 @@
 """What the rows of a table have seen of the test split: footnotes of its cells. No torch.
 
 A contaminated row (`rrsis_zoo.leakage.levels.CONTAMINATED`) has a double dagger and a letter at every score and is not
-ranked; one that shares images or their collection with the test has a letter; for an unknown one a small ring stands at
-its name. A clean row has nothing.
+ranked; one that shares images or their collection with the test has a section sign and a letter; for an unknown one a
+small ring stands at its name. A clean row has nothing.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Footnotes:
         ranked = ", so not ranked" if seen.contaminated else ""
         text = f"{seen.level.capitalize()}{ranked}: {MEANING[seen.level]}. {evidence_text(seen)}"
         if text not in self._letters:
-            sign = "‡" * seen.contaminated + _letter(len(self._letters))
+            sign = ("‡" if seen.contaminated else "§") + _letter(len(self._letters))
             self._letters[text] = Footnote(sign, seen.level, text, seen.contaminated)
         return self._letters[text]
 
