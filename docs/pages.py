@@ -121,7 +121,7 @@ def _seen(method_card: MethodCard) -> str:
         for release in method_card.releases
         for found in seen(shipped(), f"{method_card.name}/{release.name}")
     ]
-    head = "What they have seen; of any other split nothing is known ([what the words mean](/docs/leakage.md)):"
+    head = "What they have seen; nothing is known of any other split ([what the words mean](/docs/leakage.md)):"
     return f"{head}\n\n{_table(('release', 'split', 'level', 'evidence'), rows)}"
 
 

@@ -96,7 +96,7 @@ def _seen(weights: str) -> str:
     """Return what the ledger says that released weights have seen."""
     found = [f for f in seen(shipped(), weights) if f.level != "unknown"]
     lines = [f"* {markdown(str(f.test))}: **{f.level}**. {markdown(evidence_text(f))}" for f in found]
-    return "\n".join(["What they have seen of test splits; nothing is known of any other:", "", *lines])
+    return "\n".join(["What they have seen; nothing is known of any other split:", "", *lines])
 
 
 def _trained(training: Mapping[str, Any]) -> str:
@@ -140,7 +140,8 @@ def _measured(training: Mapping[str, Any]) -> str:
     return "\n".join([head, *lines]) + f"\n\nIn percent, measured with rrsis-zoo.{note} {_READING}"
 
 
-_READING = "Seen: what the weights have seen of the split, see docs/leakage.md of rrsis-zoo."
+_PAGE = "https://github.com/rrsis-zoo/rrsis-zoo/blob/main/docs/leakage.md"
+_READING = f"Seen: what the weights have seen of the split, [explained here]({_PAGE})."
 
 
 def _level(lineage: Lineage, dataset: str, split: str) -> str:
