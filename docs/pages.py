@@ -204,18 +204,24 @@ def _levels() -> str:
 def _said(ledger: Ledger, evidence: str, certainty: Certainty) -> str:
     """Return evidence with its certainty, and links to what was read; to files of the repository as to any."""
     known = ledger.evidence[evidence]
-    links = [f"<{where}>" if where.startswith("https:") else f"[{where}](/{where})" for where in known.see]
+    links = [
+        f"[{_SHORT.sub('', where)}]({where if where.startswith('https:') else f'/{where}'})" for where in known.see
+    ]
     return f"{known.text} *{WORDS[certainty]}*{': ' if links else ''}{', '.join(links)}"
+
+
+_SHORT = re.compile(r"^https://(github\.com|huggingface\.co|arxiv\.org/abs)/")
 
 
 def _weights_seen(ledger: Ledger) -> str:
     rows = []
     for entry in ledger.released.values():
-        bases = ", ".join(ledger.title(base) for base in entry.bases) or "–"
+        bases = ", ".join(ledger.title(base) for base in entry.bases)
+        title = f"{entry.title}{f' (from {bases})' if bases else ''}"
         for line in (*entry.trained_on, *entry.marks):
             said = _said(ledger, line.evidence, line.certainty)
-            rows.append((entry.title, bases, str(line.part), line.level, said))
-    return _table(("weights", "start from", "split", "level", "evidence"), rows)
+            rows.append((title, str(line.part), line.level, said))
+    return _table(("weights", "split", "level", "evidence"), rows)
 
 
 def _bases(ledger: Ledger) -> str:
