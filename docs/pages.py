@@ -204,9 +204,8 @@ def _levels() -> str:
 def _said(ledger: Ledger, evidence: str, certainty: Certainty) -> str:
     """Return evidence with its certainty, and links to what was read; to files of the repository as to any."""
     known = ledger.evidence[evidence]
-    links = [
-        f"[{_SHORT.sub('', where)}]({where if where.startswith('https:') else f'/{where}'})" for where in known.see
-    ]
+    places = [where if where.startswith("https:") else f"/{where}" for where in known.see]
+    links = [f"[{_SHORT.sub('', where)}]({place})" for where, place in zip(known.see, places, strict=True)]
     return f"{known.text} *{WORDS[certainty]}*{': ' if links else ''}{', '.join(links)}"
 
 

@@ -84,7 +84,7 @@ def judge(
     steps = list(dict.fromkeys(steps))
     level = worst([step.level for step in steps])
     known = {step.certainty for step in steps if step.level == level}
-    ordered = [certainty for certainty in CERTAINTIES if certainty in known]
+    ordered: list[Certainty] = [certainty for certainty in CERTAINTIES if certainty in known]
     certainty = ordered[-1 if level == "clean" else 0] if ordered else None
     return Finding(test, level, certainty, tuple(steps))
 

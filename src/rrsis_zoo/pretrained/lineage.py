@@ -74,10 +74,11 @@ def public_name(source: str) -> str:
 
 
 def _starts(sources: Mapping[str, str], card: MethodCard) -> list[Start]:
+    """Return the start of every role; what a miniature is, its source says."""
     starts = []
     for role, source in sources.items():
+        known = None if source.startswith("mini:") else card.foundations.get(role)
         if source != "none":
-            known = card.foundations.get(role)
             starts.append(Start(source=public_name(source), base="" if known is None else known.base))
     return starts
 
