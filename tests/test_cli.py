@@ -234,6 +234,8 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     assert record["eval_size"] == "native"
     assert record["text_mode"] == "independent"
     assert len(record["weights_sha256"]) == len(record["annotations_sha256"]) == 64
+    training = {"dataset": tree.name, "split": "train", "selected_on": "val"}
+    assert record["lineage"] == {"starts": [], "releases": [], "trainings": [training], "unrecorded": []}
     with gzip.open(folder / "test_samples.jsonl.gz", "rt") as file:
         samples = [json.loads(line) for line in file]
     assert [s["sample_id"] for s in samples] == [f"rrsis-d/test/{r:05d}/{k}" for r in (4, 5) for k in (0, 1)]

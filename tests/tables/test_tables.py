@@ -390,9 +390,10 @@ def latex_cells(text):
 def untex(cell):
     cell = cell.replace("{[}", "[")
     cell = re.sub(r"\\(?:textbf|emph|underline)\{(.*?)\}", r"\1", cell)
+    cell = re.sub(r"\\textsuperscript\{(.*?)\}", r" \1", cell)
     cell = re.sub(r"\{\\scriptsize (.*)\}$", r"\1", cell)
     signs = {"$-$": "−", r"$\pm$": "±", r"$\dagger$": "†", "$|$": "|", "$<$": "<", "--": "–", r"\&": "&", r"\%": "%"}
-    for tex, sign in {**signs, r"\_": "_"}.items():
+    for tex, sign in {**signs, r"\_": "_", r"$\ddagger$": "‡", r"$^\circ$": "°", r"\S{}": "§"}.items():
         cell = cell.replace(tex, sign)
     return cell
 
@@ -404,7 +405,11 @@ def numbers(text):
 
 
 def agrees(text, cell):
-    """A printed cell says its value, its deviation and its interval, or the reason why there is none."""
+    """A printed cell says its value, its deviation and its interval, or the reason why there is none; its footnote."""
+    if cell.footnote is not None:
+        before, sign, after = text.partition(cell.footnote.sign)
+        assert sign, text
+        text = before.strip() + after
     if cell.value is None:
         assert text == cell.text
         return
@@ -450,6 +455,9 @@ def check_csv(text, table):
     lines = list(csv.DictReader(io.StringIO(text)))
     for line, cells in zip(lines, table.rows, strict=True):
         for column, cell in zip(table.columns, cells, strict=True):
+            note = cell.footnote or column.footnote
+            assert line.get(f"{column.key}_leakage", "") == ("" if note is None else note.level)
+            assert note is None or note.text in line["leakage"]
             if cell.value is None:
                 assert line[column.key] == cell.text
                 continue

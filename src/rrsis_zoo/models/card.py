@@ -44,11 +44,14 @@ class FoundationModel:
         title: its name in error messages.
         weights: possible names of its weight file, the preferred one first.
         tokenizer: possible names of its tokenizer's file; empty if it has none.
+        base: its entry in the leakage ledger (`rrsis_zoo.leakage.ledger`), which says what it was trained on; empty if
+            it can be any model.
     """
 
     title: str
     weights: tuple[str, ...]
     tokenizer: tuple[str, ...] = ()
+    base: str = field(default="", kw_only=True)
 
     @property
     def files(self) -> tuple[tuple[str, ...], ...]:

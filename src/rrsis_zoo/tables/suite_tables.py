@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rrsis_zoo.errors import unknown_name
@@ -134,6 +135,9 @@ thead th:first-child, tbody th { position: sticky; left: 0; background: Canvas; 
 td.number { white-space: nowrap; }
 .detail, .notes, .caption, .provenance { font-size: .85em; opacity: .85; }
 .notes { padding-left: 1.2rem; }
+.leakage { font-size: .75em; line-height: 0; margin-left: .1em; }
+.leakage.warns { color: #b3283a; font-weight: 600; }
+@media (prefers-color-scheme: dark) { .leakage.warns { color: #f27a83; } }
 """
 
 
@@ -177,7 +181,7 @@ def _main(runs: Runs, board: Board, suffix: str) -> Table:
     columns += [Column(m.key, "mIoU [95 %]" if m is MIOU else m.title) for m in MAIN]
     scores = [_column(board, measure, interval=measure is MIOU) for measure in MAIN]
     rows = [
-        [Cell(trial.model.title), Cell(trial.seeds), *_cost(trial), *(column[i] for column in scores)]
+        [_name(board, i), Cell(trial.seeds), *_cost(trial), *(column[i] for column in scores)]
         for i, trial in enumerate(board.trials)
     ]
     notes = [f"{_READING}.", *_marked(board, "column"), *_gaps(runs, board)]
@@ -193,34 +197,37 @@ def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against if other in by_name]
     there = [bool(a.samples and b.samples) for a, b in pairs]
     comparisons = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
-    corrected = iter(holm([c.p_value for c in comparisons if c is not None]))
-    significant = iter(shown([c for c in comparisons if c is not None]))
+    fair = [
+        c
+        for (a, b), c in zip(pairs, comparisons, strict=True)
+        if c is not None and not (a.contaminated or b.contaminated)
+    ]
+    corrected = iter(holm([c.p_value for c in fair]))
+    significant = iter(shown(fair))
     rows = []
     for (first, second), comparison in zip(pairs, comparisons, strict=True):
-        names = [Cell(first.model.title), Cell(second.model.title)]
+        names = [_name(board, board.trials.index(trial), scores=True) for trial in (first, second)]
         if comparison is None:
             reason = next((t.absent for t in (first, second) if not t.samples), "no number")
             rows.append([*names, *[Cell(reason)] * 4])
             continue
-        d, p = comparison.difference, next(corrected)
+        d = comparison.difference
         detail = f"[{number(d.low, board.digits, True)}, {number(d.high, board.digits, True)}]"
         rows.append(
             [
                 *names,
                 Cell(number(d.mean, board.digits, True), d.mean, "", detail, d.low, d.high),
                 Cell(f"{comparison.p_value:.4f}", comparison.p_value),
-                Cell(f"{p:.4f}", p),
-                Cell("yes" if next(significant) else "no"),
+                *_verdict(corrected, significant, first.contaminated or second.contaminated),
             ]
         )
     columns = [Column("method", "method", numeric=False), Column("compared_with", "compared with", numeric=False)]
     columns += [Column("difference", "difference of mIoU [95 %]"), Column("p", "p"), Column("p_holm", "p, corrected")]
     columns.append(Column("shown", "significant", numeric=False))
-    number_of = sum(c is not None for c in comparisons)
     notes = [
         "First minus second, in points of mIoU on the same samples. The interval resamples whole scenes and, where "
         "there are several, training runs. p comes from a randomisation test that swaps the two methods scene by "
-        f"scene, given these training runs, and is corrected by Holm's method for {number_of} comparisons. A "
+        f"scene, given these training runs, and is corrected by Holm's method for {len(fair)} comparisons. A "
         f"difference is significant if the corrected p is below {ALPHA} and the interval excludes 0.",
         *_gaps(runs, board),
     ]
@@ -231,7 +238,7 @@ def _localisation(runs: Runs, board: Board, suffix: str) -> Table:
     columns = [Column("method", "method", numeric=False), *(Column(m.key, m.title) for m in LOCALISATION)]
     detailed = [all(s.counts.details is not None for s in trial.samples) for trial in board.trials]
     scores = [_column(board, measure, known=detailed) for measure in LOCALISATION]
-    rows = [[Cell(t.model.title), *(column[i] for column in scores)] for i, t in enumerate(board.trials)]
+    rows = [[_name(board, i), *(column[i] for column in scores)] for i in range(len(board.trials))]
     notes = [
         "Where: the share of samples whose predicted centre lies on the referent, and the IoU of the bounding boxes. "
         "How exactly: over these hits alone. Boundary IoU compares the pixels near both contours. In percent; samples "
@@ -254,9 +261,12 @@ def _presence(runs: Runs, board: Board, suffix: str) -> Table:
     for i, (trial, (rule, values)) in enumerate(zip(board.trials, estimates, strict=True)):
         absent = "not measured" if trial.samples else trial.absent
         known = [
-            Cell(absent if rule is None else "none") if e is None else e.cell(board.digits, "", True) for e in values
+            Cell(absent if rule is None else "none")
+            if e is None
+            else replace(e.cell(board.digits, "", True), footnote=board.footnotes.score(i))
+            for e in values
         ]
-        rows.append([Cell(trial.model.title), *known, miou[i], Cell("–" if rule is None else rule)])
+        rows.append([_name(board, i), *known, miou[i], Cell("–" if rule is None else rule)])
     notes = [
         "T-acc: share of the split's own sentences whose answer says that there is a referent. N-acc: share of as many "
         "foreign sentences, about something that is not in the image, whose answer says that there is none. An answer "
@@ -273,11 +283,11 @@ def _diagnosis(runs: Runs, board: Board, suffix: str) -> Table:
     columns = [Column("method", "method", numeric=False), Column("samples", "N")]
     columns += [Column(name, f"{asked.title} [95 %]") for name, asked in diagnosis.ASKED.items()]
     rows, reasons, stocks = [], dict[str, list[str]](), set[str]()
-    for trial in board.trials:
+    for i, trial in enumerate(board.trials):
         lines = diagnosis.diagnosed(trial)
         if not lines:
             word = "not diagnosed" if trial.samples else trial.absent
-            rows.append([Cell(trial.model.title), Cell("–"), *[Cell(word)] * len(diagnosis.ASKED)])
+            rows.append([_name(board, i), Cell("–"), *[Cell(word)] * len(diagnosis.ASKED)])
             continue
         stocks |= {job.diagnosis.content.settings.get("stock") for job in trial.finished if job.diagnosis} - {None}
         lacking = diagnosis.missing(trial)
@@ -286,8 +296,11 @@ def _diagnosis(runs: Runs, board: Board, suffix: str) -> Table:
         cells = []
         for name, asked in diagnosis.ASKED.items():
             found = None if name in lacking else diagnosis.estimate(lines, asked)
-            cells.append(Cell("–") if found is None else found.cell(board.digits, "", True))
-        rows.append([Cell(trial.model.title), Cell(f"{len(lines[0]):,}", float(len(lines[0]))), *cells])
+            if found is None:
+                cells.append(Cell("–"))
+            else:
+                cells.append(replace(found.cell(board.digits, "", True), footnote=board.footnotes.score(i)))
+        rows.append([_name(board, i), Cell(f"{len(lines[0]):,}", float(len(lines[0]))), *cells])
     notes = [
         "mIoU in percent with one step of the method replaced; hits: how often the heat map's highest cell lies on the "
         "referent. To stock: a stock SAM takes over, prompted by the heat map, by the box of the own mask, or by the "
@@ -304,7 +317,7 @@ def _diagnosis(runs: Runs, board: Board, suffix: str) -> Table:
 
 def _where_and_how(runs: Runs, board: Board, suffix: str) -> Table | None:
     lines = {trial.model.name: diagnosis.diagnosed(trial) for trial in board.trials}
-    titles = {trial.model.name: trial.model.title for trial in board.trials}
+    places = {trial.model.name: i for i, trial in enumerate(board.trials)}
     pairs = [(t.model.name, other) for t in board.trials for other in t.model.against if lines.get(t.model.name)]
     rows = []
     for first, second in pairs:
@@ -316,7 +329,8 @@ def _where_and_how(runs: Runs, board: Board, suffix: str) -> Table | None:
             d = in_percent(one)
             detail = f"[{number(d.low, board.digits, True)}, {number(d.high, board.digits, True)}]"
             cells.append(Cell(number(d.mean, board.digits, True), d.mean, "", detail, d.low, d.high))
-        rows.append([Cell(titles[first]), Cell(titles[second]), *cells])
+        names = [_name(board, places[name], scores=True) for name in (first, second)]
+        rows.append([*names, *cells])
     if not rows:
         return None
     columns = [Column("method", "method", numeric=False), Column("compared_with", "compared with", numeric=False)]
@@ -333,14 +347,20 @@ def _where_and_how(runs: Runs, board: Board, suffix: str) -> Table | None:
 
 def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, classes: Mapping[str, Rows]) -> Table:
     columns = [Column(division, division, numeric=False), Column("class_n", "N")]
-    columns += [Column(trial.model.name, trial.model.title) for trial in board.trials]
+    columns += [
+        Column(trial.model.name, trial.model.title, footnote=board.footnotes.name(i))
+        for i, trial in enumerate(board.trials)
+    ]
     rows = [
         [Cell(title), Cell(f"{mine.sum():,}", float(mine.sum())), *_column(board, MIOU, mine)]
         for title, mine in classes.items()
     ]
     if division == "category":
         named = [mine for title, mine in classes.items() if title != NO_CATEGORY] or list(classes.values())
-        macro = [_macro(board, trial, named) for trial in board.trials]
+        macro = [
+            replace(_macro(board, trial, named), footnote=board.footnotes.score(i) if trial.samples else None)
+            for i, trial in enumerate(board.trials)
+        ]
         rows.append([Cell("mean of categories"), Cell(str(len(named)), float(len(named))), *macro])
     else:
         total = len(board.samples)
@@ -395,12 +415,32 @@ def _column(
     ]
     marks = rank(board, estimates, measure, rows)
     cells = []
-    for trial, there, value, mark in zip(board.trials, known, estimates, marks, strict=True):
+    for i, (trial, there, value, mark) in enumerate(zip(board.trials, known, estimates, marks, strict=True)):
         if value is not None:
-            cells.append(value.cell(board.digits, mark, interval))
+            cells.append(replace(value.cell(board.digits, mark, interval), footnote=board.footnotes.score(i)))
         else:
             cells.append(Cell(trial.absent if not trial.samples else "none" if there else "not measured"))
     return cells
+
+
+def _name(board: Board, row: int, scores: bool = False) -> Cell:
+    """Return the cell with a row's name, and the footnote that belongs there.
+
+    Args:
+        board: of the row.
+        row: its place.
+        scores: whether the row's scores do not stand beside it, so that their footnote belongs there too.
+    """
+    note = board.footnotes.name(row) or (board.footnotes.score(row) if scores else None)
+    return Cell(board.trials[row].model.title, footnote=note)
+
+
+def _verdict(corrected: Iterator[float], significant: Iterator[bool], contaminated: bool) -> list[Cell]:
+    """Return corrected p-value and significance of the next comparison; a contaminated one is none."""
+    if contaminated:
+        return [Cell("–"), Cell("not ranked")]
+    p = next(corrected)
+    return [Cell(f"{p:.4f}", p), Cell("yes" if next(significant) else "no")]
 
 
 def _macro(board: Board, trial: Trial, classes: Sequence[Rows]) -> Cell:
@@ -431,7 +471,7 @@ def _cost(trial: Trial) -> list[Cell]:
 
 def _marked(board: Board, line: str) -> list[str]:
     """Explain the marks, if anything can be marked."""
-    competing = sum(bool(trial.samples) and trial.model.ranked for trial in board.trials)
+    competing = sum(bool(trial.samples) and trial.competes for trial in board.trials)
     return [prose(_MARKS, line=line)] if competing > 1 else []
 
 

@@ -70,6 +70,7 @@ class TestRecord(Callback):
             **scored(samples, module.protocol, data),
             "parameters": asdict(count_parameters(module.model)),
             "weights_sha256": weights_hash(module.model),
+            "lineage": module.lineage.plain(),
             "precision": str(trainer.precision),
         }
         if module.binarise != "half":

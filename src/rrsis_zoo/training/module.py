@@ -6,6 +6,7 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
@@ -17,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
+from rrsis_zoo.leakage.lineage import Lineage
 from rrsis_zoo.metrics.expected import expected_log_odds
 from rrsis_zoo.metrics.protocols import EvalSize, Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Counts
@@ -24,6 +26,7 @@ from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.models.types import Batch, Prediction, Restored, TextMode
+from rrsis_zoo.pretrained.lineage import lineage_of, public_name
 from rrsis_zoo.pretrained.whole import fill_model, is_whole
 from rrsis_zoo.training.checkpoint_io import local_path
 from rrsis_zoo.training.finite import FiniteWatch
@@ -144,6 +147,7 @@ class RRSISModule(lightning.LightningModule):
         if self.hparams["weights"]:
             fill_model(self.model, self.hparams["weights"])
             self.trained |= is_whole(self.hparams["weights"])
+            self._record.lineage = lineage_of(self.hparams["weights"], self.model.card)
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
@@ -195,7 +199,24 @@ class RRSISModule(lightning.LightningModule):
         if isinstance(state, Mapping):
             checkpoint["state_dict"] = {str(name).replace("_orig_mod.", ""): value for name, value in state.items()}
         self._ready = self.trained = True
-        self._record.resumed(checkpoint.get(TRAINING))
+        settings = checkpoint.get("hyper_parameters")
+        self._record.resumed(checkpoint.get(TRAINING), lambda: self._started_from(settings))
+
+    @property
+    def lineage(self) -> Lineage:
+        """What the model's weights are made from, as far as it is recorded."""
+        return self._record.lineage
+
+    def _started_from(self, hyper_parameters: Any) -> Lineage:
+        """Return what a checkpoint's training started from, by its settings and without reading any file."""
+        if not isinstance(hyper_parameters, Mapping) or "weights" not in hyper_parameters:
+            return Lineage(unrecorded=["what the training started from"])
+        weights = hyper_parameters["weights"]
+        with suppress(ConfigError):  # a source that this version cannot read
+            if not isinstance(weights, str):
+                return lineage_of(weights, self.model.card)
+            return Lineage() if weights == "none" else Lineage(unrecorded=[f"what was in {public_name(weights)}"])
+        return Lineage(unrecorded=["what the training started from"])
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:  # type: ignore[override]
