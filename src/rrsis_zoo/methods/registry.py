@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from rrsis_zoo.errors import ConfigError, unknown_name
-from rrsis_zoo.methods import control, evisam3, rs2sam2, rsrefseg, rsrefseg2
+from rrsis_zoo.methods import control, evisam3, lavt, rmsin, rs2sam2, rsrefseg, rsrefseg2
 from rrsis_zoo.methods.method import Method
 from rrsis_zoo.models.card import MethodCard
 
@@ -20,7 +20,15 @@ GROUP = "rrsis_zoo.methods"
 
 _OURS: dict[str, Method] = {
     method.name: method
-    for method in (rsrefseg.METHOD, rs2sam2.METHOD, rsrefseg2.METHOD, evisam3.METHOD, control.METHOD)
+    for method in (
+        lavt.METHOD,
+        rmsin.METHOD,
+        rsrefseg.METHOD,
+        rs2sam2.METHOD,
+        rsrefseg2.METHOD,
+        evisam3.METHOD,
+        control.METHOD,
+    )
 }
 _registered: dict[str, Method] = {}
 

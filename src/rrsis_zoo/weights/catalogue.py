@@ -23,6 +23,8 @@ BEIT3_FILES = ("beit3_large_patch16_224.pth", "model.safetensors")
 """BEiT-3 in its authors' form, or our miniature of it."""
 BEIT3_PAGE = "https://github.com/microsoft/unilm/tree/master/beit3"
 
+SWIN_FILES = (*TRANSFORMERS_FILES, "swin_base_patch4_window12_384_22k.pth")
+"""Swin in timm's form, or in its authors'."""
 
 UNSTATED = "none stated that we know of"
 
@@ -56,6 +58,10 @@ REPOSITORIES: dict[str, Repository] = {
     "KyanChen/RSRefSeg2": Repository("RSRefSeg 2, a file for each data set", UNSTATED, 2_900_000_000),
     # parameters of transformers' Sam3VideoModel, which the repository is for
     "facebook/sam3": Repository("SAM 3", "SAM License", 4 * 859_922_360),
+    # with the heads of pretraining
+    "google-bert/bert-base-uncased": Repository("BERT base uncased", "Apache-2.0", 440_449_768),
+    "timm/swin_base_patch4_window12_384.ms_in22k": Repository("Swin-B, window 12, 384 px", "MIT", 4 * 109_265_609),
+    "1e12Leon/RemoteSAM": Repository("RemoteSAM, a training checkpoint", UNSTATED, 2_570_000_000),
     "timm/resnet34.a1_in1k": Repository("ResNet-34", "Apache-2.0", 4 * 21_797_672),
 }
 """The repositories that the cards name."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from golden_cases import evisam3, rs2sam2, rsrefseg, rsrefseg2
+from golden_cases import evisam3, rmsin, rs2sam2, rsrefseg, rsrefseg2
 from golden_cases.adapter import Adapter, Part, Runnable
 from golden_cases.case import Case
 from golden_cases.metrics import check_metrics
@@ -24,6 +24,7 @@ ADAPTERS: dict[str, Adapter] = {
     "rs2sam2": rs2sam2.ADAPTER,
     "rsrefseg2": rsrefseg2.ADAPTER,
     "evisam3": evisam3.ADAPTER,
+    "rmsin": rmsin.ADAPTER,
 }
 """Adapters by the name of the model in a case."""
 
