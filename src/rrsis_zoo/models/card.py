@@ -67,6 +67,7 @@ class Official:
         skipped: ``fnmatch`` pattern of their names -> why ours has no such entry.
         tokenizer: the role with the method's tokenizer.
         settings: configuration behind the published results, if it differs from a preset.
+        joined: key of a further state dict that some of their files have -> prefix of its names in the others.
     """
 
     files: tuple[str, ...]
@@ -75,6 +76,7 @@ class Official:
     wrapper: str | None = "state_dict"
     skipped: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    joined: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -332,7 +332,9 @@ class WordPieceTokenizer(FileTokenizer):
         """
         splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
         words = Counter(
-            word for e in expressions for word, _ in splitter[1].pre_tokenize_str(splitter[0].normalize_str(readable(e)))
+            word
+            for e in expressions
+            for word, _ in splitter[1].pre_tokenize_str(splitter[0].normalize_str(readable(e)))
         )
         if not words:
             raise ConfigError("a vocabulary is learned from the training expressions, but there are none")

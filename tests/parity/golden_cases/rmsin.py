@@ -124,9 +124,7 @@ def _build(case: Case) -> Runnable:
                 _below("backbone.cross.", "backbone.cim."),
             )
         case "rotated_conv":
-            conv = RotatedConv(
-                settings["cin"], settings["cout"], settings["kernels"], float(settings["max_angle_deg"])
-            )
+            conv = RotatedConv(settings["cin"], settings["cout"], settings["kernels"], float(settings["max_angle_deg"]))
             return Bare(conv, _below("decoder.steps.0.conv2.", "classifier.conv2_4."))
         case "decoder":
             channels = [settings["width"] // 8, settings["width"] // 4, settings["width"] // 2, settings["width"]]

@@ -24,6 +24,7 @@ ADAPTERS: dict[str, Adapter] = {
     "rs2sam2": rs2sam2.ADAPTER,
     "rsrefseg2": rsrefseg2.ADAPTER,
     "evisam3": evisam3.ADAPTER,
+    "lavt": rmsin.ADAPTER,
     "rmsin": rmsin.ADAPTER,
 }
 """Adapters by the name of the model in a case."""

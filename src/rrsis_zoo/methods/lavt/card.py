@@ -13,6 +13,8 @@ FOUNDATIONS = {
     "bert": FoundationModel("BERT base uncased", TRANSFORMERS_FILES, tokenizer=("vocab.txt",)),
 }
 SKIPPED = {"*.relative_position_index": "computed, not learned"}
+JOINED = {"bert_model": "text_encoder."}
+"""The variant with two models has BERT in a state dict of its own; both have the same mathematics."""
 TEXT = TextLimit(20, 2, "the authors' program cuts and pads every sentence to 20 tokens")
 GRID = OutputGrid(480, 120, False, "a quarter of a stretched 480 x 480 input")
 
@@ -46,6 +48,7 @@ CARD = MethodCard(
         tokenizer="bert",
         wrapper="model",
         skipped=SKIPPED,
+        joined=JOINED,
     ),
     published=(
         score("RRSIS-D", "val", "69.54 63.51 53.16 43.97 24.25 77.59 61.46"),

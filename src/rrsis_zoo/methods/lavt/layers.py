@@ -79,9 +79,7 @@ class Gate(nn.Sequential):
     """tanh(B₂ relu(B₁ x)), both C × C without bias: how much of x is added to the trunk's stream."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(
-            nn.Linear(width, width, bias=False), nn.ReLU(), nn.Linear(width, width, bias=False), nn.Tanh()
-        )
+        super().__init__(nn.Linear(width, width, bias=False), nn.ReLU(), nn.Linear(width, width, bias=False), nn.Tanh())
 
 
 class Stage(nn.Module):

@@ -1,7 +1,7 @@
 """LAVT: a Swin that reads the sentence behind every stage (Yang et al., CVPR 2022). docs/methods/lavt.md is its text.
 
-A *coupled* method: there is no image encoding free of the sentence behind the first stage. The common interface splits
-it there; ``localise`` does everything else, and its heat map is the mask seen coarsely, because the method has no belief
+A *coupled* method: behind the first stage there is no image encoding free of the sentence. The common interface splits it
+there; ``localise`` does everything else, and its heat map is the mask seen coarsely, because the method has no belief
 about *where* before its mask.
 
 Symbols: M images, N expressions, L tokens, D BERT's width, S side of the square input, C channels, F features, z the

@@ -1,6 +1,6 @@
 """RMSIN's card."""
 
-from rrsis_zoo.methods.lavt.card import FOUNDATIONS, GRID, SKIPPED, START, TEXT, score
+from rrsis_zoo.methods.lavt.card import FOUNDATIONS, GRID, JOINED, SKIPPED, START, TEXT, score
 from rrsis_zoo.models.card import MethodCard, Official, Preset, Release
 from rrsis_zoo.weights.catalogue import UNSTATED
 
@@ -25,6 +25,7 @@ CARD = MethodCard(
         tokenizer="bert",
         wrapper="model",
         skipped=SKIPPED,
+        joined=JOINED,
     ),
     releases=(
         Release(

@@ -20,7 +20,7 @@ from rrsis_zoo.models.configuration import Count
 from rrsis_zoo.models.layers.geometry import resize
 from rrsis_zoo.models.layers.precision import cast
 
-# -- intra-scale interaction: the branch that reads no words ------------------------------------------------------------
+# -- intra-scale interaction: the branch that reads no words -----------------------------------------------------------
 
 
 class IntraScaleStage(Stage):
@@ -76,7 +76,7 @@ class Unit(nn.Module):
         return a["bn"](a["conv"](z)) + k["bn2"](k["conv2"](k["bn1"](k["conv1"](z)))) + self.identity(z)
 
 
-# -- cross-scale interaction: a mixer of all four features on the coarsest grid -----------------------------------------
+# -- cross-scale interaction: a mixer of all four features on the coarsest grid ----------------------------------------
 
 
 @dataclass(frozen=True)
