@@ -38,8 +38,8 @@ CARD = MethodCard(
     weights_licence="Swin: MIT; BERT: Apache-2.0; the authors' weights are for everyday photographs (RefCOCO)",
     presets={
         "base": Preset(227_739_514, 187_629_434, START, kind="published"),
-        "tiny": Preset(1_728_375, 1_654_647, kind="tiny"),
-        "tiny256": Preset(1_732_071, 1_658_343, kind="tiny"),
+        "tiny": Preset(819_943, 787_175, kind="tiny"),
+        "tiny256": Preset(823_639, 790_871, kind="tiny"),
     },
     default_preset="base",
     foundations=FOUNDATIONS,

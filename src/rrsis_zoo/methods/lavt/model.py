@@ -1,8 +1,8 @@
 """LAVT: a Swin that reads the sentence behind every stage (Yang et al., CVPR 2022). docs/methods/lavt.md is its text.
 
-A *coupled* method: behind the first stage there is no image encoding free of the sentence. The common interface splits it
-there; ``localise`` does everything else, and its heat map is the mask seen coarsely, because the method has no belief
-about *where* before its mask.
+A *coupled* method: behind the first stage there is no image encoding free of the sentence. The common interface splits
+it there; ``localise`` does everything else, and its heat map is the mask seen coarsely, because the method has no
+belief about *where* before its mask.
 
 Symbols: M images, N expressions, L tokens, D BERT's width, S side of the square input, C channels, F features, z the
 decoder's two maps.
@@ -83,7 +83,7 @@ class LAVTConfig:
 
 TINY = LAVTConfig(
     image_size=128,
-    swin=SwinConfig(width=24, depths=(1, 2, 2, 1), heads=(1, 2, 4, 8), window=4, mlp_ratio=2.0, drop_path=0.0),
+    swin=SwinConfig(width=16, depths=(1, 2, 2, 1), heads=(1, 2, 4, 8), window=4, mlp_ratio=2.0, drop_path=0.0),
     bert=BERTConfig(width=64, depth=1, heads=4, mlp_width=128, vocabulary=512, positions=36, dropout=0.0),
     max_length=36,
     train_text="all",

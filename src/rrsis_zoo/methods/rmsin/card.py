@@ -15,8 +15,8 @@ CARD = MethodCard(
     presets={
         "base": Preset(240_037_163, 197_829_893, START, kind="published"),
         "remotesam": Preset(241_590_421, 199_383_151, START, kind="published"),
-        "tiny": Preset(2_160_476, 2_012_982, kind="tiny"),
-        "tiny256": Preset(2_174_892, 2_027_398, kind="tiny"),
+        "tiny": Preset(1_026_606, 961_032, kind="tiny"),
+        "tiny256": Preset(1_041_022, 975_448, kind="tiny"),
     },
     default_preset="base",
     foundations=FOUNDATIONS,
