@@ -191,6 +191,11 @@ class MethodCard:
     def __repr__(self) -> str:
         return f"MethodCard({self.name!r}, {self.title!r}, presets {', '.join(self.presets)})"
 
+    @property
+    def training_free(self) -> bool:
+        """Whether nothing of it is trained, in any preset."""
+        return not any(preset.trained for preset in self.presets.values())
+
     def preset_named(self, name: str | None) -> str:
         """Return a preset's name; the default's for None.
 

@@ -58,6 +58,7 @@ REPOSITORIES: dict[str, Repository] = {
     "KyanChen/RSRefSeg2": Repository("RSRefSeg 2, a file for each data set", UNSTATED, 2_900_000_000),
     # parameters of transformers' Sam3VideoModel, which the repository is for
     "facebook/sam3": Repository("SAM 3", "SAM License", 4 * 859_922_360),
+    "openai/clip-vit-base-patch32": Repository("CLIP's vocabulary, tokenizer.json", "MIT", 2_224_003),
     # with the heads of pretraining
     "google-bert/bert-base-uncased": Repository("BERT base uncased", "Apache-2.0", 440_449_768),
     "timm/swin_base_patch4_window12_384.ms_in22k": Repository("Swin-B, window 12, 384 px", "MIT", 4 * 109_265_609),
