@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from rrsis_zoo.errors import ConfigError, unknown_name
-from rrsis_zoo.methods import control, evisam3, lavt, rmsin, rs2sam2, rsrefseg, rsrefseg2, sam3_zeroshot
+from rrsis_zoo.methods import control, evisam3, lavt, rmsin, rs2sam2, rsrefseg, rsrefseg2, sam3_zeroshot, think2seg
 from rrsis_zoo.methods.method import Method
 from rrsis_zoo.models.card import MethodCard
 
@@ -28,6 +28,7 @@ _OURS: dict[str, Method] = {
         rsrefseg2.METHOD,
         evisam3.METHOD,
         sam3_zeroshot.METHOD,
+        think2seg.METHOD,
         control.METHOD,
     )
 }

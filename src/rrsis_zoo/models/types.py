@@ -153,6 +153,7 @@ class Prompts:
             writes such; None for others. ``boxes`` (N, K, 4) x0 y0 x1 y1, not clipped, NaN for an instance without a
             box; ``scores`` (N, K) in [0, 1], 0 for a padding row; ``points`` (N, K, P, 2) x y; ``point_labels``
             (N, K, P) int64: 1 inside, 0 outside, -1 no point.
+        replies: N texts of a language model, of methods whose localiser writes them; None for others.
     """
 
     sparse: Tensor
@@ -165,6 +166,7 @@ class Prompts:
     scores: Tensor | None = None
     points: Tensor | None = None
     point_labels: Tensor | None = None
+    replies: list[str] | None = None
 
     __repr__ = short_repr
 
@@ -174,6 +176,8 @@ class Prompts:
         def take(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: tensor[rows] for name, tensor in value.items()}
+            if isinstance(value, list) and isinstance(rows, list):
+                return [value[n] for n in rows]
             return None if value is None else value[rows]
 
         return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
@@ -192,6 +196,8 @@ class Prompts:
         def join(values: Sequence[Any], padding: float = 0.0) -> Any:
             if isinstance(values[0], dict):
                 return {name: join([v[name] for v in values]) for name in values[0] if name not in without}
+            if isinstance(values[0], list):
+                return [text for value in values for text in value]
             return None if values[0] is None else torch.cat(_equally_long(values, padding))
 
         padding = {"boxes": torch.nan, "point_labels": -1}

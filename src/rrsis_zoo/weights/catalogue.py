@@ -59,6 +59,9 @@ REPOSITORIES: dict[str, Repository] = {
     # parameters of transformers' Sam3VideoModel, which the repository is for
     "facebook/sam3": Repository("SAM 3", "SAM License", 4 * 859_922_360),
     "openai/clip-vit-base-patch32": Repository("CLIP's vocabulary, tokenizer.json", "MIT", 2_224_003),
+    # in bfloat16
+    "RicardoString/Think2Seg-RS-3B": Repository("Think2Seg-RS 3B", UNSTATED, 2 * 3_754_622_976),
+    "RicardoString/Think2Seg-RS-7B": Repository("Think2Seg-RS 7B", UNSTATED, 2 * 8_292_166_656),
     # with the heads of pretraining
     "google-bert/bert-base-uncased": Repository("BERT base uncased", "Apache-2.0", 440_449_768),
     "timm/swin_base_patch4_window12_384.ms_in22k": Repository("Swin-B, window 12, 384 px", "MIT", 4 * 109_265_609),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from golden_cases.report import Report, Row
 from rrsis_zoo.errors import DataFormatError, MissingWeightsError
 from rrsis_zoo.methods.sam3_zeroshot.card import CARD as SAM3_ZEROSHOT
 from rrsis_zoo.methods.sam3_zeroshot.phrases import head_noun, noun_phrase
+from rrsis_zoo.methods.think2seg.replies import Instance, Unreadable, instances_of, read_objects, scaled, tidied
+from rrsis_zoo.methods.think2seg.writers import DIALECTS
 from rrsis_zoo.models.tokenizers import CLIPTokenizer
 from rrsis_zoo.weights.sources import parse_source, resolve
 
@@ -72,8 +75,56 @@ def _ids(content: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def _replies(content: Mapping[str, Any]) -> list[Row]:
+    width, height = content["frame"]
+    rows = []
+    for case in content["cases"]:
+        name, said = case["name"], case["evaluation"]
+        try:
+            objects: list[dict[str, Any]] | None = read_objects(case["text"])
+            instances = instances_of(objects or [])
+        except Unreadable:
+            objects, instances = None, []
+        rows.append(same(f"{name}: objects", objects, said["instances"]))
+        rows.append(same(f"{name}: failed", objects is None, case["failed"]))
+        rows.append(same(f"{name}: no target", objects == [], case["no_target"]))
+        if native := case.get("native"):
+            h, w = native["size"]
+            found = scaled(instances, w / width, h / height)
+            rows.append(same(f"{name}: published", _plain(found), _filled(native["published"])))
+            rows.append(same(f"{name}: tidy", _plain(tidied(found, w, h)), _filled(native["tidy"])))
+    return rows
+
+
+def _plain(instances: Sequence[Instance]) -> list[dict[str, Any]]:
+    return [
+        {
+            "box": None if one.box is None else [round(v, 4) for v in one.box],
+            "points": [[round(v, 4) for v in point] for point in one.points],
+        }
+        for one in instances
+    ]
+
+
+def _filled(instances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{"box": one.get("box"), "points": one.get("points") or []} for one in instances]
+
+
+def _prompt(content: Mapping[str, Any]) -> list[Row]:
+    dialect, example = DIALECTS["think2seg"], content["example"]
+    asked = dialect.asked(f"{example['expression']}." if example["data_set"] == "RRSIS-D" else example["expression"])
+    return [
+        same("system", dialect.system, content["system"]),
+        same("user", dialect.user, content["user_template"]),
+        same("example", asked, example["user"]),
+        same("sha256", hashlib.sha256(asked.encode()).hexdigest(), example["sha256"]),
+    ]
+
+
 _KINDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], list[Row]]]] = {
     "noun_phrase": ("sam3_zeroshot", _phrases),
     "ids": ("sam3_zeroshot", _ids),
+    "evaluation": ("think2seg", _replies),
+    "user_template": ("think2seg", _prompt),
 }
 """A field of the first case -> model, and function that runs the file."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from golden_cases import evisam3, rmsin, rs2sam2, rsrefseg, rsrefseg2, sam3_zeroshot
+from golden_cases import evisam3, rmsin, rs2sam2, rsrefseg, rsrefseg2, sam3_zeroshot, think2seg
 from golden_cases.adapter import Adapter, Part, Runnable
 from golden_cases.case import Case
 from golden_cases.lists import check_list
@@ -28,6 +28,7 @@ ADAPTERS: dict[str, Adapter] = {
     "lavt": rmsin.ADAPTER,
     "rmsin": rmsin.ADAPTER,
     "sam3_zeroshot": sam3_zeroshot.ADAPTER,
+    "think2seg": think2seg.ADAPTER,
 }
 """Adapters by the name of the model in a case."""
 

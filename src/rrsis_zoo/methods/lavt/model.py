@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError
@@ -48,6 +49,8 @@ class LAVTConfig:
         fusion_heads: heads of the fusion behind each stage.
         fusion_drop: dropout in the fusion.
         train_text: ``published``: the first ten layers of BERT (Q2); ``all``: all of it.
+        prior: initial log-odds of the object everywhere; 0 as published. A referent covers a few percent of an image, and
+            a short training from 0 learns that first.
     """
 
     image_size: Side = 480
@@ -57,6 +60,7 @@ class LAVTConfig:
     fusion_heads: tuple[Count, ...] = (1, 1, 1, 1)
     fusion_drop: Share = 0.0
     train_text: Literal["published", "all"] = "published"
+    prior: Annotated[float, Field(ge=-20, le=20)] = 0.0
 
     def __post_init__(self) -> None:
         check_choices(self, "lavt")
@@ -87,6 +91,7 @@ TINY = LAVTConfig(
     bert=BERTConfig(width=64, depth=1, heads=4, mlp_width=128, vocabulary=512, positions=36, dropout=0.0),
     max_length=36,
     train_text="all",
+    prior=-3.0,
 )
 
 
@@ -115,6 +120,9 @@ class LAVT(ReferringSegmenter):
         self.backbone = self.make_backbone()
         self.backbone.apply(init_linear)
         self.decoder = self.make_decoder()
+        if config.prior and self.decoder.head.bias is not None:
+            with torch.no_grad():
+                self.decoder.head.bias.copy_(torch.tensor([-config.prior / 2, config.prior / 2]))
         for name, parameter in self.text_encoder.named_parameters():
             parameter.requires_grad_(config.train_text == "all" or updated(name))
         self.freeze_inert_parameters()
