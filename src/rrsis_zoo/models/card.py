@@ -44,11 +44,13 @@ class FoundationModel:
         title: its name in error messages.
         weights: possible names of its weight file, the preferred one first.
         tokenizer: possible names of its tokenizer's file; empty if it has none.
+        whole: whether everything in its repository is needed, and not only these files.
     """
 
     title: str
     weights: tuple[str, ...]
     tokenizer: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def files(self) -> tuple[tuple[str, ...], ...]:

@@ -134,7 +134,7 @@ class RRSISModule(lightning.LightningModule):
             return
         if self.hparams["weights"]:
             fill_model(self.model, self.hparams["weights"])
-            self.trained |= is_whole(self.hparams["weights"])
+            self.trained |= is_whole(self.hparams["weights"]) or self.model.card.training_free
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True

@@ -21,9 +21,9 @@ CARD = MethodCard(
     },
     default_preset="3b",
     foundations={
-        "sam": FoundationModel("SAM 2.1", (*SAM21_FILES, *TRANSFORMERS_FILES)),
+        "sam": FoundationModel("SAM 2.1", (*TRANSFORMERS_FILES, *SAM21_FILES)),
         "writer": FoundationModel(
-            "the language model, a folder of transformers' save_pretrained", TRANSFORMERS_FILES, ("tokenizer.json",)
+            "the language model, a folder of transformers' save_pretrained", TRANSFORMERS_FILES, ("tokenizer.json",), whole=True
         ),
     },
     text=TextLimit(1024, 0, "this project's choice, in bytes; the language model reads the text itself"),
