@@ -71,7 +71,7 @@ def list_models() -> list[str]:
 
     Example:
         >>> list_models()
-        ['rsrefseg', 'rs2sam2', 'rsrefseg2', 'evisam3', 'control']
+        ['lavt', 'rmsin', 'rsrefseg', 'rs2sam2', 'rsrefseg2', 'evisam3', 'sam3_zeroshot', 'think2seg', 'control']
     """
     return list(methods())
 

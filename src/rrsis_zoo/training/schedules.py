@@ -16,7 +16,7 @@ class WarmupCosine:
 
     RSRefSeg (docs/methods/rsrefseg.md §6): 5 epochs of warm-up from 0.01, then a cosine with a period of 200 epochs to
     a floor of 1e-3. RSRefSeg 2 has a constant phase in between, and a period longer than the training. RS2-SAM2 is
-    constant with one drop. LAVT and RMSIN (docs/methods/lavt.md §6): polynomial by step, without a warm-up.
+    constant with one drop. LAVT and RMSIN (docs/methods/lavt.md §4): polynomial by step, without a warm-up.
 
     Lengths are in epochs and belong to the recipe: they do not depend on the limit of the training, which may be in
     epochs, steps, time or absent. After a cosine the factor stays at the floor.

@@ -301,6 +301,7 @@ def _run_model(model: LAVT, case: Case) -> Computed:
         taps.output(norm, f"out.stage{i}.normed", _tokens_of)
     _tap_decoder(taps, model.decoder)
     taps.output(model.decoder, "out.logits_low")
+    taps.output(model.text_encoder, "out.words", lambda read: read.last_hidden_state)
     if isinstance(model.backbone.cross, CrossScale):
         _tap_mixer(taps, model.backbone.cross, "out.cim.")
         for i, back in enumerate(model.backbone.cross.back, start=1):
@@ -309,8 +310,7 @@ def _run_model(model: LAVT, case: Case) -> Computed:
     n, side = len(image), model.config.image_size
     state = model.encode({"image": image}, torch.full((n, 2), side))
     length = case.input("in.attention_mask").sum(1)
-    prompts = model.localise(state, Tokens(ids, length), torch.arange(n))
-    taps.tensors["out.words"] = prompts.words  # type: ignore[assignment]
+    model.localise(state, Tokens(ids, length), torch.arange(n))
     z = resize_corners(taps.tensors["out.logits_low"], (side, side))
     taps.tensors["out.logits"] = z
     for i, (stage, (X, R)) in enumerate(zip(model.backbone.stages, fused, strict=True), start=1):

@@ -172,9 +172,9 @@ class LAVT(ReferringSegmenter):
         """Read the sentences, run the rest of the trunk and the decoder.
 
         Returns:
-            BERT's vector of ``[CLS]`` as the only sparse token (N, 1, D), which nothing reads; the words T (N, L, D);
-            the heat map (N, 1, S/32, S/32), the object's probability averaged over the coarsest cells; and in ``aux``
-            ``logits`` (N, 1, S/4, S/4), the log-odds.
+            BERT's vector of ``[CLS]`` as the only sparse token (N, 1, D), which nothing reads; the heat map
+            (N, 1, S/32, S/32), the object's probability averaged over the coarsest cells; and in ``aux`` ``logits``
+            (N, 1, S/4, S/4), the log-odds.
         """
         m = ~unread_positions(tokens.length, tokens.ids.shape[1])
         T = self.text_encoder.words(tokens.ids, m)
@@ -185,7 +185,7 @@ class LAVT(ReferringSegmenter):
         logits = z[:, 1:] - z[:, :1]  # the softmax of two classes is the sigmoid of their difference
         g = self.config.grids[3]
         heatmap = F.adaptive_avg_pool2d(logits.float().sigmoid(), (g, g)).clamp(0, 1)
-        return Prompts(T[:, :1], None, cast(heatmap, logits), words=T, aux={"logits": logits})
+        return Prompts(T[:, :1], None, cast(heatmap, logits), aux={"logits": logits})
 
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
         """Return the decoder's log-odds (N, 1, S/4, S/4)."""

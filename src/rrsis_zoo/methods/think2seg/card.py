@@ -23,7 +23,10 @@ CARD = MethodCard(
     foundations={
         "sam": FoundationModel("SAM 2.1", (*TRANSFORMERS_FILES, *SAM21_FILES)),
         "writer": FoundationModel(
-            "the language model, a folder of transformers' save_pretrained", TRANSFORMERS_FILES, ("tokenizer.json",), whole=True
+            "the language model, a folder of transformers' save_pretrained",
+            TRANSFORMERS_FILES,
+            ("tokenizer.json",),
+            whole=True,
         ),
     },
     text=TextLimit(1024, 0, "this project's choice, in bytes; the language model reads the text itself"),

@@ -93,7 +93,10 @@ def tidied(instances: Sequence[Instance], width: float, height: float) -> list[I
         points = tuple((clip(x, width), clip(y, height)) for x, y in one.points)
         box = one.box
         if box is not None:
-            x, y = sorted((clip(box[0], width), clip(box[2], width))), sorted((clip(box[1], height), clip(box[3], height)))
+            x, y = (
+                sorted((clip(box[0], width), clip(box[2], width))),
+                sorted((clip(box[1], height), clip(box[3], height))),
+            )
             box = (x[0], y[0], x[1], y[1]) if x[0] < x[1] and y[0] < y[1] else None
         if box is not None or points:
             tidy.append(replace(one, box=box, points=points))

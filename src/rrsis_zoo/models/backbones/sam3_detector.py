@@ -25,7 +25,7 @@ from transformers.models.sam3.configuration_sam3 import (
     Sam3VisionConfig,
     Sam3ViTConfig,
 )
-from transformers.models.sam3.modeling_sam3 import box_cxcywh_to_xyxy, inverse_sigmoid
+from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding, box_cxcywh_to_xyxy, inverse_sigmoid
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
@@ -108,6 +108,7 @@ class SAM3Detector(Sam3Model):
 
     def __init__(self, config: SAM3DetectorConfig) -> None:
         super().__init__(_sizes(config))
+        self.sines = Sam3SinePositionEmbedding(config.detector_width // 2, normalize=True)
 
     def pyramid(self, image: Tensor) -> list[Tensor]:
         """Encode normalised images (M, 3, S, S): maps (M, d, ·, ·) with 4g, 2g and g cells per side."""
@@ -127,7 +128,7 @@ class SAM3Detector(Sam3Model):
 
     def positions(self, coarse: Tensor) -> Tensor:
         """Return the sine positions of a map (M, d, g, g), of its shape."""
-        return self.vision_encoder.neck.position_encoding(coarse.shape, coarse.device, coarse.dtype)
+        return self.sines(coarse.shape, coarse.device, coarse.dtype)
 
     def words(self, ids: Tensor, read: Tensor) -> Tensor:
         """Return text rows (N, L, d) of ids (N, L); equal sentences are read once. ``read``: bool (N, L)."""
