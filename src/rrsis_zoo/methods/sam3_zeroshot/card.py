@@ -6,7 +6,7 @@ from rrsis_zoo.weights.catalogue import SAM3_FILES
 CARD = MethodCard(
     name="sam3_zeroshot",
     title="SAM 3 zero-shot: the sentence as the prompt of SAM 3, nothing trained",
-    paper="SAM 3: Carion et al., 2025; rule `fused`: SegEarth-OV3, arXiv 2512.08730; on referring expressions: this project",
+    paper="SAM 3: Carion et al., 2025; its second rule: SegEarth-OV3, arXiv 2512.08730; on sentences: this project",
     code="",
     code_licence="Apache-2.0",
     weights_licence="SAM 3: SAM License (gated; requests are often refused; not an open-source licence); CLIP's "
