@@ -85,7 +85,7 @@ def test_the_real_command_accepts_what_is_proposed(path, method, root, tmp_path,
     assert "QuietWandbLogger" in json.dumps(config["trainer"]["logger"])
     preset = config["model"]["init_args"]["preset"]
     if preset == "tiny":  # the method takes the settings, too
-        from rrsis_zoo.methods.registry import card, method_at
+        from rrsis_zoo.methods.registry import method_at
 
         method_at(config["model"]["class_path"]).model().from_preset(preset, **config["model"]["init_args"]["settings"])
 

@@ -78,8 +78,8 @@ def test_another_square_is_another_mixer():
 
 PARTS = (  # a part of a name in some version of transformers -> our module, and a third of its rows
     ("before", "norm1", None), ("after", "norm2", None), ("q_proj|query", "attn.qkv", 0), ("k_proj|key", "attn.qkv", 1),
-    ("v_proj|value", "attn.qkv", 2), ("o_proj|attention.output", "attn.proj", None), ("fc1|intermediate", "mlp.fc1", None),
-    ("fc2|output", "mlp.fc2", None),
+    ("v_proj|value", "attn.qkv", 2), ("o_proj|attention.output", "attn.proj", None),
+    ("fc1|intermediate", "mlp.fc1", None), ("fc2|output", "mlp.fc2", None),
 )  # fmt: skip
 
 
