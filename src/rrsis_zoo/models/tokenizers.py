@@ -362,14 +362,13 @@ class WordPieceTokenizer(FileTokenizer):
 
 
 class CLIPTokenizer(FileTokenizer):
-    """CLIP's text convention as SAM 3 uses it: byte pairs of the cleaned, lower-case sentence between two marks, pads of 0.
+    """CLIP's text convention as SAM 3 uses it: byte pairs of the cleaned, lower-case sentence between two marks.
 
-    See docs/methods/sam3_zeroshot.md §2. A sentence that is too long keeps its end mark. Pads are hidden from every
-    reader: both text modes are one.
+    See docs/methods/sam3_zeroshot.md §2. A sentence that is too long keeps its end mark. Pads of id 0 are hidden
+    from every reader: both text modes are one.
 
     Args:
-        model: the bytes of a ``tokenizer.json``, of which only the pieces and their merges are used. The last two ids are
-            those of the marks.
+        model: the bytes of a ``tokenizer.json``, of which only the pieces and their merges are used.
         max_length: maximum number of tokens, marks included.
     """
 

@@ -178,7 +178,7 @@ class Prompts:
                 return {name: tensor[rows] for name, tensor in value.items()}
             if isinstance(value, list) and isinstance(rows, list):
                 return [value[n] for n in rows]
-            return None if value is None else value[rows]
+            return None if value is None else value[rows]  # type: ignore[index] - a tensor, or a list and a slice
 
         return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
 

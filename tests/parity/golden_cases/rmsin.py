@@ -295,7 +295,7 @@ def _losses(z: Tensor, target: Tensor, share: float) -> tuple[Tensor, Computed]:
 
 def _run_model(model: LAVT, case: Case) -> Computed:
     taps = Taps()
-    fused = _tap_stages(taps, model.backbone.stages)
+    fused = _tap_stages(taps, [*model.backbone.stages])
     taps.output(model.backbone.patch_embed, "out.patch_embed", lambda x: x.permute(0, 3, 1, 2))
     for i, norm in enumerate(model.backbone.norms, start=1):
         taps.output(norm, f"out.stage{i}.normed", _tokens_of)
@@ -330,7 +330,11 @@ def _tap_stages(taps: Taps, stages: Sequence[nn.Module]) -> list[tuple[Tensor, T
         taps.output(stage, f"out.stage{i}.blocks", _tokens_of)
         fusion = stage.get_submodule("fusion")
         taps.output(fusion, f"out.stage{i}.fusion", _tokens_of)
-        fusion.register_forward_hook(lambda _, taken, result: fused.append((taken[0], result)))
+
+        def keep(_: nn.Module, taken: Any, result: Any) -> None:
+            fused.append((taken[0], result))
+
+        fusion.register_forward_hook(keep)
     return fused
 
 

@@ -22,7 +22,7 @@ def _build(case: Case) -> Part:
     known = {f.name for f in fields(SAM2Config)}
     if unknown := set(case.configuration) - known:
         raise DataFormatError(f"{case.folder}: there is no setting {sorted(unknown)[0]} of SAM 2")
-    sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in case.configuration.items()}
+    sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in case.configuration.items()}
     model = Think2Seg(Think2SegConfig(sam=SAM2Config(**sizes), writer="scripted"))
     return Part({"it": model}, lambda name: name.removeprefix("it.sam."))
 

@@ -153,7 +153,8 @@ class Backbone(nn.Module):
             m: bool (B, L), words that are read.
         """
         features: list[Tensor] = []
-        for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
+        stages: list[Stage] = [*self.stages]  # type: ignore[list-item]
+        for i, (stage, norm) in enumerate(zip(stages, self.norms, strict=True)):
             if i:
                 X = stage(X)
             R = stage.fusion(X, T, m)

@@ -49,8 +49,8 @@ class LAVTConfig:
         fusion_heads: heads of the fusion behind each stage.
         fusion_drop: dropout in the fusion.
         train_text: ``published``: the first ten layers of BERT (Q2); ``all``: all of it.
-        prior: initial log-odds of the object everywhere; 0 as published. A referent covers a few percent of an image, and
-            a short training from 0 learns that first.
+        prior: initial log-odds of the object everywhere; 0 as published. A referent covers a few percent of an image,
+            and a short training from 0 learns that first.
     """
 
     image_size: Side = 480

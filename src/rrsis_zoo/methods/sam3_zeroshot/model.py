@@ -1,7 +1,7 @@
-"""SAM 3 with the sentence as its prompt, without any training: the baseline. docs/methods/sam3_zeroshot.md is its text.
+"""SAM 3 with the sentence as its prompt, without any training: the baseline. Its text: docs/methods/sam3_zeroshot.md.
 
-``localise`` reads the sentence and finds instances; ``segment`` draws the kept ones and makes one mask of them by one of
-two rules (`rrsis_zoo.methods.sam3_zeroshot.rules`).
+``localise`` reads the sentence and finds instances; ``segment`` draws the kept ones and makes one mask of them by one
+of two rules (`rrsis_zoo.methods.sam3_zeroshot.rules`).
 
 Symbols: M images, N expressions, L tokens, S side of the square input, d SAM 3's width, g cells per side of its trunk's
 map, Q candidate instances, s_q their scores, p the probability that the image has anything of the kind.
@@ -152,12 +152,12 @@ class SAM3ZeroShot(TrainingFree):
         """Find instances of what the prompts name.
 
         Returns:
-            The decoder's states as sparse tokens (N, Q, d), from which the masks are read; the prompt's rows as ``words``
-            (N, L + 1, d); the boxes of the kept instances in native pixels with their ``scores``, and the same on a grid
-            as the heat map; ``presence`` p (N,). In ``aux``: ``encoder`` (N, g², d), ``scores`` (N, Q), ``boxes``
-            (N, Q, 4) as shares, ``prompt_mask`` (N, L + 1).
+            The decoder's states as sparse tokens (N, Q, d), from which the masks are read; the prompt's rows as
+            ``words`` (N, L + 1, d); the boxes of the kept instances in native pixels with their ``scores``, and the
+            same on a grid as the heat map; ``presence`` p (N,). In ``aux``: ``encoder`` (N, g², d), ``scores`` (N, Q),
+            ``boxes`` (N, Q, 4) as shares, ``prompt_mask`` (N, L + 1).
         """
-        valid = tokens.ids != self.tokenizer_kind.pad_id
+        valid = tokens.ids != CLIPTokenizer.pad_id
         prompt = self.sam.words(tokens.ids, valid)
         if self.config.geometry_token == "published":
             prompt = torch.cat([prompt, rows(state.features["geometry"], image_index)], 1)

@@ -73,7 +73,7 @@ def margins(masks: Tensor, semantic: Tensor, scores: Tensor, presence: Tensor, k
 
 
 def box_map(boxes: Tensor, scores: Tensor, shown: Tensor, cells: int) -> Tensor:
-    """Return the scores of boxes on a grid, (N, 1, cells, cells): max over boxes of score times covered share of a cell.
+    """Return the scores of boxes on a grid, (N, 1, cells, cells): max over boxes of score times covered share.
 
     Args:
         boxes: (N, K, 4), x0 y0 x1 y1 as shares of the width and height.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rrsis_zoo.methods.think2seg.card import CARD
 from rrsis_zoo.methods.method import Method
+from rrsis_zoo.methods.think2seg.card import CARD
 
 if TYPE_CHECKING:
     from rrsis_zoo.methods.think2seg.model import Think2Seg

@@ -11,8 +11,8 @@ CARD = MethodCard(
     paper="Zhang et al., ISPRS J. 2026, arXiv 2512.19302",
     code="https://github.com/Ricardo-XZ/Think2Seg-RS",
     code_licence="none stated",
-    weights_licence="SAM 2.1: Apache-2.0; the authors' language models, fine-tuned Qwen2.5-VL: none stated that we know of "
-    "(Qwen2.5-VL 3B itself: research only; 7B: Apache-2.0)",
+    weights_licence="SAM 2.1: Apache-2.0; the authors' language models, fine-tuned Qwen2.5-VL: none stated that we "
+    "know of (Qwen2.5-VL 3B itself: research only; 7B: Apache-2.0)",
     presets={
         "3b": Preset(38_538_577, 0, {"sam": _SAM, "writer": "hub:RicardoString/Think2Seg-RS-3B"}, kind="published"),
         "7b": Preset(38_538_577, 0, {"sam": _SAM, "writer": "hub:RicardoString/Think2Seg-RS-7B"}, kind="published"),

@@ -1,7 +1,7 @@
 """Think2Seg-RS: a language model writes boxes and points, a frozen SAM 2.1 draws them. docs/methods/think2seg.md.
 
-The decoupled method whose hand-over can be *read*: ``localise`` asks a writer (`rrsis_zoo.methods.think2seg.writers`) and
-parses its reply, ``segment`` gives every instance to SAM as a user's click would be, and the answer is their union.
+The decoupled method whose hand-over can be *read*: ``localise`` asks a writer (`rrsis_zoo.methods.think2seg.writers`)
+and parses its reply, ``segment`` gives every instance to SAM as a user's click would be, and the answer is their union.
 
 Symbols: M images, N expressions, K instances of an expression, s side of the square frame that all coordinates are in,
 S side of SAM's input, D its prompt width.
@@ -147,10 +147,10 @@ class Think2Seg(TrainingFree):
 
         Returns:
             SAM's prompt tokens as sparse ones (N, K · 5, D), ended by "not a point"; ``boxes``, ``points``,
-            ``point_labels`` in native pixels and ``scores``, 1 for an instance; ``replies``, the texts; ``presence`` (N,),
-            1 if there is an instance, else 0; the heat map (N, 1, g, g), the share of each 28-pixel cell that a box
-            covers. In ``aux``: ``instances`` (N,), ``failed`` (N,), 1 for a reply that cannot be read, and the instances'
-            coordinates in the frame: ``frame_boxes`` (N, K, 4), ``frame_points`` (N, K, 2, 2).
+            ``point_labels`` in native pixels and ``scores``, 1 for an instance; ``replies``, the texts; ``presence``
+            (N,), 1 if there is an instance, else 0; the heat map (N, 1, g, g), the share of each 28-pixel cell that a
+            box covers. In ``aux``: ``instances`` (N,), ``failed`` (N,), 1 for a reply that cannot be read, and the
+            instances' coordinates in the frame: ``frame_boxes`` (N, K, 4), ``frame_points`` (N, K, 2, 2).
 
         Raises:
             ConfigError: there is no writer.
@@ -239,11 +239,11 @@ class Think2Seg(TrainingFree):
             frame: its height and width.
         """
         encoder, S = self.sam.sam_prompt_encoder, self.config.sam.image_size
-        matrix = encoder.pe_layer.positional_encoding_gaussian_matrix
+        matrix = encoder.pe_layer.get_buffer("positional_encoding_gaussian_matrix")
         at = (at.float() / at.new_tensor(frame).float().flip(0) * S + 0.5) / S  # pixel centres, as shares
         angles = 2 * torch.pi * ((2 * at - 1) @ matrix.float())
         code = torch.cat([angles.sin(), angles.cos()], -1).to(matrix.dtype)
-        table = torch.cat([embedding.weight for embedding in encoder.point_embeddings])
+        table = torch.cat([p for name, p in encoder.named_parameters() if name.startswith("point_embeddings.")])
         known = code + table[kinds.clamp_min(0)]
         return torch.where((kinds < 0)[..., None], encoder.not_a_point_embed.weight, known)
 
@@ -331,7 +331,7 @@ def sam_input(frames: Tensor, side: int) -> Tensor:
 
 
 def as_tensors(found: Sequence[Sequence[Instance]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return boxes (N, K, 4), NaN for none, points (N, K, 2, 2) and their labels (N, K, 2), -1 for none; K is at least 1."""
+    """Return boxes (N, K, 4), NaN for none, points (N, K, 2, 2) and labels (N, K, 2), -1 for none; K is at least 1."""
     n, k = len(found), max([1, *(len(each) for each in found)])
     boxes, points = torch.full((n, k, 4), torch.nan), torch.zeros(n, k, POINTS, 2)
     labels = torch.full((n, k, POINTS), -1)

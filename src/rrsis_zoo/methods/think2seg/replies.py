@@ -83,7 +83,7 @@ def scaled(instances: Sequence[Instance], across: float, down: float) -> list[In
 
 
 def tidied(instances: Sequence[Instance], width: float, height: float) -> list[Instance]:
-    """Order corners and clip boxes and points to the image; a box without area goes, and an instance without anything."""
+    """Order corners and clip everything to the image; a box without area goes, and an instance without anything."""
 
     def clip(v: float, limit: float) -> float:
         return min(max(v, 0.0), limit)

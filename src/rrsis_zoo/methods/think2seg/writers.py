@@ -17,8 +17,8 @@ from torch import Tensor
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 
 Coordinates = Literal["pixels", "per_mille"]
-"""What a model's numbers are: pixels of the picture that it saw, or thousandths of its sides. The commonest error in such
-programs, so that every dialect states it."""
+"""What a model's numbers are: pixels of the picture that it saw, or thousandths of its sides. The commonest error in
+such programs, so that every dialect states it."""
 
 STEP = 28
 """Qwen2.5-VL sees whole tiles of 28 pixels: a picture of another side is resized to the nearest number of them."""
@@ -48,15 +48,15 @@ class Dialect:
 
 
 _BOXES = (
-    'Find "<EXPRESSION>" in this aerial image. Answer with a JSON list that has one object for each target, with its tight '
-    'bounding box: [{"bbox_2d": [x0, y0, x1, y1]}]. If there is no such target, answer with an empty list.'
+    'Find "<EXPRESSION>" in this aerial image. Answer with a JSON list that has one object for each target, with its '
+    'tight bounding box: [{"bbox_2d": [x0, y0, x1, y1]}]. If there is no such target, answer with an empty list.'
 )
 DIALECTS: dict[str, Dialect] = {
     # word for word what the released weights were trained with
     "think2seg": Dialect(
         "pixels",
-        "You are a remote sensing analysis assistant. Your task is to generate spatial prompts for the Segment Anything "
-        "Model (SAM) based on a user's request.",
+        "You are a remote sensing analysis assistant. Your task is to generate spatial prompts for the Segment "
+        "Anything Model (SAM) based on a user's request.",
         'Please find "<EXPRESSION>", identify the target. For each target instance, provide:\n'
         "1.  `bbox_2d`: A tight bounding box.\n"
         "2.  `positive_points`: Exactly two points, placed inside the target.\n"
@@ -82,7 +82,7 @@ class Writer(Protocol):
 
 
 class ChatWriter:
-    """A chat model of transformers that sees pictures: Qwen2.5-VL, Qwen3-VL and others of ``AutoModelForImageTextToText``.
+    """A chat model of transformers that sees pictures: Qwen2.5-VL, Qwen3-VL, all of ``AutoModelForImageTextToText``.
 
     Args:
         folder: of ``save_pretrained``: configuration, weights, tokenizer, processor.
@@ -166,7 +166,7 @@ class ScriptedWriter:
 def odd_one_out(frame: Tensor, sentence: str) -> str:
     """Return a reply about the pixels whose colour is farthest from the picture's median, whatever the sentence.
 
-    Deterministic, reads no words: it stands in where there is no language model, and exercises all that follows the text.
+    Deterministic, reads no words: it stands in where there is no language model, and runs all that follows the text.
     """
     pixels = frame.float()
     away = (pixels - pixels.flatten(1).median(1).values[:, None, None]).abs().sum(0)

@@ -12,7 +12,7 @@ Symbols: M images, N prompts, L text positions, d width, g cells per side of the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -115,7 +115,7 @@ class SAM3Detector(Sam3Model):
         return list(self.vision_encoder(image).fpn_hidden_states[:3])
 
     def geometry_token(self, coarse: Tensor) -> Tensor:
-        """Return the encoding of *no* boxes, (M, 1, d): one learned vector that has seen the coarsest map (M, d, g, g)."""
+        """Return the encoding of *no* boxes, (M, 1, d): a learned vector that has seen the coarsest map."""
         m = len(coarse)
         encoded = self.geometry_encoder(  # one box that is no box: its row is hidden, and comes after the token's
             box_embeddings=coarse.new_zeros(m, 1, 4),
@@ -124,7 +124,7 @@ class SAM3Detector(Sam3Model):
             img_feats=(coarse,),
             img_pos_embeds=(self.positions(coarse),),
         )
-        return encoded.last_hidden_state[:, :1]
+        return encoded.last_hidden_state[:, :1]  # type: ignore[index] - it is given
 
     def positions(self, coarse: Tensor) -> Tensor:
         """Return the sine positions of a map (M, d, g, g), of its shape."""
@@ -134,7 +134,8 @@ class SAM3Detector(Sam3Model):
         """Return text rows (N, L, d) of ids (N, L); equal sentences are read once. ``read``: bool (N, L)."""
         distinct, back = torch.unique(torch.cat([ids, read.long()], 1), dim=0, return_inverse=True)
         ids, read = distinct.split(ids.shape[1], 1)
-        return self.get_text_features(input_ids=ids, attention_mask=read).pooler_output[back]
+        text: Any = self.get_text_features(input_ids=ids, attention_mask=read)  # type: ignore[arg-type]
+        return text.pooler_output[back]
 
     def find(self, coarse: Tensor, prompt: Tensor, valid: Tensor) -> Instances:
         """Find instances.
