@@ -236,3 +236,23 @@ def test_a_learned_vocabulary_spells_what_it_has_no_word_for():
     assert len(tokenizer.encode("the red ship")) == 5
     assert len(tokenizer.encode("dir")) == 5  # letters
     assert WordPieceTokenizer.from_expressions(["the ship"], 6, 20).vocabulary_size == 6
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("large")
+@METHODS
+def test_one_real_step(method):
+    """The published configuration at 480 px, random weights: a loss, gradients, an update; 227 and 240 million."""
+    torch.manual_seed(0)
+    model = method.from_preset("base").train()
+    model.fit_tokenizer(contract.EXPRESSIONS)
+    b = contract.batch()
+    two = Batch(b.images, b.expressions[:2], b.image_index[:2], b.masks[:2])
+    optimiser = torch.optim.AdamW([{"params": group} for group in model.parameter_groups().values()], lr=3e-5)
+    before = model.decoder.head.weight.detach().clone()
+    loss = model.loss(model(two), two)["loss"]
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for g in model.parameter_groups().values() for p in g)
+    optimiser.step()
+    assert loss.isfinite()
+    assert not torch.equal(model.decoder.head.weight, before)
