@@ -104,6 +104,10 @@ dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at full size: the published i
 many-expressions: $(READY) ## one image with 16 expressions: encoded once, or once per expression
 	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
 
+.PHONY: scenes-cost
+scenes-cost: $(READY) ## time and memory of maps: 20,000 x 20,000 pixels, and a miniature beside the stock way (minutes)
+	$(BIN)/python benchmarks/scenes/measure.py $(ARGS)
+
 .PHONY: experts
 experts: $(READY) ## do EviSAM3's experts do anything? (six training runs of 300 s)
 	$(BIN)/python benchmarks/experts.py $(ARGS)
@@ -112,10 +116,15 @@ experts: $(READY) ## do EviSAM3's experts do anything? (six training runs of 300
 rs2sam2-forward: $(READY) ## RS2-SAM2's forward pass, published and ours: time and memory by part (4.5 GB)
 	$(BIN)/python benchmarks/rs2sam2_forward.py $(ARGS)
 
+.PHONY: referents
+referents: $(READY) ## what is found in large scenes: windows, overview, coarse to fine; with and without presence
+	$(BIN)/python benchmarks/scenes/referents.py $(ARGS)
+
 .PHONY: figures
-figures: $(READY) ## draw the methods' diagrams and, with a trained miniature, the README's picture; with Chromium, the page's
+figures: $(READY) ## draw the methods' diagrams and, with trained miniatures, pictures of results; with Chromium, the page's
 	$(BIN)/python docs/figures/diagrams.py
 	$(BIN)/python docs/figures/hero.py
+	$(BIN)/python docs/figures/scenes.py
 	@! command -v chromium > /dev/null || $(BIN)/python docs/figures/demo.py
 
 .PHONY: docs
@@ -127,7 +136,7 @@ docs-links: $(READY) ## check the documentation's external links (needs a networ
 	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
 
 .PHONY: notebooks
-notebooks: $(READY) ## run the notebooks and store their output (about 3 minutes)
+notebooks: $(READY) ## run the notebooks and store their output (about 4 minutes)
 	$(BIN)/python notebooks/execute.py $(ARGS)
 
 .PHONY: sweep

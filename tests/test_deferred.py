@@ -28,6 +28,9 @@ HEAVY = {
 LARGE = {"timm", "torchvision", "transformers"}
 """Needed by two methods only, each of them longer to import than torch."""
 
+MAPS = {"affine", "geopandas", "pyarrow", "pyogrio", "pyproj", "rasterio", "shapely"}
+"""Needed for maps only; a picture must not wait for them, nor need them."""
+
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
@@ -123,11 +126,12 @@ def closure(roots):
 
 @pytest.mark.parametrize("method", ["rsrefseg", "rsrefseg2", "rs2sam2", "evisam3", "control"])
 def test_segment_imports_nothing_that_it_does_not_need(method):
-    command = list(imported("rrsis_zoo.commands.segment", whole=True))
+    modules = ("rrsis_zoo.commands.segment", "rrsis_zoo.commands.asked")
+    command = [name for module in modules for name in imported(module, whole=True)]
     assert "rrsis_zoo.loading" in command
     outside = closure([*command, f"rrsis_zoo.methods.{method}.model"])
     assert "torch" in outside
-    assert not outside & HEAVY
+    assert not outside & (HEAVY | MAPS)
     assert (outside & LARGE) == {"evisam3": {"transformers"}, "control": {"timm"}}.get(method, set())
 
 
@@ -143,7 +147,7 @@ def test_a_start_imports_neither_torchs_compiler_nor_lightning(tmp_path):
         Image.new("RGB", (40, 30)).save({str(tmp_path / "a.png")!r})
         options = ["--text", "the ship", "--model", {str(tmp_path / "mini")!r}, "--out", {str(tmp_path)!r} + "/out/"]
         assert run(["segment", {str(tmp_path / "a.png")!r}, *options, "--kind", "png,json,mask"]) == 0
-        banned = {sorted(HEAVY | LARGE | {"torch._dynamo", "sympy", "hydra"})!r}
+        banned = {sorted(HEAVY | LARGE | MAPS | {"torch._dynamo", "sympy", "hydra"})!r}
         print(sorted(set(banned) & set(sys.modules)))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)

@@ -48,7 +48,8 @@ def run(script, tmp_path):
         for now, then in zip(code(done), code(stored), strict=True):
             warned, stored_too = ([o.text for o in c.outputs if o.get("name") == "stderr"] for c in (now, then))
             assert warned == stored_too
-            assert all(text.startswith("rrsis score: ") for text in warned)  # notes on what is scored, no warnings
+            # Notes on what is scored and how a map is read, no warnings.
+            assert all(text.startswith(("rrsis score: ", "rrsis segment: ")) for text in warned)
             assert [o.output_type for o in now.outputs] == [o.output_type for o in then.outputs], now.source
         assert pictures(done) == pictures(stored)
         return printed(done)
@@ -93,6 +94,17 @@ def test_your_own_data_and_method(run):
     assert number(r"'test/miou': ([\d.]+)", said) > 60
 
 
+@pytest.mark.slow
+def test_from_a_geotiff_to_a_map(run):
+    said = run("04")
+    assert "640 x 640 pixels of 0.5 m, EPSG:32617" in said
+    assert re.search(r"'the airplane': 'no window fits: presence 0\.\d+ < 0\.\d+'", said)
+    assert "status 0 · 2 polygons · EPSG:32617" in said
+    off, calibrated = (number(rf"{name} +polygons \d+ .* F1 ([\d.]+)", said) for name in ("off", "as calibrated"))
+    assert calibrated > 2 * off
+    assert number(r"category +(\d)", said) >= 3  # of four, by windows alone
+
+
 def test_pieces_of_a_stream_are_joined(script):
     """Those of one stream that follow one another; what is shown keeps its order."""
     v4 = nbformat.v4
@@ -131,4 +143,4 @@ def test_stored_as_they_ran(script, path):
 
 
 def test_all_are_run():
-    assert [path.stem[:2] for path in STORED] == ["01", "02", "03"]
+    assert [path.stem[:2] for path in STORED] == ["01", "02", "03", "04"]

@@ -23,7 +23,7 @@ def blocks(language):
 
 
 def commands_of(block):
-    return [line for line in block.splitlines() if line and not line.startswith("#")]
+    return [line for line in block.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
 
 
 COMMANDS = [line for block in blocks("sh") for line in commands_of(block)]

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scenes import MOST_OBJECTS, PretrainingScene
 from torch import Tensor, nn
 
 from rrsis_zoo.data.synthetic import CATEGORIES
@@ -27,6 +26,7 @@ from rrsis_zoo.models.backbones.siglip import SIGLIP_MINI, SigLIP
 from rrsis_zoo.models.layers.geometry import normalise
 from rrsis_zoo.models.tokenizers import BEiT3Tokenizer, SigLIPTokenizer
 from rrsis_zoo.models.types import Tokenizer, Tokens
+from scenes import MOST_OBJECTS, PretrainingScene
 
 ARTICLES = ("the ", "a ", "")
 CONTRAST_WEIGHT = 0.2  # its sum over a batch is the larger one, and phrases teach most of what captions do

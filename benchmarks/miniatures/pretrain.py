@@ -24,13 +24,13 @@ import torch
 from image_text import Contrastive, Matching, grounding, retrieval
 from promptable import Promptable
 from safetensors.torch import load_file, save_file
-from scenes import SEED, UNSEEN_SEED, PretrainingScene, scenes
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from rrsis_zoo.data.synthetic import GENERATOR_VERSION
 from rrsis_zoo.provenance import code_version
+from scenes import SEED, UNSEEN_SEED, PretrainingScene, scenes
 
 
 @dataclass(frozen=True)

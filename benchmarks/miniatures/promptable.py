@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scenes import SIZE, PretrainingScene
 from segment_anything.modeling.prompt_encoder import PromptEncoder
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from rrsis_zoo.models.backbones.sam import SAM, SAM_MINI
 from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2_MINI
 from rrsis_zoo.models.backbones.sam3 import SAM3, SAM3_MINI
 from rrsis_zoo.models.layers.geometry import normalise
+from scenes import SIZE, PretrainingScene
 
 KINDS = ("box", "point", "points", "box and point", "mask", "mask and box")
 LOSS_SIDE = 64  # pixels; a quarter of the cost of the full size

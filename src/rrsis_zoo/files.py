@@ -302,7 +302,7 @@ def remove_parts(folder: str | Path) -> None:
                 path.unlink()
 
 
-_PART = re.compile(r"\..+\.(?:[0-9a-f]{16}\.)?part(?:\.\w+)?")
+_PART = re.compile(r"\..+\.(?:[0-9a-f]{16}\.)?part(?:\.[\w-]+)?")
 
 
 def _to_disk(path: Path) -> None:

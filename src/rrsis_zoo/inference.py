@@ -126,7 +126,7 @@ def answers(
         index = torch.zeros(len(expressions), dtype=torch.int64, device=model.device)
         parts = model.refer_in_groups(state, tokens, index)
     while (part := _next(parts)) is not None:
-        _check_finite(model, part)
+        check_finite(model, part)
         for i in range(len(part)):
             yield _answer(model, part, i, threshold)
 
@@ -159,7 +159,7 @@ def check_threshold(threshold: float) -> None:
         raise ConfigError(f"threshold must be between 0 and 1, got {threshold}")
 
 
-def _check_finite(model: ReferringSegmenter, part: Prediction) -> None:
+def check_finite(model: ReferringSegmenter, part: Prediction) -> None:
     """Refuse outputs that are not finite.
 
     Raises:

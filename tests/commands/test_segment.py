@@ -1,23 +1,27 @@
 """`rrsis segment`, with a model of random weights: what it finds is noise, but must be the same noise everywhere."""
 
+import glob
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageShow
 from pycocotools import mask as coco
 
 import rrsis_zoo
 import warm
-from image_files import png
+from image_files import png, tiff
 from rrsis_zoo.commands.segment import run_segment
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, MissingWeightsError, OutputError
 from rrsis_zoo.outputs.drawing import COLOURS
 from rrsis_zoo.version import __version__
 from rrsis_zoo.weights.checkpoints import weights_hash
 
+ROOT = Path(__file__).parents[2]
 TEXTS = ["the red square", "the large storage tank"]
 SENTENCES = ["--text", TEXTS[0], "--text", TEXTS[1]]
 
@@ -202,7 +206,7 @@ def test_a_method_with_weights(here, folder, capsys):
         (["a.png", "gone.png", *SENTENCES, "--out", "o/"], MissingDataError, r"there is no file gone\.png"),
         (["a.png", ".", *SENTENCES, "--out", "o/"], DataFormatError, "is a folder; a file was expected"),
         (["a.png", "b.tif", *SENTENCES, "--out", "o.png"], ConfigError, "2 inputs need a folder"),
-        (["a.png", *SENTENCES, "--out", "b.tif"], ConfigError, r"must end in one of"),
+        (["a.png", *SENTENCES, "--out", "b.bmp"], ConfigError, r"must end in one of"),
         (["a.png", *SENTENCES, "--out", "a.png"], ConfigError, r"a\.png would replace the input"),
         (["a.png", *SENTENCES, "--out", "o.png", "--device", "abacus"], ConfigError, "--device cpu always can"),
         (["a.png", *SENTENCES, "--out", "o.png", "--preset", "tiny"], ConfigError, "leave out both"),
@@ -293,3 +297,50 @@ def test_colours_are_in_the_drawing(here, folder):
     drawn = np.asarray(Image.open("o.png").convert("RGB"))[: 8 * 70]
     assert (drawn[0] == COLOURS[0]).all()
     assert (drawn[:, -1] == COLOURS[0]).all()
+
+
+# -- the page of the docs ----------------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "start" / "segment.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.fixture
+def reader(here, monkeypatch):
+    """A folder with everything that the page names, and no viewer for pictures."""
+    (here / "examples").symlink_to(ROOT / "examples")
+    (here / "photos").mkdir()
+    for name in ("photo.jpg", "photos/one.jpg", "photos/two.jpg"):
+        Image.fromarray(picture()).save(name)
+    Path("scene.tif").write_bytes(tiff((np.random.default_rng(0).random((30, 40, 3)) * 3000).astype(np.uint16)))
+    Path("sentences.txt").write_text("the ship\nthe pier\n")
+    return here
+
+
+@pytest.mark.parametrize("block", blocks("sh"))
+def test_commands_of_the_page(reader, folder, block):
+    words = shlex.split(block.replace("\\\n", " "))
+    assert words[:2] == ["rrsis", "segment"]
+    words[words.index("--model") + 1] = str(folder)
+    if "--weights" in words:
+        del words[words.index("--weights") : words.index("--weights") + 2]
+    words = [name for word in words[2:] for name in (sorted(glob.glob(word)) if "*" in word else [word])]
+    assert run_segment(words) == 0
+    out = words[words.index("--out") + 1]
+    expected = ["one", "two"] if out == "found/" else []
+    assert [Path(f"found/{name}.mask-2.png").is_file() for name in expected] == [True] * len(expected)
+    assert Path(out).exists()
+
+
+def test_python_of_the_page(reader, model, monkeypatch):
+    (code,) = blocks("python")
+    shown = []
+    monkeypatch.setattr(ImageShow, "show", lambda image, title: not shown.append(image))
+    space = {"rrsis_zoo": rrsis_zoo, "model": model}
+    exec(compile(code, "segment.md", "exec"), space)
+    assert space["result"].masks.shape == (2, 70, 90)
+    assert Image.open("figure.png").size == shown[0].size
+    assert Image.open("picture.png").width == 8 * 90

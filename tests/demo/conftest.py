@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from asked import TEXTS
+from asked import TEXTS, counted
 
 import rrsis_zoo
 from rrsis_zoo.demo.answers import Desk
@@ -29,13 +29,4 @@ def desk(folders):
 @pytest.fixture
 def encodings(desk, folders):
     """The models of all pictures that were encoded, in order."""
-    done = []
-    for folder in folders:
-        model = desk.ready(folder).model
-
-        def counted(images, folder=folder, encode=model.encode_image):
-            done.append(folder)
-            return encode(images)
-
-        model.encode_image = counted
-    return done
+    return counted(desk, folders)

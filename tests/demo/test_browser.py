@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from asked import noise
+from asked import counted, noise
 from PIL import Image
 from pycocotools import mask as coco
 
@@ -33,16 +33,7 @@ def desk():
 @pytest.fixture(scope="module")
 def encodings(desk):
     """How many pictures were encoded, by both models together."""
-    done = []
-    for name in desk.names:
-        model = desk.ready(name).model
-
-        def counted(images, name=name, encode=model.encode_image):
-            done.append(name)
-            return encode(images)
-
-        model.encode_image = counted
-    return done
+    return counted(desk, desk.names)
 
 
 @pytest.fixture(scope="module")

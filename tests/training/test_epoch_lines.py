@@ -59,7 +59,16 @@ def test_a_terminal_has_its_bar(monkeypatch):
     assert lines_for_logs([], False) == []
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr("sys.stdout", screen)
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", screen)
+        assert lines_for_logs([], None) == []
+
+
+def test_a_notebook_has_its_bar(monkeypatch):
+    from ipykernel.kernelapp import IPKernelApp
+
+    assert [type(line) for line in lines_for_logs([], None)] == [EpochLines]  # imported, but this is no kernel
+    monkeypatch.setattr(IPKernelApp, "_instance", IPKernelApp())
     assert lines_for_logs([], None) == []
 
 

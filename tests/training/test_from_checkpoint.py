@@ -18,7 +18,7 @@ from rrsis_zoo.loading import load_model
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.tables.records import Result, read_record
-from rrsis_zoo.weights.checkpoints import META
+from rrsis_zoo.weights.checkpoints import META, weights_hash
 from rrsis_zoo.weights.training import TRAINING, checked_training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -196,6 +196,17 @@ def test_a_folder_of_convert(rrsis, trained, best, tree, tmp_path):
 
 
 # -- not enough --------------------------------------------------------------------------------------------------------
+
+
+def test_a_miniature_of_the_package(rrsis, tree):
+    """A source says what it is as a checkpoint does; only the data are asked for."""
+    words = ["--data.dataset", "rrsis-d", "--data.root", tree, "--data.num_workers", "0"]
+    words += ["--trainer.limit_test_batches", "1", "--name", "mini"]
+    with pytest.warns(UserWarning, match="presence is not tested: no sentence of this split is foreign to any"):
+        status, _, err = rrsis("test", "mini:rsrefseg", *words, *QUIET)
+    assert status == 0, err
+    of_test = json.loads(Path("runs/rsrefseg/test/mini/test.json").read_text())
+    assert of_test["weights_sha256"] == weights_hash(load_model("mini:rsrefseg"))
 
 
 def test_a_checkpoint_of_an_earlier_version(rrsis, best, tree, tmp_path):

@@ -116,7 +116,7 @@ def test_names_that_are_none(name, text):
         (["--data.root", "nowhere"], "nowhere"),
         (["--model.init_args.preset", "tyni"], "tyni"),
         (["--model.init_args.learning_rates", "{text: 1.0}"], "missing: backbone"),
-        (["--data.batch_size", "5000"], "set a smaller data.batch_size"),
+        (["--data.batch_size", "5000"], "--data.batch_size 14 or less"),
         ([], ""),
         (["--config", str(CONFIGS / "overlays" / "wandb.yaml"), "--data.batch_size", "5000"], "data.batch_size"),
         (["--trainer.logger", "false", "--data.batch_size", "5000"], "data.batch_size"),
@@ -227,7 +227,7 @@ def test_the_best_of_a_folder(tmp_path):
     with pytest.raises(ConfigError, match="`rrsis runs` lists the runs"):
         best_in(run)
     (run / "checkpoints" / "last.ckpt").write_text("")
-    with pytest.raises(ConfigError, match=r"give one of its files: .*last\.ckpt"):
+    with pytest.raises(ConfigError, match=r"no validation ran in that training, and its last epoch is .*last\.ckpt"):
         best_in(run)
     (run / "checkpoints" / "best.ckpt").write_text("")
     assert best_in(run) == best_in(run / "checkpoints") == run / "checkpoints" / "best.ckpt"
@@ -237,3 +237,16 @@ def test_the_best_of_a_folder(tmp_path):
     (tmp_path / "t" / "config.yaml").write_text("")
     with pytest.raises(ConfigError, match="not the folder of a training"):
         best_in(tmp_path / "t")
+
+
+def test_a_training_without_a_validation(rrsis, tree):
+    """Said before it starts; its last epoch is what there is to test."""
+    seldom = ["--trainer.check_val_every_n_epoch", "2", "--name", "short"]
+    status, said = rrsis("fit", *words(tree), *seldom)
+    assert status == 0, said
+    assert "max_epochs 1 is before the first validation (check_val_every_n_epoch is 2)" in said
+    status, said = rrsis("test", "runs/control/fit/short", *QUIET)
+    assert status == 2
+    last = "runs/control/fit/short/checkpoints/last.ckpt"
+    assert f"no validation ran in that training, and its last epoch is {last}" in said
+    assert rrsis("test", last, *QUIET)[0] == 0

@@ -32,7 +32,13 @@ def golden_model(golden, method, name="tiny"):
 
 
 def bf16(state):
-    return {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in state.items()}
+    """Values as some programs save them; those of `key_list` stay one number each, not gigabytes of it."""
+
+    def cast(v):
+        repeated = v.numel() > 1 and not any(v.stride())
+        return v.as_strided((), ()).to(torch.bfloat16).expand(v.shape) if repeated else v.to(torch.bfloat16)
+
+    return {k: cast(v) if v.is_floating_point() else v for k, v in state.items()}
 
 
 def prefixed(prefix):

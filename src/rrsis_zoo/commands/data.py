@@ -188,27 +188,58 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _add_make(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", default="datasets/synthetic", help="folder to create (default: %(default)s)")
-    parser.add_argument("--layout", default="rrsis-d", help="rrsis-d, refsegrs or risbench (default: %(default)s)")
-    parser.add_argument("--scenes", type=int, default=1500, help="scenes in all splits together (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels (default: %(default)s)")
-    parser.add_argument("--expressions", type=int, default=3, help="expressions per scene (default: %(default)s)")
+    parser.add_argument(
+        "--root", help="folder to create (default: datasets/synthetic; datasets/scenes for the layout scene)"
+    )
+    parser.add_argument(
+        "--layout",
+        default="rrsis-d",
+        help="rrsis-d, refsegrs or risbench, or scene: georeferenced rasters of 512 to 4096 px with the truth as a "
+        "vector layer (default: %(default)s)",
+    )
+    parser.add_argument("--scenes", type=int, help="scenes in all splits together (default: 1500; scene: 4)")
+    parser.add_argument("--size", type=int, help="side of the images in pixels (default: 128; scene: 1024)")
+    parser.add_argument(
+        "--expressions", type=int, help="expressions per scene (default: 3; scene: 4 of each of its five kinds)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing synthetic dataset")
 
 
 def _make(options: argparse.Namespace) -> int:
+    from rrsis_zoo.data.layouts import LAYOUTS
+
+    if options.layout not in (*LAYOUTS, "scene"):
+        raise unknown_name("layout", options.layout, (*LAYOUTS, "scene"))
+    given: dict[str, Any] = {name: getattr(options, name) for name in ("scenes", "size", "expressions")}
+    given = {name: value for name, value in given.items() if value is not None}
+    return (_make_scenes if options.layout == "scene" else _make_dataset)(options, given)
+
+
+def _make_scenes(options: argparse.Namespace, given: dict[str, Any]) -> int:
+    from rrsis_zoo.data.synthetic.geofiles import make_scenes
+
+    if "expressions" in given:
+        given["per_kind"] = given.pop("expressions")
+    root = options.root or "datasets/scenes"
+    summary = make_scenes(root, seed=options.seed, overwrite=options.overwrite, **given)
+    print(summary)
+    print(f"find something: rrsis segment {summary.scenes[0]} --text 'SENTENCE' --model mini:rsrefseg --out found.gpkg")
+    return 0
+
+
+def _make_dataset(options: argparse.Namespace, given: dict[str, Any]) -> int:
     from rrsis_zoo.data.synthetic.write import make_synthetic
 
-    settings = {name: value for name, value in vars(options).items() if name != "command"}
-    print(make_synthetic(**settings))
+    options.root = options.root or "datasets/synthetic"
+    print(make_synthetic(options.root, layout=options.layout, seed=options.seed, overwrite=options.overwrite, **given))
     name = "synthetic" if options.layout == "rrsis-d" else options.layout
     print(f"train on it with: --data.dataset {name} --data.root {options.root}")
     return 0
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
-    "make": ("generate the synthetic dataset, in the layout of any of the three", _add_make, _make),
+    "make": ("generate the synthetic dataset in the layout of any of the three, or large scenes", _add_make, _make),
     "verify": (
         "check a copy of a dataset; status 1 if something is wrong",
         _add_verify,

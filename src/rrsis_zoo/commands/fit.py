@@ -33,6 +33,7 @@ from rrsis_zoo.methods.registry import current_class_path, method_at, methods
 from rrsis_zoo.metrics.protocols import PROTOCOLS, get_protocol
 from rrsis_zoo.pretrained.whole import find_weights, is_whole
 from rrsis_zoo.training import ranks
+from rrsis_zoo.training.best import never_validated
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.config_files import guard_configs
@@ -273,6 +274,8 @@ class RRSISCLI(LightningCLI):
             trainer = super().instantiate_trainer(use_distributed_sampler=False, **kwargs)
         if (advice := advise(trainer, sys.argv[1:])) is not None:
             _note(f"advice: {advice}")
+        if self.subcommand == "fit" and (remark := never_validated(trainer)) is not None:
+            _note(remark)
         trainer.strategy.checkpoint_io = DirectCheckpointIO()
         trainer._signal_connector = OwnSignals(trainer)
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]

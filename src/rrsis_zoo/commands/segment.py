@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.commands.arguments import Arguments
-from rrsis_zoo.commands.device import working_device
+from rrsis_zoo.commands.asked import AS_CALIBRATED, each_input, loaded_model, presence_needed, sentences
 from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.commands.progress import Progress
+from rrsis_zoo.commands.segment_scenes import add_scene_options, is_scene, run_scenes
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.files import expanded, read_lines, regular_file
+from rrsis_zoo.files import expanded, regular_file
 
 if TYPE_CHECKING:
     from rrsis_zoo.imagery.stretch import Stretch
@@ -22,19 +23,15 @@ if TYPE_CHECKING:
     from rrsis_zoo.outputs.found import Findings, Source
     from rrsis_zoo.outputs.names import Job
 
-SOME_FAILED = 1
-"""Exit status if some of several inputs could not be segmented."""
-
-AS_CALIBRATED = "calibrated"
-"""Presence at the threshold of the model's own calibration."""
-
-_TEXT_LIMIT = 16 * 2**20  # bytes of a file of sentences
-
 _DESCRIPTION = """Segment what sentences refer to in pictures.
 
 The ending of --out says what is written: .png a drawing of the picture with masks, sentences and scores, .json COCO run
-lengths. A folder (one that is there, or a name that ends with /) gets one file of each --kind for every input. A score
-is the mean probability inside the mask; presence, the probability that the referent is there at all."""
+lengths; .gpkg, .geojson or .parquet a layer of polygons on a map, .tif masks on the raster's grid. A folder (one that
+is there, or a name that ends with /) gets one file of each --kind for every input. A score is the mean probability
+inside the mask; presence, the probability that the referent is there at all.
+
+A picture goes through the model as a whole. An input is taken for a map, and read by windows, if a layer or a .tif is
+written, if one of the options for maps below is given, or if GDAL alone reads it (.vrt and others)."""
 
 _EPILOG = """exit status: 0 all inputs were segmented, 1 some of several inputs could not be, 2 nothing was done, or the
 only input could not be segmented."""
@@ -50,25 +47,21 @@ def run_segment(arguments: Sequence[str]) -> int:
         OutputError: an output cannot be written.
     """
     options = _parser().parse_args(arguments)
+    if is_scene(options):
+        return run_scenes(options)
     work = _Work(options)
     with Progress("rrsis segment") as progress:
         progress.now(f"loading {options.model}")
-        model, source = _model(options, progress, hashed=work.hashed)
+        model, source = loaded_model(options, progress, hashed=work.hashed)
         if cut := model.cut(work.texts):
             progress.note(cut)
-        failed = 0
-        for n, job in enumerate(work.jobs, start=1):
-            progress.now(f"{n} of {len(work.jobs)}, {job.path}")
-            try:
-                _segment(job, work, model, source, progress)
-            except (DataFormatError, MissingDataError) as error:
-                if len(work.jobs) == 1:
-                    raise
-                failed += 1
-                progress.note(str(error))
-        if failed:
-            progress.note(f"{failed} of {len(work.jobs)} inputs could not be segmented")
-    return SOME_FAILED if failed else 0
+        numbers = itertools.count(1)
+
+        def segment(job: Job) -> None:
+            progress.now(f"{next(numbers)} of {len(work.jobs)}, {job.path}")
+            _segment(job, work, model, source, progress)
+
+        return each_input(work.jobs, len(work.jobs), segment, (DataFormatError, MissingDataError), progress)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--kind",
         metavar="KINDS",
-        help="of png, json and mask, for instance png,json; default: what the ending says, or png",
+        help="of png, json and mask, or gpkg, geojson, parquet, tif, png and json of a map, for instance png,json; "
+        "default: what the ending says, or png, or gpkg of a map",
     )
     out.add_argument("--json", action="store_true", help="print a line of JSON for every input")
     out.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
@@ -120,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how values become 8 bits: LOW,HIGH (percentiles of the picture), minmax, A:B (values) or none; "
         "default: 2,98 for more than 8 bits, none for 8",
     )
+    add_scene_options(parser)
     return parser
 
 
@@ -144,18 +139,19 @@ class _Work:
         from rrsis_zoo.imagery.stretch import Stretch
         from rrsis_zoo.outputs.kinds import KINDS
         from rrsis_zoo.outputs.names import Job, existing, jobs, kinds_for
+        from rrsis_zoo.scenes.kinds import SCENE_KINDS
 
-        self.texts = _sentences(options.text, options.text_file)
+        self.texts = sentences(options.text, options.text_file)
         self.threshold: float = options.threshold
         if not 0 < self.threshold < 1:
             raise ConfigError(f"--threshold must be between 0 and 1, got {self.threshold:g}")
-        self.presence = _presence(options.presence)
+        self.presence = presence_needed(options.presence)
         self.stretch: Stretch | None = None if options.stretch is None else Stretch.parse(options.stretch)
         self.json: bool = options.json
         named = [] if options.kind is None else options.kind.split(",")
         for name in named:
             if name not in KINDS:
-                raise unknown_name("--kind", name, KINDS)
+                raise unknown_name("--kind", name, [*KINDS, *SCENE_KINDS])
         inputs = [expanded(text) for text in options.inputs]
         for path in inputs:
             regular_file(path)
@@ -166,69 +162,13 @@ class _Work:
             self.hashed = True
             return
         out = str(expanded(options.out)) + ("/" if options.out.endswith("/") else "")
-        kinds = kinds_for(out, named)
+        kinds = kinds_for(out, named, further=[kind.suffix for kind in SCENE_KINDS.values() if kind.map])
         self.hashed = self.json or any(kind.name == "json" for kind in kinds)
         self.jobs = jobs(inputs, out, kinds, len(self.texts))
         there = existing(self.jobs)
         if there and not options.overwrite:
             more = f" and {len(there) - 1} more" if len(there) > 1 else ""
             raise ConfigError(f"{there[0]}{more} exists: --overwrite replaces it, or give another --out")
-
-
-def _presence(text: str) -> str | float | None:
-    """Return the argument of --presence."""
-    if text == AS_CALIBRATED:
-        return text
-    if text == "off":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        raise ConfigError(f"--presence must be a number from 0 to 1, or off, got {text!r}")
-    return value
-
-
-def _sentences(texts: Sequence[str], files: Sequence[str]) -> list[str]:
-    """Return all sentences; empty lines of a file are no sentences."""
-    sentences = list(texts)
-    if not all(text.strip() for text in sentences):
-        raise ConfigError("--text is empty: give a sentence, for instance --text 'the ship left of the pier'")
-    for file in files:
-        lines = [line.strip() for line in read_lines(expanded(file), _TEXT_LIMIT)]
-        if not any(lines):
-            raise ConfigError(f"--text-file {file} has no sentence: write one a line")
-        sentences += filter(None, lines)
-    if not sentences:
-        raise ConfigError("no sentence: give --text 'the ship left of the pier', or --text-file with one a line")
-    return sentences
-
-
-def _model(options: argparse.Namespace, progress: Progress, hashed: bool) -> tuple[ReferringSegmenter, Source]:
-    """Return the model on its device, and what it is."""
-    from rrsis_zoo.methods.registry import methods
-
-    if options.model in methods() and options.weights in (None, "none"):
-        raise ConfigError(
-            f"--model {options.model} is a method without weights, so its masks would be noise: add --weights with the "
-            "source of a trained model, or give a checkpoint of rrsis fit"
-        )
-    from rrsis_zoo.loading import load_model
-    from rrsis_zoo.outputs.found import Source
-    from rrsis_zoo.weights.checkpoints import weights_hash
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        model = load_model(options.model, weights=options.weights, preset=options.preset)
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            progress.note(str(warning.message))
-    if not model.tokenizer_ready:
-        raise ConfigError(f"{options.model} has no tokenizer: it was saved before it had learned its vocabulary")
-    given = options.model if options.weights is None else f"{options.model}, {options.weights}"
-    source = Source(model.name, given, weights_hash(model) if hashed else None)
-    return model.to(working_device(options.device)), source
 
 
 def _segment(job: Job, work: _Work, model: ReferringSegmenter, source: Source, progress: Progress) -> None:

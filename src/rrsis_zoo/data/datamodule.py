@@ -297,9 +297,11 @@ class RRSISDataModule(lightning.LightningDataModule):
         order = (dataset, self.seed, rank, world_size, self.draw, groups[self.draw])
         sampler = TrainingSampler(*order)
         if len(sampler) < self.batch_size:
+            where = f" on {world_size} processes" if world_size > 1 else ""
+            most = f"--data.batch_size {len(sampler)} or less" if len(sampler) else "add data, or use fewer processes"
             raise ConfigError(
-                f"batch_size {self.batch_size} on {world_size} processes needs {self.batch_size * world_size} training "
-                f"samples, there are {len(sampler) * world_size}: set a smaller data.batch_size"
+                f"batch_size {self.batch_size}{where} needs {self.batch_size * world_size} training samples, there are "
+                f"{len(sampler) * world_size}: {most}"
             )
         if foreign is not None:
             hosts = [foreign.hosts(record.scene_id) for record in records]

@@ -12,9 +12,36 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from rrsis_zoo.errors import ConfigError
-from rrsis_zoo.outputs.kinds import KINDS, Kind
+from rrsis_zoo.outputs.kinds import KINDS
+
+
+class NamedKind(Protocol):
+    """What this module needs to know of a kind of output."""
+
+    @property
+    def name(self) -> str:
+        """As in ``--kind``."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """Of a file that the user names."""
+        ...
+
+    @property
+    def ending(self) -> str:
+        """What follows an input's name in a folder."""
+        ...
+
+    def numbered(self, path: Path, sentences: int) -> tuple[Path, ...]:
+        """Return the files for a path."""
+        ...
+
+
+_Kind = TypeVar("_Kind", bound=NamedKind)
 
 
 @dataclass(frozen=True)
@@ -40,34 +67,43 @@ def is_folder(out: str) -> bool:
     return out.endswith(("/", os.sep)) or os.path.isdir(out)
 
 
-def kinds_for(out: str, named: Sequence[str]) -> tuple[Kind, ...]:
+def kinds_for(
+    out: str,
+    named: Sequence[str],
+    known: Mapping[str, _Kind] = KINDS,
+    default: str = "png",
+    further: Sequence[str] = (),
+) -> tuple[_Kind, ...]:
     """Return the kinds of output that are meant.
 
     Args:
         out: file or folder.
-        named: names of kinds; empty for the one that a file's ending says, or ``png`` in a folder.
+        named: names of kinds; empty for the one that a file's ending says, or the default in a folder.
+        known: all kinds, by name.
+        default: name of the one in a folder.
+        further: endings that mean something elsewhere, for the error.
 
     Raises:
         ConfigError: a file with another ending, or several kinds in one file.
     """
     if is_folder(out):
-        return tuple(KINDS[name] for name in dict.fromkeys(named)) or (KINDS["png"],)
+        return tuple(known[name] for name in dict.fromkeys(named)) or (known[default],)
     suffix = Path(out).suffix.lower()
     if not named:
-        fitting = [kind for kind in KINDS.values() if kind.suffix == suffix]
+        fitting = [kind for kind in known.values() if kind.suffix == suffix]
         if not fitting:
-            known = ", ".join(dict.fromkeys(kind.suffix for kind in KINDS.values()))
-            raise ConfigError(f"--out {out} must end in one of {known}, or in / for a folder")
+            endings = ", ".join(dict.fromkeys([*(kind.suffix for kind in known.values()), *further]))
+            raise ConfigError(f"--out {out} must end in one of {endings}, or in / for a folder")
         return (fitting[0],)
     if len(set(named)) > 1:
         raise ConfigError(f"--kind {','.join(named)} makes several files of an input: give a folder, --out {out}/")
-    kind = KINDS[named[0]]
+    kind = known[named[0]]
     if suffix != kind.suffix:
         raise ConfigError(f"--out {out} must end in {kind.suffix} for --kind {kind.name}")
     return (kind,)
 
 
-def jobs(inputs: Sequence[Path], out: str, kinds: Sequence[Kind], sentences: int) -> list[Job]:
+def jobs(inputs: Sequence[Path], out: str, kinds: Sequence[NamedKind], sentences: int) -> list[Job]:
     """Return what each input becomes.
 
     Args:

@@ -1,4 +1,4 @@
-"""Keeps the best model when a training is resumed, in its own folder or in another."""
+"""The best model of a training: whether there will be one, and keeping it when the training is resumed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from rrsis_zoo.errors import RRSISError
 from rrsis_zoo.files import link
 from rrsis_zoo.training.checkpoint_io import read
+
+
+def never_validated(trainer: Trainer) -> str | None:
+    """Return what to say of a training that ends before its first validation; None if it does not."""
+    epochs, every = trainer.max_epochs, trainer.check_val_every_n_epoch
+    if epochs is None or every is None or not 0 < epochs < every or trainer.limit_val_batches == 0:
+        return None
+    return (
+        f"max_epochs {epochs} is before the first validation (check_val_every_n_epoch is {every}), so there will be no "
+        f"best.ckpt, only last.ckpt; --trainer.check_val_every_n_epoch {epochs} validates"
+    )
 
 
 def carry_over(callback: ModelCheckpoint, state: dict[str, Any], resumed: Path) -> dict[str, Any]:

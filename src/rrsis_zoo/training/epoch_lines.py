@@ -154,7 +154,13 @@ def lines_for_logs(callbacks: Iterable[Callback], enabled: bool | None) -> list[
         callbacks: of the trainer; a progress bar among them is the user's choice.
         enabled: the trainer's ``enable_progress_bar``; None for its default, true.
     """
-    for_people = sys.stdout.isatty() or "ipykernel" in sys.modules  # a notebook shows bars, too
+    for_people = sys.stdout.isatty() or _in_a_notebook()
     if enabled is False or for_people or any(isinstance(callback, ProgressBar) for callback in callbacks):
         return []
     return [EpochLines()]
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process is a notebook's kernel, which shows bars; to import ipykernel does not make it one."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return kernel is not None and kernel.IPKernelApp.initialized()

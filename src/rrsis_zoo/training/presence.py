@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -157,8 +158,16 @@ class PresenceRecord(Callback):
             return
         if (place := _place(trainer, module)) is not None:
             self._calibration = calibration_at(place, lambda: weights_hash(module.model))
-        if self.foreign or self._calibration is not None:
-            self._asking = Asking(module.model, data.records(data.test_split), data.foreign(data.test_split))
+        if self.foreign is None and self._calibration is None:
+            return
+        try:
+            foreign = data.foreign(data.test_split)
+        except ConfigError as error:
+            if self.foreign:
+                raise
+            rank_zero_warn(f"presence is not tested: {error}")  # nobody asked for it; the scores are worth having
+            return
+        self._asking = Asking(module.model, data.records(data.test_split), foreign)
 
     def on_test_batch_end(
         self,

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import cannot_write, make_folder
-from rrsis_zoo.training.runs import CHECKPOINTS, CONFIG, LOCK
+from rrsis_zoo.training.runs import CHECKPOINTS, CONFIG, LAST, LOCK
 
 RUNS = "runs"
 """Parent of all run folders by default."""
@@ -73,6 +73,8 @@ def best_in(folder: Path) -> Path:
     inner = sorted(str(p.parent.parent) for depth in range(1, 5) for p in folder.glob(f"{'*/' * depth}{_BEST}"))
     if not os.path.isdir(folder / CHECKPOINTS) and os.path.isfile(folder / CONFIG):
         hint = "; it is not the folder of a training: `rrsis runs` lists the runs, and what each is"
+    elif others == [LAST]:
+        hint = f"; no validation ran in that training, and its last epoch is {folder / CHECKPOINTS / LAST}"
     elif others:
         hint = f"; give one of its files: {', '.join(str(folder / CHECKPOINTS / name) for name in others)}"
     elif inner:

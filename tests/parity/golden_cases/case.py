@@ -155,4 +155,5 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return (1 + 0.1 * noise).astype(np.float32)
     if len(shape) == 1:
         return (0.1 * noise).astype(np.float32)
-    return (noise / math.sqrt(math.prod(shape[1:]))).astype(np.float32)
+    noise /= math.sqrt(math.prod(shape[1:]))  # in place: full-size cases have gigabytes of it
+    return noise

@@ -2,6 +2,9 @@
 
 Coordinates are in units (1/128 of the image side) from the upper left corner, x to the right and y down. A *line* is
 ``(x - 64) cos k + (y - 64) sin k = d``; its signed distance grows in direction k (an index into ``UNIT``).
+
+A ground may extend beyond these 128 units, by as much on all four sides: the middle stays at (64, 64), and coordinates
+to the left of the usual image are negative. Districts of a large scene are made so.
 """
 
 from collections.abc import Callable
@@ -59,6 +62,7 @@ class Ground:
         flow: index into ``UNIT``, along the shore or the river; None on dry land.
         spots: places for bridges, harbors and roundabouts.
         lanes: roads that are wide enough for vehicles.
+        extent: side in units.
     """
 
     theme: str
@@ -69,6 +73,20 @@ class Ground:
     flow: int | None = None
     spots: list[Spot] = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
+    extent: float = NOMINAL
+
+    @property
+    def low(self) -> float:
+        """The least coordinate on both axes, in units; the greatest is ``low + extent``."""
+        return NOMINAL / 2 - self.extent / 2
+
+    def label(self, x: float, y: float) -> int:
+        """Return what lies at a point in units; beyond the border what lies next to it."""
+        size = len(self.labels)
+        scale = size / self.extent
+        column = min(size - 1, max(0, int((x - self.low) * scale)))
+        row = min(size - 1, max(0, int((y - self.low) * scale)))
+        return int(self.labels[row, column])
 
 
 def point_on(k: int, d: float, t: float) -> tuple[float, float]:
@@ -78,12 +96,13 @@ def point_on(k: int, d: float, t: float) -> tuple[float, float]:
 
 
 class _Canvas:
-    """Texture painting at image resolution."""
+    """Texture painting at image resolution; ``extent`` units a side, shadows in direction ``sun``, or a random one."""
 
-    def __init__(self, size: int, stream: RandomStream) -> None:
-        self.size, self.stream = size, stream
-        self.sun = stream.angle()
-        axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(NOMINAL / size)
+    def __init__(self, size: int, stream: RandomStream, extent: float = NOMINAL, sun: int | None = None) -> None:
+        self.size, self.stream, self.extent = size, stream, extent
+        self.low, self.scale, self.wide = NOMINAL / 2 - extent / 2, size / extent, extent / NOMINAL
+        self.sun = stream.angle() if sun is None else sun
+        axis = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(extent / size) + np.float32(self.low)
         self.x, self.y = np.broadcast_to(axis[None, :], (size, size)), np.broadcast_to(axis[:, None], (size, size))
         self.image = np.zeros((size, size, 3), np.float32)
         self.labels = np.zeros((size, size), np.uint8)
@@ -91,8 +110,8 @@ class _Canvas:
     # -- fields of numbers -------------------------------------------------------------------------------------------
 
     def noise(self, cells: int, along: int | None = None, stretch: float = 1.0) -> np.ndarray:
-        """Smooth noise in [-1, 1] with ``cells`` cells per side, drawn out along a direction by ``stretch``."""
-        n = cells + 4
+        """Smooth noise in [-1, 1] with ``cells`` cells per 128 units, drawn out along a direction by ``stretch``."""
+        n = int(cells * self.wide) + 4
         lattice = self.stream.grid(n, n)
         if along is None:  # on the image's own axes one interpolation per axis will do
             low, high, part = self._cell(self.x[0], cells, n)
@@ -108,7 +127,7 @@ class _Canvas:
     @staticmethod
     def _cell(position: np.ndarray, cells: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the two lattice indices around positions in units, and a smooth part of the way between them."""
-        # Rotated coordinates reach up to 27 units beyond the image: the lattice repeats.
+        # Rotated coordinates reach beyond the image, by up to 27 units of 128: the lattice repeats.
         grid = position * np.float32(cells / NOMINAL) + n
         low = np.floor(grid).astype(np.int32)
         part = grid - low
@@ -150,11 +169,11 @@ class _Canvas:
 
     def _crowns(self) -> np.ndarray:
         """Tree crowns seen from above: bright tops, dark gaps; about [-1, 1]."""
-        cells = 17
-        step = np.float32(NOMINAL / (cells - 1))
+        cells = int(16 * self.wide) + 3
+        step = np.float32(NOMINAL / 16)
         px, py = (
-            self.stream.grid(cells + 2, cells + 2) * np.float32(0.42),
-            self.stream.grid(cells + 2, cells + 2) * np.float32(0.42),
+            self.stream.grid(cells, cells) * np.float32(0.42),
+            self.stream.grid(cells, cells) * np.float32(0.42),
         )
         gx, gy = self.x / step, self.y / step
         ix, iy = np.floor(gx).astype(np.int32), np.floor(gy).astype(np.int32)
@@ -162,8 +181,8 @@ class _Canvas:
         for oy in (0, 1, 2):
             for ox in (0, 1, 2):
                 jx, jy = ix + ox, iy + oy
-                dx = gx - (jx - np.float32(0.5)) - px[jy, jx]
-                dy = gy - (jy - np.float32(0.5)) - py[jy, jx]
+                dx = gx - (jx - np.float32(0.5)) - px[jy % cells, jx % cells]
+                dy = gy - (jy - np.float32(0.5)) - py[jy % cells, jx % cells]
                 np.minimum(nearest, dx * dx + dy * dy, out=nearest)
         return np.float32(0.9) - nearest * np.float32(3.6)
 
@@ -188,7 +207,7 @@ class _Canvas:
 
     def edge(self, inside: np.ndarray, softness: float = 1.0) -> np.ndarray:
         """Turn a distance (positive inside, units) into cover in [0, 1]."""
-        return np.clip(inside * np.float32(self.size / NOMINAL / softness) + np.float32(0.5), 0, 1)
+        return np.clip(inside * np.float32(self.scale / softness) + np.float32(0.5), 0, 1)
 
     # -- things ------------------------------------------------------------------------------------------------------
 
@@ -202,16 +221,16 @@ class _Canvas:
         self.lay(self.edge(0.6 - s) * dashes, self.plain((232, 228, 210), 0), None)
 
     def trees(self, count: int) -> None:
-        """Scatter single trees with their shadows over the land."""
-        for _ in range(count):
-            x, y, r = self.stream.uniform(3, 125), self.stream.uniform(3, 125), self.stream.uniform(1.8, 3.4)
-            scale = self.size / NOMINAL
-            if self.labels[int(y * scale), int(x * scale)] != LAND:
+        """Scatter single trees with their shadows over the land, ``count`` on 128 × 128 units."""
+        low, high, scale = self.low + 3, self.low + self.extent - 3, self.scale
+        for _ in range(int(count * self.wide * self.wide)):
+            x, y, r = self.stream.uniform(low, high), self.stream.uniform(low, high), self.stream.uniform(1.8, 3.4)
+            if self.labels[int((y - self.low) * scale), int((x - self.low) * scale)] != LAND:
                 continue
             tone = self.stream.uniform(0.8, 1.2)
             # Only the window around the tree is touched.
-            x0, x1 = int(max(0, (x - 6) * scale)), int(min(self.size, (x + 7) * scale))
-            y0, y1 = int(max(0, (y - 6) * scale)), int(min(self.size, (y + 7) * scale))
+            x0, x1 = int(max(0, (x - 6 - self.low) * scale)), int(min(self.size, (x + 7 - self.low) * scale))
+            y0, y1 = int(max(0, (y - 6 - self.low) * scale)), int(min(self.size, (y + 7 - self.low) * scale))
             wx, wy = self.x[y0:y1, x0:x1], self.y[y0:y1, x0:x1]
             land = (self.labels[y0:y1, x0:x1] == LAND).astype(np.float32)
             window = self.image[y0:y1, x0:x1]
@@ -271,7 +290,7 @@ def _coast(canvas: _Canvas) -> Ground:
     canvas.trees(stream.integer(6, 18))
     spots = []
     for t in stream.shuffled((-32.0, -16.0, 0.0, 16.0, 32.0)):
-        x, y = point_on(k, d + 5.0, t + stream.uniform(-6, 6))
+        x, y = point_on(k, d + 5.0, t * canvas.wide + stream.uniform(-6, 6))
         spots.append(Spot("harbor", x, y, (k - QUARTER) % ANGLE_STEPS))
     return Ground("coast", canvas.image, canvas.labels, k, canvas.sun, (k + QUARTER) % ANGLE_STEPS, spots)
 
@@ -428,3 +447,23 @@ def make_ground(size: int, stream: RandomStream) -> Ground:
     """
     theme = stream.weighted(list(THEMES.values()), [theme.weight for theme in THEMES.values()])
     return theme.build(_Canvas(size, stream))
+
+
+def make_district(theme: str, size: int, extent: float, sun: int, stream: RandomStream) -> Ground:
+    """Return a ground of a given kind and extent, for a part of a large scene.
+
+    Args:
+        theme: a key of ``THEMES``.
+        size: side in pixels.
+        extent: side in units.
+        sun: index into ``UNIT``, the direction in which shadows fall.
+        stream: source of chance.
+    """
+    ground = THEMES[theme].build(_Canvas(size, stream, extent, sun))
+    ground.extent = extent
+    return ground
+
+
+def smooth_noise(size: int, cells: int, stream: RandomStream) -> np.ndarray:
+    """Return smooth noise in [-1, 1], float32 (size, size), with ``cells`` cells per 128 pixels."""
+    return _Canvas(size, stream, float(size), 0).noise(cells)

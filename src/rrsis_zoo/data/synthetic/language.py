@@ -207,18 +207,31 @@ class Shape:
 
 
 def measure(thing: SceneObject) -> Shape:
-    """Measure an object; only sums of integers and single divisions, so equal on all machines."""
-    mask = thing.mask
-    size = len(mask)
-    ys, xs = np.nonzero(mask)
+    """Measure an object."""
+    return measure_part(thing.category, thing.colour, thing.mask, 0, 0, len(thing.mask))
+
+
+def measure_part(category: str, colour: str | None, mask: np.ndarray, left: int, top: int, size: int) -> Shape:
+    """Measure an object by the part of the image around it.
+
+    Only sums of integers and single divisions, so equal on all machines.
+
+    Args:
+        category, colour: as painted.
+        mask: bool (h, w) with all its pixels.
+        left, top: the part's corner in the image.
+        size: side of the image in pixels.
+    """
     inner = np.zeros_like(mask)
     inner[1:-1, 1:-1] = mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
     by, bx = np.nonzero(mask & ~inner)
+    ys, xs = np.nonzero(mask)
+    ys, xs, by, bx = ys + top, xs + left, by + top, bx + left
     n = len(xs)
     centre = ((int(xs.sum()) * 2 + n) / (2 * n * size), (int(ys.sum()) * 2 + n) / (2 * n * size))
     return Shape(
-        thing.category,
-        thing.colour,
+        category,
+        colour,
         n / (size * size),
         centre,
         (int(xs.min()) / size, int(ys.min()) / size),
@@ -232,31 +245,36 @@ class Reader:
     """Answers for one scene whether meanings fit its objects, by the rules of this module.
 
     Args:
-        objects: the scene's objects.
+        objects: the scene's objects, or their measurements.
+        grain: what the 0.02 and 0.03 of the rules are multiplied with, below which an object lies to no side of
+            another. In a large scene these would be more than the length of an object: less than 1 keeps them small.
     """
 
-    def __init__(self, objects: Sequence[SceneObject]) -> None:
-        self.shapes = [measure(thing) for thing in objects]
+    def __init__(self, objects: Sequence[SceneObject | Shape], grain: float = 1.0) -> None:
+        self.grain = grain
+        self.shapes = [thing if isinstance(thing, Shape) else measure(thing) for thing in objects]
         n = len(self.shapes)
         self.peers = [
             [j for j in range(n) if j != i and self.shapes[j].category == self.shapes[i].category] for i in range(n)
         ]
-        self._ways = self._measure_ways()
+        self._shortest: dict[tuple[int, int], float] = {}
         self._phrases: dict[Phrase, list[int]] = {}
         self._links: dict[tuple[str, tuple[int, ...]], list[int]] = {}
 
-    def _measure_ways(self) -> tuple[list[list[float]], list[list[float]]]:
-        """Return the distances between centroids and the shortest ways between masks, for every two objects."""
-        n = len(self.shapes)
-        straight, shortest = [[0.0] * n for _ in range(n)], [[0.0] * n for _ in range(n)]
-        for i, first in enumerate(self.shapes):
-            for j, second in enumerate(self.shapes[:i]):
-                dx, dy = second.centre[0] - first.centre[0], second.centre[1] - first.centre[1]
-                straight[i][j] = straight[j][i] = math.sqrt(dx * dx + dy * dy)
-                step = first.border[:, None, :] - second.border[None, :, :]
-                squared = int((step[..., 0] * step[..., 0] + step[..., 1] * step[..., 1]).min())
-                shortest[i][j] = shortest[j][i] = math.sqrt(squared) / first.size
-        return straight, shortest
+    def _straight(self, i: int, j: int) -> float:
+        """Return the distance between two centroids."""
+        (ax, ay), (bx, by) = self.shapes[i].centre, self.shapes[j].centre
+        return math.sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay))
+
+    def _way(self, i: int, j: int) -> float:
+        """Return the shortest way between two masks; measured when it is first asked for."""
+        pair = (min(i, j), max(i, j))
+        if pair not in self._shortest:
+            first, second = self.shapes[i], self.shapes[j]
+            step = first.border[:, None, :] - second.border[None, :, :]
+            squared = int((step[..., 0] * step[..., 0] + step[..., 1] * step[..., 1]).min())
+            self._shortest[pair] = math.sqrt(squared) / first.size
+        return self._shortest[pair]
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
@@ -337,7 +355,7 @@ class Reader:
         axis, _ = SIDES[side]
         ahead = self._depth(anchor, side) - self._depth(i, side)
         off = abs(self.shapes[i].centre[1 - axis] - self.shapes[anchor].centre[1 - axis])
-        if ahead < 0.02 or off >= 2.14 * ahead:
+        if ahead < 0.02 * self.grain or off >= 2.14 * ahead:
             return NO
         opposite = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}[side]
         apart = self._outer(i, opposite) + self._outer(anchor, side) >= 1 - 0.005
@@ -346,7 +364,7 @@ class Reader:
     def _diagonal(self, i: int, anchor: int, sides: tuple[str, str]) -> int:
         ahead = [self._depth(anchor, side) - self._depth(i, side) for side in sides]
         low, high = min(ahead), max(ahead)
-        if low < 0.03 or low < 0.2 * high:
+        if low < 0.03 * self.grain or low < 0.2 * high:
             return NO
         return YES if low >= 0.10 and low >= 0.42 * high else UNCLEAR
 
@@ -362,7 +380,7 @@ class Reader:
 
     def _closer(self, i: int, j: int, anchor: int) -> bool:
         """Whether i is clearly closer to the anchor than j, by centroids and by the shortest way."""
-        return all(ways[j][anchor] >= ways[i][anchor] * 4 / 3 + 0.03 for ways in self._ways)
+        return all(way(j, anchor) >= way(i, anchor) * 4 / 3 + 0.03 for way in (self._straight, self._way))
 
     def _between(self, i: int, first: int, second: int) -> int:
         ax, ay = self.shapes[first].centre
@@ -412,13 +430,18 @@ class Reader:
 # -- all possible meanings ---------------------------------------------------------------------------------------------
 
 
-def sayable(reader: Reader) -> list[tuple[Meaning, int]]:
-    """Return every accepted meaning of a scene with the index of its referent."""
+def sayable(reader: Reader, kinds: Sequence[str] = KINDS) -> list[tuple[Meaning, int]]:
+    """Return every accepted meaning of a scene with the index of its referent.
+
+    Args:
+        reader: of the scene.
+        kinds: those to look for. Most meanings are of kind ``multi``: without it a scene of many objects takes seconds.
+    """
     shapes = reader.shapes
     out: list[tuple[Meaning, int]] = []
 
     def keep(meaning: Meaning) -> None:
-        referent = reader.referent(meaning)
+        referent = reader.referent(meaning) if meaning.kind in kinds else None
         if referent is not None:
             out.append((meaning, referent))
 
@@ -438,12 +461,18 @@ def sayable(reader: Reader) -> list[tuple[Meaning, int]]:
             keep(Meaning("attribute", Phrase(category, attribute)))
         for position in POSITIONS:
             keep(Meaning("position", Phrase(category), position))
-        for phrase in [Phrase(category), *(Phrase(category, a) for a in attributes[category])]:
-            _relate(phrase, anchors, reader, keep)
+        if "multi" in kinds:
+            for phrase in [Phrase(category), *(Phrase(category, a) for a in attributes[category])]:
+                _relate(phrase, anchors, reader, keep)
+        elif "relation" in kinds:
+            _relate(Phrase(category), [anchor for anchor in anchors if anchor.attribute is None], reader, keep, False)
     return out
 
 
-def _relate(phrase: Phrase, anchors: list[Phrase], reader: Reader, keep: Callable[[Meaning], None]) -> None:
+def _relate(
+    phrase: Phrase, anchors: list[Phrase], reader: Reader, keep: Callable[[Meaning], None], two: bool = True
+) -> None:
+    """Relate a thing to every anchor; with ``two`` also to every two of them."""
     plain = phrase.attribute is None
     single = [relation for relation in RELATIONS if relation != "between"]
     for anchor in anchors:
@@ -457,7 +486,7 @@ def _relate(phrase: Phrase, anchors: list[Phrase], reader: Reader, keep: Callabl
                 continue
             kind = "relation" if plain and anchor.attribute is None else "multi"
             keep(Meaning(kind, phrase, None, (Link(relation, (anchor,)),)))
-    others = [anchor for anchor in anchors if anchor.category != phrase.category]
+    others = [anchor for anchor in anchors if anchor.category != phrase.category] if two else []
     for a, first in enumerate(others):
         for second in others[a + 1 :]:
             if reader.sole(reader.phrase(first)) == reader.sole(reader.phrase(second)):
@@ -544,6 +573,11 @@ def say(meaning: Meaning, peers: int, stream: RandomStream) -> str:
     return f"the {noun} {' and '.join(links)}"
 
 
+def superlative(phrase: Phrase, peers: int) -> str:
+    """Return a size as a comparison with all others: "the largest ship", "the larger ship" of two."""
+    return f"the {_COMPARED[phrase.attribute or ''][0 if peers == 1 else 1]} {phrase.category}"
+
+
 @dataclass(frozen=True)
 class Expression:
     """A verified sentence.
@@ -598,9 +632,9 @@ def express(objects: Sequence[SceneObject], count: int, novel: bool, stream: Ran
         options = [entry for entry in options if entry[0].kind == kind]
         if kind == "multi" and stream.chance(0.9):
             options = [entry for entry in options if is_minimal(reader, entry[0])] or options
-        forms = sorted({_form(entry[0]) for entry in options})
+        forms = sorted({form_of(entry[0]) for entry in options})
         form = stream.choice(forms)
-        entry = stream.choice([entry for entry in options if _form(entry[0]) == form])
+        entry = stream.choice([entry for entry in options if form_of(entry[0]) == form])
         pool.remove(entry)
         meaning, referent, combinations = entry
         peers = len(reader.peers[referent])
@@ -610,7 +644,7 @@ def express(objects: Sequence[SceneObject], count: int, novel: bool, stream: Ran
     return out
 
 
-def _form(meaning: Meaning) -> tuple[str, ...]:
+def form_of(meaning: Meaning) -> tuple[str, ...]:
     """Group meanings by the words that join them, so that rare relations are drawn as often as frequent ones."""
     if meaning.links:
         # Two relations at once are one form: there are sixteen pairs of them.

@@ -43,6 +43,11 @@ def _find(root: Path) -> tuple[RRSISDFiles, Any]:
             f"{root} was made by version {made.version} of the generator, this is version {GENERATOR_VERSION}: remove "
             "the folder to generate it again"
         )
+    if made.layout == "scene":
+        raise DataFormatError(
+            f"{root} holds georeferenced scenes to segment, not a dataset to train on: make one with rrsis data make "
+            "--root FOLDER"
+        )
     if made.layout != "rrsis-d":
         raise DataFormatError(
             f"{root} was made in the layout of {made.layout}: read it with data.dataset {made.layout}"

@@ -4,7 +4,7 @@ Ships lie on water, vehicles on roads and aprons, harbors at the shore, bridges 
 from each other and from the image's border, so that every mask is whole and no two masks touch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +43,9 @@ _VEHICLE = {False: (1.1, 1.2), True: (1.06, 1.14)}  # cars and lorries have boxe
 _LORRY_BOX = (16.0, 6.2)
 
 _UNPAINTED = (200, 200, 200)  # categories without colours do not read it
+
+FIXED = ("bridge", "roundabout", "harbor")
+"""Categories that stand where the ground has a place for them."""
 
 _STANDS_ON: dict[str, tuple[int, ...]] = {
     "airplane": (PAVED,),
@@ -177,14 +180,31 @@ def _wishes(ground: Ground, stream: RandomStream) -> list[Placement]:
 
 def _wish(category: Category, shared: str | None, stream: RandomStream) -> Placement:
     """Choose size and colour of one object; ``shared`` is its kind's colour in this scene."""
-    colour, rgb = None, _UNPAINTED
+    colour = None
     if shared is not None:
         # Some share their kind's colour: then only place and neighbours tell them apart.
         colour = shared if stream.chance(0.3) else stream.choice(category.colours)
+    return unplaced(category, colour, None, stream)
+
+
+def unplaced(category: Category, colour: str | None, large: bool | None, stream: RandomStream) -> Placement:
+    """Return an object of this kind, with its paint and its lengths, that has no place yet.
+
+    Args:
+        category: its kind.
+        colour: one of the kind's colours; None where it has none.
+        large: its size; None to draw one, if the kind has two.
+        stream: source of chance.
+    """
+    rgb = _UNPAINTED
+    if colour is not None:
         tone = stream.integer(-9, 9)
         r, g, b = (max(0, min(255, channel + tone + stream.integer(-2, 2))) for channel in COLOURS[colour])
         rgb = (r, g, b)
-    large = stream.chance(0.5) if category.sized else None
+    if not category.sized:
+        large = None
+    elif large is None:
+        large = stream.chance(0.5)
     half, factor = category.box, 1.0
     if category.name == "vehicle":
         half = _LORRY_BOX if large else category.box
@@ -199,28 +219,38 @@ def _wish(category: Category, shared: str | None, stream: RandomStream) -> Place
 def _place_objects(ground: Ground, stream: RandomStream) -> list[Placement]:
     """Choose objects and find places for them; what finds none is left out. Empty where a crossing stays bare."""
     placed: list[Placement] = []
-    spots = list(ground.spots)
     for wish in _wishes(ground, stream):
-        name = wish.category.name
-        candidates: Iterable[Placement]
-        if name in ("bridge", "roundabout", "harbor"):
-            candidates = [_at(wish, spot) for spot in spots if spot.category == name]
-        else:
-            candidates = (_somewhere(wish, ground, stream) for _ in range(40))
-        for candidate in candidates:
-            if _fits(candidate, ground, placed):
-                placed.append(candidate)
-                break
+        found = find_place(wish, ground, placed, stream)
+        if found is not None:
+            placed.append(found)
     # An empty place for a bridge or a roundabout would look like an unlisted one.
-    for spot in spots:
+    for spot in ground.spots:
         taken = any(p.x == spot.x and p.y == spot.y for p in placed)
         if not taken and spot.category in ("bridge", "roundabout"):
-            category = CATEGORIES[spot.category]
-            fill = _at(Placement(category, 0, 0, 0, category.box, 1.0, None, None, _UNPAINTED), spot)
-            if len(placed) == 5 or not _fits(fill, ground, placed):
+            fill = fill_spot(spot, ground, placed)
+            if len(placed) == 5 or fill is None:
                 return []
             placed.append(fill)
     return placed
+
+
+def find_place(
+    wish: Placement, ground: Ground, placed: Sequence[Placement], stream: RandomStream, tries: int = 40
+) -> Placement | None:
+    """Return the object at a place where it fits; None where none was found."""
+    candidates: Iterable[Placement]
+    if wish.category.name in FIXED:
+        candidates = [_at(wish, spot) for spot in ground.spots if spot.category == wish.category.name]
+    else:
+        candidates = (_somewhere(wish, ground, stream) for _ in range(tries))
+    return next((candidate for candidate in candidates if _fits(candidate, ground, placed)), None)
+
+
+def fill_spot(spot: Spot, ground: Ground, placed: Sequence[Placement]) -> Placement | None:
+    """Return a bridge or a roundabout for a place that was made for it; None where it does not fit."""
+    category = CATEGORIES[spot.category]
+    fill = _at(Placement(category, 0, 0, 0, category.box, 1.0, None, None, _UNPAINTED), spot)
+    return fill if _fits(fill, ground, placed) else None
 
 
 def _at(wish: Placement, spot: Spot) -> Placement:
@@ -235,11 +265,12 @@ def _somewhere(wish: Placement, ground: Ground, stream: RandomStream) -> Placeme
     if name == "vehicle" and ground.lanes:
         lane = stream.choice(ground.lanes)
         side = stream.choice((-1, 1))
-        x, y = point_on(lane.k, lane.d + side * lane.half * 0.5, stream.uniform(-64, 64))
+        x, y = point_on(lane.k, lane.d + side * lane.half * 0.5, stream.uniform(-ground.extent / 2, ground.extent / 2))
         # Traffic keeps to the right: seen along the line's direction, the two sides drive opposite ways.
         angle = (lane.k + (QUARTER if side < 0 else 3 * QUARTER)) % ANGLE_STEPS
         return replace(wish, x=x, y=y, angle=angle)
-    x, y = stream.uniform(8, 120), stream.uniform(8, 120)
+    low, high = ground.low + 8, ground.low + ground.extent - 8
+    x, y = stream.uniform(low, high), stream.uniform(low, high)
     if name == "ship" and ground.flow is not None:
         angle = ground.flow + stream.integer(-2, 2) + stream.choice((0, 2 * QUARTER))
     elif name in ("airplane", "windmill", "ship", "storage tank"):
@@ -251,10 +282,10 @@ def _somewhere(wish: Placement, ground: Ground, stream: RandomStream) -> Placeme
     return replace(wish, x=x, y=y, angle=angle % ANGLE_STEPS)
 
 
-def _fits(candidate: Placement, ground: Ground, placed: list[Placement]) -> bool:
+def _fits(candidate: Placement, ground: Ground, placed: Sequence[Placement]) -> bool:
     """Whether the object lies inside the image, apart from the others and on ground that suits it."""
     corners = candidate.corners()
-    low, high = BORDER, NOMINAL - BORDER
+    low, high = ground.low + BORDER, ground.low + ground.extent - BORDER
     if any(not (low <= x <= high and low <= y <= high) for x, y in corners):
         return False
     if any(_boxes_meet(candidate, other) for other in placed):
@@ -262,12 +293,10 @@ def _fits(candidate: Placement, ground: Ground, placed: list[Placement]) -> bool
     name = candidate.category.name
     if name in ("bridge", "roundabout"):
         return True
-    size = len(ground.labels)
-    scale = size / NOMINAL
     if name == "harbor":  # its quay on the land, the ends of its piers in the water
         landward, seaward = (corners[0], corners[1]), (corners[2], corners[3])
-        return all(ground.labels[int(y * scale), int(x * scale)] == LAND for x, y in landward) and all(
-            ground.labels[int(y * scale), int(x * scale)] == WATER for x, y in seaward
+        return all(ground.label(x, y) == LAND for x, y in landward) and all(
+            ground.label(x, y) == WATER for x, y in seaward
         )
     allowed = _STANDS_ON.get(name, (LAND,))
     if name == "windmill" and ground.theme == "sea":
@@ -281,9 +310,7 @@ def _fits(candidate: Placement, ground: Ground, placed: list[Placement]) -> bool
         for j in range(7):
             u, v = a * (i - 3) / 3, b * (j - 3) / 3
             x, y = candidate.x + u * cos - v * sin, candidate.y + u * sin + v * cos
-            column = min(size - 1, max(0, int(x * scale)))
-            row = min(size - 1, max(0, int(y * scale)))
-            if ground.labels[row, column] not in allowed:
+            if ground.label(x, y) not in allowed:
                 return False
     return True
 
@@ -303,14 +330,41 @@ def _boxes_meet(first: Placement, second: Placement) -> bool:
 # -- rendering ---------------------------------------------------------------------------------------------------------
 
 
-def _render(ground: Ground, placements: list[Placement], stream: RandomStream) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the finished image, uint8 (size, size, 3), and one bool mask per placement."""
-    size = len(ground.labels)
-    unit = size / NOMINAL
-    sun = ground.sun
-    image = ground.image
+@dataclass(frozen=True)
+class Patch:
+    """A drawn object at image resolution.
+
+    Attributes:
+        colour: int32 (h, w, 3), sum of the colours of a pixel's covered fine cells, 0 to 255 * 16.
+        cover: int32 (h, w), number of covered fine cells, 0 to 16.
+        left, top: the patch's corner in pixels of the image.
+        shadow: length of its shadow in pixels; 0 for what lies flat.
+        solid: whether the shadow reaches from the foot on.
+    """
+
+    colour: np.ndarray
+    cover: np.ndarray
+    left: int
+    top: int
+    shadow: float
+    solid: bool
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Bool (h, w): what it covers by half or more."""
+        return self.cover * 2 >= FULL
+
+
+def draw_patches(placements: Iterable[Placement], unit: float, sun: int, stream: RandomStream) -> list[Patch]:
+    """Draw every object.
+
+    Args:
+        placements: the objects.
+        unit: pixels per unit.
+        sun: index into ``UNIT``, the direction in which shadows fall.
+        stream: source of chance.
+    """
     patches = []
-    shadow = np.zeros((size, size), np.float32)
     for p in placements:
         cos, sin = abs(UNIT[p.angle][0]), abs(UNIT[p.angle][1])
         reach = max(p.half[0] * cos + p.half[1] * sin, p.half[0] * sin + p.half[1] * cos) + 0.5
@@ -320,27 +374,44 @@ def _render(ground: Ground, placements: list[Placement], stream: RandomStream) -
         else:
             p.category.draw(painter, p.rgb, stream, bool(p.large))
         colour, cover = painter.result()
-        patches.append((colour, cover, painter.left, painter.top))
-        if p.category.height:
-            height = p.category.height * p.factor * unit
-            steps = range(1, int(height) + 1) if p.category.solid else (int(height),)
+        height = p.category.height * p.factor * unit
+        patches.append(Patch(colour, cover, painter.left, painter.top, height, p.category.solid))
+    return patches
+
+
+def lay_patches(image: np.ndarray, patches: Sequence[Patch], sun: int) -> None:
+    """Lay the objects and their shadows on a ground, float32 (size, size, 3), in place."""
+    size = len(image)
+    shadow = np.zeros((size, size), np.float32)
+    for patch in patches:
+        if patch.shadow:
+            steps = range(1, int(patch.shadow) + 1) if patch.solid else (int(patch.shadow),)
             for step in steps:
-                left = painter.left + round(UNIT[sun][0] * step)
-                top = painter.top + round(UNIT[sun][1] * step)
-                rows, columns, part = _window(size, left, top, cover)
+                left = patch.left + round(UNIT[sun][0] * step)
+                top = patch.top + round(UNIT[sun][1] * step)
+                rows, columns, part = _window(size, left, top, patch.cover)
                 np.maximum(shadow[rows, columns], part * np.float32(1 / FULL), out=shadow[rows, columns])
     image *= (1 - shadow * np.float32(0.52))[..., None]
-    masks = []
-    for colour, cover, left, top in patches:
-        rows, columns, part = _window(size, left, top, cover)
-        _, _, paint = _window(size, left, top, colour)
+    for patch in patches:
+        rows, columns, part = _window(size, patch.left, patch.top, patch.cover)
+        _, _, paint = _window(size, patch.left, patch.top, patch.colour)
         window = image[rows, columns]
         window *= (1 - part * np.float32(1 / FULL))[..., None]
         window += paint * np.float32(1 / FULL)
+
+
+def _render(ground: Ground, placements: list[Placement], stream: RandomStream) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the finished image, uint8 (size, size, 3), and one bool mask per placement."""
+    size = len(ground.labels)
+    patches = draw_patches(placements, size / NOMINAL, ground.sun, stream)
+    lay_patches(ground.image, patches, ground.sun)
+    masks = []
+    for patch in patches:
         mask = np.zeros((size, size), bool)
-        mask[rows, columns] = part * 2 >= FULL
+        rows, columns, part = _window(size, patch.left, patch.top, patch.mask)
+        mask[rows, columns] = part
         masks.append(mask)
-    return _expose(image, stream), masks
+    return expose(ground.image, stream), masks
 
 
 def _window(size: int, left: int, top: int, patch: np.ndarray) -> tuple[slice, slice, np.ndarray]:
@@ -351,8 +422,8 @@ def _window(size: int, left: int, top: int, patch: np.ndarray) -> tuple[slice, s
     return slice(y0, y1), slice(x0, x1), patch[y0 - top : y1 - top, x0 - left : x1 - left]
 
 
-def _expose(image: np.ndarray, stream: RandomStream) -> np.ndarray:
-    """Light, haze, sensor noise and rounding to uint8."""
+def expose(image: np.ndarray, stream: RandomStream) -> np.ndarray:
+    """Add light, haze and sensor noise to float32 (size, size, 3), and round to uint8."""
     gain = stream.uniform(0.86, 1.08)
     haze = stream.uniform(0, 14)
     grain = stream.uniform(1.5, 5.0) / 148

@@ -25,12 +25,13 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from pycocotools import mask as rle
@@ -45,6 +46,9 @@ from rrsis_zoo.data.synthetic.scenes import Scene, SceneObject, make_scene
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.files import cannot_write, dangling, expanded, write_text
 from rrsis_zoo.shown import short_repr
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 GENERATOR_VERSION = 1
 """Incremented by every change to an array or a sentence."""
@@ -194,25 +198,15 @@ def make_synthetic(
         raise unknown_name("layout", layout, LAYOUTS)
     if processes is not None and processes < 1:
         raise ConfigError(f"processes must be at least 1, or None for one per processor; got {processes}")
-    place = _check_root(root, overwrite)
+    place = check_root(root, overwrite)
 
     tasks = [(split, index) for split in SPLITS for index in range(counts[split])]
     work = partial(_encode, size=size, seed=seed, expressions=expressions)
-    # Written next to its place and moved there at the end: a failed run leaves no partial dataset.
-    draft = place.with_name(f"{place.name}.partial-{os.getpid()}")
-    try:
-        with cannot_write(root):
-            draft.mkdir(parents=True)
+    with drafted(root, place) as draft:
         writer = _writer(draft, layout)
-        encoded = [_save(one, writer) for one in _map(work, tasks, processes)]
+        encoded = [_save(one, writer) for one in in_order(work, tasks, processes)]
         writer.close()
         _write_sidecar(draft, encoded, layout, size, seed, expressions)
-        with cannot_write(root):
-            if os.path.exists(place):
-                shutil.rmtree(place)
-            draft.rename(place)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return _summarise(root, encoded, size, seed)
 
 
@@ -246,7 +240,31 @@ def _split_sizes(scenes: int, splits: Sequence[int]) -> dict[str, int]:
     return dict(zip(SPLITS, sizes, strict=True))
 
 
-def _check_root(root: Path, overwrite: bool) -> Path:
+@contextmanager
+def drafted(root: Path, place: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes its place at the end: a failed run leaves no partial dataset.
+
+    Args:
+        root: as given, for error messages.
+        place: of the dataset, from `check_root`; what is there is replaced.
+
+    Raises:
+        OutputError: it cannot be written; what was in its place is unchanged.
+    """
+    draft = place.with_name(f"{place.name}.partial-{os.getpid()}")
+    try:
+        with cannot_write(root):
+            draft.mkdir(parents=True)
+        yield draft
+        with cannot_write(root):
+            if os.path.exists(place):
+                shutil.rmtree(place)
+            draft.rename(place)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_root(root: Path, overwrite: bool) -> Path:
     """Return the folder that the dataset goes to: the root itself, or what it is a link to."""
     with cannot_write(root):
         place = Path(os.path.realpath(root))  # a link stays a link
@@ -278,15 +296,22 @@ class _Encoded:
     ceilings: list[float]
 
 
-def _map(work: partial[_Encoded], tasks: list[tuple[str, int]], processes: int | None) -> Iterator[_Encoded]:
-    """Yield the results in the order of the tasks."""
+def in_order(work: Callable[[T], R], tasks: Sequence[T], processes: int | None, chunk: int = 8) -> Iterator[R]:
+    """Yield the results in the order of the tasks.
+
+    Args:
+        work: what is done with a task; it must be picklable.
+        tasks: in their order.
+        processes: number of worker processes; None for one per processor.
+        chunk: tasks that a process is given at a time.
+    """
     if processes is None:
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if min(processes, len(tasks)) == 1:
         yield from map(work, tasks)
         return
     with ProcessPoolExecutor(min(processes, len(tasks))) as pool:
-        yield from pool.map(work, tasks, chunksize=8)
+        yield from pool.map(work, tasks, chunksize=chunk)
 
 
 def _encode(task: tuple[str, int], *, size: int, seed: int, expressions: int) -> _Encoded:
