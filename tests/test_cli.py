@@ -18,8 +18,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import warm
+from kinds import TRAINED, UNTRAINED
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
-from rrsis_zoo.methods.registry import list_models
+from rrsis_zoo.methods.registry import method_at
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
@@ -206,11 +207,12 @@ def test_every_config_is_accepted(config, tree):
     done = run("fit", "--config", CONFIGS / config, "--data.root", tree, "--print_config")
     assert done.returncode == 0, done.stderr
     shown = yaml.safe_load(done.stdout)
-    assert shown["model"]["init_args"]["learning_rates"]
+    trained = not method_at(shown["model"]["class_path"]).card.training_free
+    assert bool(shown["model"]["init_args"]["learning_rates"]) == trained
     assert shown["data"]["root"] == str(tree)
 
 
-@pytest.mark.parametrize("method", list_models())
+@pytest.mark.parametrize("method", TRAINED)
 def test_fit_test_predict(rrsis, method, tree, tmp_path):
     common = [*tiny(method), "--data.root", tree, "--data.batch_size", 2, *CPU]
     fit = run("fit", *common, "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path)
@@ -273,6 +275,36 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     )
     assert saved.returncode == 0, saved.stderr
     assert "val/miou" in saved.stdout
+
+
+@pytest.mark.parametrize("method", UNTRAINED)
+def test_without_a_training(method, tree, tmp_path):
+    """`fit` refuses before it reads anything; test and prediction need no checkpoint."""
+    common = [*tiny(method), "--data.root", tree, *CPU]
+    fit = run("fit", *common, cwd=tmp_path)
+    assert fit.returncode == 2
+    assert fit.stderr.strip().splitlines() == [
+        f"rrsis: {method} is training-free: there is nothing to fit; evaluate it with `rrsis test` and the same options"
+    ]
+    refused = run("test", *common, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--untrained" in refused.stderr  # the tiny preset has no weights
+    assert not (tmp_path / "runs").exists()
+    test = run("test", *common, "--untrained", cwd=tmp_path)
+    assert test.returncode == 0, test.stderr
+    folder = tmp_path / "runs" / method / "test" / "version_0"
+    record = json.loads((folder / "test.json").read_text())
+    assert (record["n"], record["untrained"], record["parameters"]["trained"]) == (4, True, 0)
+    samples = read_samples(folder / "test_samples.jsonl.gz")
+    if method == "think2seg":
+        assert record["replies"] == {"answered": 4, "no_target": 0, "unreadable": 0}
+        assert all("bbox_2d" in subject.reply for subject in samples.subjects)
+    else:
+        assert "replies" not in record
+    predict = run("predict", *common, "--untrained", cwd=tmp_path)
+    assert predict.returncode == 0, predict.stderr
+    lines = (tmp_path / "runs" / method / "predict" / "version_0" / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 4
 
 
 def test_wandb_offline_and_early_stopping(tree, tmp_path):

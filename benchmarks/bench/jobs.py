@@ -1,5 +1,7 @@
 """One job: what to do with it, its processes one after another, and its record.
 
+The job of a training-free method has no training, and its test no checkpoint.
+
 Its folder has ``job.json`` (written at the end), ``fit.log``, ``test.log``, ``calibrate.log`` if the suite calibrates,
 and the folders of training and test. While
 it runs, ``state.json`` records its progress, so that it can be resumed after a kill.
@@ -133,6 +135,7 @@ class Planned:
         fault: why it cannot start: missing data or weights, an unknown option.
         on_gpu: whether its configuration uses an accelerator.
         steps: optimiser steps of the whole training, to say how far it is; None if that is not known.
+        trained: whether there is a training; the job of a training-free method is a test alone.
     """
 
     job: Job
@@ -143,6 +146,7 @@ class Planned:
     fault: str = ""
     on_gpu: bool = False
     steps: int | None = None
+    trained: bool = True
 
 
 Action = Literal["skip", "leave", "blocked", "start", "resume", "test"]
@@ -309,6 +313,8 @@ class JobRun:
         """The next stage."""
         if self._fault or self.interrupted or self._test is not None:
             return "over"
+        if not self.planned.trained:
+            return "test"  # and no calibration, which is stored beside a checkpoint
         if self._state["fit"] is None:
             return "fit"
         return "calibrate" if self.planned.job.calibrate and not self._calibrated else "test"
@@ -357,7 +363,7 @@ class JobRun:
             self._save()
         else:
             _remove(folder / "test")  # of an unfinished test
-            arguments += ["--ckpt_path", str(folder / _BEST)]
+            arguments += ["--ckpt_path", str(folder / _BEST)] if self.planned.trained else []
         return Command(PROGRAM, tuple(arguments), folder / f"{self.stage}.log")
 
     def ended(self, usage: Usage) -> None:

@@ -76,6 +76,12 @@ def shapes(factory: Factory) -> None:
     assert {t.shape[0] for t in tensors} == {n}
     assert 0 <= p.heatmap.min() <= p.heatmap.max() <= 1
     assert p[1:3].sparse.equal(p.sparse[1:3])
+    readable = [name for name in ("boxes", "points") if getattr(p, name) is not None]
+    assert tuple(readable) == model.card.readable
+    if p.boxes is not None:
+        assert p.scores.shape == p.boxes.shape[:2]
+    if p.points is not None:
+        assert p.point_labels.shape == p.points.shape[:3]
 
 
 def restore(factory: Factory) -> None:

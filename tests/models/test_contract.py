@@ -2,6 +2,7 @@
 
 import contract
 import pytest
+from kinds import UNTRAINED
 from standins import StandInConfig, TextInTrunk, TwoQuerySets
 
 from rrsis_zoo.methods.registry import card, list_models, method_named
@@ -29,7 +30,6 @@ FACTORIES = {
 }
 
 
-UNTRAINED = [name for name in list_models() if card(name).training_free]
 KEPT = [
     (method, promise)
     for method in FACTORIES

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import rrsis_zoo
+from kinds import TRAINED
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.methods.registry import card, list_models
 from rrsis_zoo.models.types import Batch
@@ -36,7 +37,7 @@ def test_answers_are_close_to_those_of_float32(method, preset):
         assert {v.dtype for v in state.features.values()} == {dtype}
 
 
-@pytest.mark.parametrize("method", [name for name in list_models() if not card(name).training_free])
+@pytest.mark.parametrize("method", TRAINED)
 @pytest.mark.parametrize("dtype", CLOSE)
 def test_training(method, dtype):
     model = made(method, "tiny").to(dtype).train()

@@ -44,18 +44,20 @@ class FoundationModel:
         title: its name in error messages.
         weights: possible names of its weight file, the preferred one first.
         tokenizer: possible names of its tokenizer's file; empty if it has none.
-        whole: whether everything in its repository is needed, and not only these files.
+        further: for each other file that is needed, such as a configuration, its possible names.
+        whole: whether all of its folder is read, so that a download takes everything that belongs to the model.
     """
 
     title: str
     weights: tuple[str, ...]
     tokenizer: tuple[str, ...] = ()
+    further: tuple[tuple[str, ...], ...] = ()
     whole: bool = False
 
     @property
     def files(self) -> tuple[tuple[str, ...], ...]:
         """For each needed file its possible names."""
-        return (self.weights, self.tokenizer) if self.tokenizer else (self.weights,)
+        return (self.weights, *([self.tokenizer] if self.tokenizer else []), *self.further)
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class MethodCard:
         published: results from the method's publication or reported by others.
         text: length of sentences that the default preset reads; None if unknown.
         grid: of the default preset's masks; None if unknown.
+        readable: what people can read of what ``localise`` hands over: ``boxes``, ``points``; empty if nothing.
     """
 
     name: str
@@ -189,6 +192,7 @@ class MethodCard:
     published: tuple[Score, ...] = ()
     text: TextLimit | None = None
     grid: OutputGrid | None = None
+    readable: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"MethodCard({self.name!r}, {self.title!r}, presets {', '.join(self.presets)})"

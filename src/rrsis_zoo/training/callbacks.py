@@ -27,6 +27,7 @@ from rrsis_zoo.metrics.protocol_table import protocol_table
 from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.metrics.samples import Samples, Subject, write_samples
 from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.models.marks import marks_of
 from rrsis_zoo.models.types import Batch
 from rrsis_zoo.provenance import code_version
 from rrsis_zoo.training.module import Answer, RRSISModule
@@ -264,6 +265,7 @@ def shown(answer: Answer, batch: Batch, n: int) -> Shown:
         heatmap=answer.prediction.prompts.heatmap[n, 0].float().cpu().numpy(),
         mask=(answer.native[n] > 0).cpu().numpy(),
         truth=None if batch.masks is None else batch.masks[n].cpu().numpy(),
+        marks=marks_of(answer.prediction.prompts, n),
     )
 
 

@@ -27,4 +27,5 @@ CARD = MethodCard(
     },
     text=TextLimit(32, 2, "32 text positions of SAM 3; longer sentences are cut to 30 pieces"),
     grid=OutputGrid(1008, 288, False, "SAM 3's mask head: 288 x 288 of a stretched 1008 x 1008 input"),
+    readable=("boxes",),
 )

@@ -26,9 +26,12 @@ CARD = MethodCard(
             "the language model, a folder of transformers' save_pretrained",
             TRANSFORMERS_FILES,
             ("tokenizer.json",),
+            # what else AutoProcessor and the model's class cannot do without; older and newer names
+            (("config.json",), ("tokenizer_config.json",), ("preprocessor_config.json", "processor_config.json")),
             whole=True,
         ),
     },
     text=TextLimit(1024, 0, "this project's choice, in bytes; the language model reads the text itself"),
     grid=OutputGrid(1024, 840, False, "the square of 840 pixels in which the language model writes coordinates"),
+    readable=("boxes", "points"),
 )

@@ -194,11 +194,15 @@ class Think2Seg(TrainingFree):
                 f"this {self.name} has no language model: load weights for `writer`, or set model.writer to an object "
                 "with a function write(frames, sentences)"
             )
-        assert isinstance(self.tokenizer, ByteTokenizer)
-        stop = "." if self.config.full_stop else ""
-        sentences = [f"{sentence}{stop}" for sentence in self.tokenizer.texts(tokens)]
+        sentences = self.asked(tokens)
         frames = [state.features["frame"][i].float().round().to(torch.uint8) for i in image_index.tolist()]
         return self.writer.write(frames, sentences) if frames else []
+
+    def asked(self, tokens: Tokens) -> list[str]:
+        """Return the sentences as the writer gets them."""
+        assert isinstance(self.tokenizer, ByteTokenizer)
+        stop = "." if self.config.full_stop else ""
+        return [f"{sentence}{stop}" for sentence in self.tokenizer.texts(tokens)]
 
     def read(self, reply: str) -> list[Instance]:
         """Return the instances of a reply, in pixels of the frame.

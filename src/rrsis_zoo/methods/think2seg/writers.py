@@ -125,11 +125,14 @@ class ChatWriter:
         text = self._processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         given = self._processor(text=[text], images=[picture], return_tensors="pt").to(self._model.device)
         own = self._model.generation_config
+        end = own.eos_token_id
+        if end is None:  # without a generation_config.json; a reply would never end
+            end = getattr(getattr(self._processor, "tokenizer", None), "eos_token_id", None)
         # a fresh configuration: the repetition penalty in the model's own file is not for lists of numbers
         greedy = GenerationConfig(
             do_sample=False,
             max_new_tokens=self._limit,
-            eos_token_id=own.eos_token_id,
+            eos_token_id=end,
             pad_token_id=own.pad_token_id,
             bos_token_id=own.bos_token_id,
         )
