@@ -57,4 +57,4 @@ def test_python(root, monkeypatch, capsys):
     assert found
     for name, block in found:
         exec(compile(block, f"docs/methods/{name}.md", "exec"), {})
-    assert "(1, 128, 128)" in capsys.readouterr().out
+    assert "(1, 256, 256)" in capsys.readouterr().out

@@ -73,13 +73,11 @@ def _qwen2_5(pieces, patch):
 
 def _qwen3(pieces, patch):
     vision = {**_vision(patch), "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
-    config = transformers.Qwen3VLConfig(
-        text_config=_text(pieces, head_dim=16), vision_config=vision, **_ids(pieces)
-    )
+    config = transformers.Qwen3VLConfig(text_config=_text(pieces, head_dim=16), vision_config=vision, **_ids(pieces))
     return transformers.Qwen3VLForConditionalGeneration(config)
 
 
-def constrained(writer, skeleton):
+def constrained(writer, skeleton, monkeypatch):
     """Let a writer's model choose only the digits of a reply: a random one would never write JSON.
 
     Args:
@@ -96,4 +94,4 @@ def constrained(writer, skeleton):
         given = options["input_ids"].shape[1]
         return generate(**options, prefix_allowed_tokens_fn=lambda _, ids: steps[len(ids) - given])
 
-    writer._model.generate = generated
+    monkeypatch.setattr(writer._model, "generate", generated)

@@ -2,9 +2,9 @@
 
 import contract
 import pytest
-from kinds import UNTRAINED
 from standins import StandInConfig, TextInTrunk, TwoQuerySets
 
+from kinds import UNTRAINED
 from rrsis_zoo.methods.registry import card, list_models, method_named
 from rrsis_zoo.pretrained.foundations import fill_foundations
 

@@ -26,8 +26,11 @@ def data(tmp_path_factory):
     return RRSISDataModule("synthetic", root=str(root), eval_batch_size=7, num_workers=0)
 
 
-def tested(data, folder, *callbacks, module=None):
-    module = module or Think2SegModule(preset="mini", weights=WEIGHTS)
+def think2seg():
+    return Think2SegModule(preset="mini", weights=WEIGHTS)
+
+
+def run(data, folder, module, *callbacks):
     trainer = lightning.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         use_distributed_sampler=False, default_root_dir=folder, callbacks=[TestRecord(), *callbacks],
@@ -40,15 +43,15 @@ def test_it_is_the_upper_rung(data, tmp_path):
     """Far above the script that reads no words, below a perfect score, and worse with more noise."""
     scores = {}
     for noise in (0.0, 0.1, 0.5):
-        record, samples, module = tested(data, tmp_path, PerfectWhere(noise))
+        record, samples, module = run(data, tmp_path, think2seg(), PerfectWhere(noise))
         scores[noise] = record["metrics"]["miou"]
         assert record["replies"] == {"answered": record["n"], "no_target": 0, "unreadable": 0}
         assert not record["untrained"]
         assert len({subject.reply for subject in samples.subjects}) > record["n"] / 2  # each its own box
-    own, _, _ = tested(data, tmp_path)
+    own, _, _ = run(data, tmp_path, think2seg())
     assert 97 > scores[0.0] > scores[0.1] > scores[0.5] > own["metrics"]["miou"]
     assert scores[0.1] > 70
-    again, _, _ = tested(data, tmp_path, PerfectWhere(0.1))
+    again, _, _ = run(data, tmp_path, think2seg(), PerfectWhere(0.1))
     assert again["metrics"]["miou"] == scores[0.1]
     # afterwards the model has its own writer again
     assert module.model.writer.write([torch.zeros(3, 128, 128, dtype=torch.uint8)], ["x"])[0].startswith("<think>")
@@ -87,4 +90,4 @@ def test_what_it_cannot_do_is_said(data, tmp_path):
     torch.manual_seed(0)
     control = ControlModule(preset="tiny")
     with pytest.raises(ConfigError, match="PerfectWhere writes boxes for think2seg, and this is control"):
-        tested(data, tmp_path, PerfectWhere(), module=control)
+        run(data, tmp_path, control, PerfectWhere())

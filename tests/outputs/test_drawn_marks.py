@@ -18,7 +18,9 @@ def ground(height=200, width=300, colour=GREY):
 
 def marks(boxes=(), points=(), inside=None):
     inside = [True] * len(points) if inside is None else inside
-    return Marks(np.reshape(boxes, (-1, 4)).astype(float), np.reshape(points, (-1, 2)).astype(float), np.array(inside, bool))
+    return Marks(
+        np.reshape(boxes, (-1, 4)).astype(float), np.reshape(points, (-1, 2)).astype(float), np.array(inside, bool)
+    )
 
 
 def places(picture, colour):

@@ -158,7 +158,9 @@ def test_a_chat_model_comes_with_all_that_its_processor_reads(tmp_path, capsys):
     folder = tmp_path / "RicardoString" / "Think2Seg-RS-3B"
     assert {path.name for path in folder.iterdir()} == files.keys() - {"README.md", "train.py"}
     for name in ("config.json", "tokenizer.json", "preprocessor_config.json"):
-        gone = Hub(tmp_path / "other", **{**hub.repositories, "Think2Seg_RS_3B": {n: t for n, t in files.items() if n != name}})
+        gone = Hub(
+            tmp_path / "other", **{**hub.repositories, "Think2Seg_RS_3B": {n: t for n, t in files.items() if n != name}}
+        )
         with pytest.raises(MissingWeightsError, match=f"Think2Seg-RS-3B has no {name}"):
             run_models(["fetch", "think2seg"], gone)
     with pytest.raises(MissingWeightsError):

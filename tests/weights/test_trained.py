@@ -17,7 +17,6 @@ from rrsis_zoo.pretrained.trained import save_trained
 from rrsis_zoo.pretrained.whole import fill_model
 
 
-
 def trained(method):
     """A miniature whose trained parameters have moved a little from where a training starts."""
     model = method_named(method).model().from_preset("mini")

@@ -24,7 +24,6 @@ from rrsis_zoo.weights.sources import (
 )
 from rrsis_zoo.yaml_files import read_yaml
 
-
 BESIDE = (
     "generation_config.json",
     "preprocessor_config.json",

@@ -29,7 +29,7 @@ LARGEST, SMALLEST = 768, 384
 _LEGEND = (
     "Score: the mean probability inside the mask. Presence: the probability that the referent is in the picture at "
     "all, with the threshold of the model's calibration where it is not reached; a dash without a calibration. Heat "
-    "map: where the model expects the referent, bright is likely; it does not depend on the sliders. Prompts: the boxes "
+    "map: where the model expects the referent, bright is likely; it does not depend on the sliders. Prompts: boxes "
     "and points that some models write for their segmenter."
 )
 

@@ -266,7 +266,11 @@ def panels(
             draw.text((gap, y + i * line), words, font=letters, fill=_INK)
         top = y + line * len(text)
         masked = Image.fromarray(marked(grey, [one.mask], (height, width)))
-        columns = (("picture", plain), (f"heat map{' and prompts' if prompts else ''}", Image.fromarray(over)), (one.remark, masked))
+        columns = (
+            ("picture", plain),
+            (f"heat map{' and prompts' if prompts else ''}", Image.fromarray(over)),
+            (one.remark, masked),
+        )
         for n, (name, part) in enumerate(columns):
             x = gap + n * (width + gap)
             draw.text((x, top), wrapped(name, small, width + gap, most=1)[0], font=small, fill=_PALE)

@@ -14,8 +14,8 @@ FORMAT = 1
 def record(findings: Findings) -> dict[str, Any]:
     """Return the record; ``answers`` has an entry for each sentence, in the order of the sentences.
 
-    ``segmentation`` is COCO's compressed run lengths: ``pycocotools.mask.decode`` reads it. ``prompts`` is there only if
-    boxes and points of the localiser were asked for.
+    ``segmentation`` is COCO's compressed run lengths: ``pycocotools.mask.decode`` reads it. ``prompts`` is there only
+    if boxes and points of the localiser were asked for.
     """
     return {
         "format": FORMAT,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.methods.lavt.card import CARD
 from rrsis_zoo.methods.lavt.layers import Backbone, Decoder, Fusion, Stage, resize_corners
-from rrsis_zoo.methods.lavt.losses import class_cross_entropy
+from rrsis_zoo.methods.lavt.losses import class_cross_entropy, class_dice
 from rrsis_zoo.methods.lavt.weights import FOUNDATION_FILLERS, official_name
 from rrsis_zoo.models.backbones.bert import BERT, BERTConfig
 from rrsis_zoo.models.backbones.swin import PIXEL_MEAN, PIXEL_STD, SwinConfig, init_linear
@@ -51,6 +51,10 @@ class LAVTConfig:
         train_text: ``published``: the first ten layers of BERT (Q2); ``all``: all of it.
         prior: initial log-odds of the object everywhere; 0 as published. A referent covers a few percent of an image,
             and a short training from 0 learns that first.
+        dice_share: weight of the Dice loss; the rest is the cross entropy's. 0 as published; the authors also report a
+            variant with Dice.
+        dice_sum: ``published``: summed over samples and classes, so that its weight grows with the batch of each GPU
+            (RMSIN's Q9); ``per_sample``: the same at a batch of 2 samples, whatever the batch.
     """
 
     image_size: Side = 480
@@ -61,6 +65,8 @@ class LAVTConfig:
     fusion_drop: Share = 0.0
     train_text: Literal["published", "all"] = "published"
     prior: Annotated[float, Field(ge=-20, le=20)] = 0.0
+    dice_share: Share = 0.0
+    dice_sum: Literal["published", "per_sample"] = "published"
 
     def __post_init__(self) -> None:
         check_choices(self, "lavt")
@@ -92,6 +98,8 @@ TINY = LAVTConfig(
     max_length=36,
     train_text="all",
     prior=-3.0,
+    dice_share=0.1,
+    dice_sum="per_sample",
 )
 
 
@@ -206,8 +214,14 @@ class LAVT(ReferringSegmenter):
         return torch.stack([stretch_mask_centred(mask, self.config.image_size)[None] for mask in masks])
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
-        """Return the cross entropy at S × S."""
-        return {"loss_ce": class_cross_entropy(self.log_odds(prediction, target), target)}
+        """Return the cross entropy and, if it has a weight, Dice of both classes at S × S."""
+        d, share = self.log_odds(prediction, target), self.config.dice_share
+        terms = {"loss_ce": (1 - share) * class_cross_entropy(d, target)}
+        if share:
+            dice = class_dice(d, target)
+            total = dice.sum() if self.config.dice_sum == "published" else 2 * dice.sum(1).mean()
+            terms["loss_dice"] = share * total
+        return terms
 
     def log_odds(self, prediction: Prediction, target: Tensor) -> Tensor:
         """Return the log-odds at the target's size, float32 (N, 1, S, S)."""

@@ -7,13 +7,10 @@ all scales, (iii) the decoder's second convolutions turn their kernels for every
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
-
-from torch import Tensor
+from typing import Any, ClassVar
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.methods.lavt.layers import Backbone, Decoder, Stage
-from rrsis_zoo.methods.lavt.losses import class_cross_entropy, class_dice
 from rrsis_zoo.methods.lavt.model import LAVT, LAVTConfig
 from rrsis_zoo.methods.lavt.model import TINY as LAVT_TINY
 from rrsis_zoo.methods.rmsin.card import CARD
@@ -21,7 +18,6 @@ from rrsis_zoo.methods.rmsin.layers import CrossScale, CrossScaleConfig, IntraSc
 from rrsis_zoo.methods.rmsin.weights import official_name
 from rrsis_zoo.models.configuration import Count, Share
 from rrsis_zoo.models.layers.rotated import RotatedConv
-from rrsis_zoo.models.types import Prediction
 
 
 @dataclass(frozen=True)
@@ -34,9 +30,7 @@ class RMSINConfig(LAVTConfig):
         kernels: of a rotated convolution.
         max_angle: bound of their rotation in degrees.
         router_dropout: in what chooses angle and weight of a kernel.
-        dice_share: weight of the Dice loss; the rest is the cross entropy's.
-        dice_sum: ``published``: summed over samples and classes, so that its weight grows with the batch of each GPU
-            (Q9); ``per_sample``: the same at the published batch of 2 samples, whatever the batch.
+        dice_share: as in `LAVTConfig`, but 0.1 as published.
     """
 
     intra_scale: bool = True
@@ -47,7 +41,6 @@ class RMSINConfig(LAVTConfig):
     max_angle: float = 40.0
     router_dropout: Share = 0.2
     dice_share: Share = 0.1
-    dice_sum: Literal["published", "per_sample"] = "published"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +56,6 @@ class RMSINConfig(LAVTConfig):
 TINY = RMSINConfig(
     **{name: getattr(LAVT_TINY, name) for name in LAVTConfig.__dataclass_fields__},
     mixer=CrossScaleConfig(heads=4, key_width=8),
-    dice_sum="per_sample",
 )
 
 
@@ -99,13 +91,6 @@ class RMSIN(LAVT):
         return Decoder(
             c.swin.channels, lambda width: RotatedConv(width, width, c.kernels, c.max_angle, c.router_dropout)
         )
-
-    def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
-        """Return the cross entropy and Dice of both classes at S × S."""
-        d, share = self.log_odds(prediction, target), self.config.dice_share
-        dice = class_dice(d, target)
-        total = dice.sum() if self.config.dice_sum == "published" else 2 * dice.sum(1).mean()
-        return {"loss_ce": (1 - share) * class_cross_entropy(d, target), "loss_dice": share * total}
 
     def inert_prefixes(self) -> dict[str, str]:
         """Return both gates and the second branch behind the last stage (Q6)."""

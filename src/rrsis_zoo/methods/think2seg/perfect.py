@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError
@@ -110,7 +111,7 @@ class PerfectWhere(Callback):
         model.writer = self._own
         self._writer.forget()
 
-    def reply(self, mask: np.ndarray, sample_id: str, unit: float) -> str:
+    def reply(self, mask: NDArray[np.bool_], sample_id: str, unit: float) -> str:
         """Return the reply about a true mask: its box, moved; an empty list for an empty mask.
 
         Args:
