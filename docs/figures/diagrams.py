@@ -480,7 +480,7 @@ def think2seg(model: Think2Seg) -> Diagram:
                 Box("reader", (366, 514), (0, 1), "reader", "of the text:\ninstances, none,\nor unreadable", ""),
             ],
         ),
-        prompts=[Prompt("sparse", (516, 692), "boxes, points", ("L", config.sam.prompt_width), "words")],
+        prompts=[Prompt("sparse", (516, 692), "box, points", ("L", config.sam.prompt_width), "words")],
         segment=Band(
             (112,),
             [

@@ -241,16 +241,20 @@ def test_a_learned_vocabulary_spells_what_it_has_no_word_for():
 @pytest.mark.slow
 @pytest.mark.usefixtures("large")
 @METHODS
-def test_one_real_step(method):
+def test_one_real_step(method, monkeypatch):
     """The published configuration at 480 px, random weights: a loss, gradients, an update; 227 and 240 million."""
     torch.manual_seed(0)
+    # most of the time of a test with normal numbers would be theirs
+    monkeypatch.setattr(
+        torch.nn.init, "trunc_normal_", lambda tensor, *_, **__: torch.nn.init.uniform_(tensor, -0.03, 0.03)
+    )
     model = method.from_preset("base").train()
     model.fit_tokenizer(contract.EXPRESSIONS)
     b = contract.batch()
-    two = Batch(b.images, b.expressions[:2], b.image_index[:2], b.masks[:2])
+    one = Batch(b.images[:1], b.expressions[:1], b.image_index[:1], b.masks[:1])
     optimiser = torch.optim.AdamW([{"params": group} for group in model.parameter_groups().values()], lr=3e-5)
     before = model.decoder.head.weight.detach().clone()
-    loss = model.loss(model(two), two)["loss"]
+    loss = model.loss(model(one), one)["loss"]
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for g in model.parameter_groups().values() for p in g)
     optimiser.step()
