@@ -153,7 +153,8 @@ class Prompts:
             writes such; None for others. ``boxes`` (N, K, 4) x0 y0 x1 y1, not clipped, NaN for an instance without a
             box; ``scores`` (N, K) in [0, 1], 0 for a padding row; ``points`` (N, K, P, 2) x y; ``point_labels``
             (N, K, P) int64: 1 inside, 0 outside, -1 no point.
-        replies: N texts of a language model, of methods whose localiser writes them; None for others.
+        replies: N texts of a language model, of methods whose localiser writes them; None for others. With them ``aux``
+            has ``failed`` (N,), 1 for a text that cannot be read, and ``instances`` (N,), how many it lists.
     """
 
     sparse: Tensor

@@ -80,7 +80,7 @@ def configuration(case: Case) -> LAVTConfig:
         return common
     mixer, rotated = settings.get("cim", {}), settings.get("rotated", {})
     config = RMSINConfig(
-        **{name: getattr(common, name) for name in LAVTConfig.__dataclass_fields__},
+        **{name: getattr(common, name) for name in LAVTConfig.__dataclass_fields__ if not name.startswith("dice_")},
         mixer=_mixer(mixer),
         kernels=rotated.get("kernels", 1),
         max_angle=float(rotated.get("max_angle_deg", 40.0)),

@@ -56,6 +56,7 @@ class RMSINConfig(LAVTConfig):
 TINY = RMSINConfig(
     **{name: getattr(LAVT_TINY, name) for name in LAVTConfig.__dataclass_fields__},
     mixer=CrossScaleConfig(heads=4, key_width=8),
+    router_dropout=0.0,
 )
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Count, Depth, Share, Side
+from rrsis_zoo.models.layers.rows import rows
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -150,7 +151,9 @@ class WindowAttention(nn.Module):
             forbidden: bool (windows, w², w²), pairs of query and key that must not see each other; None for none.
         """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1).to(q.dtype)[None]
+        index = self.relative_position_index
+        bias = rows(self.relative_position_bias_table, index.flatten()).unflatten(0, index.shape)
+        bias = bias.permute(2, 0, 1).to(q.dtype)[None]
         if forbidden is not None:
             bias = bias + forbidden[:, None].to(q.dtype) * FORBIDDEN
             bias = bias.repeat(len(x) // len(forbidden), 1, 1, 1)
