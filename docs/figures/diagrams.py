@@ -339,11 +339,10 @@ def lavt(model: LAVT) -> Diagram:
     merging = " ".join(f"backbone.stages.{i}.merging" for i in range(3))
     unread = " ".join(f"backbone.stages.{i}.position_weights backbone.stages.{i}.visual_gate" for i in range(3))
     blocks = " ".join(f"backbone.stages.{i}.blocks" for i in range(1, 4))
-    swin = "and gates;\nRMSIN: also\nweights without\nwords" if added else "and gates,\nwhich add what\nthe words say"
-    decoder = "decoder,\nrotated\nconvolutions" if added else "decoder,\ncoarse to fine"
+    swin = "and gates, also\nwithout words" if added else "and gates,\nwhich add what\nthe words say"
     return Diagram(
         title=f"{'RMSIN' if added else 'LAVT'}, from image and sentence to the mask",
-        adapters="",
+        adapters="trained layers",
         localise=Band(
             (124, 82),
             [
@@ -372,8 +371,8 @@ def lavt(model: LAVT) -> Diagram:
                     "decoder",
                     (536, 684),
                     (0, 1),
-                    "mixer and" if added else "decoder",
-                    decoder if added else "from coarse\nto fine",
+                    "mixer and\ndecoder" if added else "decoder",
+                    "with turned\nconvolutions" if added else "from coarse\nto fine",
                     "backbone.cross decoder" if added else "decoder",
                 ),
             ],
