@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from rrsis_zoo.errors import unknown_name
 
-PresetKind = Literal["published", "lighter", "miniature", "tiny"]
-"""``published``: the full size, for which scores are published. ``lighter``: with smaller foundation models of the same
+PresetKind = Literal["published", "other", "lighter", "miniature", "tiny"]
+"""``published``: the full size, for which scores are published; a method has one. ``other``: another full size of the
+authors or of others, whose scores are not the card's. ``lighter``: with smaller foundation models of the same
 family. ``miniature``: with very small ones pretrained by this project. ``tiny``: very small, from random weights.
 """
 

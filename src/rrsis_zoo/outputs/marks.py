@@ -32,7 +32,7 @@ def with_marks(
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     height, width = pixels.shape[:2]
-    line = max(2, round(max(height, width) / 320))
+    line = max(2, round(max(height, width) / 240))
     for one, colour in marks:
         if one is None:
             continue

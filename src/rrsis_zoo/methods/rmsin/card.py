@@ -14,7 +14,7 @@ CARD = MethodCard(
     "architecture: none stated",
     presets={
         "base": Preset(240_037_163, 197_829_893, START, kind="published"),
-        "remotesam": Preset(241_590_421, 199_383_151, START, kind="published"),
+        "remotesam": Preset(241_590_421, 199_383_151, START, kind="other"),
         "tiny": Preset(1_026_606, 961_032, kind="tiny"),
         "tiny256": Preset(1_041_022, 975_448, kind="tiny"),
     },

@@ -15,7 +15,7 @@ CARD = MethodCard(
     "know of (Qwen2.5-VL 3B itself: research only; 7B: Apache-2.0)",
     presets={
         "3b": Preset(38_538_577, 0, {"sam": _SAM, "writer": "hub:RicardoString/Think2Seg-RS-3B"}, kind="published"),
-        "7b": Preset(38_538_577, 0, {"sam": _SAM, "writer": "hub:RicardoString/Think2Seg-RS-7B"}, kind="published"),
+        "7b": Preset(38_538_577, 0, {"sam": _SAM, "writer": "hub:RicardoString/Think2Seg-RS-7B"}, kind="other"),
         "mini": Preset(1_372_449, 0, {"sam": "mini:sam2", "writer": "none"}, kind="miniature"),
         "tiny": Preset(343_449, 0, kind="tiny"),
     },
