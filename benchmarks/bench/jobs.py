@@ -1,5 +1,7 @@
 """One job: what to do with it, its processes one after another, and its record.
 
+The job of a training-free method has no training, and its test no checkpoint.
+
 Its folder has ``job.json`` (written at the end), ``fit.log``, ``test.log``, ``calibrate.log`` if the suite calibrates,
 ``diagnose.log`` if it diagnoses, and the folders of training, test and diagnosis. While it runs, ``state.json`` records
 its progress, so that it can be resumed after a kill.
@@ -134,6 +136,7 @@ class Planned:
         fault: why it cannot start: missing data or weights, an unknown option.
         on_gpu: whether its configuration uses an accelerator.
         steps: optimiser steps of the whole training, to say how far it is; None if that is not known.
+        trained: whether there is a training; the job of a training-free method is a test alone.
     """
 
     job: Job
@@ -144,6 +147,7 @@ class Planned:
     fault: str = ""
     on_gpu: bool = False
     steps: int | None = None
+    trained: bool = True
 
 
 Action = Literal["skip", "leave", "blocked", "start", "resume", "test"]
@@ -311,7 +315,10 @@ class JobRun:
         if self._fault or self.interrupted:
             return "over"
         if self._test is not None:
-            return "diagnose" if self.planned.job.diagnose and not self._diagnosed else "over"
+            wanted = self.planned.job.diagnose and self.planned.trained  # a diagnosis takes a checkpoint
+            return "diagnose" if wanted and not self._diagnosed else "over"
+        if not self.planned.trained:
+            return "test"  # and no calibration, which is stored beside a checkpoint
         if self._state["fit"] is None:
             return "fit"
         return "calibrate" if self.planned.job.calibrate and not self._calibrated else "test"
@@ -365,7 +372,7 @@ class JobRun:
             self._save()
         else:
             _remove(folder / "test")  # of an unfinished test
-            arguments += ["--ckpt_path", str(folder / _BEST)]
+            arguments += ["--ckpt_path", str(folder / _BEST)] if self.planned.trained else []
         return Command(PROGRAM, tuple(arguments), folder / f"{self.stage}.log")
 
     def ended(self, usage: Usage) -> None:

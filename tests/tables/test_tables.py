@@ -660,6 +660,20 @@ def test_counts_in_the_order_of_the_records(tmp_path):
         read_counts(path, records[:-1])
 
 
+def test_what_is_not_trained_has_no_time_of_training(tmp_path):
+    """A dash, not "not known"; and nobody misses its other training runs."""
+    none = {"parameters": {"total": 1000, "trained": 0}}
+    rows = [Row("a", 0.6), Row("known", 0.8, role="ablation", title="Perfect where", more=none)]
+    folder = make(tmp_path / "suite", rows, seeds=[1])
+    path = folder / "known--synthetic--seed1" / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fit": None}))
+    table = tables_of(read_runs(folder))["main"]
+    assert [cell.text for cell in table.rows[1][:5]] == ["Perfect where", "1", "0.00 M", "0.00 M", "–"]
+    (note,) = [str(note) for note in table.notes if "One training run only" in str(note)]
+    assert "A" in note.rpartition(":")[2]
+    assert "Perfect where" not in note
+
+
 def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
     folder = make(tmp_path / "suite", [Row("a", 0.6), Row("b", 0.3)], seeds=[1])
     monkeypatch.chdir(tmp_path)

@@ -106,7 +106,7 @@ def _starts_from(card: MethodCard, weights: object) -> str:
 def _fetch(name: str, preset: str | None, download: Download) -> int:
     needs = wanted(name, preset)
     for need in needs:
-        size = f" ({size_text(need.bytes)})" if need.bytes else ""
+        size = f" ({size_text(need.bytes)}); {need.known.terms}" if need.bytes and need.known else ""
         print(f"{need.what}: {need.place}{size}", flush=True)
         for path in fetch([need], download):
             print(f"  {path}", flush=True)

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -493,7 +493,19 @@ class ParameterCount:
     trained: int
 
 
-def count_parameters(model: ReferringSegmenter) -> ParameterCount:
+class Counted(Protocol):
+    """Whatever has parameters, some of which may be inert."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Return all parameters by name."""
+        ...
+
+    def inert_parameters(self) -> dict[str, str]:
+        """Return the inert ones, see `ReferringSegmenter.inert_parameters`."""
+        ...
+
+
+def count_parameters(model: Counted) -> ParameterCount:
     """Count a model's parameters, each tensor once."""
     inert = model.inert_parameters()
     total = trained = dead = 0

@@ -41,7 +41,7 @@ from rrsis_zoo.tables.formats import Cell, Column, Table, millions, number, pros
 from rrsis_zoo.tables.presence import ASKED, read_presence
 from rrsis_zoo.tables.published import PublishedResult, has_ours, literature_tables, published_table
 from rrsis_zoo.tables.records import on_made_scenes
-from rrsis_zoo.tables.runs import Runs, code_versions, read_counts, read_runs, read_tests
+from rrsis_zoo.tables.runs import JobRecord, Runs, code_versions, read_counts, read_runs, read_tests
 
 __all__ = ["FORMATS", "Table", "read_counts", "read_runs", "read_tests", "tables_of", "write_tables"]
 
@@ -462,11 +462,19 @@ def _cost(trial: Trial) -> list[Cell]:
         return [Cell(trial.absent)] * 3
     parameters = trial.finished[0].result.get("parameters")
     size = [Cell("not known")] * 2 if not parameters else [millions(parameters[name]) for name in ("total", "trained")]
+    if _untrained(trial.finished[0]):
+        return [*size, Cell("–")]
     minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished if job.record["fit"]]
     if not minutes:
         return [*size, Cell("not known")]
     spent = math.fsum(minutes) / len(minutes)
     return [*size, Cell(number(spent, 1), spent)]
+
+
+def _untrained(job: JobRecord) -> bool:
+    """Return whether a job's method is training-free."""
+    parameters = job.result.get("parameters")
+    return bool(parameters) and not parameters["trained"]
 
 
 def _marked(board: Board, line: str) -> list[str]:
@@ -483,7 +491,8 @@ def _gaps(runs: Runs, board: Board) -> list[str]:
         if trial.missing:
             seeds = ", ".join(str(seed) for seed in trial.missing if seed is not None)
             notes.append(f"{trial.model.title}{f', seed {seeds}' if seeds else ''}: not run")
-    single = [t.model.title for t in board.trials if len(t.finished) == 1 and t.model.role != "baseline"]
+    trained = [t for t in board.trials if t.model.role != "baseline" and not any(map(_untrained, t.finished))]
+    single = [t.model.title for t in trained if len(t.finished) == 1]
     if single:
         notes.append(
             f"One training run only, so the interval does not cover variation between runs: {'; '.join(single)}"

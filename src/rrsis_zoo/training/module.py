@@ -67,12 +67,12 @@ class RRSISModule(lightning.LightningModule):
             complete model, ours or the authors'.
         learning_rates: one for each of the method's parameter groups.
         rate_factor: multiplies all of them: a single number to search over or to scale with the batch size.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's; one number, or one for each parameter group.
         decay: ``all`` trained parameters decay, as in the published recipes; ``matrices``: norms, biases, gates and
             other vectors and scalars do not.
         betas: AdamW's.
         warmup_epochs, warmup_start, cosine_start, cosine_epochs, floor: see `WarmupCosine`.
-        drop_epoch, drop_factor: see `WarmupCosine`.
+        drop_epoch, drop_factor, poly_epochs, poly_power: see `WarmupCosine`.
         gradient_checkpointing: see `ReferringSegmenter.use_checkpointing`.
         train_text_mode: how expressions of a training batch share a tensor.
         protocol: name of the evaluation protocol.
@@ -100,7 +100,7 @@ class RRSISModule(lightning.LightningModule):
         weights: dict[str, str] | str | None = None,
         learning_rates: dict[str, float] | None = None,
         rate_factor: float = 1.0,
-        weight_decay: float = 0.05,
+        weight_decay: float | dict[str, float] = 0.05,
         decay: Decay = "all",
         betas: tuple[float, float] = (0.9, 0.999),
         warmup_epochs: float = 0.0,
@@ -110,6 +110,8 @@ class RRSISModule(lightning.LightningModule):
         floor: float = 0.0,
         drop_epoch: float | None = None,
         drop_factor: float = 0.1,
+        poly_epochs: float | None = None,
+        poly_power: float = 0.9,
         gradient_checkpointing: bool = False,
         train_text_mode: TextMode = "published",
         protocol: str = "canonical",
@@ -146,7 +148,7 @@ class RRSISModule(lightning.LightningModule):
             return
         if self.hparams["weights"]:
             fill_model(self.model, self.hparams["weights"])
-            self.trained |= is_whole(self.hparams["weights"])
+            self.trained |= is_whole(self.hparams["weights"]) or self.model.card.training_free
             self._record.lineage = lineage_of(self.hparams["weights"], self.model.card)
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
@@ -278,11 +280,14 @@ class RRSISModule(lightning.LightningModule):
         """
         groups = check_rates(self.model, self.hparams["learning_rates"] or {})
         groups = [{**group, "lr": group["lr"] * self.hparams["rate_factor"]} for group in groups]
+        decay = self.hparams["weight_decay"]
+        if not isinstance(decay, Mapping):
+            decay = {group["name"]: decay for group in groups}
+        check_named(self.model, decay, "weight_decay")
+        groups = [{**group, "weight_decay": float(decay[group["name"]])} for group in groups]
         if self.hparams["decay"] == "matrices":
             groups = [part for group in groups for part in spare_vectors(group)]
-        optimiser = torch.optim.AdamW(
-            groups, betas=tuple(self.hparams["betas"]), weight_decay=self.hparams["weight_decay"]
-        )
+        optimiser = torch.optim.AdamW(groups, betas=tuple(self.hparams["betas"]))
         self.trainer.fit_loop.setup_data()  # else an epoch's batches are only counted if epochs limit the training
         names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
         schedule = WarmupCosine(steps_per_epoch(self.trainer), **{name: self.hparams[name] for name in names})
@@ -485,15 +490,23 @@ def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[d
         ConfigError: a group without a rate, or a rate without a group.
     """
     groups = model.parameter_groups()
-    missing, unknown = sorted(set(groups) - set(rates)), sorted(set(rates) - set(groups))
+    check_named(model, rates, "learning_rates")
+    return [{"params": groups[name], "lr": float(rates[name]), "name": name} for name in groups]
+
+
+def check_named(model: ReferringSegmenter, values: Mapping[str, float], what: str) -> None:
+    """Refuse a setting that does not have exactly one value for each of a method's parameter groups.
+
+    Raises:
+        ConfigError: a group without a value, or a value without a group.
+    """
+    groups = model.parameter_groups()
+    missing, unknown = sorted(set(groups) - set(values)), sorted(set(values) - set(groups))
     if missing or unknown:
         faults = [
-            f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names
+            f"{kind}: {', '.join(names)}" for kind, names in (("missing", missing), ("unknown", unknown)) if names
         ]
-        raise ConfigError(
-            f"learning_rates of {model.name}: {'; '.join(faults)}; give one for each of {', '.join(groups)}"
-        )
-    return [{"params": groups[name], "lr": float(rates[name]), "name": name} for name in groups]
+        raise ConfigError(f"{what} of {model.name}: {'; '.join(faults)}; give one for each of {', '.join(groups)}")
 
 
 def spare_vectors(group: dict[str, Any]) -> list[dict[str, Any]]:
