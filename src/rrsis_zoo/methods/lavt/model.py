@@ -31,6 +31,7 @@ from rrsis_zoo.models.configuration import Count, Share, Side, check_choices
 from rrsis_zoo.models.layers.geometry import normalise, resize, stretch_mask_centred, stretch_smoothly
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
+from rrsis_zoo.models.seam import COUPLED, Seam
 from rrsis_zoo.models.tokenizers import WordPieceTokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views, unread_positions
 
@@ -115,6 +116,7 @@ class LAVT(ReferringSegmenter):
     official_name = staticmethod(official_name)
     tokenizer_kind = WordPieceTokenizer
     segment_only: ClassVar[frozenset[str]] = frozenset({"logits"})
+    seam: ClassVar[Seam] = COUPLED
     presets: ClassVar[dict[str, Any]] = {
         "base": LAVTConfig(),
         "tiny": TINY,

@@ -36,6 +36,7 @@ from rrsis_zoo.models.configuration import Share, check_choices
 from rrsis_zoo.models.frozen import TrainingFree
 from rrsis_zoo.models.layers.geometry import normalise, stretch_smoothly
 from rrsis_zoo.models.layers.rows import rows
+from rrsis_zoo.models.seam import Seam
 from rrsis_zoo.models.tokenizers import CLIPTokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, TextMode, Tokens, Views
 
@@ -105,6 +106,9 @@ class SAM3ZeroShot(TrainingFree):
         {"prompt", "rule", "confidence", "mask_threshold", "when_absent", "geometry_token"}
     )
     segment_only: ClassVar[frozenset[str]] = frozenset({"encoder", "prompt_mask"})
+    seam: ClassVar[Seam] = Seam(
+        dense="its prompt is the sentence, not a mask", best="its prompt is the sentence, which no gradient can change"
+    )
     presets: ClassVar[dict[str, SAM3ZeroShotConfig]] = {"base": SAM3ZeroShotConfig(), "tiny": TINY}
     max_expressions = 8
     config: SAM3ZeroShotConfig

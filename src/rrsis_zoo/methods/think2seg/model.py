@@ -41,6 +41,7 @@ from rrsis_zoo.models.frozen import TrainingFree
 from rrsis_zoo.models.layers.geometry import normalise, resize
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
+from rrsis_zoo.models.seam import Seam
 from rrsis_zoo.models.tokenizers import ByteTokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views
 
@@ -91,6 +92,9 @@ class Think2Seg(TrainingFree):
     tokenizer_kind = ByteTokenizer
     evaluation_settings: ClassVar[frozenset[str]] = frozenset(
         {"frame", "writer", "dialect", "full_stop", "repair", "max_new_tokens"}
+    )
+    seam: ClassVar[Seam] = Seam(
+        dense="it prompts with boxes and points only", best="it writes its prompts as text, which no gradient passes"
     )
     presets: ClassVar[dict[str, Think2SegConfig]] = {
         "3b": Think2SegConfig(),
