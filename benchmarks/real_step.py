@@ -12,6 +12,7 @@ process that resumes from it. Prints the times and the peak resident memory of t
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -75,7 +76,29 @@ def write_beit3(model: ReferringSegmenter, path: Path) -> None:
     torch.save({"model": {f"beit3.{name}": tensor for name, tensor in state.items()}}, path)
 
 
-WRITERS = {"sam": write_sam, "siglip": write_siglip, "beit3": write_beit3}
+def write_swin(model: ReferringSegmenter, path: Path) -> None:
+    """Swin in timm's form, which merges at the start of a stage."""
+    state = {}
+    for name, tensor in noise(dict(model.get_submodule("backbone").state_dict())).items():
+        stage = re.match(r"stages\.(\d)\.(blocks|merging)\.(.*)", name)
+        if stage:
+            place = f"{stage[1]}.blocks" if stage[2] == "blocks" else f"{int(stage[1]) + 1}.downsample"
+            state[f"layers.{place}.{stage[3]}"] = tensor
+        elif name.startswith("patch_embed."):
+            state[name] = tensor
+    save_file(state, path)
+
+
+def write_bert(model: ReferringSegmenter, path: Path) -> None:
+    """BERT as it was released: below ``bert.``, with the older names of norms."""
+    state = noise(dict(model.get_submodule("text_encoder").state_dict()))
+    older = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    for now, then in older.items():
+        state = {name.replace(now, then): tensor for name, tensor in state.items()}
+    save_file({f"bert.{name}": tensor for name, tensor in state.items()}, path)
+
+
+WRITERS = {"swin": write_swin, "bert": write_bert, "sam": write_sam, "siglip": write_siglip, "beit3": write_beit3}
 
 
 def write_weights(folder: Path, method: str, preset: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -15,6 +16,8 @@ from sphinx.addnodes import toctree
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.nodes import make_refnode
+
+gc.set_threshold(50_000)  # of the many objects of a build none is garbage
 
 HERE = Path(__file__).absolute().parent
 sys.path.insert(0, str(HERE))

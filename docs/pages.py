@@ -5,6 +5,7 @@ A page includes one with a comment on a line of its own, which `fill` replaces::
     <!-- made from: card rsrefseg -->      authors, code, licences
     <!-- made from: sizes rsrefseg -->     its presets, trained weights and published results
     <!-- made from: published -->          published results of all methods
+    <!-- made from: leakage weights -->    of the leakage ledger: levels, weights, bases, overlaps, splits, sources
     <!-- made from: commands -->           the help of all commands
     <!-- made from: page benchmarks/README.md -->            another page, without its title
     <!-- made from: page README.md: Weights, Overlays -->    some of its sections
@@ -25,6 +26,11 @@ from pathlib import Path
 from unittest import mock
 
 from rrsis_zoo import cli
+from rrsis_zoo.leakage.judge import Finding
+from rrsis_zoo.leakage.ledger import Ledger, shipped
+from rrsis_zoo.leakage.levels import CONTAMINATED, FOOTNOTED, MEANING, WORDS, Certainty
+from rrsis_zoo.leakage.lineage import published_finding
+from rrsis_zoo.leakage.text import evidence_text, seen
 from rrsis_zoo.methods.registry import card, method_named, methods
 from rrsis_zoo.models.card import MethodCard, Score
 from rrsis_zoo.weights.catalogue import REPOSITORIES, size_text
@@ -73,7 +79,7 @@ def sizes_text(name: str) -> str:
     method_card = card(name)
     parts = ["## Presets", _presets(method_card)]
     if method_card.releases:
-        parts += ["## The authors' trained weights", _releases(method_card)]
+        parts += ["## The authors' trained weights", _releases(method_card), _seen(method_card)]
     if method_card.published:
         parts += ["## Published results", published_text(name)]
     return "\n\n".join(parts)
@@ -108,6 +114,17 @@ def _releases(method_card: MethodCard) -> str:
     return _table(("release", "trained on", "preset", "source", "licence"), rows) + f"\n\n{fetch}"
 
 
+def _seen(method_card: MethodCard) -> str:
+    """Return what the authors' weights have seen of test splits, with the evidence."""
+    rows = [
+        (f"`{release.name}`", f"{found.test}", found.level, evidence_text(found))
+        for release in method_card.releases
+        for found in seen(shipped(), f"{method_card.name}/{release.name}")
+    ]
+    head = "What they have seen; nothing is known of any other split ([what the words mean](/docs/leakage.md)):"
+    return f"{head}\n\n{_table(('release', 'split', 'level', 'evidence'), rows)}"
+
+
 def published_text(only: str = "") -> str:
     """Return the published results of all methods or of one, in percent, with notes on protocol and source."""
     scores = [(card(name), score) for name in ([only] if only else methods()) for score in card(name).published]
@@ -118,11 +135,30 @@ def published_text(only: str = "") -> str:
         values = [f"{score.values[metric]:.2f}" if metric in score.values else "–" for metric in _METRICS]
         number = notes.index((method_card.name, *_note(score))) + 1
         method = () if only else (f"`{method_card.name}`",)
-        rows.append((*method, score.dataset, score.split, *values, f"{number}"))
-    columns = (*(() if only else ("method",)), "data set", "split", *_METRICS.values(), "note")
-    table = _table(columns, rows, numbers=range(len(columns) - len(_METRICS) - 1, len(columns)))
+        rows.append((*method, score.dataset, score.split, *values, _behind(method_card, score).level, f"{number}"))
+    columns = (
+        *(() if only else ("method",)),
+        "data set",
+        "split",
+        *_METRICS.values(),
+        "[seen](/docs/leakage.md)",
+        "note",
+    )
+    first = len(columns) - len(_METRICS) - 2
+    table = _table(columns, rows, numbers=(*range(first, len(columns) - 2), len(columns) - 1))
     lines = [f"{i}. `{name}`. Protocol: {how}. Printed in {source}." for i, (name, how, source) in enumerate(notes, 1)]
-    return "\n".join([table, "", *lines])
+    known = [
+        f"* `{method_card.name}`, {score.dataset}, {score.split}: **{found.level}**. {evidence_text(found)}"
+        for method_card, score in scores
+        if (found := _behind(method_card, score)).level != "unknown"
+    ]
+    reading = "Seen: what the weights behind a result have seen of its split; *unknown* where nothing is recorded."
+    return "\n".join([table, "", *lines, "", reading, *(["", *known] if known else [])])
+
+
+def _behind(method_card: MethodCard, score: Score) -> Finding:
+    """Return what the weights behind a published result have seen of its split."""
+    return published_finding(shipped(), method_card.title.partition(":")[0], score.dataset, score.split)
 
 
 def _note(score: Score) -> tuple[str, str]:
@@ -132,6 +168,92 @@ def _note(score: Score) -> tuple[str, str]:
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], numbers: tuple[int, ...] | range = ()) -> str:
     rule = "|".join("---:" if i in numbers else "---" for i in range(len(columns)))
     return "\n".join([f"| {' | '.join(columns)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+# -- the leakage ledger ------------------------------------------------------------------------------------------------
+
+
+def leakage_text(part: str) -> str:
+    """Return a part of the ledger of what weights have seen, with links to what was read.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    makers = {
+        "levels": lambda _: _levels(),
+        "weights": _weights_seen,
+        "bases": _bases,
+        "overlaps": _overlaps,
+        "splits": _splits,
+        "sources": _sources,
+    }
+    if part not in makers:
+        raise ValueError(f"the ledger has no part {part!r}; it has {', '.join(makers)}")
+    return makers[part](shipped())
+
+
+def _levels() -> str:
+    rows = []
+    for level, what in MEANING.items():
+        how = {"unknown": "° at the row's name", "clean": "nothing"}.get(level, "")
+        how = "‡ and a letter; not ranked" if level in CONTAMINATED else "§ and a letter" if level in FOOTNOTED else how
+        rows.append((f"**{level}**", what, how))
+    return _table(("level", "meaning", "in a table"), rows)
+
+
+def _said(ledger: Ledger, evidence: str, certainty: Certainty) -> str:
+    """Return evidence with its certainty, and links to what was read; to files of the repository as to any."""
+    known = ledger.evidence[evidence]
+    places = [where if where.startswith("https:") else f"/{where}" for where in known.see]
+    links = [f"[{_SHORT.sub('', where)}]({place})" for where, place in zip(known.see, places, strict=True)]
+    return f"{known.text} *{WORDS[certainty]}*{': ' if links else ''}{', '.join(links)}"
+
+
+_SHORT = re.compile(r"^https://(github\.com|huggingface\.co|arxiv\.org/abs)/")
+
+
+def _weights_seen(ledger: Ledger) -> str:
+    rows = []
+    for entry in ledger.released.values():
+        bases = ", ".join(ledger.title(base) for base in entry.bases)
+        title = f"{entry.title}{f' (from {bases})' if bases else ''}"
+        for line in (*entry.trained_on, *entry.marks):
+            said = _said(ledger, line.evidence, line.certainty)
+            rows.append((title, str(line.part), line.level, said))
+    return _table(("weights", "split", "level", "evidence"), rows)
+
+
+def _bases(ledger: Ledger) -> str:
+    rows = [
+        (base.title, base.data, base.aerial, _said(ledger, base.evidence, base.certainty))
+        for base in ledger.bases.values()
+    ]
+    return _table(("starting weights", "trained on", "aerial images", "evidence"), rows)
+
+
+def _overlaps(ledger: Ledger) -> str:
+    rows = [
+        (str(on), str(line.part), line.level, _said(ledger, line.evidence, line.certainty))
+        for on, line in ledger.overlaps
+    ]
+    return _table(("training on", "touches", "level", "evidence"), rows)
+
+
+def _splits(ledger: Ledger) -> str:
+    rows = []
+    for dataset, within in ledger.within.items():
+        pairs = ", ".join(" and ".join(sorted(pair)) for pair in within.disjoint)
+        rows.append((dataset, pairs or "not known", _said(ledger, within.evidence, within.certainty)))
+    return _table(("data set", "splits without a common image", "evidence"), rows)
+
+
+def _sources(ledger: Ledger) -> str:
+    rows = [
+        (dataset, f"{o.name}{f', through {o.via}' if o.via else ''}", _said(ledger, o.evidence, o.certainty))
+        for dataset, some in ledger.origins.items()
+        for o in some
+    ]
+    return _table(("data set", "images from", "evidence"), rows)
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -248,6 +370,7 @@ _MAKERS: dict[str, Callable[[str], str]] = {
     "card": card_text,
     "sizes": sizes_text,
     "published": published_text,
+    "leakage": leakage_text,
     "commands": lambda _: commands_text(),
     "page": page_text,
 }
@@ -290,7 +413,8 @@ def fill(text: str, page: Path, shown: Path | None = None) -> str:
 
 def readme_text(readme: str) -> str:
     """Return the README with its table of published results made from the cards."""
-    table = f"<!-- published table -->\n\n{published_text()}\n\n<!-- end of published table -->"
+    made = published_text().replace("](/", "](")  # relative to the README
+    table = f"<!-- published table -->\n\n{made}\n\n<!-- end of published table -->"
     return re.sub(
         r"<!-- published table -->.*?<!-- end of published table -->", lambda _: table, readme, flags=re.DOTALL
     )

@@ -18,8 +18,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 import warm
+from kinds import TRAINED, UNTRAINED
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
-from rrsis_zoo.methods.registry import list_models
+from rrsis_zoo.methods.registry import method_at
 from rrsis_zoo.metrics.breakdown import breakdown, evaluate, without_nan
 from rrsis_zoo.metrics.protocols import get_protocol
 from rrsis_zoo.metrics.samples import read_samples
@@ -89,7 +90,10 @@ def test_version_and_unknown_command(rrsis):
     assert start(rrsis, "--version").stdout.startswith("rrsis-zoo ")
     wrong = start(rrsis, "fti")
     assert wrong.returncode == 2
-    known = "calibrate, convert, data, demo, fit, models, plot, predict, runs, score, segment, table, test, validate"
+    known = (
+        "calibrate, convert, data, demo, diagnose, fit, models, plot, predict, runs, score, segment, table, test, "
+        "validate"
+    )
     assert wrong.stderr == f"rrsis: unknown command 'fti' (did you mean 'fit'?); known: {known}\n"
 
 
@@ -147,7 +151,8 @@ def listed(done):
 @pytest.mark.parametrize("config", TOP)
 def test_offline_without_weights(config, tmp_path):
     """What is missing, where it is to be had, which command fetches it; weights and data together."""
-    lacks, mends = listed(run("fit", "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path, cwd=tmp_path))
+    command = "test" if Path(config).stem in UNTRAINED else "fit"
+    lacks, mends = listed(run(command, "--config", CONFIGS / config, HF_HUB_CACHE=tmp_path, cwd=tmp_path))
     said = "\n".join([*lacks, *mends])
     assert "https://huggingface.co/" in said
     assert re.match("RRSIS-D: no folder (was given and there is none at )?'datasets/rrsis-d'", lacks[-1])
@@ -158,7 +163,13 @@ def test_offline_without_weights(config, tmp_path):
         "rsrefseg2": ["facebook/sam2.1-hiera-large sam2.1_hiera_large.pt", "google/siglip2-so400m-patch16-512"],
         "rs2sam2": ["facebook/sam2-hiera-large"],
         "evisam3": ["facebook/sam3 model.safetensors"],
+        "lavt": ["timm/swin_base_patch4_window12_384.ms_in22k", "google-bert/bert-base-uncased"],
+        "rmsin": ["timm/swin_base_patch4_window12_384.ms_in22k", "google-bert/bert-base-uncased"],
+        "sam3_zeroshot": ["facebook/sam3 model.safetensors", "openai/clip-vit-base-patch32 tokenizer.json"],
+        "think2seg": ["facebook/sam2.1-hiera-small", "RicardoString/Think2Seg-RS-3B"],
     }
+    assert "licence: " in said
+    assert ("gated: ask for access" in said) == config.startswith(("evisam3", "sam3"))
     if config.startswith(("rs2sam2", "evisam3")):
         assert "github.com/microsoft/unilm" in said
     fetched = [line for line in mends if line.startswith("hf download ")]
@@ -206,11 +217,12 @@ def test_every_config_is_accepted(config, tree):
     done = run("fit", "--config", CONFIGS / config, "--data.root", tree, "--print_config")
     assert done.returncode == 0, done.stderr
     shown = yaml.safe_load(done.stdout)
-    assert shown["model"]["init_args"]["learning_rates"]
+    trained = not method_at(shown["model"]["class_path"]).card.training_free
+    assert bool(shown["model"]["init_args"]["learning_rates"]) == trained
     assert shown["data"]["root"] == str(tree)
 
 
-@pytest.mark.parametrize("method", list_models())
+@pytest.mark.parametrize("method", TRAINED)
 def test_fit_test_predict(rrsis, method, tree, tmp_path):
     common = [*tiny(method), "--data.root", tree, "--data.batch_size", 2, *CPU]
     fit = run("fit", *common, "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1, cwd=tmp_path)
@@ -231,6 +243,8 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     assert record["eval_size"] == "native"
     assert record["text_mode"] == "independent"
     assert len(record["weights_sha256"]) == len(record["annotations_sha256"]) == 64
+    training = {"dataset": tree.name, "split": "train", "selected_on": "val"}
+    assert record["lineage"] == {"starts": [], "releases": [], "trainings": [training], "unrecorded": []}
     with gzip.open(folder / "test_samples.jsonl.gz", "rt") as file:
         samples = [json.loads(line) for line in file]
     assert [s["sample_id"] for s in samples] == [f"rrsis-d/test/{r:05d}/{k}" for r in (4, 5) for k in (0, 1)]
@@ -273,6 +287,32 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
     )
     assert saved.returncode == 0, saved.stderr
     assert "val/miou" in saved.stdout
+
+
+@pytest.mark.parametrize("method", UNTRAINED)
+def test_without_a_training(method, tree, tmp_path):
+    """`fit` refuses before it reads anything; test and prediction need no checkpoint."""
+    common = [*tiny(method), "--data.root", tree, *CPU]
+    fit = run("fit", *common, cwd=tmp_path)
+    refusal = f"{method} is training-free: there is nothing to fit; evaluate it with `rrsis test` and the same options"
+    assert one_line(fit) == f"rrsis: {refusal}"
+    assert "--untrained" in one_line(run("test", *common, cwd=tmp_path))  # the tiny preset has no weights
+    assert not (tmp_path / "runs").exists()
+    test = run("test", *common, "--untrained", cwd=tmp_path)
+    assert test.returncode == 0, test.stderr
+    folder = tmp_path / "runs" / method / "test" / "version_0"
+    record = json.loads((folder / "test.json").read_text())
+    assert (record["n"], record["untrained"], record["parameters"]["trained"]) == (4, True, 0)
+    samples = read_samples(folder / "test_samples.jsonl.gz")
+    if method == "think2seg":
+        assert record["replies"] == {"answered": 4, "no_target": 0, "unreadable": 0}
+        assert all("bbox_2d" in subject.reply for subject in samples.subjects)
+    else:
+        assert "replies" not in record
+    predict = run("predict", *common, "--untrained", cwd=tmp_path)
+    assert predict.returncode == 0, predict.stderr
+    lines = (tmp_path / "runs" / method / "predict" / "version_0" / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 4
 
 
 def test_wandb_offline_and_early_stopping(tree, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -5,6 +7,7 @@ from PIL import Image
 
 from rrsis_zoo.errors import ConfigError, OutputError
 from rrsis_zoo.figures import PREDICTED, TRUE, Shown, heat_overlay, prediction_figure, save_figure
+from rrsis_zoo.models.marks import Marks
 
 
 def row(truth=True):
@@ -27,6 +30,28 @@ def test_figure_shows_both_masks(tmp_path):
     for colour in (PREDICTED, TRUE):
         shown = (0.35 * 120 + 0.65 * np.array(colour)).astype(int)
         assert (np.abs(pixels - shown).max(1) <= 3).sum() > 100
+
+
+def test_boxes_and_points_are_in_the_heat_map(tmp_path):
+    """White, at the place that was written; what lies outside the image does not move it."""
+    box, far = [12.0, 8, 40, 32], [-500.0, -500, 900, 900]
+    flat = replace(row(), heatmap=np.zeros((4, 4), np.float32))
+    pictures = {}
+    for name, boxes, points in (("none", [], []), ("box", [box, far], []), ("point", [], [[30.0, 20.0]])):
+        marks = Marks(np.reshape(boxes, (-1, 4)), np.reshape(points, (-1, 2)), np.ones(len(points), bool))
+        prediction_figure([replace(flat, marks=marks)], tmp_path / f"{name}.png")
+        pictures[name] = np.array(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)
+    ground = (pictures["none"] == 160).all(-1)  # of the heat map's panel: pale grey where nothing is believed
+    (rows,), (columns,) = np.nonzero(ground.sum(1) > 50), np.nonzero(ground.sum(0) > 50)  # not a letter's edge
+    top, left, right = rows.min(), columns.min(), columns.max()
+    scale = (right + 1 - left) / 60
+    for name, inside in (("box", (12, 8, 40, 32)), ("point", (30, 20, 30, 20))):
+        white = (pictures[name] == 255).all(-1) & ground
+        rows, columns = np.nonzero(white)
+        found = (columns.min() - left, rows.min() - top, columns.max() - left, rows.max() - top)
+        assert np.abs(np.array(found) / scale - inside).max() < 2, name
+        _, columns = np.nonzero((pictures[name] != pictures["none"]).any(-1))
+        assert left <= columns.min() <= columns.max() <= right  # the other panels are as they were
 
 
 def test_nothing_to_show(tmp_path):

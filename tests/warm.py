@@ -19,7 +19,7 @@ from rrsis_zoo.methods.registry import list_models
 
 _context = multiprocessing.get_context("forkserver")
 _heavy = [f"rrsis_zoo.methods.{name}.module" for name in list_models()]
-_context.set_forkserver_preload(["rrsis_zoo.commands.fit", *_heavy])
+_context.set_forkserver_preload(["rrsis_zoo.commands.fit", *_heavy, "warm_frozen"])
 
 
 class Signal(NamedTuple):

@@ -1,8 +1,10 @@
 """One job: what to do with it, its processes one after another, and its record.
 
+The job of a training-free method has no training, and its test no checkpoint.
+
 Its folder has ``job.json`` (written at the end), ``fit.log``, ``test.log``, ``calibrate.log`` if the suite calibrates,
-and the folders of training and test. While
-it runs, ``state.json`` records its progress, so that it can be resumed after a kill.
+``diagnose.log`` if it diagnoses, and the folders of training, test and diagnosis. While it runs, ``state.json`` records
+its progress, so that it can be resumed after a kill.
 
 An exit status of 0 proves nothing: a training counts as finished if its last resume point is at the planned end, and a
 test if its record covers the whole split.
@@ -26,6 +28,7 @@ from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.files import cannot_write, make_folder, write_json
 from rrsis_zoo.schema import Strict
 from rrsis_zoo.tables.records import JobFile, Result, read_record, unfit
+from rrsis_zoo.tables.runs import DIAGNOSIS
 
 SCHEMA = 1
 RECORD, STATE = "job.json", "state.json"
@@ -133,6 +136,7 @@ class Planned:
         fault: why it cannot start: missing data or weights, an unknown option.
         on_gpu: whether its configuration uses an accelerator.
         steps: optimiser steps of the whole training, to say how far it is; None if that is not known.
+        trained: whether there is a training; the job of a training-free method is a test alone.
     """
 
     job: Job
@@ -143,6 +147,7 @@ class Planned:
     fault: str = ""
     on_gpu: bool = False
     steps: int | None = None
+    trained: bool = True
 
 
 Action = Literal["skip", "leave", "blocked", "start", "resume", "test"]
@@ -280,7 +285,7 @@ class JobRun:
         self._test: Usage | None = None
         self._result: dict[str, Any] | None = None
         self._fault = ""
-        self._calibrated = False
+        self._calibrated = self._diagnosed = False
         self.interrupted = ""
         """Why a process ended early, so that the job must be resumed later; empty if none did."""
         if decision.action == "start":
@@ -305,10 +310,15 @@ class JobRun:
             self._go_on()
 
     @property
-    def stage(self) -> Literal["fit", "calibrate", "test", "over"]:
+    def stage(self) -> Literal["fit", "calibrate", "test", "diagnose", "over"]:
         """The next stage."""
-        if self._fault or self.interrupted or self._test is not None:
+        if self._fault or self.interrupted:
             return "over"
+        if self._test is not None:
+            wanted = self.planned.job.diagnose and self.planned.trained  # a diagnosis takes a checkpoint
+            return "diagnose" if wanted and not self._diagnosed else "over"
+        if not self.planned.trained:
+            return "test"  # and no calibration, which is stored beside a checkpoint
         if self._state["fit"] is None:
             return "fit"
         return "calibrate" if self.planned.job.calibrate and not self._calibrated else "test"
@@ -344,6 +354,11 @@ class JobRun:
         folder = self.folder
         if self.stage == "calibrate":
             return Command(PROGRAM, ("calibrate", "--ckpt", str(folder / _BEST)), folder / "calibrate.log")
+        if self.stage == "diagnose":
+            out, best = folder / DIAGNOSIS, self.planned.job.diagnose // 4 or 1
+            scope = ("--out", str(out), "--limit", str(self.planned.job.diagnose), "--best", str(best))
+            model = ("--ckpt", str(folder / _BEST), "--data.num_workers", "0")
+            return Command(PROGRAM, ("diagnose", *model, *scope), folder / "diagnose.log")
         places = [
             "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(folder), "--trainer.logger.version", "0",
             "--trainer.logger.name", self.stage, "--trainer.enable_progress_bar", "false",
@@ -357,7 +372,7 @@ class JobRun:
             self._save()
         else:
             _remove(folder / "test")  # of an unfinished test
-            arguments += ["--ckpt_path", str(folder / _BEST)]
+            arguments += ["--ckpt_path", str(folder / _BEST)] if self.planned.trained else []
         return Command(PROGRAM, tuple(arguments), folder / f"{self.stage}.log")
 
     def ended(self, usage: Usage) -> None:
@@ -370,6 +385,8 @@ class JobRun:
             self._test_ended(usage)
         elif self.stage == "calibrate":
             self._calibration_ended(usage)
+        elif self.stage == "diagnose":
+            self._diagnosis_ended(usage)
         else:
             self._fit_ended(usage)
 
@@ -414,6 +431,13 @@ class JobRun:
         elif not os.path.isfile(self.folder / _PRESENCE):
             self._fault = f"the calibration left no {_PRESENCE.name}"
         self._calibrated = True
+
+    def _diagnosis_ended(self, usage: Usage) -> None:
+        if usage.interruption:
+            self.interrupted = usage.reason("the diagnosis")
+        elif usage.status:
+            self._fault = usage.reason("the diagnosis")
+        self._diagnosed = True
 
     def _test_ended(self, usage: Usage) -> None:
         if usage.interruption:

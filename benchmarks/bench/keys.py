@@ -112,12 +112,12 @@ class Keys:
 
         Args:
             further: modules of this package to include; the others only run jobs and show results, which does not
-                affect measurements, and neither do the tables.
+                affect measurements, and neither do the tables and the ledger of what weights have seen.
         """
         if further not in self._code:
             package = Path(rrsis_zoo.__file__).parent
             measured = {p.relative_to(package).as_posix(): p for p in package.rglob("*.py")}
-            files = {name: p for name, p in measured.items() if not name.startswith("tables/")}
+            files = {name: p for name, p in measured.items() if not name.startswith(("tables/", "leakage/"))}
             files |= {f"bench/{name}.py": Path(__file__).parent / f"{name}.py" for name in further}
             self._code[further] = hash_of([[name, p.read_text("utf-8")] for name, p in sorted(files.items())])
         return self._code[further]

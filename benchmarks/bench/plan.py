@@ -15,6 +15,7 @@ from bench.reserved import settings_fault
 from bench.suites import Job, Suite
 from rrsis_zoo.data.sources import source
 from rrsis_zoo.errors import ConfigError, RRSISError
+from rrsis_zoo.methods.registry import method_at
 from rrsis_zoo.metrics.protocols import get_protocol
 
 if TYPE_CHECKING:
@@ -66,8 +67,16 @@ def plan(jobs: Sequence[Job], roots: Mapping[str, str], keys: Keys) -> list[Plan
         except RRSISError as error:  # data or weights are missing, which does not affect the other jobs
             planned.append(Planned(job, arguments, {}, "", None, str(error), on_gpu))
         else:
-            planned.append(Planned(job, arguments, parts, key_of(parts), goal, "", on_gpu, steps_of(config, keys)))
+            trained = is_trained(config)
+            steps = steps_of(config, keys) if trained else None
+            planned.append(Planned(job, arguments, parts, key_of(parts), goal, "", on_gpu, steps, trained))
     return planned
+
+
+def is_trained(config: Mapping[str, Any]) -> bool:
+    """Return whether the method of a resolved configuration has a training."""
+    method = method_at(config["model"]["class_path"])
+    return method is None or not method.card.training_free
 
 
 def goal_of(config: Mapping[str, Any], keys: Keys) -> Goal:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def render(runs: Runs, tables: Sequence[Table]) -> str:
     """Return the page."""
     main = {_main_of(runs, name): name for name in runs.datasets}
     shown = [table for table in tables if table.name != "published" or has_ours(table)]  # else: a table of "not run"
-    said = {str(note) for table in shown if table.name in main for note in table.notes}
+    said = {str(note) for table in shown if table.name in main for note in table.remarks()}
     results = {main[table.name]: table for table in shown if table.name in main}
     return _page(
         name=runs.name,
@@ -188,7 +188,7 @@ def _folded(table: Table, runs: Runs, said: Iterable[str]) -> dict[str, Any]:
         "name": table.name,
         "brief": brief,
         "rows": Markup(table.html_rows()),
-        "notes": [Markup(html_prose(note)) for note in table.notes if str(note) not in said],
+        "notes": [Markup(html_prose(note)) for note in table.remarks() if str(note) not in said],
     }
 
 
@@ -312,7 +312,7 @@ def rows_of(runs: Runs, dataset: str) -> list[Row]:
 
 
 def _dataset(runs: Runs, dataset: str, title: str, main: Table | None) -> dict[str, Any]:
-    rows = rows_of(runs, dataset)
+    rows = _signed(rows_of(runs, dataset), main)
     competing = [row for row in rows if row.model.ranked]
     first = [quality_chart(rows, main), cost_chart(competing, "parameters")]
     more = [
@@ -337,6 +337,10 @@ def _main_table(table: Table) -> dict[str, Any]:
     return {
         "name": table.name,
         "rows": Markup(table.html_rows()),
+        "footnotes": [
+            {"sign": note.sign, "text": note.text, "kind": "warns" if note.warns else "says"}
+            for note in table.footnotes
+        ],
         "notes": [Markup(html_prose(note)) for note in table.notes],
         "provenance": table.provenance_line(),
     }
@@ -369,7 +373,9 @@ def quality_chart(rows: Sequence[Row], main: Table | None) -> dict[str, str] | N
     notes += ["Whisker: 95 % interval."] if any(s.interval for s in drawn) else []
     notes += [start_note(axis)] if axis.low > 0 else []
     notes += [f"Off the axis: {'; '.join(outside)}."] if outside else []
-    drawn.sort(key=lambda spread: -spread.value)
+    aside = [spread for row, spread in spreads if _sign(row, cells)]
+    notes += ["‡: contaminated, so not ranked."] if aside else []
+    drawn.sort(key=lambda spread: (spread in aside, -spread.value))
     title = "mIoU of every method"
     return {"title": title, "svg": dots(title, axis, drawn, " %"), "note": " ".join(notes)}
 
@@ -380,6 +386,19 @@ def _scores(main: Table | None) -> dict[str, Cell]:
         return {}
     (place,) = [i for i, column in enumerate(main.columns) if column.key == "miou"]
     return {row[0].text: row[place] for row in main.rows}
+
+
+def _signed(rows: Sequence[Row], main: Table | None) -> list[Row]:
+    """Return the rows with the signs of their footnotes behind the titles of those that are contaminated."""
+    cells = _scores(main)
+    titles = [f"{row.series.title} {_sign(row, cells)}".strip() for row in rows]
+    return [replace(row, series=replace(row.series, title=title)) for row, title in zip(rows, titles, strict=True)]
+
+
+def _sign(row: Row, cells: Mapping[str, Cell]) -> str:
+    """Return the sign of a contaminated row's footnote; empty for any other."""
+    cell = cells.get(row.model.title)
+    return "" if cell is None or cell.footnote is None or not cell.footnote.warns else cell.footnote.sign
 
 
 def precision_chart(rows: Sequence[Row]) -> dict[str, str] | None:

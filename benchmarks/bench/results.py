@@ -21,6 +21,7 @@ _LITERATURE = Path(__file__).parents[1] / "published_results.csv"
 _SHOWN = ("miou", "oiou", "pr@0.5", "pr@0.7", "pr@0.9", "train_cpu_min")
 """Columns of the main table that fit into a terminal."""
 _NAME = 36  # letters of a name in a line
+_WIDTH = 110  # of a footnote
 
 
 def write_results(folder: Path, out: Path) -> dict[str, Table]:
@@ -76,7 +77,7 @@ def _lines(table: Table) -> str:
     rows: list[list[str]] = []
     names: list[list[str]] = []
     for row in table.rows:
-        names.append(textwrap.wrap(row[0].text, _NAME, subsequent_indent="  ") or [""])
+        names.append(textwrap.wrap(_signed(row[0]), _NAME, subsequent_indent="  ") or [""])
         rows.append([_text(row[i], table.columns[i].key == "miou") for i in places])
     widths = [max(len(text) for text in column) for column in zip(head, *rows, strict=True)]
     # scores stand under each other: the intervals behind them have different widths
@@ -85,6 +86,8 @@ def _lines(table: Table) -> str:
     for name, cells in zip(names, rows, strict=True):
         lines.append(_line(name[0], cells, widths, left))
         lines += name[1:]
+    for note in table.footnotes:
+        lines += textwrap.wrap(f"{note.sign} {note.text}", _WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
 
 
@@ -98,4 +101,12 @@ def _line(name: str, cells: list[str], widths: list[int], left: list[bool]) -> s
 
 def _text(cell: Cell, whole: bool) -> str:
     detail = f" {cell.detail}" if whole and cell.detail else ""
-    return f"{cell.text.rjust(5) if whole and cell.value is not None else cell.text}{detail}"
+    return f"{cell.text.rjust(5) if whole and cell.value is not None else cell.text}{_sign(cell)}{detail}"
+
+
+def _signed(cell: Cell) -> str:
+    return cell.text + _sign(cell)
+
+
+def _sign(cell: Cell) -> str:
+    return "" if cell.footnote is None else f" {cell.footnote.sign}"

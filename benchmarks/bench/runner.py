@@ -107,7 +107,8 @@ def run_jobs(
                 run, decision, lock = started
                 begun += 1
                 place = free.popleft()
-                say(f"{job.job.name}: {_doing(decision)} ({begun} of {len(due)}{place.name and f', {place.name}'})")
+                where = f"{begun} of {len(due)}{place.name and f', {place.name}'}"
+                say(f"{job.job.name}: {_doing(decision, job.trained)} ({where})")
                 running.append(_Running(run, _start(run, place, processes), place, lock))
                 progress.begins(run)
             progress.look()
@@ -117,8 +118,10 @@ def run_jobs(
                     continue
                 one.run.ended(usage)
                 if one.run.stage != "over":
-                    doing = "calibrating" if one.run.stage == "calibrate" else "testing"
-                    if one.run.stage == "calibrate" or not one.run.planned.job.calibrate:  # the training has ended
+                    stage = one.run.stage
+                    doing = {"calibrate": "calibrating", "diagnose": "diagnosing"}.get(stage, "testing")
+                    # the training has ended
+                    if stage == "calibrate" or (stage == "test" and not one.run.planned.job.calibrate):
                         progress.test_begins(one.name)
                     say(f"{one.name}: {doing} (training took {one.run.train_cpu_s / 60:.1f} min of processor time)")
                     one.process = _start(one.run, one.place, processes)
@@ -210,8 +213,8 @@ def _start(run: JobRun, place: Slot, processes: Processes) -> Process:
     return processes.start(command.module, command.arguments, command.log, place.environment)
 
 
-def _doing(decision: Decision) -> str:
-    doing = {"start": "training", "resume": "training", "test": "testing"}[decision.action]
+def _doing(decision: Decision, trained: bool) -> str:
+    doing = {"start": "training", "resume": "training", "test": "testing"}[decision.action] if trained else "testing"
     return doing if decision.why == "new" else f"{doing}: {decision.why}"
 
 
@@ -221,15 +224,15 @@ def _outcome(record: Mapping[str, Any], folder: Path) -> str:
         if record["status"] == "interrupted":
             return f"INTERRUPTED: {record['reason']}; the next run resumes it; log: {log}"
         return f"FAILED: {record['reason']}; log: {log}"
-    minutes = (record["fit"]["wall_s"] + record["test"]["wall_s"]) / 60
-    again = f", resumed {record['fit']['resumed']} x" if record["fit"]["resumed"] else ""
+    minutes = sum(record[stage]["wall_s"] for stage in ("fit", "test") if record[stage]) / 60
+    again = f", resumed {record['fit']['resumed']} x" if record["fit"] and record["fit"]["resumed"] else ""
     return f"finished in {minutes:.1f} min{again}: {miou_text(record)}"
 
 
 def _last_log(record: Mapping[str, Any], folder: Path) -> str:
     """Return the name of the log of the stage that a job ended in."""
-    if record["test"] is not None:
-        return "test.log"
+    if record["test"] is not None or not (folder / "fit.log").exists():
+        return "diagnose.log" if "diagnosis" in record["reason"] else "test.log"
     return "calibrate.log" if "calibration" in record["reason"] else "fit.log"
 
 
@@ -249,7 +252,7 @@ def run_profiles(
     """Profile every model of the suite once, one after another, so that they do not disturb each other's timing.
 
     The profile is added to the record of the first finished job of each trained model as soon as it exists; an ablation
-    needs none, since it costs the same as its model.
+    needs none, since it costs the same as its model, and a training-free method has no step that could be measured.
 
     Returns:
         One line for each failure.
@@ -328,7 +331,7 @@ def _to_profile(
     seen: set[str] = set()
     for one, record in zip(planned, records, strict=True):
         job = one.job
-        if record["status"] != "finished" or job.role == "ablation" or job.model in seen:
+        if record["status"] != "finished" or job.role == "ablation" or job.model in seen or not one.trained:
             continue
         seen.add(job.model)
         if record["profile"] is None:

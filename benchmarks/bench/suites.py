@@ -10,6 +10,7 @@ A suite file is YAML::
     against: [constant, control]       # rows that every method is compared with, in pairs
     baselines: [constant]              # without training, see bench.baselines
     calibrate: true                    # presence before every test (`rrsis calibrate`); false by default
+    diagnose: 24                       # scenes of the test split that `rrsis diagnose` asks about afterwards; 0: none
     datasets:
       synthetic:
         title: synthetic scenes
@@ -115,6 +116,7 @@ class Job:
         configs: all configuration files in order.
         options: all options, including protocol and seed.
         calibrate: whether its presence is calibrated before the test.
+        diagnose: number of scenes that are diagnosed after the test; 0 for none.
     """
 
     suite: str
@@ -128,6 +130,7 @@ class Job:
     options: Mapping[str, Any]
     cpu_minutes: float | None = None
     calibrate: bool = False
+    diagnose: int = 0
 
     @property
     def name(self) -> str:
@@ -153,7 +156,7 @@ class Suite:
         name, title, caption, protocol, seeds, datasets, models, baselines: from the file.
         minutes: limit of the whole suite; None if there is none, or for a part of a suite.
         seeds_left_out: seeds in the file that this part of the suite does not have.
-        calibrate: from the file.
+        calibrate, diagnose: from the file.
     """
 
     name: str
@@ -167,6 +170,7 @@ class Suite:
     minutes: float | None
     seeds_left_out: tuple[int, ...] = ()
     calibrate: bool = False
+    diagnose: int = 0
 
     def only_seeds(self, chosen: Sequence[int]) -> Suite:
         """Return the part of the suite with these seeds.
@@ -231,6 +235,7 @@ class Suite:
             options,
             model.cpu_minutes,
             self.calibrate,
+            self.diagnose,
         )
 
     def described(self) -> dict[str, Any]:
@@ -301,7 +306,7 @@ class _Reader:
     def suite(self, content: Any) -> Suite:
         fields = self._fields(
             content, "the suite", ("title", "caption", "protocol", "seeds", "datasets", "models"),
-            ("limits", "against", "baselines", "calibrate"),
+            ("limits", "against", "baselines", "calibrate", "diagnose"),
         )  # fmt: skip
         name = self._name(self.path.stem, "the file's name")
         protocol = get_protocol(self._text(fields["protocol"], "protocol")).name
@@ -329,6 +334,7 @@ class _Reader:
             baselines,
             self._minutes(limits.get("minutes"), "limits.minutes"),
             calibrate=self._switch(fields.get("calibrate", False), "calibrate"),
+            diagnose=self._count(fields.get("diagnose", 0), "diagnose"),
         )
 
     def _dataset(self, name: str, row: Any) -> Dataset:
@@ -433,6 +439,11 @@ class _Reader:
     def _switch(self, value: Any, where: str) -> bool:
         if not isinstance(value, bool):
             raise self._wrong(where, f"must be true or false, got {value!r}")
+        return value
+
+    def _count(self, value: Any, where: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self._wrong(where, f"must be a number of scenes, 0 or more, got {value!r}")
         return value
 
     def _minutes(self, value: Any, where: str) -> float | None:

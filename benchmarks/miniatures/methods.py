@@ -36,7 +36,7 @@ from rrsis_zoo.weights.sources import MiniSource
 ROOT = Path(__file__).parents[2]
 SUITE = ROOT / "benchmarks" / "embedded.yaml"
 CARD = "card.json"
-METHODS = tuple(name for name in list_models() if "mini" in card(name).presets)
+METHODS = tuple(name for name in list_models() if "mini" in card(name).presets and not card(name).training_free)
 FIRST = 20
 """Scenes of the test split whose score a test computes again."""
 

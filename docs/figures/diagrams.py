@@ -15,9 +15,13 @@ import torch
 from drawing import Arrow, Band, Box, Diagram, Frame, Mask, Prompt, Sentence, State, View, draw
 from rrsis_zoo.methods.control.model import Control
 from rrsis_zoo.methods.evisam3.model import EviSAM3
+from rrsis_zoo.methods.lavt.model import LAVT
+from rrsis_zoo.methods.rmsin.model import RMSIN
 from rrsis_zoo.methods.rs2sam2.model import RS2SAM2
 from rrsis_zoo.methods.rsrefseg.model import RSRefSeg
 from rrsis_zoo.methods.rsrefseg2.model import RSRefSeg2
+from rrsis_zoo.methods.sam3_zeroshot.model import SAM3ZeroShot
+from rrsis_zoo.methods.think2seg.model import Think2Seg
 from rrsis_zoo.models.base import ReferringSegmenter
 
 OUT = Path(__file__).parent
@@ -326,6 +330,193 @@ def control(model: Control) -> Diagram:
     )
 
 
+def lavt(model: LAVT) -> Diagram:
+    """Words and pixels meet behind every stage of a Swin (docs/methods/lavt.md §3); RMSIN adds to it."""
+    config, (side, masks) = model.config, model.sides
+    stages, added = range(4), isinstance(model, RMSIN)
+    fusions = " ".join(f"backbone.stages.{i}.fusion" for i in stages)
+    gates = " ".join(f"backbone.stages.{i}.gate" for i in range(3))
+    merging = " ".join(f"backbone.stages.{i}.merging" for i in range(3))
+    unread = " ".join(f"backbone.stages.{i}.position_weights backbone.stages.{i}.visual_gate" for i in range(3))
+    blocks = " ".join(f"backbone.stages.{i}.blocks" for i in range(1, 4))
+    swin = "and gates, also\nwithout words" if added else "and gates,\nwhich add what\nthe words say"
+    return Diagram(
+        title=f"{'RMSIN' if added else 'LAVT'}, from image and sentence to the mask",
+        adapters="trained layers",
+        localise=Band(
+            (124, 82),
+            [
+                Sentence("sentence", INPUT, 1),
+                View("image", INPUT, 0, side),
+                Box("text", (140, 312), 1, "BERT", f"{config.max_length} tokens", "text_encoder"),
+                Box(
+                    "first",
+                    (140, 312),
+                    0,
+                    "Swin stage 1",
+                    "no words yet",
+                    "backbone.patch_embed backbone.stages.0.blocks",
+                    once=True,
+                ),
+                Box("fusion", (352, 500), 1, "pixel-word\nattention", "in 4 stages", f"{fusions} backbone.norms"),
+                Box(
+                    "swin",
+                    (352, 500),
+                    0,
+                    "stages 2-4",
+                    swin,
+                    f"{blocks} {gates} {merging} {unread if added else ''}".strip(),
+                ),
+                Box(
+                    "decoder",
+                    (536, 684),
+                    (0, 1),
+                    "mixer and\ndecoder" if added else "decoder",
+                    "with turned\nconvolutions" if added else "from coarse\nto fine",
+                    "backbone.cross decoder" if added else "decoder",
+                ),
+            ],
+        ),
+        prompts=[
+            Prompt("sparse", (190, 366), "sentence", (1, config.bert.width), "tokens"),
+            Prompt("logits", (500, 684), "log-odds", (1, masks, masks), "features"),
+        ],
+        segment=Band((100,), [Mask("mask", MASK, 0, masks)]),
+        arrows=[
+            Arrow("sentence", "text"),
+            Arrow("image", "first"),
+            Arrow("text", "fusion"),
+            Arrow("first", "swin"),
+            Arrow("swin", "fusion", at=390),
+            Arrow("fusion", "swin", at=460),
+            Arrow("fusion", "decoder"),
+            Arrow("text", "sparse"),
+            Arrow("decoder", "logits"),
+            Arrow("logits", "mask"),
+        ],
+    )
+
+
+def sam3_zeroshot(model: SAM3ZeroShot) -> Diagram:
+    """SAM 3's detector finds instances of what the sentence names (docs/methods/sam3_zeroshot.md §1)."""
+    config, (side, masks) = model.config.sam, model.sides
+    d, g = config.detector_width, config.grid
+    return Diagram(
+        title="Zero-shot SAM 3, from image and sentence to the mask",
+        adapters="",
+        localise=Band(
+            (82, 104),
+            [
+                Sentence("sentence", INPUT, 0),
+                View("image", INPUT, 1, side),
+                Box("text", FIRST, 0, "CLIP text tower", "", "sam.text_encoder sam.text_projection"),
+                Box("trunk", (140, 272), 1, "SAM 3 trunk", f"{g} × {g}\n+ 2 finer", "sam.vision_encoder", once=True),
+                Box("geometry", (298, 394), 1, "“no box”\ntoken", "", "sam.geometry_encoder", once=True),
+                Box(
+                    "find",
+                    (430, 684),
+                    (0, 1),
+                    "fusion encoder\nand decoder",
+                    f"{config.queries} instances:\nscore, box, state;\nis there any?",
+                    "sam.detr_encoder sam.detr_decoder sam.dot_product_scoring",
+                ),
+            ],
+        ),
+        prompts=[
+            Prompt("words", (304, 474), "prompt", ("L", d), "words"),
+            Prompt("sparse", (490, 684), "instances", (config.queries, d), "tokens"),
+        ],
+        segment=Band(
+            (112,),
+            [
+                Box(
+                    "decoder",
+                    (170, 568),
+                    0,
+                    "mask head",
+                    "a mask for every kept instance,\none mask by a rule",
+                    "sam.mask_decoder",
+                ),
+                Mask("mask", MASK, 0, masks),
+            ],
+        ),
+        arrows=[
+            Arrow("sentence", "text"),
+            Arrow("image", "trunk"),
+            Arrow("trunk", "geometry"),
+            Arrow("geometry", "find"),
+            Arrow("text", "find"),
+            Arrow("find", "words", at=452),
+            Arrow("trunk", "decoder", at=200),
+            Arrow("find", "sparse"),
+            Arrow("words", "decoder"),
+            Arrow("sparse", "decoder"),
+            Arrow("decoder", "mask"),
+        ],
+    )
+
+
+def think2seg(model: Think2Seg) -> Diagram:
+    """A language model writes what SAM draws (docs/methods/think2seg.md §1)."""
+    config, (side, frame) = model.config, model.sides
+    g = config.sam.grid
+    return Diagram(
+        title="Think2Seg-RS, from image and sentence to the mask",
+        adapters="",
+        localise=Band(
+            (82, 112),
+            [
+                Sentence("sentence", INPUT, 0),
+                View("frame", INPUT, 1, frame),
+                Box(
+                    "writer",
+                    (150, 330),
+                    (0, 1),
+                    "language model",
+                    "thinks, then\nwrites boxes\nand points\nas JSON",
+                    "",
+                ),
+                Box("reader", (366, 514), (0, 1), "reader", "of the text:\ninstances, none,\nor unreadable", ""),
+            ],
+        ),
+        prompts=[Prompt("sparse", (516, 692), "box, points", ("L", config.sam.prompt_width), "words")],
+        segment=Band(
+            (112,),
+            [
+                View("large", INPUT, 0, side),
+                Box(
+                    "encoder",
+                    FIRST,
+                    0,
+                    "SAM 2.1\nencoder",
+                    f"{g} × {g}\n+ 2 finer levels",
+                    "sam.image_encoder sam.no_mem_embed",
+                    once=True,
+                ),
+                Box(
+                    "decoder",
+                    (400, 568),
+                    0,
+                    "mask decoder",
+                    "once per target;\nthe union",
+                    "sam.sam_mask_decoder sam.sam_prompt_encoder",
+                ),
+                Mask("mask", MASK, 0, frame),
+            ],
+        ),
+        arrows=[
+            Arrow("sentence", "writer"),
+            Arrow("frame", "writer"),
+            Arrow("writer", "reader"),
+            Arrow("reader", "sparse"),
+            Arrow("sparse", "decoder", at=542),
+            Arrow("large", "encoder"),
+            Arrow("encoder", "decoder"),
+            Arrow("decoder", "mask"),
+        ],
+    )
+
+
 def names(model: ReferringSegmenter, *roles: str) -> list[str]:
     """Return what the card calls the foundation models of these roles."""
     return [model.card.foundations[role].title for role in roles]
@@ -342,6 +533,10 @@ DESCRIBED: dict[type[ReferringSegmenter], Callable[..., Diagram]] = {
     RS2SAM2: rs2sam2,
     EviSAM3: evisam3,
     Control: control,
+    LAVT: lavt,
+    RMSIN: lavt,
+    SAM3ZeroShot: sam3_zeroshot,
+    Think2Seg: think2seg,
 }
 """Method -> its diagram, for a model of any size."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ _OTHER = {
     "demo": "open a local page: your picture, your sentences, masks of one method or two",
     "data": "check, list and summarise a dataset; generate the synthetic one",
     "calibrate": "find out how likely an answer has a referent at all, for one set of weights",
+    "diagnose": "find out what a method gets wrong: where, how exactly, or the words: rrsis diagnose CHECKPOINT",
     "score": "score saved masks from any program under one protocol, or under all",
     "runs": "list the runs in a folder: what each is, how far it came, its scores",
     "table": "make the tables of a suite: Markdown, CSV, LaTeX, HTML",
@@ -78,6 +80,10 @@ def run(arguments: Sequence[str]) -> int:
         from rrsis_zoo.commands.calibrate import run_calibrate
 
         return run_calibrate(rest)
+    if command == "diagnose":
+        from rrsis_zoo.commands.diagnose import run_diagnose
+
+        return run_diagnose(rest)
     if command == "score":
         from rrsis_zoo.commands.score import run_score
 
@@ -107,8 +113,14 @@ def run(arguments: Sequence[str]) -> int:
     raise unknown_name("command", command, _LIGHTNING | _OTHER)
 
 
+_THRESHOLD = 50_000
+"""New objects between two searches for garbage: imports make a million of them, none of it garbage, and with Python's
+700 the searches are a tenth of the start."""
+
+
 def main() -> None:
     """Entry point: status 2 and one line for errors that the user can fix, a traceback only for bugs."""
+    gc.set_threshold(_THRESHOLD)
     sys.exit(guarded(lambda: run(sys.argv[1:])))
 
 

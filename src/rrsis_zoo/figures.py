@@ -15,6 +15,7 @@ from PIL import Image
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import writing
+from rrsis_zoo.models.marks import Marks
 from rrsis_zoo.shown import short_repr
 
 
@@ -28,6 +29,7 @@ class Shown:
         heatmap: float (g, g) in [0, 1], from the localiser.
         mask: bool (H, W), predicted.
         truth: bool (H, W), or None if unknown.
+        marks: boxes and points that the localiser wrote; None if it writes none.
     """
 
     image: NDArray[np.uint8]
@@ -35,6 +37,7 @@ class Shown:
     heatmap: NDArray[np.float32]
     mask: NDArray[np.bool_]
     truth: NDArray[np.bool_] | None
+    marks: Marks | None = None
 
     __repr__ = short_repr
 
@@ -66,6 +69,8 @@ PREDICTED, TRUE = (255, 176, 0), (0, 190, 255)  # orange and blue: distinguishab
 def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> None:
     """Write a PNG with a line per row: image, heat map, predicted mask, true mask, below the expression.
 
+    Boxes and points that the localiser wrote are drawn into the heat map.
+
     Raises:
         ValueError: no rows.
         ConfigError, OutputError: as `save_figure`.
@@ -75,7 +80,8 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = ("image", "heat map (localise)", "mask (segment)", "truth")
+    written = any(row.marks is not None for row in rows)
+    columns = ("image", f"heat map{' and prompts' if written else ''} (localise)", "mask (segment)", "truth")
     figure = Figure(figsize=(10.4, 2.95 * len(rows) + 0.4), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     if title:
@@ -90,6 +96,8 @@ def prediction_figure(rows: Sequence[Shown], path: Path, title: str = "") -> Non
         grey = _grey(row.image)
         axes[0].imshow(row.image)
         axes[1].imshow(heat_overlay(row.image, row.heatmap))
+        if row.marks is not None:
+            _draw_marks(axes[1], row.marks)
         axes[2].imshow(_tint(grey, row.mask, PREDICTED))
         axes[3].imshow(grey if row.truth is None else _tint(grey, row.truth, TRUE))
         for axis, mask, text in ((axes[2], row.mask, "nothing"), (axes[3], row.truth, "no target")):
@@ -106,6 +114,24 @@ def _note(axis: Any, text: str) -> None:
     """Write a word into the middle of a picture that shows nothing."""
     box = {"boxstyle": "round", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=9, color="0.2", bbox=box)
+
+
+def _draw_marks(axis: Any, marks: Marks) -> None:
+    """Draw boxes and points on the axis of an image, white with a dark rim, as far as they are on it."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import Normal, Stroke
+
+    limits = axis.get_xlim(), axis.get_ylim()
+    rim = [Stroke(linewidth=3.2, foreground="0.1"), Normal()]
+    shown = marks.scaled(1, 1)
+    for x0, y0, x1, y1 in (shown.boxes - 0.5).tolist():  # the centre of the first pixel is at 0
+        box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=1.6, path_effects=rim)
+        axis.add_patch(box)
+    for (x, y), inside in zip((shown.points - 0.5).tolist(), shown.inside.tolist(), strict=True):
+        fill = "white" if inside else "none"
+        axis.plot([x], [y], "o", markersize=5, markerfacecolor=fill, markeredgecolor="0.1" if inside else "white")
+    axis.set_xlim(limits[0])
+    axis.set_ylim(limits[1])
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

@@ -18,6 +18,7 @@ from rrsis_zoo.data.pixels import read_rgb, to_array
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
 from rrsis_zoo.files import expanded
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.marks import Marks, marks_of
 from rrsis_zoo.models.presence import evidence_of, presence_of
 from rrsis_zoo.models.types import ImageState, Prediction
 from rrsis_zoo.segmentation import Segmentation
@@ -32,12 +33,14 @@ class Answer(NamedTuple):
         heatmap: float32 (g, g) in [0, 1].
         presence: in [0, 1], the probability that there is a referent at all; None if the model has no calibration
             (`rrsis calibrate`). Below ``model.calibration.threshold`` there is none.
+        marks: boxes and points that the localiser wrote; None if it writes none.
     """
 
     mask: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
     heatmap: NDArray[np.float32]
     presence: float | None = None
+    marks: Marks | None = None
 
 
 @torch.inference_mode()
@@ -84,16 +87,19 @@ def segment(
     masks, probabilities = np.empty((n, height, width), np.bool_), np.empty((n, height, width), np.float32)
     heatmaps: list[NDArray[np.float32]] = []
     presence: list[float | None] = []
+    marks: list[Marks] = []
     stream = answers(model, pixels, expressions, threshold, state)
     for i in range(n):
         answer = next(stream)
         masks[i], probabilities[i] = answer.mask, answer.probabilities
         heatmaps.append(answer.heatmap)
         presence.append(answer.presence)
+        marks += [] if answer.marks is None else [answer.marks]
         del answer  # before the next one is made
     shown = pixels.permute(1, 2, 0).cpu().numpy()
     known = None if model.calibration is None else np.array(presence, np.float64)
-    return Segmentation(masks, probabilities, np.stack(heatmaps), tuple(expressions), shown, known)
+    written = tuple(marks) or None
+    return Segmentation(masks, probabilities, np.stack(heatmaps), tuple(expressions), shown, known, written)
 
 
 def answers(
@@ -146,7 +152,8 @@ def _answer(model: ReferringSegmenter, part: Prediction, i: int, threshold: floa
     inside = (logits > 0).cpu().numpy() if threshold == 0.5 else None
     probabilities = logits.float().sigmoid_().cpu().numpy()
     heatmap = part.prompts.heatmap[i, 0].float().cpu().numpy()
-    return Answer(probabilities > threshold if inside is None else inside, probabilities, heatmap, presence)
+    mask = probabilities > threshold if inside is None else inside
+    return Answer(mask, probabilities, heatmap, presence, marks_of(part.prompts, i))
 
 
 def check_threshold(threshold: float) -> None:

@@ -13,8 +13,10 @@ from PIL import Image
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.figures import heat_overlay
+from rrsis_zoo.models.marks import Marks
 from rrsis_zoo.outputs.drawing import Drawn, drawing, panel_size, panels
 from rrsis_zoo.outputs.found import mean_inside
+from rrsis_zoo.outputs.marks import PLAIN, with_marks
 from rrsis_zoo.outputs.shapes import resized
 
 _LISTED = 4  # sentences in a repr
@@ -32,6 +34,7 @@ class Segmentation:
         image: uint8 RGB (H, W, 3), as the model was given it; it shares memory with the argument if that is a tensor.
         presence: float (N,) in [0, 1], the probability that the referent is there at all; None if the model has no
             calibration (`rrsis calibrate`). Below ``model.calibration.threshold`` there is none.
+        marks: N sets of boxes and points that the localiser wrote, in pixels of the image; None if it writes none.
     """
 
     masks: NDArray[np.bool_]
@@ -40,24 +43,32 @@ class Segmentation:
     texts: tuple[str, ...]
     image: NDArray[np.uint8]
     presence: NDArray[np.float64] | None = None
+    marks: tuple[Marks, ...] | None = None
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
         """Mean probability inside each mask, (N,); NaN where a mask is empty."""
         return np.array([mean_inside(mask, p)[1] for mask, p in zip(self.masks, self.probabilities, strict=True)])
 
-    def picture(self) -> Image.Image:
-        """Return the image with all masks in it and the sentences below, as `rrsis segment` draws it."""
-        return drawing(self.image, self._drawn)
+    def picture(self, prompts: bool = False) -> Image.Image:
+        """Return the image with all masks in it and the sentences below, as `rrsis segment` draws it.
+
+        Args:
+            prompts: whether the `marks` are drawn too, as `rrsis segment --prompts` does.
+        """
+        return drawing(self.image, self._drawn(prompts))
 
     def figure(self) -> Image.Image:
-        """Return a line for each sentence: image, heat map, mask, below the sentence and its score.
+        """Return a line for each sentence: image, heat map with the `marks`, mask, below the sentence and its score.
 
         ``result.figure().save("figure.png")`` writes it.
         """
-        size = panel_size(*self.image.shape[:2])
-        small = resized(self.image, size)
-        return panels(self.image, self._drawn, [heat_overlay(small, heat) for heat in self.heatmaps])
+        native = (self.image.shape[0], self.image.shape[1])
+        small = resized(self.image, panel_size(*native))
+        heat = [heat_overlay(small, one) for one in self.heatmaps]
+        if self.marks is not None:
+            heat = [with_marks(one, native, [(marks, PLAIN)]) for one, marks in zip(heat, self.marks, strict=True)]
+        return panels(self.image, self._drawn(), heat, prompts=self.marks is not None)
 
     def show(self) -> None:
         """Show the `figure`: in a notebook below the cell, otherwise in the desktop's image viewer.
@@ -76,16 +87,18 @@ class Segmentation:
         if not ImageShow.show(figure, "rrsis-zoo"):
             raise ConfigError('there is no image viewer here: result.figure().save("figure.png") writes a file')
 
-    @property
-    def _drawn(self) -> list[Drawn]:
+    def _drawn(self, prompts: bool = False) -> list[Drawn]:
         presence = [None] * len(self.texts) if self.presence is None else self.presence.tolist()
+        marks = self.marks if prompts and self.marks is not None else [None] * len(self.texts)
         return [
-            Drawn(text, mask, None if np.isnan(score) else float(score), float(mask.mean()), there)
-            for text, mask, score, there in zip(self.texts, self.masks, self.scores, presence, strict=True)
+            Drawn(text, mask, None if np.isnan(score) else float(score), float(mask.mean()), there, marks=written)
+            for text, mask, score, there, written in zip(
+                self.texts, self.masks, self.scores, presence, marks, strict=True
+            )
         ]
 
     def __repr__(self) -> str:
-        said = [f"{one.text!r}: {one.remark}" for one in self._drawn[:_LISTED]]
+        said = [f"{one.text!r}: {one.remark}" for one in self._drawn()[:_LISTED]]
         if len(self.texts) > _LISTED:
             said.append(f"and {len(self.texts) - _LISTED} more")
         height, width = self.masks.shape[1:]

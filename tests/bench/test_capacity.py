@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from bench.capacity import memorise
+from kinds import TRAINED
 from rrsis_zoo.data.synthetic import make_sample
-from rrsis_zoo.methods.registry import list_models, method_named
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.models.types import Batch
 
 
@@ -22,14 +23,14 @@ def batch(scenes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", list_models())
+@pytest.mark.parametrize("method", TRAINED)
 def test_capacity(method):
     torch.manual_seed(0)
     model = method_named(method).model().from_preset("tiny")
     assert any(score >= 0.5 for _, score in memorise(model, batch(5), steps=150, rate=3e-3, every=10))
 
 
-@pytest.mark.parametrize("method", list_models())
+@pytest.mark.parametrize("method", TRAINED)
 def test_the_same_seed_is_the_same_run(method):
     runs = []
     for _ in range(2):

@@ -101,6 +101,53 @@ def test_from_new_to_finished(tmp_path):
     assert record["profile"] is None
 
 
+def test_a_suite_that_diagnoses(tmp_path):
+    """After the test; a diagnosis that fails is a failed job."""
+    plan = replace(planned(), job=replace(planned().job, diagnose=24))
+    for status, outcome in ((0, ("finished", "")), (2, ("failed", "the diagnosis"))):
+        folder = tmp_path / str(status)
+        run = begin(folder, plan)
+        run.command()
+        checkpoints = leave_end(folder)
+        run.ended(GOOD)
+        assert run.stage == "test"
+        leave_result(folder)
+        run.ended(GOOD)
+        assert run.stage == "diagnose"
+        command = run.command()
+        assert command.arguments[:3] == ("diagnose", "--ckpt", str(checkpoints / "best.ckpt"))
+        assert command.arguments[-6:] == ("--out", str(folder / "diagnosis"), "--limit", "24", "--best", "6")
+        assert command.log == folder / "diagnose.log"
+        run.ended(Usage(status, 4.0, 3.0))
+        assert run.stage == "over"
+        record = run.finish()
+        assert (record["status"], record["reason"][: len(outcome[1])]) == outcome
+        assert record["test"] is not None
+
+
+def test_a_training_free_method_is_only_tested(tmp_path):
+    """No training, no checkpoint, no calibration, no diagnosis; an interrupted test starts again."""
+    job = replace(planned().job, calibrate=True, diagnose=24)
+    plan = replace(planned(), job=job, trained=False)
+    run = begin(tmp_path / "job", plan)
+    assert run.stage == "test"
+    command = run.command()
+    assert (command.arguments[0], command.log) == ("test", tmp_path / "job" / "test.log")
+    assert "--ckpt_path" not in command.arguments
+    assert "ResumePoint" not in " ".join(command.arguments)
+    run.ended(Usage(-15, 1.0, 1.0))
+    assert run.finish()["status"] == "interrupted"
+    assert decide(plan, tmp_path / "job", False).action == "start"
+    run = begin(tmp_path / "job", plan)
+    run.command()
+    leave_result(tmp_path / "job")
+    run.ended(GOOD)
+    assert run.stage == "over"
+    record = run.finish()
+    assert (record["status"], record["fit"], record["test"]["cpu_s"]) == ("finished", None, 8.0)
+    assert decide(plan, tmp_path / "job", False).action == "skip"
+
+
 def test_a_suite_that_calibrates(tmp_path):
     """Between training and test; without its file there is no test."""
     plan = replace(planned(), job=replace(planned().job, calibrate=True))

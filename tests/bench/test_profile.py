@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from bench.profile import Effort, dtype_name, main, measure, profile, run
+from kinds import TRAINED
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 from rrsis_zoo.data.synthetic import make_sample
 from rrsis_zoo.errors import ConfigError, MissingDataError
-from rrsis_zoo.methods.registry import list_models, method_named
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.models.base import count_parameters
 from rrsis_zoo.models.types import Batch
 
@@ -85,7 +86,7 @@ def test_peak_memory_of_a_known_call():
     assert again == pytest.approx(24, abs=6)
 
 
-@pytest.mark.parametrize("method", list_models())
+@pytest.mark.parametrize("method", TRAINED)
 def test_every_method_has_a_profile(method):
     model = method_named(method).model().from_preset("tiny")
     b = batch()

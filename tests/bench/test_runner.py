@@ -181,6 +181,22 @@ def test_what_is_run_and_what_is_said(program):
     assert "c--one--seed1: training (3 of 3)" in lines
 
 
+def test_a_training_free_method_is_only_tested(program):
+    """It is not profiled either: a training step is part of a profile."""
+    plans = [replace(planned("a"), trained=False), replace(planned("b"), trained=False)]
+    (program / "b--one--seed1.fails").write_text("test")
+    records, lines = run(plans, program, [Slot({"OMP_NUM_THREADS": "1"})])
+    assert [(record["status"], record["fit"]) for record in records] == [("finished", None), ("failed", None)]
+    assert lines[0] == "a--one--seed1: testing (1 of 2)"
+    assert lines[1].startswith("a--one--seed1: finished in 0.0 min: mIoU 44.7")
+    assert lines[-1].endswith(f"log: {program / 'b--one--seed1' / 'test.log'}")
+    assert events(program) == ["test a--one--seed1 None", "test b--one--seed1 None"]
+    with Processes() as processes:
+        assert run_profiles(plans, records, program, Slot({}), processes, lines.append) == []
+    assert not (program / "profiles.json").exists()
+    assert "1 of 2 jobs finished" in summary(Suite("s", "", "", "canonical", (1,), (), (), (), None), records, 1.0)[0]
+
+
 def test_epochs_and_the_expected_end_are_said(program):
     """Also of a training that ends before anybody has looked; nothing more is expected after the last job."""
     (program / "a--one--seed1.log").write_text(

@@ -64,6 +64,8 @@ def test_jobs(suite):
     assert (read.name, read.protocol, read.minutes, read.baselines) == ("s", "canonical", 9, ("constant",))
     assert not any(job.calibrate for job in read.jobs())
     assert all(job.calibrate for job in suite(f"calibrate: true\n{GOOD}").jobs())
+    assert [job.diagnose for job in suite(f"diagnose: 24\n{GOOD}").jobs()][:2] == [24, 24]
+    assert not any(job.diagnose for job in read.jobs())
     # the first seed of everything first, of a seed the longest first, ablations at the end
     assert [job.name for job in read.jobs()] == [
         "large--one--seed1", "large--two--seed1", "small--one--seed1", "small--two--seed1",
@@ -155,6 +157,9 @@ FAULTS = {
     "itself": (("against: []", "against: [large-shuffled]"), "unknown row to compare with 'large-shuffled'"),
     "role": (("role: ablation", "role: baseline"), "unknown role 'baseline'; known: ablation, control, method"),
     "a word for a switch": (("baselines: [", "calibrate: maybe\nbaselines: ["), "calibrate: must be true or false"),
+    "a switch for a number": (
+        ("baselines: [", "diagnose: true\nbaselines: ["), "diagnose: must be a number of scenes, 0 or more, got True"
+    ),
     "baseline": (("baselines: [constant]", "baselines: [mean]"), "unknown baseline 'mean'; known: constant"),
     "a baseline's name": (("  small:\n", "  constant:\n"), "models: constant is the name of a baseline"),
     "folder": (("  small:\n", "  Small Net:\n"), "'Small Net' cannot name a folder"),
@@ -293,6 +298,7 @@ def test_a_suite_that_is_not_there(suite, tmp_path):
 @pytest.mark.parametrize("name", ["embedded", "pretrained", "foreign", "real"])
 def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     """Every job's configuration resolves, and says what the suite says."""
+    from bench.plan import is_trained
     from rrsis_zoo.commands.fit import resolve
     from rrsis_zoo.methods.registry import method_at, methods
 
@@ -305,12 +311,25 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
         assert (config["seed_everything"], config["data"]["seed"]) == (job.seed, job.seed)
         assert config["data"]["dataset"] == job.dataset
         assert settings["protocol"] == "canonical"
-        seen.add(method_at(config["model"]["class_path"]).name)
+        method = method_at(config["model"]["class_path"])
+        seen.add(method.name)
+        assert is_trained(config) != method.card.training_free
+        if method.card.training_free:
+            continue
         if name != "real":
             assert config["trainer"]["accelerator"] == "cpu"
             assert config["trainer"]["check_val_every_n_epoch"] <= config["trainer"]["max_epochs"]
-            assert settings["cosine_epochs"] == config["trainer"]["max_epochs"]
-    assert seen == set(methods()) - ({"control"} if name == "pretrained" else set())
+            decay = "poly_epochs" if settings["poly_epochs"] is not None else "cosine_epochs"
+            ends = config["trainer"]["max_epochs"]
+            if (steps := config["trainer"]["max_steps"]) > 0:  # a part of an epoch, validated at its end
+                assert config["trainer"]["val_check_interval"] == steps
+                ends = steps / 220  # 3,300 expressions, 15 a step
+            assert settings[decay] == pytest.approx(ends)
+    started = {"rsrefseg", "rsrefseg2", "rs2sam2", "evisam3"}  # from miniatures
+    missing = {"embedded": {"sam3_zeroshot"}, "real": set()}  # our miniature of SAM 3 reads no text
+    wanted = set(methods()) - missing[name] if name in missing else started | ({"control"} & seen)
+    assert seen == wanted
+    assert ("control" in seen) == (name != "pretrained")
     if name == "pretrained":
         assert all(len(m.seeds) == 3 for m in suite.models)
         assert all(m.against == (f"{m.name}-random",) for m in suite.models if not m.name.endswith("-random"))
@@ -320,6 +339,8 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
         assert shares == {model: 0.25 if model.endswith("-foreign") else 0 for model in shares}
         assert all(m.against == (m.name.removesuffix("-foreign"),) for m in suite.models if m.name.endswith("-foreign"))
     elif name == "embedded":
+        (known,) = [m for m in suite.models if m.name == "perfect-where"]
+        assert (known.role, known.title) == ("ablation", "Perfect where: noisy true boxes, SAM 2 (mini)")
         assert min(len(m.seeds) for m in suite.models if m.role != "ablation") >= 2
         assert suite.minutes == 25
     else:

@@ -104,6 +104,43 @@ def _drawing(expected, folder):
     return drawing(expected.image, drawn, f"control ({folder}), rrsis-zoo {__version__}")
 
 
+def test_prompts_are_drawn_and_recorded_on_request(here, tmp_path, capsys):
+    """By a method that writes boxes: those of the colour that stands out."""
+    saved = tmp_path / "think2seg"
+    rrsis_zoo.load_model("think2seg", preset="tiny", weights="none").save_pretrained(saved)
+    pixels = np.full((70, 90, 3), 100, np.uint8)
+    pixels[20:50, 30:75] = (250, 20, 20)
+    Image.fromarray(pixels).save("a.png")
+    for name, options in (("with", ["--prompts"]), ("without", [])):
+        assert segment(saved, "a.png", *SENTENCES, *options, "--kind", "png,json", "--out", f"{name}/") == 0
+    capsys.readouterr()
+    records = {name: json.loads(Path(f"{name}/a.json").read_text()) for name in ("with", "without")}
+    for said, answer in zip(records["with"]["answers"], records["without"]["answers"], strict=True):
+        prompts = said.pop("prompts")
+        assert said == answer  # nothing else differs
+        (box,) = prompts["boxes"]
+        assert np.abs(np.array(box) - [30, 20, 75, 50]).max() < 2
+        assert len(prompts["points"]) == 2
+        assert all(30 <= x <= 75 and 20 <= y <= 50 for x, y in prompts["points"])
+    drawn = {name: np.asarray(Image.open(f"{name}/a.png").convert("RGB")) for name in ("with", "without")}
+    changed = (drawn["with"] != drawn["without"]).any(-1)
+    result = rrsis_zoo.segment(rrsis_zoo.load_model(saved), "a.png", TEXTS)
+    rows, columns = np.nonzero(changed)
+    scale = drawn["with"].shape[1] / 90
+    assert np.abs(np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / scale - [30, 20, 75, 50]).max() < 2
+    own = np.asarray(result.picture(prompts=True))
+    assert np.array_equal(own[: int(70 * scale)], drawn["with"][: int(70 * scale)])
+    assert (np.asarray(result.figure()) == 255).all(-1).sum() > 0
+
+
+def test_prompts_that_cannot_be_drawn_are_refused(here, folder):
+    with pytest.raises(ConfigError, match="--prompts: control writes no boxes or points"):
+        segment(folder, "a.png", *SENTENCES, "--prompts", "--out", "out.png")
+    with pytest.raises(ConfigError, match="--prompts is for pictures: every window of a map"):
+        segment(folder, "a.png", *SENTENCES, "--prompts", "--window", "64", "--out", "out.png")
+    assert not Path("out.png").exists()
+
+
 def test_json_lines(here, folder, capsys):
     """One line an input, and files too if there is an --out."""
     assert segment(folder, "a.png", "b.tif", *SENTENCES, "--json") == 0

@@ -1,5 +1,4 @@
 import json
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -87,12 +86,3 @@ def tree(tmp_path: Path, edit) -> Path:
 @pytest.fixture
 def golden() -> Path:
     return ROOT / "tests/golden/datasets/rrsisd"
-
-
-@pytest.fixture
-def real() -> Path:
-    """A copy of real aerial crops in the RRSIS-D layout; not part of the project."""
-    root = Path(os.environ.get("RRSIS_ZOO_REAL", ROOT.parent / "shared/real")) / "rrsisd_mini"
-    if not root.is_dir():
-        pytest.skip(f"no real imagery at {root}; set RRSIS_ZOO_REAL")
-    return root

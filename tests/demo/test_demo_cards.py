@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -13,6 +14,7 @@ from asked import TEXTS, noise, shown
 from PIL import Image
 
 from rrsis_zoo.demo.cards import Column, answers_html, error_html, notes_html, picture_html
+from rrsis_zoo.models.marks import Marks
 from rrsis_zoo.outputs.drawing import COLOURS, drawing_size, marked
 from rrsis_zoo.outputs.found import Findings, Source, found
 from rrsis_zoo.outputs.record import record
@@ -80,6 +82,26 @@ def test_the_mask_is_drawn_with_its_opacity():
     inside[: 15 * 5] = False  # of it the middle, without the outline
     inside[18 * 5 :] = False
     assert np.abs(drawn[inside].astype(int) - COLOURS[1]).mean() < 20
+
+
+def test_prompts_are_drawn_into_the_heat_map():
+    """Of the sentence that they are of, at their place, and said so."""
+    boxes = [np.array([[10.0, 10, 30, 20]]), np.zeros((0, 4))]
+    marks = tuple(Marks(box, np.zeros((0, 2)), np.zeros(0, bool)) for box in boxes)
+    with_, without = (
+        Elements(answers_html(shown(), [replace(column(), marks=given)], 0.4)).of("img") for given in (marks, None)
+    )
+    assert [image["alt"].partition(" of ")[0] for image in with_[1::2]] == ["heat map and prompts"] * 2
+    assert [image["alt"].partition(" of ")[0] for image in without[1::2]] == ["heat map"] * 2
+    first, before = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(images[1]["src"].partition("base64,")[2])))).astype(int)
+        for images in (with_, without)
+    )
+    scale = first.shape[1] / SIZE[1]
+    rows, columns = np.nonzero(np.abs(first - before).sum(-1) > 200)
+    found = np.array([columns.min(), rows.min(), columns.max(), rows.max()]) / scale
+    assert np.abs(found - [10, 10, 30, 20]).max() < 1.5
+    assert with_[3]["src"] == without[3]["src"]  # nothing was written about the second
 
 
 def test_numbers():

@@ -66,7 +66,8 @@ def shapes(factory: Factory) -> None:
         prediction = model.refer(state, model.tokenize(b.expressions, "published"), b.image_index)
     p = prediction.prompts
     assert prediction.mask_logits.shape == (n, 1, model.sides[1], model.sides[1])
-    assert model.target(b.masks).shape == (n, 1, model.sides[0], model.sides[0])
+    if not model.card.training_free:
+        assert model.target(b.masks).shape == (n, 1, model.sides[0], model.sides[0])
     assert prediction.mask_logits.isfinite().all()
     assert p.sparse.ndim == 3
     assert p.heatmap.shape[:2] == (n, 1)
@@ -75,6 +76,12 @@ def shapes(factory: Factory) -> None:
     assert {t.shape[0] for t in tensors} == {n}
     assert 0 <= p.heatmap.min() <= p.heatmap.max() <= 1
     assert p[1:3].sparse.equal(p.sparse[1:3])
+    readable = [name for name in ("boxes", "points") if getattr(p, name) is not None]
+    assert tuple(readable) == model.card.readable
+    if p.boxes is not None:
+        assert p.scores.shape == p.boxes.shape[:2]
+    if p.points is not None:
+        assert p.point_labels.shape == p.points.shape[:3]
 
 
 def restore(factory: Factory) -> None:
@@ -251,19 +258,28 @@ def odd_input(factory: Factory) -> None:
             model(Batch([image, wrong], ["the ship"] * 2, torch.tensor([0, 1]), sample_ids=["good", what]))
 
 
-PROMISES = (
+def training_is_refused(factory: Factory) -> None:
+    """A method without a training says so in one line, and has nothing that could be trained."""
+    model, b = build(factory).train(), batch()
+    assert not model.training
+    assert not model.parameter_groups()
+    assert not any(p.requires_grad for p in model.parameters())
+    with pytest.raises(ConfigError, match=f"{model.name} is training-free"):
+        model.loss(model(b), b)
+
+
+ALWAYS = (
     shapes,
     restore,
     independent,
     scene_once,
     chunks,
-    partition,
-    inert,
-    loss,
-    without_a_referent,
-    learns,
     save_and_load,
     deterministic,
     odd_input,
     odd_images_of_a_user,
 )
+TRAINED = (partition, inert, loss, without_a_referent, learns)
+UNTRAINED = (training_is_refused,)
+PROMISES = (*ALWAYS, *TRAINED)
+"""Of a method that is trained; one that is not keeps `ALWAYS` and `UNTRAINED`."""

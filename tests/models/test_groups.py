@@ -128,7 +128,7 @@ def test_training_takes_all_at_once(model):
     finally:
         model.eval()
         del model.max_expressions
-    assert [len(part) for part in parts] == [7]
+    assert [len(part) for part in parts] == ([2, 2, 2, 1] if model.card.training_free else [7])
 
 
 def test_what_only_segment_reads_is_not_kept(model):
@@ -156,7 +156,8 @@ def test_maps_of_the_images_size_are_not_piled_up(model):
             rrsis_zoo.segment(model, image, ["the ship"] * 9)
     finally:
         del model.max_expressions
-    assert largest.bytes == 3 * 300 * 300 * 4  # the image itself
+    maps = 1 if model.name == "think2seg" else 3  # the image itself; Pillow resizes that of Think2Seg-RS
+    assert largest.bytes == maps * 300 * 300 * 4
 
 
 def test_restored_maps_are_made_when_they_are_asked_for():

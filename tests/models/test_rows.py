@@ -4,7 +4,8 @@ import contract
 import pytest
 import torch
 
-from rrsis_zoo.methods.registry import list_models, method_named
+from kinds import TRAINED
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.models.layers.rows import rows
 
 
@@ -37,7 +38,7 @@ def test_the_gradient_is_the_same_every_time():
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("method", list_models())
+@pytest.mark.parametrize("method", TRAINED)
 def test_no_loss_goes_through_an_index(method):
     """Its gradient is added up in whatever order the threads come."""
     model, batch = contract.build(lambda: method_named(method).model().from_preset("tiny")).train(), contract.batch()

@@ -390,9 +390,10 @@ def latex_cells(text):
 def untex(cell):
     cell = cell.replace("{[}", "[")
     cell = re.sub(r"\\(?:textbf|emph|underline)\{(.*?)\}", r"\1", cell)
+    cell = re.sub(r"\\textsuperscript\{(.*?)\}", r" \1", cell)
     cell = re.sub(r"\{\\scriptsize (.*)\}$", r"\1", cell)
     signs = {"$-$": "−", r"$\pm$": "±", r"$\dagger$": "†", "$|$": "|", "$<$": "<", "--": "–", r"\&": "&", r"\%": "%"}
-    for tex, sign in {**signs, r"\_": "_"}.items():
+    for tex, sign in {**signs, r"\_": "_", r"$\ddagger$": "‡", r"$^\circ$": "°", r"\S{}": "§"}.items():
         cell = cell.replace(tex, sign)
     return cell
 
@@ -404,7 +405,11 @@ def numbers(text):
 
 
 def agrees(text, cell):
-    """A printed cell says its value, its deviation and its interval, or the reason why there is none."""
+    """A printed cell says its value, its deviation and its interval, or the reason why there is none; its footnote."""
+    if cell.footnote is not None:
+        before, sign, after = text.partition(cell.footnote.sign)
+        assert sign, text
+        text = before.strip() + after
     if cell.value is None:
         assert text == cell.text
         return
@@ -450,6 +455,9 @@ def check_csv(text, table):
     lines = list(csv.DictReader(io.StringIO(text)))
     for line, cells in zip(lines, table.rows, strict=True):
         for column, cell in zip(table.columns, cells, strict=True):
+            note = cell.footnote or column.footnote
+            assert line.get(f"{column.key}_leakage", "") == ("" if note is None else note.level)
+            assert note is None or note.text in line["leakage"]
             if cell.value is None:
                 assert line[column.key] == cell.text
                 continue
@@ -652,6 +660,20 @@ def test_counts_in_the_order_of_the_records(tmp_path):
         read_counts(path, records[:-1])
 
 
+def test_what_is_not_trained_has_no_time_of_training(tmp_path):
+    """A dash, not "not known"; and nobody misses its other training runs."""
+    none = {"parameters": {"total": 1000, "trained": 0}}
+    rows = [Row("a", 0.6), Row("known", 0.8, role="ablation", title="Perfect where", more=none)]
+    folder = make(tmp_path / "suite", rows, seeds=[1])
+    path = folder / "known--synthetic--seed1" / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fit": None}))
+    table = tables_of(read_runs(folder))["main"]
+    assert [cell.text for cell in table.rows[1][:5]] == ["Perfect where", "1", "0.00 M", "0.00 M", "–"]
+    (note,) = [str(note) for note in table.notes if "One training run only" in str(note)]
+    assert "A" in note.rpartition(":")[2]
+    assert "Perfect where" not in note
+
+
 def test_tests_outside_of_a_suite(tmp_path, monkeypatch, capsys):
     folder = make(tmp_path / "suite", [Row("a", 0.6), Row("b", 0.3)], seeds=[1])
     monkeypatch.chdir(tmp_path)
@@ -729,6 +751,7 @@ def test_one_table_of_one_or_two_tests(tmp_path, monkeypatch, capsys):
 UNFIT = {
     "a part": ({"partial": {"n": 45, "of": 3481}}, "left out: only 45 of 3,481 samples were scored"),
     "untrained": ({"untrained": True}, "left out: the model was not trained"),
+    "other masks": ({"binarise": "expected-iou"}, "left out: its masks are expected-iou, not p > 0.5"),
 }
 
 
@@ -807,7 +830,13 @@ def test_tables_that_cannot_be_written_are_one_error(tmp_path, place):
 def test_the_page_says_what_there_is(root, folder, tables, capsys):
     page = (root / "docs" / "tables.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {*tables, "presence", "literature--DATASET"}
+    assert set(re.findall(r"`([\w-]+)`", " ".join(rows))) == {
+        *tables,
+        "presence",
+        "diagnosis",
+        "where",
+        "literature--DATASET",
+    }
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     space = {}
     exec(compile(code.replace('"runs/embedded"', repr(str(folder))), "docs/tables.md", "exec"), space)

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import rrsis_zoo
+from kinds import TRAINED
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError, MissingWeightsError, WeightsMismatchError
-from rrsis_zoo.methods.registry import card, list_models, method_named
+from rrsis_zoo.methods.registry import card, method_named
 from rrsis_zoo.pretrained.whole import find_whole
 from rrsis_zoo.training.module import check_rates
 from rrsis_zoo.weights.checkpoints import weights_hash
@@ -35,7 +36,7 @@ def trainer(folder, **options):
     return lightning.Trainer(**{**defaults, **options})
 
 
-@pytest.fixture(scope="module", params=list_models())
+@pytest.fixture(scope="module", params=TRAINED)
 def trained(request, tree, tmp_path_factory):
     """(method, checkpoint after two epochs, the test's numbers straight after)."""
     folder = tmp_path_factory.mktemp("run")
@@ -132,7 +133,7 @@ def test_files_that_are_no_checkpoint(tmp_path):
         rrsis_zoo.load_model("rsrefsge")
 
 
-@pytest.mark.parametrize("method", list_models())
+@pytest.mark.parametrize("method", TRAINED)
 def test_every_group_has_its_rate(method):
     model = method_named(method).model().from_preset("tiny")
     given = {name: i + 1.0 for i, name in enumerate(model.parameter_groups())}

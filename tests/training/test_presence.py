@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import rrsis_zoo
+from kinds import TRAINED
 from rrsis_zoo.cli import run
 from rrsis_zoo.commands.fit import resolve
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.files import read_json, read_lines
 from rrsis_zoo.methods.control.model import Control
-from rrsis_zoo.methods.registry import list_models, method_named
+from rrsis_zoo.methods.registry import method_named
 from rrsis_zoo.metrics.presence import ANSWERS, SUMMARY, presence_metrics, read_answers
 from rrsis_zoo.models.presence import EVIDENCE, OWN, read_calibration
 from rrsis_zoo.terminal import guarded
@@ -300,7 +301,7 @@ def test_the_page_names_what_methods_leave_out(root):
         "loss_contrastive": "contrastive",
         "loss_mil": "multiple",
     }
-    for name in list_models():
+    for name in TRAINED:
         names = method_named(name).model().needs_referent
         assert (said[name] == "–") == (not names)
         assert all(titles[term] in said[name] for term in names)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from argparse import Namespace
 
 import torch
 from safetensors.torch import save_file
@@ -58,7 +59,25 @@ PEFT = {
 }
 """Names of adapters as other versions of peft write them."""
 
-OF_METHOD = {"rs2sam2": {"zero": prefixed("module.evf_model."), "evf": prefixed("evf_model.")}}
+
+def two_models(state):
+    """LAVT's training checkpoint of the variant with BERT beside the model, with options and optimiser."""
+    text = {name: tensor for name, tensor in state.items() if name.startswith("text_encoder.")}
+    return {
+        "model": {name: tensor for name, tensor in state.items() if name not in text},
+        "bert_model": {name.removeprefix("text_encoder."): tensor for name, tensor in text.items()},
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(2), "step": 1}}, "param_groups": [{"lr": 5e-5}]},
+        "epoch": 39,
+        "args": Namespace(swin_type="base", lr=5e-5, mha="", ddp_trained_weights=False),
+        "lr_scheduler": {"last_epoch": 3},
+    }
+
+
+OF_METHOD = {
+    "lavt": {"two models": two_models},
+    "rmsin": {"two models": two_models},
+    "rs2sam2": {"zero": prefixed("module.evf_model."), "evf": prefixed("evf_model.")},
+}
 """Wrappers of one method only."""
 
 

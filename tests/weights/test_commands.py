@@ -159,7 +159,7 @@ def test_our_own_need_no_method(tmp_path, monkeypatch, capsys):
 
 
 def test_the_authors_need_it(authors, tmp_path):
-    with pytest.raises(ConfigError, match=r"not a model of rrsis-zoo: .* --model rsrefseg \| "):
+    with pytest.raises(ConfigError, match=r"not a model of rrsis-zoo: .* --model lavt \| .*\| rsrefseg \| "):
         run_convert([str(authors[0]), str(tmp_path / "out")])
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ConfigError, match="run has no checkpoints/best"):

@@ -142,6 +142,32 @@ def test_the_command(tmp_path, capsys):
     assert "needs nothing" in capsys.readouterr().out
 
 
+def test_a_chat_model_comes_with_all_that_its_processor_reads(tmp_path, capsys):
+    """Also with what only some versions of transformers write; terms are said before anything is fetched."""
+    index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
+    files = {
+        "model.safetensors.index.json": index, "model-1.safetensors": "1", "model-2.safetensors": "2",
+        "tokenizer.json": "t", "config.json": "c", "tokenizer_config.json": "x", "preprocessor_config.json": "p",
+        "chat_template.json": "j", "generation_config.json": "g", "vocab.json": "v", "README.md": "r", "train.py": "no",
+    }  # fmt: skip
+    hub = Hub(tmp_path, **{"sam2.1_hiera_small": {"model.safetensors": "w"}, "Think2Seg_RS_3B": files})
+    assert run_models(["fetch", "think2seg"], hub) == 0
+    said = capsys.readouterr().out
+    assert "Think2Seg-RS-3B (7.5 GB); licence: none stated that we know of\n" in said
+    assert "sam2.1-hiera-small (184 MB); licence: Apache-2.0\n" in said
+    folder = tmp_path / "RicardoString" / "Think2Seg-RS-3B"
+    assert {path.name for path in folder.iterdir()} == files.keys() - {"README.md", "train.py"}
+    for name in ("config.json", "tokenizer.json", "preprocessor_config.json"):
+        gone = Hub(
+            tmp_path / "other", **{**hub.repositories, "Think2Seg_RS_3B": {n: t for n, t in files.items() if n != name}}
+        )
+        with pytest.raises(MissingWeightsError, match=f"Think2Seg-RS-3B has no {name}"):
+            run_models(["fetch", "think2seg"], gone)
+    with pytest.raises(MissingWeightsError):
+        run_models(["fetch", "sam3_zeroshot"], Hub(tmp_path))
+    assert "licence: SAM License; gated: ask for access on its page" in capsys.readouterr().out
+
+
 def test_the_downloader_is_the_hubs_own(monkeypatch, tmp_path):
     source = HubSource("facebook/sam-vit-base", "v1")
     asked = []

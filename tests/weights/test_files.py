@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import re
+import types
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -187,8 +188,24 @@ def test_code_in_a_pickle_never_runs(tmp_path, writer):
 
 
 def test_harmless_objects_are_named_too(tmp_path):
-    torch.save({"model": tensors(), "args": argparse.Namespace(lr=1)}, tmp_path / "w.pt")
-    fault(tmp_path / "w.pt", r"holds argparse\.Namespace")
+    torch.save({"model": tensors(), "args": types.SimpleNamespace(lr=1)}, tmp_path / "w.pt")
+    fault(tmp_path / "w.pt", r"holds types\.SimpleNamespace")
+
+
+def test_a_programs_options_are_read_as_plain_values(tmp_path):
+    """Training programs keep an ``argparse.Namespace`` beside the weights; what is in it is examined like the rest."""
+    options = argparse.Namespace(lr=1, path="a/b", sizes=[1, 2], inner=argparse.Namespace(deep=None))
+    torch.save({"model": tensors(), "args": options}, tmp_path / "w.pt")
+    assert read_state_dict(tmp_path / "w.pt").keys() == tensors().keys()
+    options.inner.deep = types.SimpleNamespace()
+    torch.save({"model": tensors(), "args": options}, tmp_path / "w.pt")
+    fault(tmp_path / "w.pt", r"holds types\.SimpleNamespace")
+
+
+def test_further_state_dicts_are_joined_on_request(tmp_path):
+    torch.save({"model": {"a": torch.ones(1)}, "bert_model": {"module.b": torch.zeros(2)}}, tmp_path / "w.pt")
+    assert [*read_state_dict(tmp_path / "w.pt")] == ["a"]
+    assert [*read_state_dict(tmp_path / "w.pt", {"bert_model": "text.", "other": "x."})] == ["a", "text.b"]
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,33 @@ def test_a_strangers_training_stays_text():
     assert headings[1:] == ["Licences", "Weights", "Configuration", "Results"]
     assert not kinds & {"html_block", "html_inline", "image"}
     assert kinds <= headings_and_tags(model_card(card("control"), {}, None, TRAINING))[1] | {"softbreak"}
+
+
+def test_a_card_says_what_the_weights_have_seen():
+    plain = {**dict.fromkeys(("converted_by", "source", "report"), "x"), "sha256": {"a": "b"}, "dtypes": ["c"]}
+    text = model_card(card("rsrefseg2"), {}, {**plain, "release": "refsegrs"})
+    assert "* refsegrs test: **selection**. RSRefSeg 2, refsegrs.pth: In RSRefSeg 2's configurations the" in text
+    assert "| 77.39 | selection |" in text
+    assert "nothing is known of any other split" in text
+    assert "**selection**" not in model_card(card("rsrefseg2"), {}, {**plain, "release": None})
+
+
+def test_a_card_says_what_a_training_started_from():
+    lineage = {
+        "starts": [
+            {"source": "hub:facebook/sam-vit-base", "base": "sam"},
+            {"source": "local:siglip", "base": "siglip"},
+        ],
+        "trainings": [{"dataset": "rrsis-d", "split": "train", "selected_on": "val"}],
+    }
+    published = {"name": "rrsis-d", "published": True, "train": 3300, "val": 450}
+    tests = [{**TRAINING["tests"][0], "dataset": "risbench"}]
+    text = model_card(card("rsrefseg"), {}, None, {**TRAINING, "data": published, "tests": tests, "lineage": lineage})
+    assert "* starts from hub:facebook/sam-vit-base: SA-1B (aerial images: not known)" in text
+    assert "* trained on rrsis-d, split train; checkpoints are chosen on val" in text
+    assert "| 70.12 | 60.50 | selection |" in text
+    assert "| 55.00 | pool |" in text
+    drawn = {**TRAINING, "settings": {"dataset": "synthetic"}}
+    assert "| 70.12 | 60.50 | selection |" in model_card(card("rsrefseg"), {}, None, drawn)
+    tested = {**drawn, "tests": [{**tests[0], "dataset": "my harbour"}]}
+    assert "| 55.00 | clean |" in model_card(card("rsrefseg"), {}, None, tested)

@@ -44,7 +44,7 @@ def equal(a, b):
 def full_cases(golden, method):
     """One folder for each list of names: EviSAM3's `full` and `full_keys` have the same."""
     folders = sorted(p for p in (golden / method).iterdir() if p.name.startswith("full"))
-    return list({tuple(Case(folder).keys): folder for folder in folders}.values())
+    return list({str(Case(folder).keys): folder for folder in folders}.values())
 
 
 @pytest.mark.parametrize("method", METHODS)

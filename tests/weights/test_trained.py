@@ -8,14 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import rrsis_zoo
+from kinds import MINIATURES
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError
-from rrsis_zoo.methods.registry import card, list_models, method_named
+from rrsis_zoo.methods.registry import card, method_named
 from rrsis_zoo.pretrained.conversion import to_folder, to_official
 from rrsis_zoo.pretrained.foundations import fill_foundations
 from rrsis_zoo.pretrained.trained import save_trained
 from rrsis_zoo.pretrained.whole import fill_model
-
-METHODS = [name for name in list_models() if "mini" in card(name).presets]
 
 
 def trained(method):
@@ -37,7 +36,7 @@ def saved(tmp_path_factory):
     return model, folder
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MINIATURES)
 def test_it_holds_what_was_trained_and_comes_back_whole(method, tmp_path):
     model = trained(method)
     save_trained(model, tmp_path / "m", card(method).presets["mini"].weights, torch.float32)
@@ -129,7 +128,7 @@ def test_a_trained_model_is_no_foundation_model():
         rrsis_zoo.load_model("rsrefseg", preset="mini", weights={"sam": f"mini:{name}", "siglip": "mini:siglip"})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MINIATURES)
 def test_a_shipped_miniature_says_whether_it_is_there(method):
     """Its calibration is for exactly these weights."""
     model = rrsis_zoo.load_model(f"mini:{method}")

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 import rrsis_zoo
+from kinds import MINIATURES
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.data.synthetic import make_synthetic
-from rrsis_zoo.methods.registry import card, list_models
+from rrsis_zoo.methods.registry import card
 from rrsis_zoo.weights.sources import MiniSource, trained_miniatures
 
-METHODS = [name for name in list_models() if "mini" in card(name).presets]
 SCENES = 20  # whose score the card has
 
 
@@ -35,12 +35,12 @@ def unseen(tmp_path_factory):
 
 
 def test_every_method_has_one():
-    assert list(trained_miniatures()) == sorted(METHODS)
-    files = [path for name in METHODS for path in MiniSource(name).folder.rglob("*") if path.is_file()]
+    assert list(trained_miniatures()) == sorted(MINIATURES)
+    files = [path for name in MINIATURES for path in MiniSource(name).folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 12e6
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", MINIATURES)
 def test_a_card_is_about_its_file(name, root):
     card_ = entries(name)
     assert card_["sha256"] == sha256((MiniSource(name).folder / "model.safetensors").read_bytes()).hexdigest()
@@ -54,7 +54,7 @@ def test_a_card_is_about_its_file(name, root):
     assert abs(card_["scores"]["miou"] - card_["suite_miou"]) < 0.2  # what float16 costs
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", MINIATURES)
 def test_it_scores_what_its_card_says(name, unseen):
     model = rrsis_zoo.load_model(f"mini:{name}")
     ious = []

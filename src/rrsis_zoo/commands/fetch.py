@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, unknown_name
 from rrsis_zoo.methods.registry import card, method_at
 from rrsis_zoo.models.card import MethodCard
-from rrsis_zoo.weights.catalogue import REPOSITORIES
+from rrsis_zoo.weights.catalogue import REPOSITORIES, Repository
 from rrsis_zoo.weights.sources import (
     INDEX_SUFFIX,
     HubSource,
@@ -22,6 +23,21 @@ from rrsis_zoo.weights.sources import (
     resolve,
 )
 from rrsis_zoo.yaml_files import read_yaml
+
+BESIDE = (
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+"""What ``save_pretrained`` of a chat model and its processor writes beside weights, configuration and tokenizer, by any
+version of transformers. Without the right one a model is asked in a way that it was not trained for."""
 
 
 class Absent(Exception):
@@ -44,11 +60,13 @@ class Wanted:
         source: a repository, or a path on this machine for files fetched by hand.
         what: description of the files.
         files: for each file its possible names, the preferred one first.
+        whole: whether everything in the repository that belongs to the model is needed.
     """
 
     source: HubSource | LocalSource
     what: str
     files: tuple[tuple[str, ...], ...]
+    whole: bool = False
 
     @property
     def place(self) -> str:
@@ -56,10 +74,14 @@ class Wanted:
         return self.source.page if isinstance(self.source, HubSource) else str(self.source)
 
     @property
+    def known(self) -> Repository | None:
+        """What the catalogue says of the repository; None if nothing."""
+        return REPOSITORIES.get(self.source.repo) if isinstance(self.source, HubSource) else None
+
+    @property
     def bytes(self) -> int | None:
         """Approximate size; None if unknown."""
-        known = REPOSITORIES.get(self.source.repo) if isinstance(self.source, HubSource) else None
-        return known.bytes if known else None
+        return self.known.bytes if self.known else None
 
 
 def wanted(name: str, preset: str | None = None) -> list[Wanted]:
@@ -89,7 +111,9 @@ def _of_weights(facts: MethodCard, weights: Mapping[str, str]) -> list[Wanted]:
         source = parse_source(text)
         if not isinstance(source, NoSource | MiniSource):  # neither has anything to fetch
             foundation = facts.foundations[role]
-            needs.append(Wanted(source, foundation.title, _files(source, foundation.files)))
+            files = _files(source, foundation.files)
+            whole = foundation.whole and isinstance(source, HubSource) and source.file is None
+            needs.append(Wanted(source, foundation.title, files, whole))
     return sorted(needs, key=lambda need: isinstance(need.source, LocalSource))  # what can be fetched first
 
 
@@ -167,7 +191,23 @@ def fetch(needs: Iterable[Wanted], download: Download) -> list[Path]:
         MissingWeightsError: a repository has none of the names, or cannot be reached; or a file that has to be fetched
             by hand is missing.
     """
-    return [path for need in needs for names in need.files for path in _first(need, names, download)]
+    paths = []
+    for need in needs:
+        mine = [path for names in need.files for path in _first(need, names, download)]
+        if need.whole and isinstance(need.source, HubSource):
+            mine += _rest(need.source, mine, download)
+        paths += mine
+    return paths
+
+
+def _rest(source: HubSource, there: Sequence[Path], download: Download) -> list[Path]:
+    """Download the small files beside a model that has come: chat templates, vocabularies, processors."""
+    found = []
+    for name in BESIDE:
+        if all(path.name != name for path in there):
+            with contextlib.suppress(Absent):  # no model has all of them
+                found.append(download(source, name))
+    return found
 
 
 def _first(need: Wanted, names: tuple[str, ...], download: Download) -> list[Path]:

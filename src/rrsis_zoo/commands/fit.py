@@ -217,6 +217,12 @@ class RRSISCLI(LightningCLI):
         method = method_at(model.class_path)
         weights = model.init_args.get("weights")
         path = options.ckpt_path if self._run is None else str(self._run.point)
+        frozen = method is not None and method.card.training_free
+        if frozen and command == "fit":
+            raise ConfigError(
+                f"{method.name} is training-free: there is nothing to fit; evaluate it with `rrsis test` and the same "  # type: ignore[union-attr]
+                "options"
+            )
         if path is not None:
             checkpoint = open_checkpoint(path, training=command == "fit")
             if self._run is None:
@@ -225,7 +231,7 @@ class RRSISCLI(LightningCLI):
                 for line in check_asked(checkpoint, method, vars(model.init_args), training=command == "fit"):
                     _note(f"{checkpoint.path.name}: {line}")
             return
-        if command != "fit" and not options.untrained and not is_whole(weights):
+        if command != "fit" and not options.untrained and not is_whole(weights) and not (frozen and weights):
             raise ConfigError(
                 f"rrsis {command} needs a trained model: give --ckpt_path FILE, or `rrsis {command} FILE` without "
                 "--config, or --model.init_args.weights with the source of a complete model; to score an untrained "

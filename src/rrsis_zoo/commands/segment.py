@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.commands.arguments import Arguments
@@ -48,11 +49,15 @@ def run_segment(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     if is_scene(options):
+        if options.prompts:
+            raise ConfigError("--prompts is for pictures: every window of a map has prompts of its own; leave it out")
         return run_scenes(options)
     work = _Work(options)
     with Progress("rrsis segment") as progress:
         progress.now(f"loading {options.model}")
         model, source = loaded_model(options, progress, hashed=work.hashed)
+        if options.prompts and not model.card.readable:
+            raise ConfigError(f"--prompts: {model.name} writes no boxes or points that could be drawn; leave it out")
         if cut := model.cut(work.texts):
             progress.note(cut)
         numbers = itertools.count(1)
@@ -96,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         "default: what the ending says, or png, or gpkg of a map",
     )
     out.add_argument("--json", action="store_true", help="print a line of JSON for every input")
+    out.add_argument(
+        "--prompts",
+        action="store_true",
+        help="also draw, and record, the boxes and points that the model hands to its segmenter, if it writes such",
+    )
     out.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -128,6 +138,7 @@ class _Work:
         threshold: as given.
         presence: `AS_CALIBRATED`, a number, or None for no threshold.
         json: whether records are printed.
+        prompts: whether boxes and points of the localiser are drawn and recorded.
         hashed: whether an output says the weights' hash.
 
     Raises:
@@ -148,6 +159,7 @@ class _Work:
         self.presence = presence_needed(options.presence)
         self.stretch: Stretch | None = None if options.stretch is None else Stretch.parse(options.stretch)
         self.json: bool = options.json
+        self.prompts: bool = options.prompts
         named = [] if options.kind is None else options.kind.split(",")
         for name in named:
             if name not in KINDS:
@@ -198,7 +210,8 @@ def _segment(job: Job, work: _Work, model: ReferringSegmenter, source: Source, p
         stream, results = answers(model, pixels, work.texts, work.threshold), []
         for text in work.texts:
             answer = next(stream)
-            results.append(found(text, answer.mask, answer.probabilities, answer.presence, needed))
+            one = found(text, answer.mask, answer.probabilities, answer.presence, needed)
+            results.append(replace(one, marks=answer.marks) if work.prompts else one)
             del answer  # before the next one is made
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):

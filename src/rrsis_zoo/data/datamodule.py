@@ -7,6 +7,7 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -381,8 +382,20 @@ class RRSISDataModule(lightning.LightningDataModule):
         """Move a batch to the device, without waiting if it is in page-locked memory."""
         return batch.to(device, non_blocking=device.type == "cuda")
 
+    def batches(self, records: Sequence[Record]) -> DataLoader[Any]:
+        """Return some records of a split once, in batches of whole scenes."""
+        return self._eval_loader_of(records)
+
+    @property
+    def root_folder(self) -> Path:
+        """Folder of the dataset."""
+        return self._root()
+
     def _eval_loader(self, split: Split) -> DataLoader[Any]:
-        dataset = RRSISDataset(self.records(split))
+        return self._eval_loader_of(self.records(split))
+
+    def _eval_loader_of(self, records: Sequence[Record]) -> DataLoader[Any]:
+        dataset = RRSISDataset(records)
         rank, world_size = self._process()
         scenes = [record.scene_id for record in dataset.records]
         return self._loader(dataset, batch_sampler=SceneBatchSampler(scenes, self.eval_batch_size, rank, world_size))

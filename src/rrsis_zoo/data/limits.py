@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from rrsis_zoo.models.card import TextLimit
 
 LITERATURE = {
-    "rmsin": TextLimit(20, 2, "published loader: BERT tokens, cut at 20"),
     "fianet": TextLimit(22, 2, "published loader: BERT tokens, cut at 22 on RRSIS-D (20 on RefSegRS)"),
 }
 """Limits of methods that are not in this zoo."""

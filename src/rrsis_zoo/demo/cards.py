@@ -16,8 +16,10 @@ from PIL import Image
 
 from rrsis_zoo.demo.pictures import Shown
 from rrsis_zoo.figures import heat_overlay
+from rrsis_zoo.models.marks import Marks
 from rrsis_zoo.outputs.drawing import COLOURS, drawing_size, marked, share_text
 from rrsis_zoo.outputs.found import Findings, Found
+from rrsis_zoo.outputs.marks import PLAIN, with_marks
 from rrsis_zoo.outputs.record import record
 from rrsis_zoo.outputs.shapes import resized
 
@@ -27,7 +29,8 @@ LARGEST, SMALLEST = 768, 384
 _LEGEND = (
     "Score: the mean probability inside the mask. Presence: the probability that the referent is in the picture at "
     "all, with the threshold of the model's calibration where it is not reached; a dash without a calibration. Heat "
-    "map: where the model expects the referent, bright is likely; it does not depend on the sliders."
+    "map: where the model expects the referent, bright is likely; it does not depend on the sliders. Prompts: boxes "
+    "and points that some models write for their segmenter."
 )
 
 
@@ -40,12 +43,14 @@ class Column:
         heatmaps: float (N, g, g) in [0, 1].
         notes: remarks on them.
         needed: presence below which the model's calibration calls a referent absent; None without one.
+        marks: of all sentences, boxes and points that the model wrote; None if it writes none.
     """
 
     findings: Findings
     heatmaps: NDArray[np.float32]
     notes: tuple[str, ...] = ()
     needed: float | None = None
+    marks: tuple[Marks, ...] | None = None
 
 
 def answers_html(picture: Shown, columns: Sequence[Column], opacity: float) -> str:
@@ -107,7 +112,12 @@ def _block(picture: Shown, small: NDArray[np.uint8], column: Column, n: int, opa
     one = column.findings.found[n]
     mask = one.mask.decode()
     over = marked(picture.pixels, [mask], small.shape[:2], first=n, opacity=opacity)
-    figures = (("mask", over), ("heat map", heat_overlay(small, column.heatmaps[n])))
+    heat = heat_overlay(small, column.heatmaps[n])
+    where = "heat map"
+    if column.marks is not None:
+        where = "heat map and prompts"
+        heat = with_marks(heat, (column.findings.height, column.findings.width), [(column.marks[n], PLAIN)])
+    figures = (("mask", over), (where, heat))
     shown = "".join(
         f'<figure><img alt="{what} of “{said(one.text)}”" src="{_webp(image)}"><figcaption>{what}</figcaption></figure>'
         for what, image in figures

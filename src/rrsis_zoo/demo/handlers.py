@@ -85,7 +85,8 @@ class Handlers:
         notes = (*self.desk.ready(name).notes, self.desk.cut(name, texts))
         calibration = self.desk.ready(name).model.calibration
         needed = None if calibration is None else calibration.threshold
-        return Column(findings, self.desk.ask(name, picture, texts).heatmaps, tuple(filter(None, notes)), needed)
+        answer = self.desk.ask(name, picture, texts)
+        return Column(findings, answer.heatmaps, tuple(filter(None, notes)), needed, answer.marks)
 
 
 def sentence_about(error: Exception) -> str:

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from rrsis_zoo.errors import ConfigError, unknown_name
-from rrsis_zoo.methods import control, evisam3, rs2sam2, rsrefseg, rsrefseg2
+from rrsis_zoo.methods import control, evisam3, lavt, rmsin, rs2sam2, rsrefseg, rsrefseg2, sam3_zeroshot, think2seg
 from rrsis_zoo.methods.method import Method
 from rrsis_zoo.models.card import MethodCard
 
@@ -20,7 +20,17 @@ GROUP = "rrsis_zoo.methods"
 
 _OURS: dict[str, Method] = {
     method.name: method
-    for method in (rsrefseg.METHOD, rs2sam2.METHOD, rsrefseg2.METHOD, evisam3.METHOD, control.METHOD)
+    for method in (
+        lavt.METHOD,
+        rmsin.METHOD,
+        rsrefseg.METHOD,
+        rs2sam2.METHOD,
+        rsrefseg2.METHOD,
+        evisam3.METHOD,
+        sam3_zeroshot.METHOD,
+        think2seg.METHOD,
+        control.METHOD,
+    )
 }
 _registered: dict[str, Method] = {}
 
@@ -61,7 +71,7 @@ def list_models() -> list[str]:
 
     Example:
         >>> list_models()
-        ['rsrefseg', 'rs2sam2', 'rsrefseg2', 'evisam3', 'control']
+        ['lavt', 'rmsin', 'rsrefseg', 'rs2sam2', 'rsrefseg2', 'evisam3', 'sam3_zeroshot', 'think2seg', 'control']
     """
     return list(methods())
 

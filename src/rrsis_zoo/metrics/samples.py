@@ -116,6 +116,8 @@ class Subject:
         category: class of the referent, None if unknown.
         category_source: ``label`` or ``text``, see ``rrsis_zoo.data.records.Record``; None without a category.
         kind: kind of the expression, if the dataset gives it.
+        reply: what a language model wrote, of methods that ask one.
+        unreadable: whether that reply could not be read, so that the answer is an empty mask; None without a reply.
     """
 
     sample_id: str
@@ -124,6 +126,8 @@ class Subject:
     category: str | None = None
     category_source: str | None = None
     kind: str | None = None
+    reply: str | None = None
+    unreadable: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,8 @@ class _Line(Strict):
     category: Text | None
     category_source: Literal["label", "text"] | None
     kind: Text | None
+    reply: Text | None = None
+    unreadable: bool | None = None
     intersection: _Pixels
     union: _Pixels
     predicted: _Pixels
@@ -290,6 +296,8 @@ def _lines(samples: Samples) -> Iterable[dict[str, Any]]:
     counts, details = samples.counts, samples.counts.details
     for i, subject in enumerate(samples.subjects):
         line = {f.name: getattr(subject, f.name) for f in fields(Subject)}
+        if subject.reply is None:
+            del line["reply"], line["unreadable"]
         line |= {name: int(getattr(counts, name)[i]) for name in _CORE}
         if details is not None:
             line |= {

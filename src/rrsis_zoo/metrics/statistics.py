@@ -120,7 +120,7 @@ def scene_interval(
     _check_draws(level, draws)
     trainings = _Trainings(sums.trainings, seed, 2)
     means = np.concatenate([trainings.drawn(sums.ratios(drawn)) for drawn in _resampled(sums.n, draws, seed)])
-    return _interval(sums.ratio, means, level, sums.n)
+    return interval_of(sums.ratio, means, level, sums.n)
 
 
 def scene_auc(
@@ -175,7 +175,7 @@ def scene_auc(
         times = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * n).reshape(len(drawn), n).astype(np.float64)
         parts.append(trainings.drawn(np.stack([curve.area(times) for curve in curves])))
     mean = math.fsum(float(curve.area(once)[0]) for curve in curves) / len(curves)
-    return _interval(mean, np.concatenate(parts), level, n)
+    return interval_of(mean, np.concatenate(parts), level, n)
 
 
 class _Ranks:
@@ -255,7 +255,7 @@ def paired_test(
         # a side without any weight has no score: counting it as extreme can only raise the p-value
         extreme += int(np.count_nonzero(~(np.abs(exchanged) < abs(observed) - tolerance)))
     return Comparison(
-        difference=_interval(observed, differences, level, a.n),
+        difference=interval_of(observed, differences, level, a.n),
         p_value=(extreme + 1) / (draws + 1),
         samples=len(scenes),
         scenes=a.n,
@@ -377,8 +377,10 @@ def _chunks(draws: int, n: int) -> Iterator[int]:
         yield min(step, draws - start)
 
 
-def _interval(score: float, draws: NDArray[np.float64], level: float, n: int) -> Interval:
-    """Return the expanded percentile interval of draws from n scenes (Hesterberg, The American Statistician 2015).
+def interval_of(score: float, draws: NDArray[np.float64], level: float, n: int) -> Interval:
+    """Return the expanded percentile interval of bootstrap draws of n scenes.
+
+    See Hesterberg, The American Statistician 2015.
 
     The plain one is too narrow for few scenes, like a normal interval that divides by n instead of n - 1 and does not
     use Student's quantile; the quantiles are widened by these two factors.

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from rrsis_zoo.models.hub import HubModel
 from rrsis_zoo.models.layers.precision import check_floats
 from rrsis_zoo.models.losses import world_size
 from rrsis_zoo.models.presence import Calibration
+from rrsis_zoo.models.seam import Seam
 from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Restored, TextMode, Tokenizer, Tokens, Views
 from rrsis_zoo.weights.skeleton import on_meta
 from rrsis_zoo.weights.wrappers import is_lora
@@ -55,6 +56,8 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         calibration: what presence its answers have (`rrsis calibrate`), for exactly these weights; None if not known.
         segment_only: names in ``Prompts.aux`` that only ``segment`` reads; they are not kept if expressions are
             processed in groups.
+        seam: which questions can be asked between ``localise`` and ``segment``; for `rrsis_zoo.diagnosis`.
+        mask_terms: names of the loss terms that only compare the mask with the truth.
         needs_referent: names of the loss terms that a sentence without a referent is left out of, because they have no
             value or no gradient for an empty mask.
         compares_processes: whether one of these terms compares the rows of all processes, so that each must compute it.
@@ -70,6 +73,8 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     tokenizer_kind: ClassVar[type[Tokenizer]]
     evaluation_settings: ClassVar[frozenset[str]] = frozenset()
     segment_only: ClassVar[frozenset[str]] = frozenset()
+    seam: ClassVar[Seam] = Seam()
+    mask_terms: ClassVar[frozenset[str]] = frozenset({"loss_ce", "loss_dice"})
     needs_referent: ClassVar[frozenset[str]] = frozenset()
     compares_processes: ClassVar[bool] = False
     config: Any
@@ -323,6 +328,39 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         """Return the maps of ``restore``, computed one at a time: N maps of native size may take gigabytes."""
         return Restored(lambda n: self.restore(prediction[n : n + 1])[0], len(prediction))
 
+    # -- diagnosis ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def stock(cls, config: Any) -> Any:
+        """Return the sizes of the SAM that the method starts from, if it is one that takes points and boxes.
+
+        Args:
+            config: one of the method's configurations.
+
+        Returns:
+            A ``SAMConfig`` or ``SAM2Config``; None if there is none.
+        """
+        return None
+
+    def dense_truth(self, prompts: Prompts, truth: Tensor) -> Tensor | None:
+        """Return what the method's dense prompt would be if the localiser were right.
+
+        Args:
+            prompts: of N expressions, from ``localise``.
+            truth: float (N, 1, h, w) of 0 and 1, on the grid of ``prompts.dense``.
+
+        Returns:
+            (N, 1, h, w) in the method's own convention; None if it takes no dense prompt.
+        """
+        return None
+
+    def segment_again(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Callable[[Prompts], Tensor]:
+        """Return ``segment`` for the same N expressions with other sparse and dense prompts.
+
+        A method whose ``segment`` also computes what does not depend on these two overrides it, to compute that once.
+        """
+        return lambda others: self.segment(state, others, image_index)
+
     # -- training ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -462,7 +500,19 @@ class ParameterCount:
     trained: int
 
 
-def count_parameters(model: ReferringSegmenter) -> ParameterCount:
+class Counted(Protocol):
+    """Whatever has parameters, some of which may be inert."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Return all parameters by name."""
+        ...
+
+    def inert_parameters(self) -> dict[str, str]:
+        """Return the inert ones, see `ReferringSegmenter.inert_parameters`."""
+        ...
+
+
+def count_parameters(model: Counted) -> ParameterCount:
     """Count a model's parameters, each tensor once."""
     inert = model.inert_parameters()
     total = trained = dead = 0

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from rrsis_zoo.errors import unknown_name
 
-PresetKind = Literal["published", "lighter", "miniature", "tiny"]
-"""``published``: the full size, for which scores are published. ``lighter``: with smaller foundation models of the same
+PresetKind = Literal["published", "other", "lighter", "miniature", "tiny"]
+"""``published``: the full size, for which scores are published; a method has one. ``other``: another full size of the
+authors or of others, whose scores are not the card's. ``lighter``: with smaller foundation models of the same
 family. ``miniature``: with very small ones pretrained by this project. ``tiny``: very small, from random weights.
 """
 
@@ -44,16 +45,23 @@ class FoundationModel:
         title: its name in error messages.
         weights: possible names of its weight file, the preferred one first.
         tokenizer: possible names of its tokenizer's file; empty if it has none.
+        base: its entry in the leakage ledger (`rrsis_zoo.leakage.ledger`), which says what it was trained on; empty if
+            it can be any model.
+        further: for each other file that is needed, such as a configuration, its possible names.
+        whole: whether all of its folder is read, so that a download takes everything that belongs to the model.
     """
 
     title: str
     weights: tuple[str, ...]
     tokenizer: tuple[str, ...] = ()
+    base: str = field(default="", kw_only=True)
+    further: tuple[tuple[str, ...], ...] = ()
+    whole: bool = False
 
     @property
     def files(self) -> tuple[tuple[str, ...], ...]:
         """For each needed file its possible names."""
-        return (self.weights, self.tokenizer) if self.tokenizer else (self.weights,)
+        return (self.weights, *([self.tokenizer] if self.tokenizer else []), *self.further)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Official:
         skipped: ``fnmatch`` pattern of their names -> why ours has no such entry.
         tokenizer: the role with the method's tokenizer.
         settings: configuration behind the published results, if it differs from a preset.
+        joined: key of a further state dict that some of their files have -> prefix of its names in the others.
     """
 
     files: tuple[str, ...]
@@ -75,6 +84,7 @@ class Official:
     wrapper: str | None = "state_dict"
     skipped: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    joined: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,7 @@ class MethodCard:
         published: results from the method's publication or reported by others.
         text: length of sentences that the default preset reads; None if unknown.
         grid: of the default preset's masks; None if unknown.
+        readable: what people can read of what ``localise`` hands over: ``boxes``, ``points``; empty if nothing.
     """
 
     name: str
@@ -185,9 +196,15 @@ class MethodCard:
     published: tuple[Score, ...] = ()
     text: TextLimit | None = None
     grid: OutputGrid | None = None
+    readable: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"MethodCard({self.name!r}, {self.title!r}, presets {', '.join(self.presets)})"
+
+    @property
+    def training_free(self) -> bool:
+        """Whether nothing of it is trained, in any preset."""
+        return not any(preset.trained for preset in self.presets.values())
 
     def preset_named(self, name: str | None) -> str:
         """Return a preset's name; the default's for None.

@@ -9,7 +9,11 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from rrsis_zoo.escape import markdown, markdown_block, markdown_code
+from rrsis_zoo.leakage.ledger import Part, shipped
+from rrsis_zoo.leakage.lineage import Lineage, finding, published_finding
+from rrsis_zoo.leakage.text import evidence_text, made_from, seen
 from rrsis_zoo.models.card import MethodCard, Score
+from rrsis_zoo.weights.training import MADE_SCENES, lineage_of_record
 
 _COLUMNS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
 _TITLES = ("Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9", "oIoU", "mIoU")
@@ -56,9 +60,13 @@ def model_card(
         lines.append(
             f"The authors' release `{release.name}`, trained on {release.dataset}; licence: {release.licence}."
         )
+        lines.append(_seen(f"{card.name}/{release.name}"))
+    elif provenance is None and training is not None:
+        made = made_from(shipped(), lineage_of_record(training))
+        lines.append("\n".join(["What the weights are made from:", "", *(f"* {markdown(line)}" for line in made)]))
     lines += ["## Configuration", markdown_block(json.dumps(config, indent=1), "json")]
     if scores:
-        lines += ["## Published results", _table(scores)]
+        lines += ["## Published results", _table(card, scores)]
     elif training is not None and (measured := _measured(training)):
         lines += ["## Results", measured]
     return "\n\n".join(lines) + "\n"
@@ -82,6 +90,13 @@ def _origin(provenance: Mapping[str, Any] | None, training: Mapping[str, Any] | 
     else:
         how += f", bit for bit ({dtypes})."
     return f"{how}\n\n{hashes}\n\n{markdown_block(str(provenance['report']))}"
+
+
+def _seen(weights: str) -> str:
+    """Return what the ledger says that released weights have seen."""
+    found = [f for f in seen(shipped(), weights) if f.level != "unknown"]
+    lines = [f"* {markdown(str(f.test))}: **{f.level}**. {markdown(evidence_text(f))}" for f in found]
+    return "\n".join(["What they have seen; nothing is known of any other split:", "", *lines])
 
 
 def _trained(training: Mapping[str, Any]) -> str:
@@ -111,20 +126,34 @@ def _measured(training: Mapping[str, Any]) -> str:
         note = " Checkpoints are chosen on the validation split, so that its scores are too high."
     if not rows:
         return ""
-    head = f"| data set | split | protocol | N | {' | '.join(_TITLES)} |\n|---|---|---|---:|{'---:|' * len(_TITLES)}"
+    head = (
+        f"| data set | split | protocol | N | {' | '.join(_TITLES)} | seen |\n"
+        f"|---|---|---|---:|{'---:|' * len(_TITLES)}---|"
+    )
+    lineage, made = lineage_of_record(training), (training.get("settings") or {}).get("dataset") == MADE_SCENES
     lines = []
     for dataset, split, protocol, n, scores in rows:
         values = ("–" if (value := scores.get(name)) is None else f"{value:.2f}" for name in _COLUMNS)
         said = " | ".join(markdown(str(text)) for text in (dataset, split, protocol))
-        lines.append(f"| {said} | {'–' if n is None else f'{int(n):,}'} | {' | '.join(values)} |")
-    return "\n".join([head, *lines]) + "\n\nIn percent, measured with rrsis-zoo." + note
+        level = _level(lineage, MADE_SCENES if made and dataset == data.get("name") else str(dataset), str(split))
+        lines.append(f"| {said} | {'–' if n is None else f'{int(n):,}'} | {' | '.join(values)} | {level} |")
+    return "\n".join([head, *lines]) + f"\n\nIn percent, measured with rrsis-zoo.{note} {_READING}"
 
 
-def _table(scores: list[Score]) -> str:
-    head = f"| data set | split | {' | '.join(_TITLES)} |\n|---|---|{'---:|' * len(_TITLES)}"
+_PAGE = "https://github.com/rrsis-zoo/rrsis-zoo/blob/main/docs/leakage.md"
+_READING = f"Seen: what the weights have seen of the split, [explained here]({_PAGE})."
+
+
+def _level(lineage: Lineage, dataset: str, split: str) -> str:
+    return finding(shipped(), lineage, Part(dataset, split)).level
+
+
+def _table(card: MethodCard, scores: list[Score]) -> str:
+    head = f"| data set | split | {' | '.join(_TITLES)} | seen |\n|---|---|{'---:|' * len(_TITLES)}---|"
     rows, notes = [], []
     for score in scores:
         values = (f"{score.values[name]:.2f}" if name in score.values else "–" for name in _COLUMNS)
-        rows.append(f"| {score.dataset} | {score.split} | {' | '.join(values)} |")
+        found = published_finding(shipped(), card.title.partition(":")[0], score.dataset, score.split)
+        rows.append(f"| {score.dataset} | {score.split} | {' | '.join(values)} | {found.level} |")
         notes.append(f"* {score.dataset}, {score.split}: {score.source}. Protocol: {score.protocol}.")
-    return "\n".join([head, *rows, "", *notes, "", "Printed elsewhere, not measured with this folder."])
+    return "\n".join([head, *rows, "", *notes, "", f"Printed elsewhere, not measured with this folder. {_READING}"])

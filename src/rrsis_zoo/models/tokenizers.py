@@ -6,12 +6,15 @@ Our checkpoints contain the tokenizer's file (``state``), so that they need no s
 from __future__ import annotations
 
 import copy
+import html
 import io
 import json
 import re
 import string
 import sys
+import unicodedata
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -287,6 +290,232 @@ class PieceTokenizer(FileTokenizer):
     def encode(self, expression: str) -> list[int]:
         """Return the ids of one sentence, at most ``max_length`` of them."""
         return self._pieces.encode(expression)[: self.max_length]
+
+
+class WordPieceTokenizer(FileTokenizer):
+    """BERT's text convention (uncased): ``[CLS]`` pieces ``[SEP]``, lower case without accents, pads of id 0.
+
+    The file is a ``vocab.txt``: one piece per line, whose number is its id. A sentence is cut *after* its marks are
+    added, as LAVT does, so that a long one loses its ``[SEP]`` (docs/methods/lavt.md Q1). Pads are hidden from every
+    reader: both text modes are one.
+
+    Args:
+        model: the bytes of a ``vocab.txt``.
+        max_length: maximum number of tokens, marks included.
+    """
+
+    pad_id = 0
+    _marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+    def __init__(self, model: bytes, max_length: int) -> None:
+        super().__init__(model, max_length)
+        try:
+            pieces = model.decode("utf-8").replace("\r\n", "\n").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"the tokenizer file is not BERT's vocab.txt: {error}") from error
+        ids = {piece: i for i, piece in enumerate(pieces)}
+        if missing := [mark for mark in self._marks[:4] if mark not in ids]:
+            raise ConfigError(f"the tokenizer file is not BERT's vocab.txt: it has no piece {', '.join(missing)}")
+        if ids["[PAD]"] != self.pad_id:
+            raise ConfigError(f"the tokenizer file is not BERT's vocab.txt: [PAD] is in line {ids['[PAD]'] + 1}, not 1")
+        self._ids = len(pieces)
+        self._pieces = tokenizers.Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
+        self._pieces.normalizer = normalizers.BertNormalizer()
+        self._pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._pieces.add_special_tokens([mark for mark in self._marks if mark in ids])
+        self._begin, self._end = ids["[CLS]"], ids["[SEP]"]
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Make a vocabulary of the letters and, as many as there is place for, the most frequent words of sentences.
+
+        Raises:
+            ConfigError: there are no sentences, or no place for a word.
+        """
+        splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+        words = Counter(
+            word
+            for e in expressions
+            for word, _ in splitter[1].pre_tokenize_str(splitter[0].normalize_str(readable(e)))
+        )
+        if not words:
+            raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
+        letters = sorted({letter for word in words for letter in word})
+        ranked = sorted(words, key=lambda word: (-words[word], word))
+        pieces = dict.fromkeys([*cls._marks, *letters, *(f"##{letter}" for letter in letters), *ranked])
+        return cls("\n".join([*pieces][: max(max_pieces, len(cls._marks))]).encode(), max_length)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of pieces, marks included."""
+        return self._ids
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences; ids int64 (N, L). Only a sentence's own tokens are read, in both text modes."""
+        return super().__call__(expressions, "independent")
+
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence between its marks, cut to ``max_length``."""
+        with _no_panic("the tokenizer file cannot be used"):
+            ids = self._pieces.encode(expression, add_special_tokens=False).ids
+        return [self._begin, *ids, self._end][: self.max_length]
+
+
+class CLIPTokenizer(FileTokenizer):
+    """CLIP's text convention as SAM 3 uses it: byte pairs of the cleaned, lower-case sentence between two marks.
+
+    See docs/methods/sam3_zeroshot.md §2. A sentence that is too long keeps its end mark. Pads of id 0 are hidden
+    from every reader: both text modes are one.
+
+    Args:
+        model: the bytes of a ``tokenizer.json``, of which only the pieces and their merges are used.
+        max_length: maximum number of tokens, marks included.
+    """
+
+    pad_id = 0
+    _marks = ("<|startoftext|>", "<|endoftext|>")
+    _words = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
+    def __init__(self, model: bytes, max_length: int) -> None:
+        super().__init__(model, max_length)
+        fault = f"the tokenizer file is not CLIP's tokenizer.json ({len(model)} bytes)"
+        try:
+            content = json.loads(model)["model"]
+            vocabulary: dict[str, int] = {str(piece): int(i) for piece, i in content["vocab"].items()}
+            pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in content["merges"]]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ConfigError(f"{fault}: {error!r}") from error
+        if missing := [mark for mark in self._marks if mark not in vocabulary]:
+            raise ConfigError(f"{fault}: it has no {missing[0]}")
+        self._begin, self._end = (vocabulary[mark] for mark in self._marks)
+        self._ids = max(vocabulary.values()) + 1
+        with _no_panic(fault):
+            self._pieces = tokenizers.Tokenizer(
+                models.BPE(
+                    vocabulary,
+                    [(a, b) for a, b in pairs],
+                    unk_token=self._marks[1],
+                    end_of_word_suffix="</w>",
+                )
+            )
+        self._pieces.pre_tokenizer = self._splitter()
+
+    @classmethod
+    def _splitter(cls) -> pre_tokenizers.PreTokenizer:
+        return pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(tokenizers.Regex(cls._words), behavior="removed", invert=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Learn at most ``max_pieces`` pieces from sentences; id 0 is a pad that no sentence has.
+
+        Raises:
+            ConfigError: there are no sentences.
+        """
+        sentences = [clean for e in expressions if (clean := clean_for_clip(readable(e)))]
+        if not sentences:
+            raise ConfigError("a vocabulary is learned from the training expressions, but there are none")
+        pieces = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+        pieces.pre_tokenizer = cls._splitter()
+        trainer = trainers.BpeTrainer(
+            vocab_size=max_pieces - len(cls._marks),
+            special_tokens=["<|pad|>"],
+            limit_alphabet=max(1, (max_pieces - 3) // 2),
+            end_of_word_suffix="</w>",
+            show_progress=False,
+        )
+        pieces.train_from_iterator(sentences, trainer)
+        learned = json.loads(pieces.to_str())["model"]
+        size = len(learned["vocab"])
+        vocabulary = learned["vocab"] | {mark: size + i for i, mark in enumerate(cls._marks)}
+        content = {"model": {"type": "BPE", "vocab": vocabulary, "merges": learned["merges"]}}
+        return cls(json.dumps(content, ensure_ascii=False).encode(), max_length)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, marks included."""
+        return self._ids
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Tokenise N sentences; ids int64 (N, L). Only a sentence's own tokens are read, in both text modes."""
+        return super().__call__(expressions, "independent")
+
+    def encode(self, expression: str) -> list[int]:
+        """Return the ids of one sentence between its marks, at most ``max_length`` of them."""
+        with _no_panic("the tokenizer file cannot be used"):
+            ids = self._pieces.encode(clean_for_clip(expression), add_special_tokens=False).ids
+        return [self._begin, *ids[: self.max_length - 2], self._end]
+
+
+def clean_for_clip(expression: str) -> str:
+    """Return a sentence with HTML entities resolved, composed letters, single blanks, in lower case."""
+    text = unicodedata.normalize("NFC", html.unescape(html.unescape(expression)))
+    return re.sub(r"\s+", " ", text).strip().lower()
+
+
+class ByteTokenizer:
+    """Sentences as they are: the id of a UTF-8 byte b is b + 1, 0 pads. For methods that read the text itself.
+
+    Args:
+        max_length: maximum number of bytes; a longer sentence is cut between two characters.
+    """
+
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
+
+    @property
+    def vocabulary_size(self) -> int:
+        """257: 256 bytes and the pad."""
+        return 257
+
+    def __call__(self, expressions: Sequence[str], text_mode: TextMode) -> Tokens:
+        """Return ids int64 (N, L) and every sentence's own number of bytes, in both text modes."""
+        return pad([[b + 1 for b in self._bytes(e)] for e in expressions], 0, "independent")
+
+    def _bytes(self, expression: str) -> bytes:
+        return readable(expression).encode()[: self.max_length].decode(errors="ignore").encode()
+
+    def texts(self, tokens: Tokens) -> list[str]:
+        """Return the sentences of N rows of ids."""
+        rows = zip(tokens.ids.tolist(), tokens.length.tolist(), strict=True)
+        return [bytes(i - 1 for i in ids[:length]).decode() for ids, length in rows]
+
+    def lengths(self, expressions: Sequence[str]) -> list[int]:
+        """Return the number of bytes of each sentence without truncation."""
+        return [len(readable(e).encode()) for e in expressions]
+
+    @classmethod
+    def from_expressions(cls, expressions: Sequence[str], max_pieces: int, max_length: int) -> Self:
+        """Return the tokenizer: there is nothing to learn."""
+        return cls(max_length)
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int) -> Self:
+        """Refuse: there is no file.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{path}: sentences are read as they are, without a tokenizer's file")
+
+    def state(self) -> dict[str, Any]:
+        """Return the tokenizer as plain values."""
+        return {"max_length": self.max_length}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Return the tokenizer from ``state()``.
+
+        Raises:
+            ConfigError: not such a state.
+        """
+        if type(length := state.get("max_length")) is not int:
+            raise ConfigError(f"a tokenizer's max_length must be an integer, got {str(length)[:60]!r}")
+        return cls(length)
 
 
 _SHORT = 8  # characters of a replacement; parts of a sequence

@@ -150,6 +150,12 @@ class Prompts:
         words: (N, L, D) word features, only if the segmenter reads them.
         presence: (N,) in [0, 1], the method's own probability that there is a referent; None if it has none.
         aux: further tensors for the losses and for the method's own ``segment``.
+        boxes, scores, points, point_labels: readable prompts, in pixels of the native image, of methods whose localiser
+            writes such; None for others. ``boxes`` (N, K, 4) x0 y0 x1 y1, not clipped, NaN for an instance without a
+            box; ``scores`` (N, K) in [0, 1], 0 for a padding row; ``points`` (N, K, P, 2) x y; ``point_labels``
+            (N, K, P) int64: 1 inside, 0 outside, -1 no point.
+        replies: N texts of a language model, of methods whose localiser writes them; None for others. With them ``aux``
+            has ``failed`` (N,), 1 for a text that cannot be read, and ``instances`` (N,), how many it lists.
     """
 
     sparse: Tensor
@@ -158,6 +164,11 @@ class Prompts:
     words: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
     presence: Tensor | None = None
+    boxes: Tensor | None = None
+    scores: Tensor | None = None
+    points: Tensor | None = None
+    point_labels: Tensor | None = None
+    replies: list[str] | None = None
 
     __repr__ = short_repr
 
@@ -167,7 +178,9 @@ class Prompts:
         def take(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: tensor[rows] for name, tensor in value.items()}
-            return None if value is None else value[rows]
+            if isinstance(value, list) and isinstance(rows, list):
+                return [value[n] for n in rows]
+            return None if value is None else value[rows]  # type: ignore[index] - a tensor, or a list and a slice
 
         return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
 
@@ -175,17 +188,38 @@ class Prompts:
     def joined(parts: Sequence[Prompts], without: frozenset[str] = frozenset()) -> Prompts:
         """Return the concatenated prompts of several groups of expressions.
 
+        Groups may have different numbers K of instances: the shorter ones get padding rows.
+
         Args:
             parts: at least one.
             without: names in ``aux`` to leave out.
         """
 
-        def join(values: Sequence[Any]) -> Any:
+        def join(values: Sequence[Any], padding: float = 0.0) -> Any:
             if isinstance(values[0], dict):
                 return {name: join([v[name] for v in values]) for name in values[0] if name not in without}
-            return None if values[0] is None else torch.cat(list(values))
+            if isinstance(values[0], list):
+                return [text for value in values for text in value]
+            return None if values[0] is None else torch.cat(_equally_long(values, padding))
 
-        return Prompts(**{f.name: join([getattr(part, f.name) for part in parts]) for f in fields(Prompts)})
+        padding = {"boxes": torch.nan, "point_labels": -1}
+        return Prompts(
+            **{
+                f.name: join([getattr(part, f.name) for part in parts], padding.get(f.name, 0.0))
+                for f in fields(Prompts)
+            }
+        )
+
+
+def _equally_long(tensors: Sequence[Tensor], padding: float) -> list[Tensor]:
+    """Pad tensors (N, K, …) that differ in K alone to the largest one."""
+    longest = max((t.shape[1] for t in tensors if t.ndim > 1), default=0)
+    return [
+        torch.cat([t, t.new_full((len(t), longest - t.shape[1], *t.shape[2:]), padding)], 1)
+        if t.ndim > 1 and t.shape[1] < longest
+        else t
+        for t in tensors
+    ]
 
 
 @dataclass

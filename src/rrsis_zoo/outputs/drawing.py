@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from rrsis_zoo.models.marks import Marks
 from rrsis_zoo.outputs.lettering import Font, font, line_height, wrapped
+from rrsis_zoo.outputs.marks import with_marks
 from rrsis_zoo.outputs.shapes import grown, middle, outline, resized, resized_mask
 
 LARGEST, SMALLEST = 2048, 640
@@ -48,6 +50,7 @@ class Drawn:
         share: share of the picture that the mask covers, 0 to 1.
         presence: probability that the referent is there at all; None if unknown.
         needed: presence below which the mask was left empty; None if it was not looked at.
+        marks: boxes and points to draw in the sentence's colour; None for none.
     """
 
     text: str
@@ -56,6 +59,7 @@ class Drawn:
     share: float
     presence: float | None = None
     needed: float | None = None
+    marks: Marks | None = None
 
     @property
     def remark(self) -> str:
@@ -100,7 +104,9 @@ def drawing(pixels: NDArray[np.uint8], drawn: Sequence[Drawn], footer: str = "")
         RGB; the picture in it is between `SMALLEST` and `LARGEST` pixels long.
     """
     height, width = drawing_size(*pixels.shape[:2])
-    top = Image.fromarray(marked(pixels, [one.mask for one in drawn], (height, width)))
+    shown = marked(pixels, [one.mask for one in drawn], (height, width))
+    written = [(one.marks, COLOURS[n % len(COLOURS)]) for n, one in enumerate(drawn)]
+    top = Image.fromarray(with_marks(shown, (pixels.shape[0], pixels.shape[1]), written))
     total = max(width, _NARROWEST)
     letters = font(min(30, max(15, total // 44)))
     legend = _legend(drawn, letters, total, footer)
@@ -230,7 +236,11 @@ def _legend(drawn: Sequence[Drawn], letters: Font, width: int, footer: str) -> I
 
 
 def panels(
-    pixels: NDArray[np.uint8], drawn: Sequence[Drawn], heat: Sequence[NDArray[np.uint8]], side: int = 320
+    pixels: NDArray[np.uint8],
+    drawn: Sequence[Drawn],
+    heat: Sequence[NDArray[np.uint8]],
+    side: int = 320,
+    prompts: bool = False,
 ) -> Image.Image:
     """Return a line for each sentence: picture, heat map, mask, below the sentence and its score.
 
@@ -239,6 +249,7 @@ def panels(
         drawn: the sentences with their masks.
         heat: for each sentence the picture below its heat map, uint8 RGB of the size of `panel_size`.
         side: longest side of a panel in pixels.
+        prompts: whether boxes and points are drawn into the heat maps, for the caption.
     """
     height, width = panel_size(pixels.shape[0], pixels.shape[1], side)
     gap, letters, small = 8, font(15), font(12)
@@ -255,7 +266,11 @@ def panels(
             draw.text((gap, y + i * line), words, font=letters, fill=_INK)
         top = y + line * len(text)
         masked = Image.fromarray(marked(grey, [one.mask], (height, width)))
-        columns = (("picture", plain), ("heat map", Image.fromarray(over)), (one.remark, masked))
+        columns = (
+            ("picture", plain),
+            (f"heat map{' and prompts' if prompts else ''}", Image.fromarray(over)),
+            (one.remark, masked),
+        )
         for n, (name, part) in enumerate(columns):
             x = gap + n * (width + gap)
             draw.text((x, top), wrapped(name, small, width + gap, most=1)[0], font=small, fill=_PALE)

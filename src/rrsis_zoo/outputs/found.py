@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrsis_zoo.data.masks import RunLengths, encode_mask
+from rrsis_zoo.models.marks import Marks
 
 _BLOCK = 2**22  # pixels summed at once
 
@@ -25,6 +26,7 @@ class Found:
         score: mean probability inside the mask; None if it is empty.
         presence: probability that the referent is there at all; None without a calibration.
         needed: presence below which the mask was left empty; None if it was not looked at.
+        marks: boxes and points that the localiser wrote, if they were asked for.
     """
 
     text: str
@@ -34,6 +36,7 @@ class Found:
     score: float | None
     presence: float | None = None
     needed: float | None = None
+    marks: Marks | None = None
 
     @property
     def absent(self) -> bool:

@@ -51,7 +51,9 @@ def _write_drawing(findings: Findings, pixels: Pixels, paths: Sequence[Path]) ->
     """Write the picture with masks, sentences and scores."""
     size = drawing_size(*pixels.shape[:2])
     drawn = [
-        Drawn(one.text, resized_mask(one.mask.decode(), size), one.score, one.share, one.presence, one.needed)
+        Drawn(
+            one.text, resized_mask(one.mask.decode(), size), one.score, one.share, one.presence, one.needed, one.marks
+        )
         for one in findings.found
     ]
     _save(

@@ -14,7 +14,8 @@ FORMAT = 1
 def record(findings: Findings) -> dict[str, Any]:
     """Return the record; ``answers`` has an entry for each sentence, in the order of the sentences.
 
-    ``segmentation`` is COCO's compressed run lengths: ``pycocotools.mask.decode`` reads it.
+    ``segmentation`` is COCO's compressed run lengths: ``pycocotools.mask.decode`` reads it. ``prompts`` is there only
+    if boxes and points of the localiser were asked for.
     """
     return {
         "format": FORMAT,
@@ -42,4 +43,5 @@ def _answer(one: Found) -> dict[str, Any]:
         "share": one.share,
         "bbox": None if one.box is None else list(one.box),
         "segmentation": {"size": [one.mask.height, one.mask.width], "counts": one.mask.layers[0].decode("ascii")},
+        **({} if one.marks is None else {"prompts": one.marks.plain()}),
     }

@@ -49,9 +49,12 @@ def find_foundations(card: MethodCard, weights: Mapping[str, str]) -> dict[str, 
                 files_of.setdefault(name, []).append(resolve(source, names, what))
             except MissingWeightsError as error:
                 faults[names[0]] = error
-        if len(faults) > 1 and isinstance(source, HubSource) and source.file is None:
+        whole = roles[name].whole
+        if faults and (len(faults) > 1 or whole) and isinstance(source, HubSource) and source.file is None:
             # one command for all files in a repository
-            lack, command = f"{what}: {' and '.join(faults)} of {source.place} are not here", source.command([*faults])
+            verb = "are" if len(faults) > 1 else "is"
+            lack = f"{what}: {' and '.join(faults)} of {source.place} {verb} not here"
+            command = source.command([] if whole else [*faults])
             short = f"{what}: {source.place} is not in the local cache"
             absent.append(MissingWeightsError(f"{lack}; fetch them with: {command}", what=short, mend=command))
         else:

@@ -85,8 +85,9 @@ def read_official(model: ReferringSegmenter, path: Path) -> dict[str, Tensor]:
         MissingWeightsError: the file does not exist.
         WeightsMismatchError: it is damaged, or does not contain exactly one state dict.
     """
-    state = read_state_dict(path)
-    for prefix in official_layout(model).prefixes:
+    layout = official_layout(model)
+    state = read_state_dict(path, layout.joined)
+    for prefix in layout.prefixes:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state

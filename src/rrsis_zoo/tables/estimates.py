@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrsis_zoo.errors import DataFormatError
+from rrsis_zoo.leakage.judge import Finding
 from rrsis_zoo.metrics.breakdown import evaluate
 from rrsis_zoo.metrics.protocols import Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Details, Samples
 from rrsis_zoo.metrics.scores import THRESHOLDS, reaches, sample_iou
 from rrsis_zoo.metrics.statistics import Comparison, Interval, Spread, holm, over_seeds, paired_test, scene_interval
 from rrsis_zoo.tables.formats import Cell, Mark, number
+from rrsis_zoo.tables.leakage import Footnotes, worst_of
 from rrsis_zoo.tables.runs import JobRecord, Model, Runs
 
 Floats = NDArray[np.float64]
@@ -122,6 +124,8 @@ class Trial:
         finished, failed: its jobs, by seed; a test on a part of the split, or of an untrained model, counts as failed.
         missing: seeds that have no job yet.
         samples: of the finished jobs, all in the same order, restricted to those that the protocol counts.
+        seen: what its weights have seen of the test split, of all finished jobs the one that has seen most; None if
+            there is none, or the row has no weights.
     """
 
     model: Model
@@ -129,6 +133,17 @@ class Trial:
     failed: tuple[JobRecord, ...]
     missing: tuple[int | None, ...]
     samples: tuple[Samples, ...]
+    seen: Finding | None = None
+
+    @property
+    def competes(self) -> bool:
+        """Whether it competes for the best score: baselines, ablations and contaminated rows do not."""
+        return self.model.ranked and not self.contaminated
+
+    @property
+    def contaminated(self) -> bool:
+        """Whether the test split was trained on, or chose the checkpoint."""
+        return self.seen is not None and self.seen.contaminated
 
     @property
     def absent(self) -> str:
@@ -174,6 +189,11 @@ class Board:
         """Scene of every sample."""
         return [subject.scene_id for subject in self.samples.subjects]
 
+    @cached_property
+    def footnotes(self) -> Footnotes:
+        """What the rows have seen of the split, as footnotes of its tables."""
+        return Footnotes([(trial.model.title, trial.seen) for trial in self.trials])
+
     @property
     def digits(self) -> int:
         """Decimals worth printing: two, as in papers, from 1,000 samples on."""
@@ -206,7 +226,8 @@ def read_board(runs: Runs, dataset: str) -> Board:
             samples.append(_ordered(job, order).counted(protocol))
         failed = tuple(job for job in jobs if not job.finished)
         missing = tuple(seed for seed in model.seeds if seed not in {job.seed for job in jobs})
-        trials.append(Trial(model, done, failed, missing, tuple(samples)))
+        seen = None if model.role == "baseline" else worst_of([job.result for job in done])
+        trials.append(Trial(model, done, failed, missing, tuple(samples), seen))
     protocol = None if first is None else get_protocol(first.result["protocol"])
     return Board(dataset, runs.datasets[dataset], tuple(trials), protocol)
 
@@ -338,7 +359,7 @@ def compare(board: Board, first: Trial, second: Trial, measure: Measure, rows: R
 
 
 def rank(board: Board, estimates: Sequence[Estimate | None], measure: Measure, rows: Rows | None = None) -> list[Mark]:
-    """Return the mark of every row's score, in order.
+    """Return the mark of every row's score, in order; a contaminated row has none.
 
     The highest score of the competing rows is compared with each of the others, by scene, with Holm's correction for
     their number. If every difference is significant it is ``best``, and the next one is ``second``; otherwise it is
@@ -353,7 +374,7 @@ def rank(board: Board, estimates: Sequence[Estimate | None], measure: Measure, r
     scores = {
         i: e.mean
         for i, (e, trial) in enumerate(zip(estimates, board.trials, strict=True))
-        if e is not None and trial.model.ranked and math.isfinite(e.mean)
+        if e is not None and trial.competes and math.isfinite(e.mean)
     }
     if len(scores) < 2:
         return marks

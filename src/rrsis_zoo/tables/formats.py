@@ -1,7 +1,7 @@
 """A table and its four forms: Markdown, CSV, LaTeX (booktabs) and HTML. No torch.
 
-The three readable forms hold rounded numbers, marks and notes; the CSV holds every value to ten digits, with interval,
-deviation and mark in separate columns, and the provenance of the numbers in every row.
+The three readable forms hold rounded numbers, marks, footnotes and notes; the CSV holds every value to ten digits, with
+interval, deviation and mark in separate columns, and the provenance of the numbers in every row.
 
 Texts may come from outside, so every form shows them literally (`rrsis_zoo.escape`), except for those of the type
 `Prose`, which `prose` and `caption` make.
@@ -129,6 +129,23 @@ class _Form:
 
 
 @dataclass(frozen=True)
+class Footnote:
+    """What must be known about a cell or a column; its text stands below the table.
+
+    Attributes:
+        sign: at the cell, and before the text.
+        level: one word for the CSV (`rrsis_zoo.leakage.levels.Level`).
+        text: sentences.
+        warns: whether the cell must not be ranked.
+    """
+
+    sign: str
+    level: str
+    text: str
+    warns: bool
+
+
+@dataclass(frozen=True)
 class Cell:
     """One cell.
 
@@ -139,6 +156,7 @@ class Cell:
         detail: shown after the text in smaller type, such as spread and interval.
         low, high: ends of the value's interval.
         deviation: standard deviation over training runs.
+        footnote: what must be known about it.
     """
 
     text: str
@@ -148,6 +166,7 @@ class Cell:
     low: float | None = None
     high: float | None = None
     deviation: float | None = None
+    footnote: Footnote | None = None
 
 
 @dataclass(frozen=True)
@@ -158,11 +177,13 @@ class Column:
         key: its name in the CSV.
         title: its name in the other forms.
         numeric: whether it is aligned to the right.
+        footnote: what must be known about all of its cells.
     """
 
     key: str
     title: str
     numeric: bool = True
+    footnote: Footnote | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +196,7 @@ class Table:
         caption: what it shows; a plain ``str`` is passed through `caption`.
         columns: C.
         rows: each of C cells.
-        notes: sentences below it.
+        notes: sentences below it, after the footnotes.
         provenance: what the numbers depend on (protocol, split, N, …), name -> text.
     """
 
@@ -198,6 +219,17 @@ class Table:
     def _caption(self) -> Prose:
         return self.caption if isinstance(self.caption, Prose) else caption(self.caption)
 
+    @property
+    def footnotes(self) -> list[Footnote]:
+        """The footnotes of its cells and columns, without repetitions, those that warn first."""
+        found = [cell.footnote for row in self.rows for cell in row] + [column.footnote for column in self.columns]
+        known = list(dict.fromkeys(note for note in found if note is not None))
+        return sorted(known, key=lambda note: (not note.warns, note.sign == "°"))
+
+    def remarks(self) -> list[str]:
+        """Return everything that stands below it: its footnotes, each with its sign, and its notes."""
+        return [*(f"{note.sign} {note.text}" for note in self.footnotes), *self.notes]
+
     def provenance_line(self) -> str:
         """Return the provenance as one line, with hashes shortened to 12 digits."""
         return _HEX.sub(r"\1", "; ".join(f"{name} {text}" for name, text in self.provenance.items()))
@@ -205,28 +237,34 @@ class Table:
     def markdown(self) -> str:
         """Return the table as Markdown."""
         show = _MARKDOWN.show
-        lines = [f"## {show(self.title)}", "", _bar(_MARKDOWN_CELL.show(c.title) for c in self.columns)]
+        lines = [f"## {show(self.title)}", "", _bar(map(_markdown_head, self.columns))]
         lines.append("|" + "|".join("---:" if c.numeric else "---" for c in self.columns) + "|")
         lines += [_bar(_markdown_cell(cell) for cell in row) for row in self.rows]
         lines.append("")
-        if self.notes:
-            lines += [*(f"* {show(note)}" for note in self.notes), ""]
+        if remarks := self.remarks():
+            lines += [*(f"* {show(note)}" for note in remarks), ""]
         lines += [show(text) + "\n" for text in (self._caption(), self.provenance_line()) if text]
         return "\n".join(lines)
 
     def csv(self) -> str:
-        """Return all values as comma-separated text with a header."""
-        extra = [_extra(i, self.rows) for i in range(len(self.columns))]
+        """Return all values as comma-separated text with a header.
+
+        A cell with a footnote has its level in a column ``KEY_leakage``; the evidence of a row's footnotes is in
+        ``leakage``.
+        """
+        extra = [_extra(i, column, self.rows) for i, column in enumerate(self.columns)]
+        evidence = [_HEADING] if self.footnotes else []
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         header = [name for c, parts in zip(self.columns, extra, strict=True) for name in (c.key, *_keys(c.key, parts))]
-        header += [name.replace(" ", "_") for name in self.provenance]
+        header += [*evidence, *(name.replace(" ", "_") for name in self.provenance)]
         writer.writerow(map(escape.csv_text, header))
         for row in self.rows:
             line = []
-            for cell, parts in zip(row, extra, strict=True):
+            for cell, column, parts in zip(row, self.columns, extra, strict=True):
                 line += [escape.csv_text(cell.text) if cell.value is None else exact(cell.value)]
-                line += [_part(cell, part) for part in parts]
+                line += [_part(cell, column, part) for part in parts]
+            line += [escape.csv_text(_evidence(row, self.columns))] * len(evidence)
             writer.writerow([*line, *map(escape.csv_text, self.provenance.values())])
         return out.getvalue()
 
@@ -239,7 +277,7 @@ class Table:
         show = _LATEX.show
         text = " ".join(text for text in (f"{show(self.title)}.", show(self._caption())) if text)
         title = rf"\caption{{{text}}}\label{{tab:{self.name}}}"
-        below = [show(text) + r"\par" for text in (*self.notes, self.provenance_line()) if text]
+        below = [show(text) + r"\par" for text in (*self.remarks(), self.provenance_line()) if text]
         notes = [r"{\footnotesize\raggedright", *below, "}"] if below else []
         setting = [r"\small", r"\setlength{\tabcolsep}{4pt}"]
         if long:
@@ -265,8 +303,8 @@ class Table:
         """Return a fragment: a ``section`` of class ``table`` that needs no CSS; ``data-value`` holds full values."""
         show = _HTML.show
         lines = [f'<section class="table" id="table-{self.name}">', f"<h2>{show(self.title)}</h2>", self.html_rows()]
-        if self.notes:
-            lines += ['<ul class="notes">', *(f"<li>{show(note)}</li>" for note in self.notes), "</ul>"]
+        if remarks := self.remarks():
+            lines += ['<ul class="notes">', *(f"<li>{show(note)}</li>" for note in remarks), "</ul>"]
         if self.caption:
             lines.append(f'<p class="caption">{show(self._caption())}</p>')
         if self.provenance:
@@ -276,7 +314,9 @@ class Table:
     def html_rows(self) -> str:
         """Return the rows with their header alone, as `html` has them."""
         lines = ['<div class="scroll"><table>', "<thead><tr>"]
-        lines += [f'<th scope="col"{_html_class(c)}>{_HTML.show(c.title)}</th>' for c in self.columns]
+        lines += [
+            f'<th scope="col"{_html_class(c)}>{_HTML.show(c.title)}{_html_sign(c.footnote)}</th>' for c in self.columns
+        ]
         lines += ["</tr></thead>", "<tbody>"]
         for row in self.rows:
             first = _html_cell(row[0], self.columns[0], first=True)
@@ -303,21 +343,37 @@ def millions(count: float) -> Cell:
 # -- CSV ---------------------------------------------------------------------------------------------------------------
 
 
-def _extra(column: int, rows: Sequence[Sequence[Cell]]) -> list[str]:
+_LEAKAGE = "leakage"
+_HEADING = "leakage"
+"""Header of the evidence; no column of a table has this key."""
+
+
+def _extra(place: int, column: Column, rows: Sequence[Sequence[Cell]]) -> list[str]:
     """Return which parts of a column's cells must be written in addition to the value."""
-    cells = [row[column] for row in rows]
+    cells = [row[place] for row in rows]
     parts = ["deviation", "low", "high"]
     needed = [part for part in parts if any(getattr(cell, part) is not None for cell in cells)]
-    return needed + (["mark"] if any(cell.mark for cell in cells) else [])
+    needed += ["mark"] if any(cell.mark for cell in cells) else []
+    noted = column.footnote is not None or any(cell.footnote is not None for cell in cells)
+    return needed + ([_LEAKAGE] if noted else [])
 
 
 def _keys(key: str, parts: Sequence[str]) -> list[str]:
     return [f"{key}_{part}" for part in parts]
 
 
-def _part(cell: Cell, part: str) -> str:
+def _part(cell: Cell, column: Column, part: str) -> str:
+    if part == _LEAKAGE:
+        note = cell.footnote or column.footnote
+        return "" if note is None else note.level
     value = getattr(cell, part)
     return value if isinstance(value, str) else "" if value is None else exact(value)
+
+
+def _evidence(row: Sequence[Cell], columns: Sequence[Column]) -> str:
+    """Return the texts of all footnotes of a row."""
+    found = [cell.footnote or column.footnote for cell, column in zip(row, columns, strict=True)]
+    return " | ".join(dict.fromkeys(note.text for note in found if note is not None))
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
@@ -330,7 +386,16 @@ def _bar(texts: Iterable[str]) -> str:
 def _markdown_cell(cell: Cell) -> str:
     text = _MARKDOWN_CELL.show(cell.text)
     marked = {"": text, "best": f"**{text}**", "tied": f"*{text}*", "second": f"<ins>{text}</ins>"}[cell.mark]
-    return f"{marked} {_MARKDOWN_CELL.show(cell.detail)}".strip()
+    return f"{marked}{_markdown_sign(cell.footnote)} {_MARKDOWN_CELL.show(cell.detail)}".strip()
+
+
+def _markdown_head(column: Column) -> str:
+    return _MARKDOWN_CELL.show(column.title) + _markdown_sign(column.footnote)
+
+
+def _markdown_sign(note: Footnote | None) -> str:
+    """Return a sign as it can also be read in a terminal: no tags."""
+    return "" if note is None else f" {note.sign}"
 
 
 def _in_cell(text: str) -> str:
@@ -352,15 +417,21 @@ _LATEX = _Form(
 def _latex_cell(cell: Cell) -> str:
     text = _LATEX.show(cell.text)
     marked = {"": "%s", "best": r"\textbf{%s}", "tied": r"\emph{%s}", "second": r"\underline{%s}"}[cell.mark] % text
+    marked += _latex_sign(cell.footnote)
     return marked + (rf" {{\scriptsize {_LATEX.show(cell.detail)}}}" if cell.detail else "")
+
+
+def _latex_sign(note: Footnote | None) -> str:
+    return "" if note is None else rf"\textsuperscript{{{escape.latex(note.sign)}}}"
 
 
 def _latex_head(column: Column) -> str:
     """Break a long title into lines, so that columns are only as wide as their numbers."""
     lines = textwrap.wrap(column.title, 16, break_long_words=False) or [""]
+    sign = _latex_sign(column.footnote)
     if len(lines) == 1:
-        return escape.latex(lines[0])
-    side, broken = "r" if column.numeric else "l", r"\\".join(map(escape.latex, lines))
+        return escape.latex(lines[0]) + sign
+    side, broken = "r" if column.numeric else "l", r"\\".join(map(escape.latex, lines)) + sign
     return rf"\shortstack[{side}]{{{broken}}}"
 
 
@@ -379,11 +450,19 @@ def _html_cell(cell: Cell, column: Column, first: bool = False) -> str:
         "tied": f'<em class="tied">{text}</em>',
         "second": f'<u class="second">{text}</u>',
     }[cell.mark]
+    marked += _html_sign(cell.footnote)
     if cell.detail:
         marked += f' <small class="detail">{_HTML.show(cell.detail)}</small>'
     value = "" if cell.value is None else f' data-value="{exact(cell.value)}"'
     tag, scope = ("th", ' scope="row"') if first else ("td", "")
     return f"<{tag}{scope}{_html_class(column)}{value}>{marked}</{tag}>"
+
+
+def _html_sign(note: Footnote | None) -> str:
+    if note is None:
+        return ""
+    kind = "warns" if note.warns else "says"
+    return f'<sup class="leakage {kind}" title="{_html(note.text)}">{_html(note.sign)}</sup>'
 
 
 def _html(text: str) -> str:

@@ -11,18 +11,22 @@ import io
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.escape import slug
 from rrsis_zoo.files import read_text
+from rrsis_zoo.leakage.judge import Finding
+from rrsis_zoo.leakage.ledger import shipped
+from rrsis_zoo.leakage.lineage import published_finding
 from rrsis_zoo.methods.registry import methods
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.models.card import MethodCard, Score
 from rrsis_zoo.tables.estimates import MAIN, Board, Trial, estimate
-from rrsis_zoo.tables.formats import Cell, Column, Table, number
+from rrsis_zoo.tables.formats import Cell, Column, Footnote, Table, number
+from rrsis_zoo.tables.leakage import Footnotes
 
 DATASETS = (REFSEGRS, RRSIS_D, RISBENCH)
 """The published datasets."""
@@ -140,31 +144,36 @@ def published_table(boards: Sequence[Board]) -> Table:
     columns += [Column(name, _TITLES[name]) for name in METRICS]
     rows: list[list[Cell]] = []
     notes: list[str] = []
-    for card in (known.card for known in methods().values()):
-        for score in card.published:
-            head = [Cell(card.title.partition(":")[0]), Cell(score.dataset), Cell(score.split)]
-            rows.append(
-                [
-                    *head,
-                    Cell("published"),
-                    Cell("–"),
-                    Cell(score.program or UNKNOWN),
-                    *(_printed(score, name) for name in METRICS),
-                ]
-            )
-            matches = list(_ours(card, score, boards))
-            for board, trial in matches:
-                rows += _reproduced(head, score, board, trial)
-                notes.append(_run_of(card, score, board, trial))
-            if not matches:
-                rows.append([*head, Cell("ours"), *[Cell("–")] * 2, *[Cell("not run")] * len(METRICS)])
-            note = f"{head[0].text}: protocol {score.protocol}. Source: {score.source}."
-            if note not in notes:
-                notes.append(note)
+    everything = [(known.card, score) for known in methods().values() for score in known.card.published]
+    ours = [list(_ours(card, score, boards)) for card, score in everything]
+    seen = [published_finding(shipped(), _short(card), score.dataset, score.split) for card, score in everything]
+    entries: list[tuple[str, Finding | None]] = [
+        (f"{_short(card)}, published", one) for (card, _), one in zip(everything, seen, strict=True)
+    ]
+    entries += [
+        (f"{_short(card)}, ours", t.seen) for (card, _), found in zip(everything, ours, strict=True) for _, t in found
+    ]
+    footnotes, run = Footnotes(entries), len(everything)
+    for i, ((card, score), matches) in enumerate(zip(everything, ours, strict=True)):
+        where = [Cell(score.dataset), Cell(score.split)]
+        name, printed = Cell(_short(card), footnote=footnotes.name(i)), footnotes.score(i)
+        values = [_printed(score, metric, printed) for metric in METRICS]
+        rows.append([name, *where, Cell("published"), Cell("–"), Cell(score.program or UNKNOWN), *values])
+        for board, trial in matches:
+            head = [Cell(_short(card), footnote=footnotes.name(run)), *where]
+            rows += _reproduced(head, score, board, trial, printed, footnotes.score(run))
+            notes.append(_run_of(card, score, board, trial))
+            run += 1
+        if not matches:
+            head = [Cell(_short(card)), *where]
+            rows.append([*head, Cell("ours"), *[Cell("–")] * 2, *[Cell("not run")] * len(METRICS)])
+        note = f"{_short(card)}: protocol {score.protocol}. Source: {score.source}."
+        if note not in notes:
+            notes.append(note)
     notes.append(
         "Difference: ours − published, in points. †: our protocol differs from that of the authors' program, which "
-        "explains a part of the difference. –: not published. There are no marks and no intervals, because nobody has "
-        "published per-sample results."
+        "explains a part of the difference. –: not published. No score is marked as the best, and there are no "
+        "intervals, because nobody has published per-sample results."
     )
     return Table(
         "published",
@@ -183,9 +192,14 @@ def has_ours(table: Table) -> bool:
     return any(cell.text == _DIFFERENCE for row in table.rows for cell in row)
 
 
-def _printed(score: Score, name: str) -> Cell:
+def _short(card: MethodCard) -> str:
+    """Return a method's name in the authors' spelling."""
+    return card.title.partition(":")[0]
+
+
+def _printed(score: Score, name: str, footnote: Footnote | None) -> Cell:
     value = score.values.get(name)
-    return Cell("–") if value is None else Cell(number(value, 2), value)
+    return Cell("–") if value is None else Cell(number(value, 2), value, footnote=footnote)
 
 
 def _ours(card: MethodCard, score: Score, boards: Sequence[Board]) -> Iterator[tuple[Board, Trial]]:
@@ -200,11 +214,18 @@ def _ours(card: MethodCard, score: Score, boards: Sequence[Board]) -> Iterator[t
                 yield board, trial
 
 
-def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) -> Iterator[list[Cell]]:
+def _reproduced(
+    head: Sequence[Cell],
+    score: Score,
+    board: Board,
+    trial: Trial,
+    printed: Footnote | None,
+    measured: Footnote | None,
+) -> Iterator[list[Cell]]:
     result = trial.finished[0].result
     protocol, n = Cell(result["protocol"]), Cell(f"{len(board.samples):,}", float(len(board.samples)))
     estimates = [estimate(board, trial, _MEASURES[name]) for name in METRICS]
-    ours = [Cell("none") if e is None else e.cell(2) for e in estimates]
+    ours = [Cell("none") if e is None else replace(e.cell(2), footnote=measured) for e in estimates]
     yield [*head, Cell("ours"), n, protocol, *ours]
     foreign = "" if result["protocol"] == score.program else "†"
     cells = []
@@ -213,7 +234,7 @@ def _reproduced(head: Sequence[Cell], score: Score, board: Board, trial: Trial) 
         if value is None or cell.value is None:
             cells.append(Cell("–"))
         else:
-            cells.append(Cell(number(cell.value - value, 2, sign=True) + foreign, cell.value - value))
+            cells.append(Cell(number(d := cell.value - value, 2, sign=True) + foreign, d, footnote=printed or measured))
     yield [*head, Cell(_DIFFERENCE), n, protocol, *cells]
 
 
@@ -225,7 +246,7 @@ def _run_of(card: MethodCard, score: Score, board: Board, trial: Trial) -> str:
     n, text_mode = len(board.samples), result.get("text_mode") or "not known"
     part = "" if n == whole else f" N is {n:,}, the published split has {whole:,}."
     return (
-        f"{card.title.partition(':')[0]} on {score.dataset}, {score.split}, ours: preset {result['preset']}, "
+        f"{_short(card)} on {score.dataset}, {score.split}, ours: preset {result['preset']}, "
         f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {text_mode}, "
         f"evaluation size {result['eval_size']}, annotations {result['annotations_sha256'][:12]}, "
         f"commit {(result['code']['commit'] or 'not known')[:12]}.{part}"
@@ -246,19 +267,26 @@ def literature_tables(results: Iterable[PublishedResult]) -> Iterator[Table]:
         mine.sort(key=lambda r: (r.split != "test", r.split, -r.values.get("miou", 0.0)))
         columns = [Column(name, name, numeric=False) for name in ("method", "venue", "type", "split", "protocol")]
         columns += [*(Column(name, _TITLES[name]) for name in METRICS), Column("source", "source", numeric=False)]
+        footnotes = Footnotes([(r.method, published_finding(shipped(), r.method, r.dataset, r.split)) for r in mine])
         rows = [
             [
-                *(Cell(text or "–") for text in (r.method, r.venue, r.kind, r.split, r.protocol)),
-                *(Cell("–") if n not in r.values else Cell(number(r.values[n], 2), r.values[n]) for n in METRICS),
+                Cell(r.method, footnote=footnotes.name(i)),
+                *(Cell(text or "–") for text in (r.venue, r.kind, r.split, r.protocol)),
+                *(
+                    Cell("–")
+                    if n not in r.values
+                    else Cell(number(r.values[n], 2), r.values[n], footnote=footnotes.score(i))
+                    for n in METRICS
+                ),
                 Cell(f"[{sources.index(r.source) + 1}]"),
             ]
-            for r in mine
+            for i, r in enumerate(mine)
         ]
         notes = [f"[{i}] {source}" for i, source in enumerate(sources, 1)]
         notes.append(
             "As printed; –: not printed. Protocols differ, test sets do not always contain the same samples, and "
-            "nobody has published per-sample results or seeds. So nothing is marked, and a difference of one point "
-            "proves nothing."
+            "nobody has published per-sample results or seeds. So nothing is marked as the best, and a difference of "
+            "one point proves nothing."
         )
         caption = (
             "Protocol: that of the authors' public program, where it is known, under our name for it; the paper that "

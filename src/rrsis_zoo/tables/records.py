@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.files import read_json
+from rrsis_zoo.leakage.lineage import Lineage
 from rrsis_zoo.metrics.protocols import PROTOCOLS
 from rrsis_zoo.schema import Strict, checked
 
@@ -78,6 +79,7 @@ class Result(Strict):
     breakdown: dict[str, int | float | str | dict[str, float | None] | None] = Field(default_factory=dict)
     parameters: Parameters | None = None
     weights_sha256: Digest | None = None
+    lineage: Lineage | None = None
     annotations_sha256: Digest
     code: Code
     untrained: bool = False
@@ -85,6 +87,7 @@ class Result(Strict):
     layout: str | None = None
     published_split: bool | None = None
     reading_rule: str | None = None
+    binarise: Literal["half", "expected-iou"] = "half"
 
     @field_validator("metrics")
     @classmethod
@@ -134,6 +137,8 @@ def unfit(result: Any) -> str:
     """
     if result.get("untrained"):
         return "the model was not trained"
+    if (binarise := result.get("binarise", "half")) != "half":
+        return f"its masks are {binarise}, not p > 0.5"
     part = result.get("partial")
     return f"only {part['n']:,} of {part['of']:,} samples were scored" if part else ""
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrsis_zoo.data.records import Record
+from rrsis_zoo.diagnosis.report import REPORT, Opened, open_diagnosis
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError, RRSISError
 from rrsis_zoo.metrics.presence import ANSWERS, SUMMARY, Answers, Summary, read_answers
 from rrsis_zoo.metrics.samples import Samples, read_samples
@@ -24,6 +25,10 @@ from rrsis_zoo.shown import short_repr
 from rrsis_zoo.tables.records import JobFile, Result, SuiteFile, read_record, unfit
 
 _AGAIN = "run the suite again"
+
+
+DIAGNOSIS = "diagnosis"
+"""Folder of a job's diagnosis."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,16 @@ class JobRecord:
             return None
         summary = read_record(self.place / SUMMARY, Summary, "run `rrsis test` again")
         return summary, read_answers(self.place / ANSWERS, summary["threshold"])
+
+    @cached_property
+    def diagnosis(self) -> Opened | None:
+        """What `rrsis diagnose` wrote beside the test, read once; None if it was not asked.
+
+        Raises:
+            MissingDataError, DataFormatError: a file of it is missing or damaged.
+        """
+        folder = self.folder / DIAGNOSIS
+        return open_diagnosis(folder) if os.path.isfile(folder / REPORT) else None
 
     @property
     def place(self) -> Path:

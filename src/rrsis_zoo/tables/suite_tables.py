@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rrsis_zoo.errors import unknown_name
@@ -16,6 +17,7 @@ from rrsis_zoo.escape import one_line, slug
 from rrsis_zoo.files import make_folder, write_text
 from rrsis_zoo.metrics.breakdown import NO_CATEGORY, sample_classes
 from rrsis_zoo.metrics.statistics import holm, over_seeds
+from rrsis_zoo.tables import diagnosis
 from rrsis_zoo.tables.costs import cost_tables
 from rrsis_zoo.tables.estimates import (
     ALPHA,
@@ -29,6 +31,7 @@ from rrsis_zoo.tables.estimates import (
     Trial,
     compare,
     estimate,
+    in_percent,
     rank,
     read_board,
     shown,
@@ -38,7 +41,7 @@ from rrsis_zoo.tables.formats import Cell, Column, Table, millions, number, pros
 from rrsis_zoo.tables.presence import ASKED, read_presence
 from rrsis_zoo.tables.published import PublishedResult, has_ours, literature_tables, published_table
 from rrsis_zoo.tables.records import on_made_scenes
-from rrsis_zoo.tables.runs import Runs, code_versions, read_counts, read_runs, read_tests
+from rrsis_zoo.tables.runs import JobRecord, Runs, code_versions, read_counts, read_runs, read_tests
 
 __all__ = ["FORMATS", "Table", "read_counts", "read_runs", "read_tests", "tables_of", "write_tables"]
 
@@ -76,6 +79,7 @@ def tables_of(runs: Runs, literature: Sequence[PublishedResult] = ()) -> dict[st
 
     Returns:
         name -> table, in this order: for every dataset ``main``, ``differences``, ``localisation``, ``presence``,
+        ``diagnosis``, ``where``,
         ``categories``, ``sizes``, ``kinds``, ``words``, ``lengths``, as far as its samples have this information, each
         followed by ``--DATASET`` if the suite has several; ``profile`` if there is one; ``published`` (published, ours,
         difference), which comes first if it holds any result of ours, and without one is made of a suite only;
@@ -131,6 +135,9 @@ thead th:first-child, tbody th { position: sticky; left: 0; background: Canvas; 
 td.number { white-space: nowrap; }
 .detail, .notes, .caption, .provenance { font-size: .85em; opacity: .85; }
 .notes { padding-left: 1.2rem; }
+.leakage { font-size: .75em; line-height: 0; margin-left: .1em; }
+.leakage.warns { color: #b3283a; font-weight: 600; }
+@media (prefers-color-scheme: dark) { .leakage.warns { color: #f27a83; } }
 """
 
 
@@ -158,6 +165,10 @@ def _of_board(runs: Runs, board: Board, suffix: str) -> Iterator[Table]:
         yield _localisation(runs, board, suffix)
     if any(job.presence is not None for job in board.finished):
         yield _presence(runs, board, suffix)
+    if diagnosis.any_diagnosed(board):
+        yield _diagnosis(runs, board, suffix)
+        if (shares := _where_and_how(runs, board, suffix)) is not None:
+            yield shares
     divisions = sample_classes(board.samples)
     for division, (name, what) in _DIVISIONS.items():
         if division in divisions:
@@ -170,7 +181,7 @@ def _main(runs: Runs, board: Board, suffix: str) -> Table:
     columns += [Column(m.key, "mIoU [95 %]" if m is MIOU else m.title) for m in MAIN]
     scores = [_column(board, measure, interval=measure is MIOU) for measure in MAIN]
     rows = [
-        [Cell(trial.model.title), Cell(trial.seeds), *_cost(trial), *(column[i] for column in scores)]
+        [_name(board, i), Cell(trial.seeds), *_cost(trial), *(column[i] for column in scores)]
         for i, trial in enumerate(board.trials)
     ]
     notes = [f"{_READING}.", *_marked(board, "column"), *_gaps(runs, board)]
@@ -186,34 +197,37 @@ def _differences(runs: Runs, board: Board, suffix: str) -> Table:
     pairs = [(trial, by_name[other]) for trial in board.trials for other in trial.model.against if other in by_name]
     there = [bool(a.samples and b.samples) for a, b in pairs]
     comparisons = [compare(board, a, b, MIOU) if both else None for (a, b), both in zip(pairs, there, strict=True)]
-    corrected = iter(holm([c.p_value for c in comparisons if c is not None]))
-    significant = iter(shown([c for c in comparisons if c is not None]))
+    fair = [
+        c
+        for (a, b), c in zip(pairs, comparisons, strict=True)
+        if c is not None and not (a.contaminated or b.contaminated)
+    ]
+    corrected = iter(holm([c.p_value for c in fair]))
+    significant = iter(shown(fair))
     rows = []
     for (first, second), comparison in zip(pairs, comparisons, strict=True):
-        names = [Cell(first.model.title), Cell(second.model.title)]
+        names = [_name(board, board.trials.index(trial), scores=True) for trial in (first, second)]
         if comparison is None:
             reason = next((t.absent for t in (first, second) if not t.samples), "no number")
             rows.append([*names, *[Cell(reason)] * 4])
             continue
-        d, p = comparison.difference, next(corrected)
+        d = comparison.difference
         detail = f"[{number(d.low, board.digits, True)}, {number(d.high, board.digits, True)}]"
         rows.append(
             [
                 *names,
                 Cell(number(d.mean, board.digits, True), d.mean, "", detail, d.low, d.high),
                 Cell(f"{comparison.p_value:.4f}", comparison.p_value),
-                Cell(f"{p:.4f}", p),
-                Cell("yes" if next(significant) else "no"),
+                *_verdict(corrected, significant, first.contaminated or second.contaminated),
             ]
         )
     columns = [Column("method", "method", numeric=False), Column("compared_with", "compared with", numeric=False)]
     columns += [Column("difference", "difference of mIoU [95 %]"), Column("p", "p"), Column("p_holm", "p, corrected")]
     columns.append(Column("shown", "significant", numeric=False))
-    number_of = sum(c is not None for c in comparisons)
     notes = [
         "First minus second, in points of mIoU on the same samples. The interval resamples whole scenes and, where "
         "there are several, training runs. p comes from a randomisation test that swaps the two methods scene by "
-        f"scene, given these training runs, and is corrected by Holm's method for {number_of} comparisons. A "
+        f"scene, given these training runs, and is corrected by Holm's method for {len(fair)} comparisons. A "
         f"difference is significant if the corrected p is below {ALPHA} and the interval excludes 0.",
         *_gaps(runs, board),
     ]
@@ -224,7 +238,7 @@ def _localisation(runs: Runs, board: Board, suffix: str) -> Table:
     columns = [Column("method", "method", numeric=False), *(Column(m.key, m.title) for m in LOCALISATION)]
     detailed = [all(s.counts.details is not None for s in trial.samples) for trial in board.trials]
     scores = [_column(board, measure, known=detailed) for measure in LOCALISATION]
-    rows = [[Cell(t.model.title), *(column[i] for column in scores)] for i, t in enumerate(board.trials)]
+    rows = [[_name(board, i), *(column[i] for column in scores)] for i in range(len(board.trials))]
     notes = [
         "Where: the share of samples whose predicted centre lies on the referent, and the IoU of the bounding boxes. "
         "How exactly: over these hits alone. Boundary IoU compares the pixels near both contours. In percent; samples "
@@ -247,9 +261,12 @@ def _presence(runs: Runs, board: Board, suffix: str) -> Table:
     for i, (trial, (rule, values)) in enumerate(zip(board.trials, estimates, strict=True)):
         absent = "not measured" if trial.samples else trial.absent
         known = [
-            Cell(absent if rule is None else "none") if e is None else e.cell(board.digits, "", True) for e in values
+            Cell(absent if rule is None else "none")
+            if e is None
+            else replace(e.cell(board.digits, "", True), footnote=board.footnotes.score(i))
+            for e in values
         ]
-        rows.append([Cell(trial.model.title), *known, miou[i], Cell("–" if rule is None else rule)])
+        rows.append([_name(board, i), *known, miou[i], Cell("–" if rule is None else rule)])
     notes = [
         "T-acc: share of the split's own sentences whose answer says that there is a referent. N-acc: share of as many "
         "foreign sentences, about something that is not in the image, whose answer says that there is none. An answer "
@@ -262,16 +279,88 @@ def _presence(runs: Runs, board: Board, suffix: str) -> Table:
     return _table(runs, board, f"presence{suffix}", "is it there at all?", columns, rows, notes)
 
 
+def _diagnosis(runs: Runs, board: Board, suffix: str) -> Table:
+    columns = [Column("method", "method", numeric=False), Column("samples", "N")]
+    columns += [Column(name, f"{asked.title} [95 %]") for name, asked in diagnosis.ASKED.items()]
+    rows, reasons, stocks = [], dict[str, list[str]](), set[str]()
+    for i, trial in enumerate(board.trials):
+        lines = diagnosis.diagnosed(trial)
+        if not lines:
+            word = "not diagnosed" if trial.samples else trial.absent
+            rows.append([_name(board, i), Cell("–"), *[Cell(word)] * len(diagnosis.ASKED)])
+            continue
+        stocks |= {job.diagnosis.content.settings.get("stock") for job in trial.finished if job.diagnosis} - {None}
+        lacking = diagnosis.missing(trial)
+        for why in dict.fromkeys(lacking.values()):
+            reasons.setdefault(why, []).append(trial.model.title)
+        cells = []
+        for name, asked in diagnosis.ASKED.items():
+            found = None if name in lacking else diagnosis.estimate(lines, asked)
+            if found is None:
+                cells.append(Cell("–"))
+            else:
+                cells.append(replace(found.cell(board.digits, "", True), footnote=board.footnotes.score(i)))
+        rows.append([_name(board, i), Cell(f"{len(lines[0]):,}", float(len(lines[0]))), *cells])
+    notes = [
+        "mIoU in percent with one step of the method replaced; hits: how often the heat map's highest cell lies on the "
+        "referent. To stock: a stock SAM takes over, prompted by the heat map, by the box of the own mask, or by the "
+        "truth. Best prompts, on a few samples only: what the method's own segmenter can do. Stuck words: how often "
+        "the answer stayed the same (IoU of 0.5 or more) after a word was changed and the sentence meant something "
+        "else, or nothing.",
+        *([prose("Stock SAM: {stocks}.", stocks=", ".join(sorted(map(str, stocks))))] if stocks else []),
+        *(prose("–: {why} ({titles}).", why=why, titles=", ".join(titles)) for why, titles in reasons.items()),
+        f"{_READING}, of the diagnosed scenes.",
+        *_gaps(runs, board),
+    ]
+    return _table(runs, board, f"diagnosis{suffix}", "where, how exactly, or the words", columns, rows, notes)
+
+
+def _where_and_how(runs: Runs, board: Board, suffix: str) -> Table | None:
+    lines = {trial.model.name: diagnosis.diagnosed(trial) for trial in board.trials}
+    places = {trial.model.name: i for i, trial in enumerate(board.trials)}
+    pairs = [(t.model.name, other) for t in board.trials for other in t.model.against if lines.get(t.model.name)]
+    rows = []
+    for first, second in pairs:
+        if not lines.get(second):
+            continue
+        found = diagnosis.parts_of(lines[first], lines[second])
+        cells = []
+        for one in (found.total, found.where, found.exactly):
+            d = in_percent(one)
+            detail = f"[{number(d.low, board.digits, True)}, {number(d.high, board.digits, True)}]"
+            cells.append(Cell(number(d.mean, board.digits, True), d.mean, "", detail, d.low, d.high))
+        names = [_name(board, places[name], scores=True) for name in (first, second)]
+        rows.append([*names, *cells])
+    if not rows:
+        return None
+    columns = [Column("method", "method", numeric=False), Column("compared_with", "compared with", numeric=False)]
+    columns += [Column("difference", "difference of mIoU [95 %]"), Column("where", "by where [95 %]")]
+    columns.append(Column("exactly", "by how exactly [95 %]"))
+    notes = [
+        "First minus second on the diagnosed samples, in points of mIoU. By where: because its heat map hits the "
+        "referent more often. By how exactly: because its masks are better, where it hits and where it misses. The two "
+        "add up to the difference. The intervals resample whole scenes and training runs.",
+        *_gaps(runs, board),
+    ]
+    return _table(runs, board, f"where{suffix}", "differences by where and how exactly", columns, rows, notes)
+
+
 def _by_class(runs: Runs, board: Board, name: str, division: str, what: str, classes: Mapping[str, Rows]) -> Table:
     columns = [Column(division, division, numeric=False), Column("class_n", "N")]
-    columns += [Column(trial.model.name, trial.model.title) for trial in board.trials]
+    columns += [
+        Column(trial.model.name, trial.model.title, footnote=board.footnotes.name(i))
+        for i, trial in enumerate(board.trials)
+    ]
     rows = [
         [Cell(title), Cell(f"{mine.sum():,}", float(mine.sum())), *_column(board, MIOU, mine)]
         for title, mine in classes.items()
     ]
     if division == "category":
         named = [mine for title, mine in classes.items() if title != NO_CATEGORY] or list(classes.values())
-        macro = [_macro(board, trial, named) for trial in board.trials]
+        macro = [
+            replace(_macro(board, trial, named), footnote=board.footnotes.score(i) if trial.samples else None)
+            for i, trial in enumerate(board.trials)
+        ]
         rows.append([Cell("mean of categories"), Cell(str(len(named)), float(len(named))), *macro])
     else:
         total = len(board.samples)
@@ -326,12 +415,32 @@ def _column(
     ]
     marks = rank(board, estimates, measure, rows)
     cells = []
-    for trial, there, value, mark in zip(board.trials, known, estimates, marks, strict=True):
+    for i, (trial, there, value, mark) in enumerate(zip(board.trials, known, estimates, marks, strict=True)):
         if value is not None:
-            cells.append(value.cell(board.digits, mark, interval))
+            cells.append(replace(value.cell(board.digits, mark, interval), footnote=board.footnotes.score(i)))
         else:
             cells.append(Cell(trial.absent if not trial.samples else "none" if there else "not measured"))
     return cells
+
+
+def _name(board: Board, row: int, scores: bool = False) -> Cell:
+    """Return the cell with a row's name, and the footnote that belongs there.
+
+    Args:
+        board: of the row.
+        row: its place.
+        scores: whether the row's scores do not stand beside it, so that their footnote belongs there too.
+    """
+    note = board.footnotes.name(row) or (board.footnotes.score(row) if scores else None)
+    return Cell(board.trials[row].model.title, footnote=note)
+
+
+def _verdict(corrected: Iterator[float], significant: Iterator[bool], contaminated: bool) -> list[Cell]:
+    """Return corrected p-value and significance of the next comparison; a contaminated one is none."""
+    if contaminated:
+        return [Cell("–"), Cell("not ranked")]
+    p = next(corrected)
+    return [Cell(f"{p:.4f}", p), Cell("yes" if next(significant) else "no")]
 
 
 def _macro(board: Board, trial: Trial, classes: Sequence[Rows]) -> Cell:
@@ -353,6 +462,8 @@ def _cost(trial: Trial) -> list[Cell]:
         return [Cell(trial.absent)] * 3
     parameters = trial.finished[0].result.get("parameters")
     size = [Cell("not known")] * 2 if not parameters else [millions(parameters[name]) for name in ("total", "trained")]
+    if _untrained(trial.finished[0]):
+        return [*size, Cell("–")]
     minutes = [job.record["fit"]["cpu_s"] / 60 for job in trial.finished if job.record["fit"]]
     if not minutes:
         return [*size, Cell("not known")]
@@ -360,9 +471,15 @@ def _cost(trial: Trial) -> list[Cell]:
     return [*size, Cell(number(spent, 1), spent)]
 
 
+def _untrained(job: JobRecord) -> bool:
+    """Return whether a job's method is training-free."""
+    parameters = job.result.get("parameters")
+    return bool(parameters) and not parameters["trained"]
+
+
 def _marked(board: Board, line: str) -> list[str]:
     """Explain the marks, if anything can be marked."""
-    competing = sum(bool(trial.samples) and trial.model.ranked for trial in board.trials)
+    competing = sum(bool(trial.samples) and trial.competes for trial in board.trials)
     return [prose(_MARKS, line=line)] if competing > 1 else []
 
 
@@ -374,7 +491,8 @@ def _gaps(runs: Runs, board: Board) -> list[str]:
         if trial.missing:
             seeds = ", ".join(str(seed) for seed in trial.missing if seed is not None)
             notes.append(f"{trial.model.title}{f', seed {seeds}' if seeds else ''}: not run")
-    single = [t.model.title for t in board.trials if len(t.finished) == 1 and t.model.role != "baseline"]
+    trained = [t for t in board.trials if t.model.role != "baseline" and not any(map(_untrained, t.finished))]
+    single = [t.model.title for t in trained if len(t.finished) == 1]
     if single:
         notes.append(
             f"One training run only, so the interval does not cover variation between runs: {'; '.join(single)}"

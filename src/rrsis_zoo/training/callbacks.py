@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, NamedTuple, TextIO, cast
 
 import numpy as np
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from pycocotools import mask as coco
 from torch import Tensor
@@ -26,6 +27,7 @@ from rrsis_zoo.metrics.protocol_table import protocol_table
 from rrsis_zoo.metrics.protocols import Protocol
 from rrsis_zoo.metrics.samples import Samples, Subject, write_samples
 from rrsis_zoo.models.base import count_parameters
+from rrsis_zoo.models.marks import marks_of
 from rrsis_zoo.models.types import Batch
 from rrsis_zoo.provenance import code_version
 from rrsis_zoo.training.module import Answer, RRSISModule
@@ -51,17 +53,43 @@ class TestRecord(Callback):
 
     def __init__(self, protocols: Sequence[Protocol] = ()) -> None:
         self.protocols = tuple(protocols)
+        self._replies: dict[str, Reply] = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning hook."""
+        self._replies = {}
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what a language model wrote, if the method asks one."""
+        prediction = cast(Answer, outputs).prediction
+        if prediction is not None and prediction.prompts.replies is not None:
+            failed = prediction.prompts.aux["failed"].bool().tolist()
+            found = prediction.prompts.aux["instances"].tolist()
+            self._replies |= {
+                name: Reply(text, bad, count)
+                for name, text, bad, count in zip(
+                    batch.sample_ids, prediction.prompts.replies, failed, found, strict=True
+                )
+            }
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning hook; every rank takes part in gathering, rank 0 writes the files."""
         module, data = cast(RRSISModule, pl_module), cast(Any, trainer).datamodule
         names, counts = module.metrics.results()
         others = [(protocol, module.results_under(protocol)) for protocol in self.protocols]
-        folder = _folder(trainer)
+        folder, replies = _folder(trainer), gathered(self._replies)
         if not trainer.is_global_zero:
             return
         by_id = {record.sample_id: record for record in data.records(data.test_split)}
-        subjects = [subject(by_id[name]) for name in names]
+        subjects = [subject(by_id[name], replies.get(name)) for name in names]
         samples = Samples(subjects, counts)
         record = {
             "model": module.model.name,
@@ -70,8 +98,13 @@ class TestRecord(Callback):
             **scored(samples, module.protocol, data),
             "parameters": asdict(count_parameters(module.model)),
             "weights_sha256": weights_hash(module.model),
+            "lineage": module.lineage.plain(),
             "precision": str(trainer.precision),
         }
+        if module.binarise != "half":
+            record["binarise"] = module.binarise
+        if replies:
+            record["replies"] = counted([replies[name] for name in names])
         if others:
             record["protocols"] = {p.name: under(p, Samples(subjects, counts)) for p, (_, counts) in others}
             print(protocol_table([{"protocol": name, **result} for name, result in record["protocols"].items()]))
@@ -132,7 +165,39 @@ def under(protocol: Protocol, samples: Samples) -> dict[str, Any]:
     return {**conventions, **without_nan(evaluate(samples, protocol))}
 
 
-def subject(record: Record) -> Subject:
+class Reply(NamedTuple):
+    """What a language model wrote about a sample.
+
+    Attributes:
+        text: its reply.
+        unreadable: whether it could not be read.
+        instances: that it lists.
+    """
+
+    text: str
+    unreadable: bool
+    instances: int
+
+
+def counted(replies: Sequence[Reply]) -> dict[str, int]:
+    """Return how many replies list an instance, say that there is none, and cannot be read; together all samples."""
+    return {
+        "answered": sum(reply.instances > 0 for reply in replies),
+        "no_target": sum(not reply.instances and not reply.unreadable for reply in replies),
+        "unreadable": sum(reply.unreadable for reply in replies),
+    }
+
+
+def gathered(replies: dict[str, Reply]) -> dict[str, Reply]:
+    """Return the replies of all processes."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return replies
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, replies)
+    return {name: Reply(*reply) for part in parts for name, reply in part.items()}
+
+
+def subject(record: Record, reply: Reply | None = None) -> Subject:
     """Return the description of a sample in per-sample results."""
     return Subject(
         sample_id=record.sample_id,
@@ -141,6 +206,8 @@ def subject(record: Record) -> Subject:
         category=record.category,
         category_source=record.category_source,
         kind=record.kind,
+        reply=None if reply is None else reply.text,
+        unreadable=None if reply is None else reply.unreadable,
     )
 
 
@@ -206,6 +273,7 @@ def shown(answer: Answer, batch: Batch, n: int) -> Shown:
         heatmap=answer.prediction.prompts.heatmap[n, 0].float().cpu().numpy(),
         mask=(answer.native[n] > 0).cpu().numpy(),
         truth=None if batch.masks is None else batch.masks[n].cpu().numpy(),
+        marks=marks_of(answer.prediction.prompts, n),
     )
 
 

@@ -6,6 +6,7 @@ Its constructor takes plain values only, so that a checkpoint loads with ``weigh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
@@ -17,12 +18,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rrsis_zoo.errors import ConfigError, WeightsMismatchError, unknown_name
+from rrsis_zoo.leakage.lineage import Lineage
+from rrsis_zoo.metrics.expected import expected_log_odds
 from rrsis_zoo.metrics.protocols import EvalSize, Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Counts
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.configuration import from_plain, to_plain
-from rrsis_zoo.models.types import Batch, Prediction, TextMode
+from rrsis_zoo.models.types import Batch, Prediction, Restored, TextMode
+from rrsis_zoo.pretrained.lineage import lineage_of, public_name
 from rrsis_zoo.pretrained.whole import fill_model, is_whole
 from rrsis_zoo.training.checkpoint_io import local_path
 from rrsis_zoo.training.finite import FiniteWatch
@@ -36,6 +40,9 @@ from rrsis_zoo.weights.training import TRAINING
 
 Decay = Literal["all", "matrices"]
 """The parameters that AdamW's weight decay acts on."""
+
+Binarise = Literal["half", "expected-iou"]
+"""How probabilities become a mask in an evaluation."""
 
 
 @dataclass  # not frozen: Lightning moves what steps return by setting attributes
@@ -61,18 +68,21 @@ class RRSISModule(lightning.LightningModule):
             complete model, ours or the authors'.
         learning_rates: one for each of the method's parameter groups.
         rate_factor: multiplies all of them: a single number to search over or to scale with the batch size.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's; one number, or one for each parameter group.
         decay: ``all`` trained parameters decay, as in the published recipes; ``matrices``: norms, biases, gates and
             other vectors and scalars do not.
         betas: AdamW's.
         warmup_epochs, warmup_start, cosine_start, cosine_epochs, floor: see `WarmupCosine`.
-        drop_epoch, drop_factor: see `WarmupCosine`.
+        drop_epoch, drop_factor, poly_epochs, poly_power: see `WarmupCosine`.
         gradient_checkpointing: see `ReferringSegmenter.use_checkpointing`.
         train_text_mode: how expressions of a training batch share a tensor.
         protocol: name of the evaluation protocol.
+        binarise: which pixels an evaluation counts as predicted: ``half``, those with a probability above 0.5, as every
+            protocol has it; ``expected-iou``, the mask of highest expected IoU (`rrsis_zoo.metrics.expected`), which
+            is recorded with the results and keeps them out of tables. Figures and predictions stay as they are.
 
     Raises:
-        ConfigError: unknown preset, setting or protocol.
+        ConfigError: unknown preset, setting, protocol or rule.
 
     Attributes:
         model_class: the method's torch class.
@@ -91,7 +101,7 @@ class RRSISModule(lightning.LightningModule):
         weights: dict[str, str] | str | None = None,
         learning_rates: dict[str, float] | None = None,
         rate_factor: float = 1.0,
-        weight_decay: float = 0.05,
+        weight_decay: float | dict[str, float] = 0.05,
         decay: Decay = "all",
         betas: tuple[float, float] = (0.9, 0.999),
         warmup_epochs: float = 0.0,
@@ -101,14 +111,20 @@ class RRSISModule(lightning.LightningModule):
         floor: float = 0.0,
         drop_epoch: float | None = None,
         drop_factor: float = 0.1,
+        poly_epochs: float | None = None,
+        poly_power: float = 0.9,
         gradient_checkpointing: bool = False,
         train_text_mode: TextMode = "published",
         protocol: str = "canonical",
+        binarise: Binarise = "half",
     ) -> None:
         super().__init__()
+        if binarise not in get_args(Binarise):
+            raise unknown_name("binarise", binarise, get_args(Binarise))
         if decay not in get_args(Decay):
             raise unknown_name("decay", decay, get_args(Decay))
-        self.save_hyperparameters()
+        self.binarise = binarise
+        self.save_hyperparameters(ignore=["binarise"] if binarise == "half" else [])  # earlier files do not have it
         self.model: ReferringSegmenter = self.model_class.from_preset(preset, **(settings or {}))
         if gradient_checkpointing:
             self.model.use_checkpointing(True)
@@ -133,7 +149,8 @@ class RRSISModule(lightning.LightningModule):
             return
         if self.hparams["weights"]:
             fill_model(self.model, self.hparams["weights"])
-            self.trained |= is_whole(self.hparams["weights"])
+            self.trained |= is_whole(self.hparams["weights"]) or self.model.card.training_free
+            self._record.lineage = lineage_of(self.hparams["weights"], self.model.card)
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
@@ -185,7 +202,24 @@ class RRSISModule(lightning.LightningModule):
         if isinstance(state, Mapping):
             checkpoint["state_dict"] = {str(name).replace("_orig_mod.", ""): value for name, value in state.items()}
         self._ready = self.trained = True
-        self._record.resumed(checkpoint.get(TRAINING))
+        settings = checkpoint.get("hyper_parameters")
+        self._record.resumed(checkpoint.get(TRAINING), lambda: self._started_from(settings))
+
+    @property
+    def lineage(self) -> Lineage:
+        """What the model's weights are made from, as far as it is recorded."""
+        return self._record.lineage
+
+    def _started_from(self, hyper_parameters: Any) -> Lineage:
+        """Return what a checkpoint's training started from, by its settings and without reading any file."""
+        if not isinstance(hyper_parameters, Mapping) or "weights" not in hyper_parameters:
+            return Lineage(unrecorded=["what the training started from"])
+        weights = hyper_parameters["weights"]
+        with suppress(ConfigError):  # a source that this version cannot read
+            if not isinstance(weights, str):
+                return lineage_of(weights, self.model.card)
+            return Lineage() if weights == "none" else Lineage(unrecorded=[f"what was in {public_name(weights)}"])
+        return Lineage(unrecorded=["what the training started from"])
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:  # type: ignore[override]
@@ -247,11 +281,14 @@ class RRSISModule(lightning.LightningModule):
         """
         groups = check_rates(self.model, self.hparams["learning_rates"] or {})
         groups = [{**group, "lr": group["lr"] * self.hparams["rate_factor"]} for group in groups]
+        decay = self.hparams["weight_decay"]
+        if not isinstance(decay, Mapping):
+            decay = {group["name"]: decay for group in groups}
+        check_named(self.model, decay, "weight_decay")
+        groups = [{**group, "weight_decay": float(decay[group["name"]])} for group in groups]
         if self.hparams["decay"] == "matrices":
             groups = [part for group in groups for part in spare_vectors(group)]
-        optimiser = torch.optim.AdamW(
-            groups, betas=tuple(self.hparams["betas"]), weight_decay=self.hparams["weight_decay"]
-        )
+        optimiser = torch.optim.AdamW(groups, betas=tuple(self.hparams["betas"]))
         self.trainer.fit_loop.setup_data()  # else an epoch's batches are only counted if epochs limit the training
         names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
         schedule = WarmupCosine(steps_per_epoch(self.trainer), **{name: self.hparams[name] for name in names})
@@ -379,6 +416,9 @@ class RRSISModule(lightning.LightningModule):
 
     def _count(self, metrics: ReferringMetrics, prediction: Prediction, batch: Batch) -> None:
         maps = self.model.restore_each(at_size(prediction, metrics.protocol.eval_size))
+        if self.binarise == "expected-iou":
+            logits = maps
+            maps = Restored(lambda n: expected_log_odds(logits[n]), len(logits))
         metrics.update(maps, cast(Sequence[Tensor], batch.masks), batch.sample_ids)
 
     def _read_again(self, batch: Batch, prediction: Prediction, mode: TextMode) -> Prediction:
@@ -451,15 +491,23 @@ def check_rates(model: ReferringSegmenter, rates: Mapping[str, float]) -> list[d
         ConfigError: a group without a rate, or a rate without a group.
     """
     groups = model.parameter_groups()
-    missing, unknown = sorted(set(groups) - set(rates)), sorted(set(rates) - set(groups))
+    check_named(model, rates, "learning_rates")
+    return [{"params": groups[name], "lr": float(rates[name]), "name": name} for name in groups]
+
+
+def check_named(model: ReferringSegmenter, values: Mapping[str, float], what: str) -> None:
+    """Refuse a setting that does not have exactly one value for each of a method's parameter groups.
+
+    Raises:
+        ConfigError: a group without a value, or a value without a group.
+    """
+    groups = model.parameter_groups()
+    missing, unknown = sorted(set(groups) - set(values)), sorted(set(values) - set(groups))
     if missing or unknown:
         faults = [
-            f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names
+            f"{kind}: {', '.join(names)}" for kind, names in (("missing", missing), ("unknown", unknown)) if names
         ]
-        raise ConfigError(
-            f"learning_rates of {model.name}: {'; '.join(faults)}; give one for each of {', '.join(groups)}"
-        )
-    return [{"params": groups[name], "lr": float(rates[name]), "name": name} for name in groups]
+        raise ConfigError(f"{what} of {model.name}: {'; '.join(faults)}; give one for each of {', '.join(groups)}")
 
 
 def spare_vectors(group: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ class WarmupCosine:
 
     RSRefSeg (docs/methods/rsrefseg.md §6): 5 epochs of warm-up from 0.01, then a cosine with a period of 200 epochs to
     a floor of 1e-3. RSRefSeg 2 has a constant phase in between, and a period longer than the training. RS2-SAM2 is
-    constant with one drop.
+    constant with one drop. LAVT and RMSIN (docs/methods/lavt.md §4): polynomial by step, without a warm-up.
 
     Lengths are in epochs and belong to the recipe: they do not depend on the limit of the training, which may be in
     epochs, steps, time or absent. After a cosine the factor stays at the floor.
@@ -30,6 +30,8 @@ class WarmupCosine:
         floor: smallest factor of the cosine.
         drop_epoch: first epoch, counted from 0, in which the factor is multiplied by ``drop_factor``; None for never.
         drop_factor: multiplies the factor from ``drop_epoch`` on.
+        poly_epochs: length of a polynomial decay from the first step to 0, a factor on all of the above; None for none.
+        poly_power: its exponent p: (1 - step / steps) to the power of p.
 
     Example:
         >>> factor = WarmupCosine(steps_per_epoch=10, warmup_epochs=1, cosine_start=1, cosine_epochs=4)
@@ -45,11 +47,18 @@ class WarmupCosine:
     floor: float = 0.0
     drop_epoch: float | None = None
     drop_factor: float = 0.1
+    poly_epochs: float | None = None
+    poly_power: float = 0.9
 
     def __call__(self, step: int) -> float:
         """Return the factor at an optimiser step, counted from 0."""
         dropped = self.drop_epoch is not None and step // self.steps_per_epoch >= self.drop_epoch
-        return self._before_drop(step) * (self.drop_factor if dropped else 1.0)
+        return self._before_drop(step) * self._polynomial(step) * (self.drop_factor if dropped else 1.0)
+
+    def _polynomial(self, step: int) -> float:
+        if self.poly_epochs is None:
+            return 1.0
+        return max(0.0, 1 - step / (self.steps_per_epoch * self.poly_epochs)) ** self.poly_power
 
     def _before_drop(self, step: int) -> float:
         warmup = self.warmup_epochs * self.steps_per_epoch

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from lightning.pytorch import Trainer
 
 from rrsis_zoo.data.datamodule import RRSISDataModule
+from rrsis_zoo.leakage.lineage import Lineage
+from rrsis_zoo.weights.training import checked_training, lineage_of_record, trained_on
 
 
 class TrainingRecord:
-    """Collects the record of one training; every process has the same."""
+    """Collects the record of one training; every process has the same.
+
+    Attributes:
+        lineage: what the weights are made from so far; whoever loads weights sets it.
+    """
 
     def __init__(self) -> None:
+        self.lineage = Lineage()
         self._data: dict[str, Any] | None = None
         self._settings: dict[str, Any] | None = None
         self._validation: dict[str, Any] | None = None
@@ -28,6 +35,9 @@ class TrainingRecord:
         """
         data = cast(Any, trainer).datamodule
         if not isinstance(data, RRSISDataModule):
+            foreign = "a training on data of another program"
+            if foreign not in self.lineage.unrecorded:
+                self.lineage = self.lineage.model_copy(update={"unrecorded": [*self.lineage.unrecorded, foreign]})
             return
         identity = data.identity(data.fit_eval_split)
         self._settings = data.settings
@@ -37,6 +47,7 @@ class TrainingRecord:
             "train": len(data.records("train")),
             "val": len(data.records(data.fit_eval_split)),
         }
+        self.lineage = self.lineage.then(trained_on(data.dataset, identity.name, data.fit_eval_split))
 
     def validated(self, trainer: Trainer, protocol: str, scores: Mapping[str, float]) -> None:
         """Take the scores of a complete validation; one of a part of the split is not kept."""
@@ -60,9 +71,25 @@ class TrainingRecord:
             "precision": str(trainer.precision),
             "step": trainer.global_step,
             "validation": self._validation if self._validated_at == trainer.global_step else None,
+            "lineage": self.lineage.plain(),
         }
 
-    def resumed(self, content: Any) -> None:
-        """Take the validation of the checkpoint from which the training continues, if there is one."""
+    def resumed(self, content: Any, started_from: Callable[[], Lineage]) -> None:
+        """Take the lineage and the validation of the checkpoint from which the training continues.
+
+        Args:
+            content: record of the checkpoint's training; None if it has none.
+            started_from: returns what that training started from, by its settings: records of earlier versions do not
+                say it.
+
+        Raises:
+            WeightsMismatchError: the record is damaged.
+        """
+        if checked_training(content, "this checkpoint") is None:
+            self.lineage = Lineage(unrecorded=["a training with an earlier version"])
+        elif content.get("lineage") is not None:
+            self.lineage = lineage_of_record(content)
+        else:
+            self.lineage = started_from().model_copy(update={"trainings": lineage_of_record(content).trainings})
         if isinstance(content, Mapping) and content.get("validation") is not None:
             self._validation, self._validated_at = content["validation"], content["step"]

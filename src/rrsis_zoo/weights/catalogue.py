@@ -23,6 +23,8 @@ BEIT3_FILES = ("beit3_large_patch16_224.pth", "model.safetensors")
 """BEiT-3 in its authors' form, or our miniature of it."""
 BEIT3_PAGE = "https://github.com/microsoft/unilm/tree/master/beit3"
 
+SWIN_FILES = (*TRANSFORMERS_FILES, "swin_base_patch4_window12_384_22k.pth")
+"""Swin in timm's form, or in its authors'."""
 
 UNSTATED = "none stated that we know of"
 
@@ -35,11 +37,19 @@ class Repository:
         what: the model.
         licence: of its weights.
         bytes: size of one weight file: 4 bytes per parameter, accurate to a few kilobytes, or as stated on its page.
+        gated: whether its page must be asked for access first.
     """
 
     what: str
     licence: str
     bytes: int
+    gated: bool = False
+
+    @property
+    def terms(self) -> str:
+        """Licence, and what has to be done before a download."""
+        gate = "; gated: ask for access on its page, then log in with `hf auth login`" if self.gated else ""
+        return f"licence: {self.licence}{gate}"
 
 
 REPOSITORIES: dict[str, Repository] = {
@@ -55,7 +65,15 @@ REPOSITORIES: dict[str, Repository] = {
     "facebook/sam2.1-hiera-tiny": Repository("SAM 2.1 Hiera-T", "Apache-2.0", 4 * 38_900_000),
     "KyanChen/RSRefSeg2": Repository("RSRefSeg 2, a file for each data set", UNSTATED, 2_900_000_000),
     # parameters of transformers' Sam3VideoModel, which the repository is for
-    "facebook/sam3": Repository("SAM 3", "SAM License", 4 * 859_922_360),
+    "facebook/sam3": Repository("SAM 3", "SAM License", 4 * 859_922_360, gated=True),
+    "openai/clip-vit-base-patch32": Repository("CLIP's vocabulary, tokenizer.json", "MIT", 2_224_003),
+    # in bfloat16
+    "RicardoString/Think2Seg-RS-3B": Repository("Think2Seg-RS 3B", UNSTATED, 2 * 3_754_622_976),
+    "RicardoString/Think2Seg-RS-7B": Repository("Think2Seg-RS 7B", UNSTATED, 2 * 8_292_166_656),
+    # with the heads of pretraining
+    "google-bert/bert-base-uncased": Repository("BERT base uncased", "Apache-2.0", 440_449_768),
+    "timm/swin_base_patch4_window12_384.ms_in22k": Repository("Swin-B, window 12, 384 px", "MIT", 4 * 109_265_609),
+    "1e12Leon/RemoteSAM": Repository("RemoteSAM, a training checkpoint", UNSTATED, 2_570_000_000),
     "timm/resnet34.a1_in1k": Repository("ResNet-34", "Apache-2.0", 4 * 21_797_672),
 }
 """The repositories that the cards name."""

@@ -33,7 +33,7 @@ class _Provenance(Strict):
 class _Tokenizer(Strict):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    model: Tensor
+    model: Tensor | None = None  # a tokenizer without a file has none
     max_length: int = Field(ge=1)
 
 

@@ -52,7 +52,7 @@ def weight_file(path: Path | str) -> Path:
     return path
 
 
-def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+def read_state_dict(path: Path | str, joined: Mapping[str, str] | None = None) -> dict[str, Tensor]:
     """Read the tensors of a weight file by name.
 
     The format is recognised by the content, not by the file's name. Tensors are memory-mapped if the format allows it
@@ -64,6 +64,7 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
 
     Args:
         path: a ``.safetensors`` or torch file, or a ``*.index.json`` beside its shards.
+        joined: further state dicts beside the first: key -> prefix that their names get. They may be absent.
 
     Returns:
         Names to tensors on the CPU, without gradient. Do not write to them: some share memory with the file.
@@ -75,7 +76,11 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """
     path = weight_file(path)
     content = _read_shards(path) if path.name.endswith(INDEX_SUFFIX) else _read(path)
-    return own_names(_state_dict_in(content, path), str(path))
+    state = own_names(_state_dict_in(content, path), str(path))
+    for key, prefix in (joined or {}).items():
+        if isinstance(part := content.get(key), Mapping):
+            state |= {f"{prefix}{name}": tensor for name, tensor in own_names(_state_dict_in(part, path)).items()}
+    return state
 
 
 def is_torch_file(path: Path) -> bool:

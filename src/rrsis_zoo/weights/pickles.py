@@ -35,6 +35,10 @@ class _Made:
     what: str
 
 
+SETTINGS = "argparse.Namespace"
+"""The only class with a state of its own that is read: training programs keep their options in it, beside the weights.
+It is a bag of the values around it and runs nothing."""
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _ENCODINGS = ("latin1", "latin-1", "ascii", "utf-8", "utf8")
 _REBUILT = (
@@ -110,14 +114,18 @@ class _Follower:
             self._check_call(called, arguments)
             stack.append(_Made(called.name))
         elif name == "BUILD":
-            stack.pop()
-            if not (isinstance(stack[-1], _Made) and stack[-1].what == "collections.OrderedDict"):
+            state = stack.pop()
+            kind = stack[-1].what if isinstance(stack[-1], _Made) else ""
+            if kind not in ("collections.OrderedDict", SETTINGS) or (kind == SETTINGS and _what(state) != "dict"):
                 raise Refused(f"{_what(stack[-1])} with a state of its own")
         elif name == "BINPERSID":
             self._check_storage(stack.pop())
             stack.append(_Made("storage"))
         elif name == "NEWOBJ":
-            raise Refused(_what(stack[-2]))
+            arguments, called = stack.pop(), stack.pop()
+            if not (isinstance(called, _Named) and called.name == SETTINGS and arguments == ()):
+                raise Refused(_what(called))
+            stack.append(_Made(SETTINGS))
         elif name == "STACK_GLOBAL":
             # from later protocols, which torch neither writes nor reads; for the name in the error
             raise Refused(_named(f"{stack[-2]} {stack[-1]}").name)
@@ -151,7 +159,7 @@ def _named(argument: str) -> _Named:
     name = f"{module}.{leaf}"
     known = torch.__dict__.get(leaf) if module == "torch" else None
     storage = module in ("torch", "torch.storage", "torch.cuda") and leaf.endswith("Storage")
-    if not (name in _CALLED or storage or isinstance(known, torch.dtype)):
+    if not (name in _CALLED or name == SETTINGS or storage or isinstance(known, torch.dtype)):
         raise Refused(_short(name))
     return _Named(name)
 

@@ -68,9 +68,9 @@ class HubSource:
 
     @property
     def place(self) -> str:
-        """The page, with the size of the weights if the catalogue has it."""
+        """The page, with size and terms of the weights if the catalogue has them."""
         known = REPOSITORIES.get(self.repo)
-        return f"{self.page} ({known.what}, {size_text(known.bytes)})" if known else self.page
+        return f"{self.page} ({known.what}, {size_text(known.bytes)}; {known.terms})" if known else self.page
 
     def command(self, files: Sequence[str]) -> str:
         """Return the shell command that fetches files of the repository, or all, into the local cache."""

@@ -7,6 +7,7 @@ decompresses, allocates whatever size is requested, and hashes any key. That is 
 
 from __future__ import annotations
 
+import argparse
 import io
 import mmap
 import struct
@@ -47,7 +48,8 @@ def read_torch(path: Path) -> Any:
         (_check_archive if is_zip else _check_pickles)(path, size)
         _examined.add(version)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # see `rrsis_zoo.weights.pickles`
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged file can fail in any way; the cause is kept
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise WeightsMismatchError(

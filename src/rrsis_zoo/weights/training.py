@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from rrsis_zoo.errors import WeightsMismatchError
+from rrsis_zoo.leakage.lineage import Lineage, Trained
 from rrsis_zoo.schema import Strict, Text, checked
 
 TRAINING = "rrsis_training"
@@ -77,6 +78,7 @@ class Training(Strict):
         step: optimiser steps done.
         validation: None if the weights were trained further since the last one.
         tests: found by `rrsis convert`.
+        lineage: what the weights are made from, this training included; None in records of earlier versions.
     """
 
     settings: dict[str, Any] | None = None
@@ -85,6 +87,7 @@ class Training(Strict):
     step: _Count
     validation: Validation | None = None
     tests: list[Tested] = Field(default_factory=list)
+    lineage: Lineage | None = None
 
 
 def checked_training(content: Any, what: str) -> Training | None:
@@ -105,3 +108,41 @@ def for_folder(content: Mapping[str, Any]) -> dict[str, Any]:
     settings = content.get("settings")
     kept = {name: value for name, value in (settings or {}).items() if name != "root"}
     return {**content, "settings": None if settings is None else kept}
+
+
+MADE_SCENES = "synthetic"
+"""Layout of data that this package draws, and what they are called in a `Lineage` whatever their folder is called."""
+
+
+def trained_on(layout: str | None, name: str, selected_on: str | None) -> Trained:
+    """Return the entry of a `Lineage` for a training.
+
+    Args:
+        layout: of the data; None if it is not known.
+        name: of the data, see `Data`.
+        selected_on: the split that was validated on.
+    """
+    return Trained(dataset=MADE_SCENES if layout == MADE_SCENES else name, split="train", selected_on=selected_on)
+
+
+def lineage_of_record(record: Mapping[str, Any]) -> Lineage:
+    """Return what weights are made from, by the record of their training.
+
+    The record of an earlier version has no lineage: then the training itself is known, and what it started from is not.
+
+    Args:
+        record: content of a `Training`.
+
+    Raises:
+        WeightsMismatchError: its lineage is damaged.
+    """
+    if (recorded := record.get("lineage")) is not None:
+        return checked(Lineage, recorded, f"{TRAINING}: lineage", WeightsMismatchError)
+    before = Lineage(unrecorded=["what a training with an earlier version started from"])
+    if not (data := record.get("data")):
+        return before
+    settings = record.get("settings") or {}
+    selected = settings.get("fit_eval_split", "val")
+    return before.then(
+        trained_on(settings.get("dataset"), data["name"], selected if selected in ("train", "val") else None)
+    )

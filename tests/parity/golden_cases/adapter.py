@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from golden_cases.case import Case
+from golden_cases.report import Row
 from rrsis_zoo.models.base import ReferringSegmenter
 
 
@@ -65,6 +66,8 @@ class Adapter:
         skipped: ``fnmatch`` pattern of official entries that ours does not have -> reason. The program flags them as
             trainable and never uses them.
         aliases: likewise for official entries that are a second name of a tensor, not separate parameters.
+        own: part -> function that compares a case of another form by itself; ``keys`` too, if it is not the usual list.
+        flips: pixels of a recorded mask that may differ, because a value is too close to the threshold.
     """
 
     build: Callable[[Case], Runnable]
@@ -72,6 +75,8 @@ class Adapter:
     buffers: dict[str, bool] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    own: dict[str, Callable[[Case], list[Row]]] = field(default_factory=dict)
+    flips: int = 0
 
     def is_skipped(self, name: str) -> bool:
         """Return whether ours lacks an official entry on purpose."""

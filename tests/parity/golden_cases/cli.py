@@ -13,7 +13,11 @@ def run_parity(arguments: Sequence[str]) -> int:
         "python tests/parity",
         description="Run a golden case and compare every tensor, loss and gradient with the record.",
     )
-    parser.add_argument("case", metavar="CASE_DIR", help="folder with meta.json, keys.json and tensors.safetensors")
+    parser.add_argument(
+        "case",
+        metavar="CASE_DIR",
+        help="folder with meta.json, keys.json and tensors.safetensors, or a file with a list of cases",
+    )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     options = parser.parse_args(arguments)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,8 +68,15 @@ class Report:
         return "\n".join(lines)
 
 
-def compare_tensor(case: Case, name: str, ours: Tensor | None) -> Row:
-    """Compare a computed tensor with the recorded one, in its stored form."""
+def compare_tensor(case: Case, name: str, ours: Tensor | None, flips: int = 0) -> Row:
+    """Compare a computed tensor with the recorded one, in its stored form.
+
+    Args:
+        case: with the record.
+        name: of the tensor.
+        ours: the computed one; None if there is none.
+        flips: pixels that may differ in a mask (stored as bits).
+    """
     record, expected = case.meta["tensors"][name], case.stored[name].reshape(-1)
     kind = {"loss": "loss", "gradient": "gradient"}.get(record["role"], "tensor")
     shape = tuple(record["shape"])
@@ -76,6 +84,8 @@ def compare_tensor(case: Case, name: str, ours: Tensor | None) -> Row:
         return Row(kind, name, shape, None, None, False, "not computed")
     if tuple(ours.shape) != shape:
         return Row(kind, name, shape, None, None, False, f"our shape is {tuple(ours.shape)}")
+    if flips and record["stored"] == "packbits":
+        return compare_mask(name, ours, expected, flips)
     std = record.get("std")
     if std is None:
         std = expected.to(torch.float64).std(correction=0).item() if expected.numel() else 0.0
@@ -87,6 +97,17 @@ def compare_tensor(case: Case, name: str, ours: Tensor | None) -> Row:
         tolerance = replace(tolerance, **looser)
     difference, allowed, passed = _within(case.as_stored(name, ours), expected, tolerance, std)
     return Row(kind, name, shape, difference, allowed, passed)
+
+
+def compare_mask(name: str, ours: Tensor, packed: Tensor, flips: int) -> Row:
+    """Compare a mask, or several (…, H, W), with one stored as bits."""
+    expected = torch.from_numpy(np.unpackbits(packed.numpy(), count=ours.numel())).bool().reshape(ours.shape)
+    wrong = (
+        int((ours.bool().cpu() != expected).flatten(0, -3).flatten(1).sum(1).max())
+        if ours.ndim > 2
+        else int((ours.bool().cpu() != expected).sum())
+    )
+    return Row("tensor", name, tuple(ours.shape), float(wrong), float(flips), wrong <= flips)
 
 
 def compare_number(kind: str, name: str, ours: float | None, expected: float | None, rtol: float, atol: float) -> Row:

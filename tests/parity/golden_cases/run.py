@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from golden_cases import evisam3, rs2sam2, rsrefseg, rsrefseg2
+from golden_cases import evisam3, rmsin, rs2sam2, rsrefseg, rsrefseg2, sam3_zeroshot, think2seg
 from golden_cases.adapter import Adapter, Part, Runnable
 from golden_cases.case import Case
+from golden_cases.lists import check_list
 from golden_cases.metrics import check_metrics
 from golden_cases.report import Report, Row, compare_lists, compare_names, compare_number, compare_tensor
 from rrsis_zoo.errors import unknown_name
@@ -26,18 +27,24 @@ ADAPTERS: dict[str, Adapter] = {
     "rs2sam2": rs2sam2.ADAPTER,
     "rsrefseg2": rsrefseg2.ADAPTER,
     "evisam3": evisam3.ADAPTER,
+    "lavt": rmsin.ADAPTER,
+    "rmsin": rmsin.ADAPTER,
+    "sam3_zeroshot": sam3_zeroshot.ADAPTER,
+    "think2seg": think2seg.ADAPTER,
 }
 """Adapters by the name of the model in a case."""
 
 
 def check(folder: str | Path) -> Report:
-    """Run the case in ``folder`` and return the report.
+    """Run the case in ``folder``, or the list of cases in a file, and return the report.
 
     Raises:
         MissingDataError: there is no case in the folder.
         DataFormatError: it cannot be read.
         ConfigError: the case has an unknown model or part.
     """
+    if Path(folder).is_file():
+        return check_list(Path(folder))
     case = Case(folder)
     if case.part == "metrics":  # a metric needs no model
         return Report(case.model, case.meta["case"], check_metrics(case))
@@ -45,7 +52,9 @@ def check(folder: str | Path) -> Report:
         raise unknown_name("model", case.model, ADAPTERS)
     adapter = ADAPTERS[case.model]
     report = Report(case.model, case.meta["case"])
-    if case.part == "keys":
+    if case.part in adapter.own:
+        report.rows = adapter.own[case.part](case)
+    elif case.part == "keys":
         report.rows = _check_names(case, adapter)
     elif case.part in adapter.parts:
         report.rows = _check_part(case, adapter)
@@ -55,12 +64,15 @@ def check(folder: str | Path) -> Report:
 
 
 class _Undrawn(TorchFunctionMode):
-    """In this context parameters keep what is in their memory: a billion random numbers take a quarter of a minute."""
+    """In this context parameters start as zeros: a billion random numbers take a quarter of a minute.
+
+    Not as what is in their memory: torch draws a truncated normal again and again until all numbers are near enough.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Torch's hook: called instead of every function."""
         drawn = getattr(func, "__name__", "") in ("uniform_", "normal_", "kaiming_uniform_", "trunc_normal_")
-        return args[0] if drawn and args else func(*args, **(kwargs or {}))
+        return args[0].zero_() if drawn and args else func(*args, **(kwargs or {}))
 
 
 def _check_names(case: Case, adapter: Adapter) -> list[Row]:
@@ -80,7 +92,7 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
     rows = fill_model(model, case, adapter)
     if not all(row.passed for row in rows):
         return rows  # results of an incompletely filled model are not worth comparing
-    counted = None if isinstance(model, Part) else count_parameters(model)
+    counted = None if isinstance(model, Part) and case.part != "model" else count_parameters(model)
     for name in model.inert_parameters():  # to check that they really get no gradient
         model.get_parameter(name).requires_grad_(True)
     has_gradients = bool(case.meta.get("gradients"))
@@ -94,7 +106,7 @@ def _check_part(case: Case, adapter: Adapter) -> list[Row]:
         computed.objective.backward()
     tensors = computed.tensors | {name: leaf.grad for name, leaf in computed.leaves.items()}
     rows = [row for row in rows if row.kind == "skipped"] + [
-        compare_tensor(case, name, tensors.get(name))
+        compare_tensor(case, name, tensors.get(name), adapter.flips)
         for role in ("output", "loss", "gradient")
         for name in case.names(role)
     ]

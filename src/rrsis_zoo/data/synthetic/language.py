@@ -48,6 +48,7 @@ Kinds: ``category`` ("the harbor"), ``attribute`` ("the red ship"), ``position``
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -538,6 +539,24 @@ _LINKS = {
     "between": ("between",),
 }
 _COMPARED = {"large": ("larger", "largest"), "small": ("smaller", "smallest")}
+
+
+class Wordings(NamedTuple):
+    """All wordings of the parts of a meaning, for whoever reads sentences back.
+
+    Attributes:
+        places, beyond: position -> its wordings, behind and before the noun.
+        links: relation -> its wordings.
+        compared: size -> its wordings among two and among more.
+    """
+
+    places: dict[str, tuple[str, ...]]
+    beyond: dict[str, tuple[str, ...]]
+    links: dict[str, tuple[str, ...]]
+    compared: dict[str, tuple[str, str]]
+
+
+WORDINGS = Wordings(_PLACES, _BEYOND, _LINKS, _COMPARED)
 
 
 def _noun(phrase: Phrase) -> str:

@@ -34,6 +34,7 @@ from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, st
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import binary_cross_entropy, heatmap_cross_entropy
+from rrsis_zoo.models.seam import COUPLED, Seam
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views
 
@@ -91,6 +92,7 @@ class Control(ReferringSegmenter):
     card = CARD
     foundation_fillers = FOUNDATION_FILLERS
     tokenizer_kind = SigLIPTokenizer
+    seam: ClassVar[Seam] = COUPLED
     segment_only: ClassVar[frozenset[str]] = frozenset({"fused"})
     needs_referent: ClassVar[frozenset[str]] = frozenset()  # its Dice has 1 in both sums, and so a gradient
     presets: ClassVar[dict[str, ControlConfig]] = {

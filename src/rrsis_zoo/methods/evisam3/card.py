@@ -39,11 +39,12 @@ CARD = MethodCard(
     },
     default_preset="large",
     foundations={
-        "sam": FoundationModel("SAM 3 (gated, SAM License)", SAM3_FILES),
+        "sam": FoundationModel("SAM 3 (gated, SAM License)", SAM3_FILES, base="sam3"),
         "beit3": FoundationModel(
             f"BEiT-3 large (2.7 GB in float32), published at {BEIT3_PAGE}",
             BEIT3_FILES,
             tokenizer=("beit3.spm",),
+            base="beit3",
         ),
     },
     official=Official(

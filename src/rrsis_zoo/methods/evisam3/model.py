@@ -234,6 +234,13 @@ class EviSAM3(ReferringSegmenter):
             terms["loss_heatmap"] = config.heatmap_weight * heatmap_cross_entropy(aux["z"], target)
         return terms
 
+    # -- diagnosis ---------------------------------------------------------------------------------------------------
+
+    def dense_truth(self, prompts: Prompts, truth: Tensor) -> Tensor | None:
+        """Return the truth (N, 1, g, g) itself: the dense prompt is a probability."""
+        assert prompts.dense is not None
+        return truth.to(prompts.dense.dtype)
+
     # -- §12 what is trained -----------------------------------------------------------------------------------------
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

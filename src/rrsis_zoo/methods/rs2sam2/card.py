@@ -62,11 +62,12 @@ CARD = MethodCard(
     },
     default_preset="l",
     foundations={
-        "sam": FoundationModel("SAM 2", (*SAM2_FILES, *TRANSFORMERS_FILES)),
+        "sam": FoundationModel("SAM 2", (*SAM2_FILES, *TRANSFORMERS_FILES), base="sam2"),
         "beit3": FoundationModel(
             f"BEiT-3 large (2.7 GB in float32), published at {BEIT3_PAGE}",
             BEIT3_FILES,
             tokenizer=("beit3.spm",),
+            base="beit3",
         ),
     },
     official=Official(

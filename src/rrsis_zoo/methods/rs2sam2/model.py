@@ -17,7 +17,7 @@ the boundary loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from rrsis_zoo.methods.rs2sam2.card import CARD
 from rrsis_zoo.methods.rs2sam2.weights import FOUNDATION_FILLERS, official_name
 from rrsis_zoo.models.backbones.beit3 import BEIT3_MINI, BEiT3, BEiT3Config
-from rrsis_zoo.models.backbones.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2, SAM2_MINI, SAM2Config, TextTrunk
+from rrsis_zoo.models.backbones.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2, SAM2_MINI, Pyramid, SAM2Config, TextTrunk
 from rrsis_zoo.models.base import ReferringSegmenter, check_images
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch_mask_centred, stretch_smoothly
 from rrsis_zoo.models.layers.precision import cast
@@ -237,13 +237,24 @@ class RS2SAM2(ReferringSegmenter):
             prompts: of N pairs.
             unread: (N, L) bool, words that are not read; None for none.
         """
+        return self.prompted(self._embedded(image, prompts, unread), prompts)
+
+    def embed(self, image: Tensor, prompts: Prompts) -> Pyramid:
+        """Return the decoder's input for N images (N, 3, S, S) and the words of N expressions."""
+        unread = prompts.aux["unread"]
+        return self._embedded(image, prompts, unread if unread.any() else None)
+
+    def _embedded(self, image: Tensor, prompts: Prompts, unread: Tensor | None) -> Pyramid:
         assert prompts.words is not None
-        assert prompts.dense is not None
         encoder = self.sam.image_encoder
         pyramid = self.sam.pyramid(encoder.neck(encoder.trunk(image, prompts.words, unread)))
-        embedding = self.fuse_after(pyramid.embedding, prompts.words, unread)
-        dense = self.sam.encode_mask(prompts.dense.to(embedding.dtype))
-        return self.sam.decode(pyramid._replace(embedding=embedding), prompts.sparse, dense).masks[:, :1]
+        return pyramid._replace(embedding=self.fuse_after(pyramid.embedding, prompts.words, unread))
+
+    def prompted(self, pyramid: Pyramid, prompts: Prompts) -> Tensor:
+        """Return the foreground logit p (N, 1, 4g, 4g) of the decoder's input with sparse and dense prompts."""
+        assert prompts.dense is not None
+        dense = self.sam.encode_mask(prompts.dense.to(pyramid.embedding.dtype))
+        return self.sam.decode(pyramid, prompts.sparse, dense).masks[:, :1]
 
     def fuse_after(self, embedding: Tensor, words: Tensor, unread: Tensor | None) -> Tensor:
         """Multiply the image embedding (N, D, g, g) by its attention to the words T; no residual."""
@@ -294,6 +305,24 @@ class RS2SAM2(ReferringSegmenter):
             "loss_dice": config.dice_weight * dice_loss(o, y, config.dice_over),
             "loss_boundary": config.boundary_weight * boundary,
         }
+
+    # -- diagnosis ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def stock(cls, config: RS2SAM2Config) -> SAM2Config:
+        """Return SAM 2's sizes."""
+        return config.sam
+
+    def dense_truth(self, prompts: Prompts, truth: Tensor) -> Tensor | None:
+        """Return the truth (N, 1, 4g, 4g) itself: the pseudo-mask is a probability."""
+        assert prompts.dense is not None
+        return truth.to(prompts.dense.dtype)
+
+    def segment_again(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Callable[[Prompts], Tensor]:
+        """Run the trunk, which reads the words, once."""
+        with torch.no_grad():
+            pyramid = self.embed(rows(state.features["image"], image_index), prompts)
+        return lambda others: 2 * self.prompted(pyramid, others) - 1
 
     # -- what is trained ---------------------------------------------------------------------------------------------
 

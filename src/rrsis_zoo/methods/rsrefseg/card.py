@@ -23,8 +23,8 @@ CARD = MethodCard(
     },
     default_preset="l",
     foundations={
-        "sam": FoundationModel("SAM", SAM_FILES),
-        "siglip": FoundationModel("SigLIP", TRANSFORMERS_FILES, tokenizer=("spiece.model",)),
+        "sam": FoundationModel("SAM", SAM_FILES, base="sam"),
+        "siglip": FoundationModel("SigLIP", TRANSFORMERS_FILES, tokenizer=("spiece.model",), base="siglip"),
     },
     official=Official(
         files=("mp_rank_00_model_states.pt",),  # in a folder epoch_N.pth, as DeepSpeed leaves it

@@ -30,6 +30,7 @@ from rrsis_zoo.models.layers.lora import LoRA, inject_lora
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import binary_cross_entropy, heatmap_cross_entropy, squared_dice
+from rrsis_zoo.models.seam import truth_as_logits
 from rrsis_zoo.models.tokenizers import SigLIPTokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views, unread_positions
 
@@ -261,6 +262,17 @@ class RSRefSeg(ReferringSegmenter):
             similarity = prediction.prompts.aux["similarity"]
             terms["loss_heatmap"] = self.config.heatmap_weight * heatmap_cross_entropy(similarity, target)
         return terms
+
+    # -- diagnosis ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def stock(cls, config: RSRefSegConfig) -> SAMConfig:
+        """Return SAM's sizes."""
+        return config.sam
+
+    def dense_truth(self, prompts: Prompts, truth: Tensor) -> Tensor | None:
+        """Return the truth (N, 1, 4g, 4g) as log-odds; None if the dense prompt is off."""
+        return None if prompts.dense is None else truth_as_logits(prompts.dense, truth)
 
     # -- §6 what is trained ------------------------------------------------------------------------------------------
 

@@ -42,8 +42,8 @@ CARD = MethodCard(
     },
     default_preset="l",
     foundations={
-        "sam": FoundationModel("SAM 2.1", (*SAM21_FILES, *SAM_FILES)),
-        "siglip": FoundationModel("SigLIP 2", TRANSFORMERS_FILES, tokenizer=("tokenizer.json",)),
+        "sam": FoundationModel("SAM 2.1", (*SAM21_FILES, *SAM_FILES), base="sam2"),
+        "siglip": FoundationModel("SigLIP 2", TRANSFORMERS_FILES, tokenizer=("tokenizer.json",), base="siglip2"),
     },
     official=Official(
         files=("rrsisd.pth", "refsegrs.pth", "risbench.pth", "mp_rank_00_model_states.pt"),

@@ -52,6 +52,7 @@ from rrsis_zoo.models.losses import (
     squared_cosine,
     squared_dice,
 )
+from rrsis_zoo.models.seam import truth_as_logits
 from rrsis_zoo.models.tokenizers import SigLIP2Tokenizer
 from rrsis_zoo.models.types import ImageState, Prediction, Prompts, Tokens, Views
 
@@ -448,6 +449,17 @@ class RSRefSeg2(ReferringSegmenter):
         """Return exp(s1) cos(feature, w) + b1, (N, 1, h, w), of features (N, C, h, w) and vectors (N, C)."""
         cosine = F.cosine_similarity(features.float(), w.float()[..., None, None], dim=1)
         return (self.logit_scale1.exp() * cosine + self.logit_bias1).unsqueeze(1)
+
+    # -- diagnosis ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def stock(cls, config: RSRefSeg2Config) -> SAM2Config | SAMConfig:
+        """Return the backbone's sizes."""
+        return config.mask_model
+
+    def dense_truth(self, prompts: Prompts, truth: Tensor) -> Tensor | None:
+        """Return the truth (N, 1, m, m) as log-odds; None if there is no dense prompt."""
+        return None if prompts.dense is None else truth_as_logits(prompts.dense, truth)
 
     # -- §8 what is trained ------------------------------------------------------------------------------------------
 
