@@ -55,7 +55,7 @@ class LAVTConfig:
         dice_share: weight of the Dice loss; the rest is the cross entropy's. 0 as published; the authors also report a
             variant with Dice.
         dice_sum: ``published``: summed over samples and classes, so that its weight grows with the batch of each GPU
-            (RMSIN's Q9); ``per_sample``: the same at a batch of 2 samples, whatever the batch.
+            (docs/methods/rmsin.md); ``per_sample``: the same at a batch of 2 samples, whatever the batch.
     """
 
     image_size: Side = 480
