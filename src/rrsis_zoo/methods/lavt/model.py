@@ -54,8 +54,8 @@ class LAVTConfig:
             and a short training from 0 learns that first.
         dice_share: weight of the Dice loss; the rest is the cross entropy's. 0 as published; the authors also report a
             variant with Dice.
-        dice_sum: ``published``: summed over samples and classes, so that its weight grows with the batch of each GPU
-            (docs/methods/rmsin.md); ``per_sample``: the same at a batch of 2 samples, whatever the batch.
+        dice_sum: ``published``: summed over samples and classes, so that its weight grows with the batch of each GPU,
+            as in RMSIN; ``per_sample``: the same at a batch of 2 samples, whatever the batch.
     """
 
     image_size: Side = 480
