@@ -1,6 +1,7 @@
 """Where a heat map points, in the pixels of the image. Numpy only.
 
-A heat map lies on the method's square input, whose content may be smaller (``fitted`` of `rrsis_zoo.models.types.ImageState`).
+A heat map lies on the method's square input, whose content may be smaller (``fitted`` of
+`rrsis_zoo.models.types.ImageState`).
 """
 
 from __future__ import annotations
