@@ -259,6 +259,11 @@ def test_fit_test_predict(rrsis, method, tree, tmp_path):
         "threshold": None,
         "mask_cleanup": "none",
         "drop_empty": False,
+        "drop_no_target": False,
+        "expressions": "all",
+        "language": "en",
+        "merge": True,
+        "questions": "first",
     }
     iou = [s["intersection"] / s["union"] if s["union"] else 0.0 for s in samples]
     assert record["metrics"]["miou"] == pytest.approx(100 * np.mean(iou))

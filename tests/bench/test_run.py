@@ -102,6 +102,9 @@ def test_every_number_comes_from_the_samples(whole, place):
     model = load_model(folder / "fit" / "version_0" / "checkpoints" / "best.ckpt")
     code = result.pop("code")
     assert code["version"]
+    lineage = result.pop("lineage")
+    assert [(t["dataset"], t["split"], t["selected_on"]) for t in lineage["trainings"]] == [("synthetic", "train", "val")]
+    assert (lineage["releases"], lineage["starts"]) == ([], [])  # from random weights
     assert result == {
         "model": "rsrefseg",
         "preset": "tiny",

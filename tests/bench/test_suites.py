@@ -341,7 +341,8 @@ def test_shipped_suites_are_accepted_by_the_command(root, monkeypatch, name):
     elif name == "embedded":
         (known,) = [m for m in suite.models if m.name == "perfect-where"]
         assert (known.role, known.title) == ("ablation", "Perfect where: noisy true boxes, SAM 2 (mini)")
-        assert min(len(m.seeds) for m in suite.models if m.role != "ablation") >= 2
+        yardsticks = {"lavt", "rmsin"}  # after a minute they are far from what they can do: one seed says that
+        assert {m.name for m in suite.models if m.role != "ablation" and len(m.seeds) < 2} == yardsticks
         assert suite.minutes == 25
     else:
         published = {job.name: resolve(job.arguments()) for job in suite.jobs() if job.model == "rs2sam2"}
