@@ -103,7 +103,8 @@ def test_every_number_comes_from_the_samples(whole, place):
     code = result.pop("code")
     assert code["version"]
     lineage = result.pop("lineage")
-    assert [(t["dataset"], t["split"], t["selected_on"]) for t in lineage["trainings"]] == [("synthetic", "train", "val")]
+    trained = [(t["dataset"], t["split"], t["selected_on"]) for t in lineage["trainings"]]
+    assert trained == [("synthetic", "train", "val")]
     assert (lineage["releases"], lineage["starts"]) == ([], [])  # from random weights
     assert result == {
         "model": "rsrefseg",
