@@ -1,10 +1,11 @@
-"""Errors of the commands without Lightning: one line, with the nearest name."""
+"""Arguments of the commands without Lightning: errors of one line, with the nearest name; options of two kinds."""
 
 import re
 
 import pytest
 
 from rrsis_zoo.cli import run
+from rrsis_zoo.commands.arguments import divided
 from rrsis_zoo.errors import ConfigError
 
 
@@ -28,3 +29,10 @@ def test_one_line(words, said):
     with pytest.raises(ConfigError, match=re.escape(said)) as caught:
         run(words)
     assert "\n" not in str(caught.value)
+
+
+def test_options_are_divided_with_their_values():
+    words = ["model", "--data.root", "--data", "--data.size=3", "--out", "o", "--data.last"]
+    mine, others = divided(words, lambda name: name.startswith("--data."))
+    assert mine == ["--data.root", "--data", "--data.size=3", "--data.last"]  # the last one's value is missing
+    assert others == ["model", "--out", "o"]

@@ -59,7 +59,7 @@ class PerfectStock:
         return [one > 0 for one in logits]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def perfect_stock():
     return PerfectStock()
 

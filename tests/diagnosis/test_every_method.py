@@ -12,29 +12,6 @@ from rrsis_zoo.diagnosis.probes import PROBES
 from rrsis_zoo.methods.registry import list_models, method_named
 
 
-class Echo:
-    """A stock segmenter that returns its prompt: the box, the pixel, or where the mask prompt is positive."""
-
-    source = "echo"
-
-    def encode(self, image):
-        return (image,)
-
-    def by_boxes(self, image, boxes, size):
-        found = []
-        for top, left, bottom, right in boxes:
-            mask = torch.zeros(size, dtype=torch.bool)
-            mask[top:bottom, left:right] = True
-            found.append(mask)
-        return found
-
-    def by_points(self, image, points, size):
-        return self.by_boxes(image, [(y, x, y + 1, x + 1) for y, x in points], size)
-
-    def by_masks(self, image, logits, size):
-        return [one > 0 for one in logits]
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes") / "synthetic"
@@ -45,7 +22,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=list_models())
-def diagnosed(request, data):
+def diagnosed(request, data, perfect_stock):
     module, contents = data
     torch.manual_seed(0)
     model = method_named(request.param).model().from_preset("tiny").eval()
@@ -53,7 +30,7 @@ def diagnosed(request, data):
     model.fit_tokenizer([record.expression for record in records])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
-    plan = Plan(probes=tuple(PROBES), stock=Echo(), best=6)
+    plan = Plan(probes=tuple(PROBES), stock=perfect_stock, best=6)
     found = collect(model, module.test_dataloader(), records, contents, plan)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert trained == [name for name, p in model.named_parameters() if p.requires_grad]
@@ -67,7 +44,8 @@ def test_the_truths_box_scores_what_the_box_scores(diagnosed):
         rows, columns = np.nonzero(truth)
         area = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
         assert line.rungs["truth_box"].iou(line.truth) == pytest.approx(truth.sum() / area, abs=1e-12)
-        assert line.rungs["truth_point"].intersection == 1  # the innermost pixel is one of its own
+        point = line.rungs["truth_point"]
+        assert (point.intersection, point.predicted) == (1, 1)  # the innermost pixel is one of its own
 
 
 def test_best_prompts_are_never_below_the_own(diagnosed):

@@ -18,23 +18,6 @@ from rrsis_zoo.models.seam import truth_as_logits
 MINIATURES = ("rsrefseg", "rsrefseg2", "rs2sam2", "evisam3")
 
 
-def box_iou(box, truth):
-    mask = np.zeros_like(truth)
-    mask[box[0] : box[2], box[1] : box[3]] = True
-    return (mask & truth).sum() / (mask | truth).sum()
-
-
-def test_truth_to_a_perfect_stock_gives_the_boxs_iou(model, data, perfect_stock):
-    records = some_scenes(data.records("test"), 3)
-    plan = Plan(rungs=("own", "truth_box", "truth_point", "mask_box"), stock=perfect_stock)
-    found = collect(model, data.batches(records), records, contents_of(data, "test"), plan)
-    for record, line in zip(records, found.lines, strict=True):
-        truth = record.mask.decode()
-        assert line.rungs["truth_box"].iou(line.truth) == pytest.approx(box_iou(mask_box(truth), truth), abs=1e-12)
-        point = line.rungs["truth_point"]
-        assert (point.intersection, point.predicted) == (1, 1)
-
-
 def asked_of(model, data, count=2):
     records = some_scenes(data.records("test"), 1)[:count]
     batch = next(iter(data.batches(records)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -38,3 +38,25 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 yield from _options(inner)
+
+
+def divided(arguments: Sequence[str], wanted: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """Divide arguments into some options with their values, and all others.
+
+    Args:
+        arguments: of a command; every wanted option has one value, as a word of its own or after ``=``.
+        wanted: says of a word without what follows ``=`` whether it is one of these options.
+
+    Returns:
+        The wanted ones, and the others, each in their order.
+    """
+    mine: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        if not wanted(name):
+            others.append(word)
+        else:
+            mine += [word] if equals else [word, *(value for value in [next(rest, None)] if value is not None)]
+    return mine, others

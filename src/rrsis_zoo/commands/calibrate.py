@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrsis_zoo.commands.arguments import Arguments
+from rrsis_zoo.commands.arguments import Arguments, divided
+from rrsis_zoo.commands.device import working_device
+from rrsis_zoo.commands.given_model import data_for, is_elsewhere, loadable
 from rrsis_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,19 +51,19 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="as for rrsis fit; may be repeated"
     )
-    words, rest = _of_the_data(arguments)
+    rest, words = divided(arguments, lambda name: name == "--data" or name.startswith("--data."))
     options = parser.parse_args(words)
 
     from rrsis_zoo.files import write_text
     from rrsis_zoo.loading import load_model
     from rrsis_zoo.models.presence import calibration_file
 
-    source = _model(options.ckpt)
+    source = loadable(options.ckpt)
     out = options.out or _beside(source)
     configs = options.config or _of_the_run(source)
     model = load_model(source)
     data = _data([word for config in configs for word in ("--config", config)] + rest, source, model.name)
-    model.to(_device(options.device))
+    model.to(working_device(options.device))
     asking = _ask(model, data)
     calibration = _calibration(model, data, asking)
     write_text(out, calibration.text())
@@ -72,43 +74,9 @@ def run_calibrate(arguments: Sequence[str]) -> int:
         f"wrote {out}: AUC {auc.value:.1f}{interval} % over {calibration.own:,} own and {calibration.foreign:,} "
         f"foreign sentences{lacking} of {calibration.scenes:,} scenes; threshold {calibration.threshold:.3f}"
     )
-    if not _is_source(source) and out.absolute() != calibration_file(Path(source)).absolute():
+    if not is_elsewhere(source) and out.absolute() != calibration_file(Path(source)).absolute():
         print(f"load_model looks for it at {calibration_file(Path(source))}")
     return 0
-
-
-def _of_the_data(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take the options of the data module out of the arguments; return the others, and these."""
-    others: list[str] = []
-    mine: list[str] = []
-    rest = iter(arguments)
-    for word in rest:
-        name, equals, _ = word.partition("=")
-        if name != "--data" and not name.startswith("--data."):
-            others.append(word)
-        else:
-            mine += [word] if equals else [word, *(value for value in [next(rest, None)] if value is not None)]
-    return others, mine
-
-
-def _model(text: str) -> str:
-    """Return what `load_model` takes: the best checkpoint in place of a training's folder.
-
-    Raises:
-        ConfigError: a folder with neither a model nor a checkpoint.
-    """
-    from rrsis_zoo.files import expanded
-    from rrsis_zoo.training.run_folder import best_in
-    from rrsis_zoo.weights.folders import is_folder
-
-    if _is_source(text):
-        return text
-    path = expanded(text.removeprefix("local:"))
-    return str(best_in(path) if os.path.isdir(path) and not is_folder(path) else path)
-
-
-def _is_source(text: str) -> bool:
-    return text.startswith(("hub:", "mini:"))
 
 
 def _beside(text: str) -> Path:
@@ -116,7 +84,7 @@ def _beside(text: str) -> Path:
     from rrsis_zoo.files import expanded
     from rrsis_zoo.models.presence import calibration_file
 
-    if _is_source(text):
+    if is_elsewhere(text):
         raise ConfigError(
             f"{text} is not a place to write to: give --out FILE, or save the model in a folder of yours first"
         )
@@ -146,36 +114,12 @@ def _data(words: Sequence[str], model: str, kind: str) -> RRSISDataModule:
         ConfigError: another option, a bad value, or the configuration of another method.
     """
     from rrsis_zoo.commands.fit import resolve
-    from rrsis_zoo.data.datamodule import RRSISDataModule
-    from rrsis_zoo.methods.registry import method_at
 
     try:
         settings = resolve(words)
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("rrsis fit would refuse its arguments: ")) from error
-    if (method := method_at(settings["model"]["class_path"])) is not None and method.name != kind:
-        raise ConfigError(
-            f"{model} is a model of {kind}, but the configuration is for {method.name}: give the configuration of its "
-            "training"
-        )
-    data = RRSISDataModule(**settings["data"])
-    data.check()
-    data.prepare_data()
-    data.setup("validate")
-    return data
-
-
-def _device(name: str | None) -> Any:
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}") from error
-    return device
+    return data_for(settings, "validate", model, kind)
 
 
 def _ask(model: ReferringSegmenter, data: RRSISDataModule) -> Asking:

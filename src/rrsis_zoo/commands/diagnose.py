@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rrsis_zoo.commands.arguments import Arguments
+from rrsis_zoo.commands.arguments import Arguments, divided
+from rrsis_zoo.commands.device import working_device
+from rrsis_zoo.commands.given_model import data_for, loadable
 from rrsis_zoo.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ page with figures. A checkpoint alone is enough: it knows its data; the options 
 docs/diagnosis.md explains every number."""
 
 _VALUES = ("--rungs", "--probes", "--stock", "--limit", "--best", "--against", "--out", "--device", "--ckpt")
+_HELP = ("-h", "--help")
 
 
 def run_diagnose(arguments: Sequence[str]) -> int:
@@ -54,8 +57,8 @@ def run_diagnose(arguments: Sequence[str]) -> int:
     parser.add_argument("--against", action="append", default=[], type=Path, metavar="FOLDER", help="of another model")
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=Path("diagnosis"), help="default: diagnosis")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, …; default: a GPU if there is one")
-    mine, others = _taken(arguments)
-    options = parser.parse_args(mine)
+    mine, others = divided(arguments, lambda name: name in _VALUES)
+    options = parser.parse_args([*mine, *(word for word in others if word in _HELP)])
     given, words = _given(options.ckpt, others)
     _check_numbers(options)
 
@@ -98,22 +101,6 @@ def _gallery(rows: Sequence[Any]) -> bytes | None:
         path = Path(folder) / "gallery.png"
         prediction_figure(rows, path)
         return path.read_bytes()
-
-
-def _taken(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divide the arguments into this command's own options, and the model and the options of its data."""
-    mine: list[str] = []
-    others: list[str] = []
-    rest = iter(arguments)
-    for word in rest:
-        name, equals, _ = word.partition("=")
-        if name in ("-h", "--help"):
-            mine.append(word)
-        elif name in _VALUES:
-            mine += [word] if equals else [word, *(value for value in [next(rest, None)] if value is not None)]
-        else:
-            others.append(word)
-    return mine, others
 
 
 def _given(ckpt: str | None, words: Sequence[str]) -> tuple[str, list[str]]:
@@ -159,53 +146,18 @@ def _model_and_data(given: str, words: Sequence[str]) -> tuple[ReferringSegmente
     """Return the model in evaluation mode and the data of `rrsis test` with the same words, both ready."""
     from rrsis_zoo.commands.fit import resolve
     from rrsis_zoo.commands.from_checkpoint import with_checkpoint
-    from rrsis_zoo.data.datamodule import RRSISDataModule
     from rrsis_zoo.loading import load_model
-    from rrsis_zoo.methods.registry import method_at
 
     names = {word.partition("=")[0] for word in words}
     if given.startswith("mini:") and names.isdisjoint({"--config", "-c", "--data", "--data.dataset"}):
         words = ["--data.dataset", "synthetic", *words]  # what all miniatures were trained on
     full, known = with_checkpoint(["test", given, *words])
-    settings = resolve(_without_weights(full[1:]))
+    _, without_weights = divided(full[1:], lambda name: name in ("--ckpt_path", "--model.init_args.weights"))
+    settings = resolve(without_weights)
     if known is not None:
         known.check_root(argparse.Namespace(**settings["data"]))
-    model = load_model(_source(given))
-    method = method_at(settings["model"]["class_path"])
-    if method is not None and method.name != model.name:
-        raise ConfigError(f"{given} is a model of {model.name}, but the configuration is for {method.name}")
-    data = RRSISDataModule(**settings["data"])
-    data.check()
-    data.prepare_data()
-    data.setup("test")
-    return model, data
-
-
-def _without_weights(words: Sequence[str]) -> list[str]:
-    """Drop where the weights are: only the settings are resolved."""
-    kept: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if word in ("--ckpt_path", "--model.init_args.weights"):
-            next(rest, None)
-        else:
-            kept.append(word)
-    return kept
-
-
-def _source(given: str) -> str:
-    """Return what `load_model` takes: the best checkpoint in place of a training's folder."""
-    import os
-
-    from rrsis_zoo.files import expanded
-    from rrsis_zoo.training.run_folder import best_in
-    from rrsis_zoo.weights.folders import is_folder
-    from rrsis_zoo.weights.sources import is_source
-
-    if is_source(given):
-        return given
-    path = expanded(given)
-    return str(best_in(path) if os.path.isdir(path) and not is_folder(path) else path)
+    model = load_model(loadable(given))
+    return model, data_for(settings, "test", given, model.name)
 
 
 def _plan(
@@ -218,12 +170,7 @@ def _plan(
     from rrsis_zoo.diagnosis.ladder_names import STOCK
     from rrsis_zoo.diagnosis.stock import open_stock, own_source
 
-    name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    device = torch.device(working_device(options.device))
     model.to(device)
     source = (options.stock or own_source(model)) if not {*rungs}.isdisjoint(STOCK) else None
     stock = None if source is None else open_stock(source, device)
