@@ -20,6 +20,7 @@ from rrsis_zoo.data.layouts import (
 from rrsis_zoo.data.rrsisd import read_rrsisd
 from rrsis_zoo.data.sources import SOURCES, ReadOptions
 from rrsis_zoo.data.synthetic import contact_sheet, make_sample, make_synthetic
+from rrsis_zoo.data.verify import verify
 from rrsis_zoo.errors import ConfigError, DataFormatError
 
 IMAGE = np.full((20, 30, 3), (10, 200, 90), dtype=np.uint8)
@@ -229,3 +230,22 @@ def test_referents_with_one_mask_are_one_annotation(tmp_path):
     refs = pickle.loads((tmp_path / "rrsisd/refs(unc).p").read_bytes())
     assert [(ref["ref_id"], ref["ann_id"]) for ref in refs] == [(1, 1), (2, 2), (3, 1)]
     assert len(json.loads((tmp_path / "rrsisd/instances.json").read_text())["annotations"]) == 2
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_manifest_holds_every_file_that_is_read(tmp_path, name):
+    """A file of annotations that changes under a run would change the scores of it."""
+    root, manifest = tmp_path / "copy", tmp_path / "manifest.json"
+    writer = LAYOUTS[name](root)
+    for split in SOURCES[name].splits:
+        writer.add(scene(split=split))
+    writer.close()
+    verify(name, root, complete=False, manifest=manifest)
+    files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert json.loads(manifest.read_text()).keys() == files - {"README.md"}
+    for changed in sorted(path for path in root.rglob("*") if path.suffix in (".json", ".xml", ".txt")):
+        content = changed.read_bytes()
+        changed.write_bytes(content + b"\n")
+        report = verify(name, root, complete=False, manifest=manifest)
+        assert f"{changed.relative_to(root).as_posix()} has changed" in str(report.findings), changed
+        changed.write_bytes(content)

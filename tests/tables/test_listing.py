@@ -99,6 +99,12 @@ def test_tests_predictions_and_validations(tmp_path):
     )
     assert entry.scores["miou"] > 0
     assert f"mIoU {entry.scores['miou']:.2f}" in listing([entry])
+    assert "seen" not in listing([entry])
+    trained_on_test = {"dataset": "synthetic", "split": "test", "selected_on": "test"}
+    result = json.loads((tmp_path / "test_a" / "test.json").read_text())
+    (tmp_path / "test_a" / "test.json").write_text(json.dumps({**result, "lineage": {"trainings": [trained_on_test]}}))
+    assert one(tmp_path / "test_a").seen == "targets"
+    assert listing([one(tmp_path / "test_a")]).endswith("; its weights have seen the split: targets")
     assert one(tmp_path / "test_b").detail == "only 4 of 9 samples were scored"
     (tmp_path / "test_b" / "test.json").write_text("{}")
     assert (one(tmp_path / "test_b").state, one(tmp_path / "test_b").detail) == ("incomplete", "test.json is damaged")

@@ -91,6 +91,16 @@ def find_aeriald(root: str | Path) -> AerialDFiles:
     return AerialDFiles(found[0])
 
 
+def annotation_files(root: str | Path) -> list[Path]:
+    """Return the XML files of both splits; raise as `find_aeriald`."""
+    folders = (find_aeriald(root).root / split / "annotations" for split in _SPLITS)
+    return [folder / name for folder in folders if is_folder(folder) for name in _xml_files(folder)]
+
+
+def _xml_files(folder: Path) -> list[str]:
+    return sorted(name for name in Listing(folder).files if name.endswith(".xml") and name[0] != ".")
+
+
 def read_aeriald(
     root: str | Path,
     split: Split,
@@ -126,8 +136,7 @@ def read_aeriald(
     there = Listing(base / "images")
     records: list[Record] = []
     missing: list[str] = []
-    names = sorted(name for name in Listing(base / "annotations").files if name.endswith(".xml") and name[0] != ".")
-    for name in names:
+    for name in _xml_files(base / "annotations"):
         path = base / "annotations" / name
         stem = name.removesuffix(".xml")
         tree = _parse(path)

@@ -87,6 +87,12 @@ def find_earthreason(root: str | Path) -> EarthReasonFiles:
     return EarthReasonFiles(found[0])
 
 
+def question_files(root: str | Path) -> list[Path]:
+    """Return the question files of all splits; raise as `find_earthreason`."""
+    folders = (find_earthreason(root).root / split / "QAs" for split in SPLITS)
+    return [folder / name for folder in folders if is_folder(folder) for name in _by_stem(folder).values()]
+
+
 def read_earthreason(
     root: str | Path,
     split: Split,

@@ -93,6 +93,12 @@ def find_risors(root: str | Path) -> RISORSFiles:
     return found[0]
 
 
+def annotation_files(root: str | Path) -> list[Path]:
+    """Return the JSON files of all images, listed or not; raise as `find_risors`."""
+    folder = find_risors(root).annotations
+    return [folder / name for name in sorted(Listing(folder).files) if name.endswith(".json") and name[0] != "."]
+
+
 def read_risors(
     root: str | Path,
     split: Split,

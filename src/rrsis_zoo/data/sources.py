@@ -77,6 +77,7 @@ class DataSource:
         own: whether it is the user's own data, in a form that nobody published.
         found_splits: returns the splits of the data in a folder; None if they must have all of ``splits``.
         left_out: returns what its reader leaves out by rule, one text each; None if it leaves nothing out.
+        per_image: returns the annotation files, if every image has one of its own; None if ``find`` names them all.
     """
 
     find: Callable[[Path], object]
@@ -91,6 +92,7 @@ class DataSource:
     own: bool = False
     found_splits: Callable[[Path], tuple[Split, ...]] | None = None
     left_out: Callable[[Path], list[str]] | None = None
+    per_image: Callable[[Path], list[Path]] | None = None
 
     def read(self, root: Path, split: Split, options: ReadOptions, absent: list[str] | None = None) -> list[Record]:
         """Read one split.
@@ -169,6 +171,7 @@ SOURCES: Mapping[str, DataSource] = {
         _ALL | {"threshold", "questions", "drop_no_target"},
         Path("datasets/earthreason"),
         card=earthreason.CARD,
+        per_image=earthreason.question_files,
     ),
     "aerial-d": DataSource(
         aeriald.find_aeriald,
@@ -176,6 +179,7 @@ SOURCES: Mapping[str, DataSource] = {
         _ALL | {"expressions"},
         Path("datasets/aerial-d"),
         card=aeriald.CARD,
+        per_image=aeriald.annotation_files,
         splits=("train", "val"),
     ),
     "rrsis-hr": DataSource(
@@ -195,6 +199,7 @@ SOURCES: Mapping[str, DataSource] = {
         Path("datasets/risors"),
         card=risors.CARD,
         left_out=risors.left_out,
+        per_image=risors.annotation_files,
     ),
     "nwpu-refer": DataSource(
         nwpurefer.find_nwpurefer,

@@ -198,7 +198,8 @@ def verify(
         rest = f"longer than the {limit.tokens} tokens of {method} (by {unit})"
         _add(report, f"expressions {rest}", f"expression {rest}", long, harmless=True)
     if manifest is not None:
-        differing = compare_manifest(root, _files(known.find(root), records), manifest)
+        per_image = [] if known.per_image is None else known.per_image(root)
+        differing = compare_manifest(root, [*_files(known.find(root), records), *per_image], manifest)
         _add(report, f"files that differ from {manifest}", f"file that differs from {manifest}", differing)
     return report
 

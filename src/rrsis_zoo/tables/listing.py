@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from rrsis_zoo.errors import MissingDataError, RRSISError
 from rrsis_zoo.escape import one_line
 from rrsis_zoo.files import read_json
+from rrsis_zoo.tables.leakage import finding_of
 from rrsis_zoo.tables.logs import LOG, read_log
 from rrsis_zoo.tables.records import LIMIT, Result, read_record, unfit
 from rrsis_zoo.yaml_files import read_yaml
@@ -48,6 +49,7 @@ class RunEntry:
         scores: metric -> percent, ``n`` or ``masks`` -> count; of a training those of its best validation.
         protocol: of the scores; empty if unknown.
         checkpoint: that was scored, as it was given; empty if there was none.
+        seen: what the weights of a test have seen of its split (`rrsis_zoo.leakage.levels`); empty for other runs.
     """
 
     folder: str
@@ -62,6 +64,7 @@ class RunEntry:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     protocol: str = ""
     checkpoint: str = ""
+    seen: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -157,7 +160,8 @@ def _test(folder: Path, common: Mapping[str, Any]) -> RunEntry:
         "protocol": result["protocol"],
     }
     scores = {"n": result["n"], **result["metrics"]}
-    return RunEntry(**{**common, **said}, state="finished", detail=unfit(result), scores=scores)
+    seen = finding_of(result).level
+    return RunEntry(**{**common, **said}, state="finished", detail=unfit(result), scores=scores, seen=seen)
 
 
 def _fit(folder: Path, common: Mapping[str, Any], log: Sequence[Mapping[str, str]], monitor: str) -> RunEntry:
@@ -323,4 +327,5 @@ def _scores_text(entry: RunEntry) -> str:
         return f"val {said}" + ("" if at is None else f" (epoch {int(at)})")
     if entry.kind == "validate":
         return f"val {said}"
-    return f"{said} ({entry.protocol}, N {int(scores.get('n') or 0):,})"
+    mark = "" if entry.seen in ("", "clean", "unknown") else f"; its weights have seen the split: {entry.seen}"
+    return f"{said} ({entry.protocol}, N {int(scores.get('n') or 0):,}){mark}"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rrsis_zoo.data.cards import REFSEGRS, RISBENCH, RRSIS_D
+from rrsis_zoo.data.sources import SOURCES
 from rrsis_zoo.errors import DataFormatError, MissingDataError
 from rrsis_zoo.escape import slug
 from rrsis_zoo.files import read_text
@@ -27,9 +27,6 @@ from rrsis_zoo.models.card import MethodCard, Score
 from rrsis_zoo.tables.estimates import MAIN, Board, Trial, estimate
 from rrsis_zoo.tables.formats import Cell, Column, Footnote, Table, number
 from rrsis_zoo.tables.leakage import Footnotes
-
-DATASETS = (REFSEGRS, RRSIS_D, RISBENCH)
-"""The published datasets."""
 
 METRICS = ("pr@0.5", "pr@0.6", "pr@0.7", "pr@0.8", "pr@0.9", "oiou", "miou")
 """In the usual order of papers."""
@@ -241,10 +238,10 @@ def _reproduced(
 def _run_of(card: MethodCard, score: Score, board: Board, trial: Trial) -> str:
     result = trial.finished[0].result
     seeds = ", ".join("not known" if job.seed is None else str(job.seed) for job in trial.finished)
-    counts = next(data.counts for data in DATASETS if data.title == score.dataset)
-    whole = next(count for split, count in counts.items() if split == score.split)
+    counts = next(known.card.counts for known in SOURCES.values() if known.card and known.card.title == score.dataset)
+    whole = next((count for split, count in counts.items() if split == score.split), None)
     n, text_mode = len(board.samples), result.get("text_mode") or "not known"
-    part = "" if n == whole else f" N is {n:,}, the published split has {whole:,}."
+    part = "" if whole in (None, n) else f" N is {n:,}, the published split has {whole:,}."
     return (
         f"{_short(card)} on {score.dataset}, {score.split}, ours: preset {result['preset']}, "
         f"{len(trial.finished)} of {len(trial.model.seeds)} trainings (seed {seeds}), text mode {text_mode}, "

@@ -1,6 +1,6 @@
 """Think2Seg-RS's card."""
 
-from rrsis_zoo.models.card import FoundationModel, MethodCard, OutputGrid, Preset, TextLimit
+from rrsis_zoo.models.card import FoundationModel, MethodCard, OutputGrid, Preset, Score, TextLimit
 from rrsis_zoo.weights.catalogue import SAM21_FILES, TRANSFORMERS_FILES
 
 _SAM = "hub:facebook/sam2.1-hiera-small"
@@ -31,6 +31,16 @@ CARD = MethodCard(
             whole=True,
         ),
     },
+    published=(
+        Score(
+            "EarthReason",
+            "test",
+            {"oiou": 75.60, "miou": 73.36},
+            "840 x 840, one question drawn for each image; an empty pair scores 1, and wrong pixels on an image "
+            "without a target are not in oIoU",
+            "the abstract of its paper, as quoted by a public survey that does not say whether 3B or 7B",
+        ),
+    ),
     text=TextLimit(1024, 0, "this project's choice, in bytes; the language model reads the text itself"),
     grid=OutputGrid(1024, 840, False, "the square of 840 pixels in which the language model writes coordinates"),
     readable=("boxes", "points"),
