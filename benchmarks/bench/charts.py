@@ -231,7 +231,8 @@ def scatter(title: str, x: Axis, y: Axis, points: Sequence[Point], height: int =
             f'<g class="{point.series.css}"><title>{escape(f"{point.series.title}: {point.text}")}</title>'
             f"{whiskers}{_marker(point.series.colour, a, b, 6)}</g>"
         )
-    for name, a, b, anchor in _labels(points, box):
+    for name, a, b, anchor, leader in _labels(points, box):
+        marks.append(leader)
         marks.append(f'<text class="name" x="{a:.1f}" y="{b:.1f}" text-anchor="{anchor}">{escape(name)}</text>')
     described = "; ".join(f"{p.series.title}: {p.text}" for p in points)
     return _svg(title, f"{y.label} over {x.label}. {described}.", height, box.frame() + "".join(marks))
@@ -317,11 +318,15 @@ class _Box:
 
 
 _LETTER, _LINE = 6.2, 13  # approximate width of a letter and height of a line
+_STEP = 15  # between the lines on which a label may stand: one beside the mark touches none on the next
 _LONGEST = 28  # letters of a label between marks; the mark's own title and the legend have the whole name
 
 
-def _labels(points: Sequence[Point], box: _Box) -> list[tuple[str, float, float, str]]:
-    """Return text, position and anchor of each point's label, without overlap with marks and labels if possible."""
+def _labels(points: Sequence[Point], box: _Box) -> list[tuple[str, float, float, str, str]]:
+    """Return text, position and anchor of each point's label, without overlap with marks and labels if possible.
+
+    The last value is a line from the mark, where the label had to go far from it, else empty.
+    """
     marks = [(box.x(p.x), box.y(p.y)) for p in points]
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in marks]  # not the whiskers: letters on them have an outline
     placed = []
@@ -331,14 +336,16 @@ def _labels(points: Sequence[Point], box: _Box) -> list[tuple[str, float, float,
         width = _LETTER * len(name)
         spots = []
         for line in (0, -1, 1, -2, 2, -3, 3, -4, 4):
-            top = y - _LINE / 2 + line * _LINE
-            spots.append(((x + 10, top, x + 10 + width, top + _LINE), "start"))
-            spots.append(((x - 10 - width, top, x - 10, top + _LINE), "end"))
+            top = y - _LINE / 2 + line * _STEP
+            spots.append(((x + 10, top, x + 10 + width, top + _LINE), "start", line))
+            spots.append(((x - 10 - width, top, x - 10, top + _LINE), "end", line))
         free = [spot for spot in spots if box.holds(spot[0]) and not any(_overlap(spot[0], other) for other in taken)]
         inside = [spot for spot in spots if box.holds(spot[0])]
-        (left, top, right, bottom), anchor = (free or inside or spots)[0]
+        (left, top, right, bottom), anchor, line = (free or inside or spots)[0]
         taken.append((left, top, right, bottom))
-        placed.append((name, left if anchor == "start" else right, bottom - 3, anchor))
+        near, down = left if anchor == "start" else right, (top + bottom) / 2
+        leader = f'<path class="grid" d="M{x:.1f} {y:.1f}L{near:.1f} {down:.1f}"/>' if abs(line) > 1 else ""
+        placed.append((name, near, bottom - 3, anchor, leader))
     return placed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,10 +14,12 @@ from pathlib import Path
 
 from bench.results import first_trainings, write_results
 from bench.suites import Suite
+from rrsis_zoo.diagnosis.records import SAMPLES
+from rrsis_zoo.diagnosis.report import REPORT
 from rrsis_zoo.errors import ConfigError, DataFormatError, MissingDataError
-from rrsis_zoo.files import cannot_write, make_folder, read_text, write_text, writing
+from rrsis_zoo.files import cannot_write, make_folder, read_json, read_text, write_text, writing
 from rrsis_zoo.tables.formats import Table
-from rrsis_zoo.tables.runs import Runs, read_runs
+from rrsis_zoo.tables.runs import DIAGNOSIS, Runs, read_runs
 
 RECORDS = "records.zip"
 """Everything that tables and report are made from."""
@@ -128,6 +131,7 @@ def _pack(runs: Runs, out: Path) -> None:
     files = [runs.folder / "suite.json"]
     for job in runs.jobs:
         files += [job.folder / "job.json", job.place / "test_samples.jsonl.gz"]
+        files += [path for name in (REPORT, SAMPLES) if os.path.isfile(path := job.folder / DIAGNOSIS / name)]
     for job in first_trainings(runs):
         files += sorted(path for path in (job.place / "gallery").rglob("*") if os.path.isfile(path))
     with writing(out) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -135,7 +139,14 @@ def _pack(runs: Runs, out: Path) -> None:
             # the same records give the same file, whenever they are packed
             entry = zipfile.ZipInfo(file.relative_to(runs.folder).as_posix())
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, file.read_bytes())
+            archive.writestr(entry, _without_places(file) if file.name == REPORT else file.read_bytes())
+
+
+def _without_places(report: Path) -> bytes:
+    """Return a diagnosis' report with the file name of its checkpoint alone, not the path on this machine."""
+    content = read_json(report)
+    content["settings"]["given"] = Path(content["settings"]["given"]).name
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
 def _unpack(path: Path, folder: Path) -> None:

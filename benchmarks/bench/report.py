@@ -353,7 +353,8 @@ def _drawn(chart: Mapping[str, str]) -> dict[str, str]:
 def quality_chart(rows: Sequence[Row], main: Table | None) -> dict[str, str] | None:
     """Return the mIoU of every method, with the interval of the main table and each training run.
 
-    Baselines and ablations are drawn if they lie where the methods do, and are otherwise named below.
+    Where the axis begins at 0, everything is drawn. Otherwise baselines and ablations are drawn if they lie where the
+    methods do, and are named below if not.
     """
     cells = _scores(main)
     spreads = []
@@ -367,6 +368,8 @@ def quality_chart(rows: Sequence[Row], main: Table | None) -> dict[str, str] | N
     if not competing:
         return None
     axis = zoomed("mIoU, %", [v for s in competing for v in (*s.runs, *(s.interval or ()))])
+    if axis.low <= 0:
+        axis = linear(axis.label, [v for _, s in spreads for v in (*s.runs, *(s.interval or ()))], low=0)
     drawn = [s for row, s in spreads if s in competing or axis.low <= s.value <= axis.high]
     outside = [f"{s.series.title} {s.value:.1f}" for _, s in spreads if s not in drawn]
     notes = ["Mark: mean." + (" Small dots: single training runs." if any(len(s.runs) > 1 for s in drawn) else "")]

@@ -5,6 +5,7 @@ import shutil
 import zipfile
 
 import pytest
+from made_diagnosis import diagnose
 from made_runs import Row, make
 from PIL import Image
 from test_report import gallery, ids
@@ -39,6 +40,7 @@ def runs(tmp_path_factory):
         for seed in (1, 2):
             job = folder / f"{name}--synthetic--seed{seed}"
             gallery(job, ids(job)[:3])
+            diagnose(job, name, seed)
             Image.new("RGB", (9, 9), (100 * seed, 100 * number, 0)).save(job / "test" / "version_0" / "predictions.png")
     return folder
 
@@ -57,7 +59,7 @@ def test_published_results_are_those_of_the_runs(runs, root):
     results = root / "benchmarks" / "results" / "embedded"
     assert changed == [results, root / "README.md"]
     names = {path.name for path in results.iterdir()}
-    assert {"main.md", "main.csv", "main.tex", "main.html", "report.html", "records.zip"} <= names
+    assert {"main.md", "main.csv", "main.tex", "main.html", "report.html", "records.zip", "diagnosis.md"} <= names
     # a figure for each method, of its first seed; none for what is not compared
     colours = {path.name: Image.open(path).convert("RGB").getpixel((0, 0)) for path in results.glob("*.webp")}
     figures = {name: tuple(round(value / 100) for value in colour) for name, colour in colours.items()}
