@@ -113,3 +113,15 @@ def test_the_size_of_the_report():
     size = (RESULTS / "report.html").stat().st_size
     text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
     assert f"With the embedded suite's training runs it is {size / 1e6:.1f} MB." in text
+
+
+def test_no_interval_of_the_committed_tables_is_cut_off_before_its_value():
+    checked = 0
+    for path in sorted((ROOT / "benchmarks" / "results").rglob("*.csv")):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        for row in csv.DictReader(lines):
+            for name in (key.removesuffix("_low") for key in row if key.endswith("_low") and row[key]):
+                low, value, high = (float(row[key]) for key in (f"{name}_low", name, f"{name}_high"))
+                assert low - 1e-6 <= value <= high + 1e-6, (path.name, name, row)
+                checked += 1
+    assert checked > 300

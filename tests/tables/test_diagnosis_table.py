@@ -55,6 +55,8 @@ def test_where_and_how_exactly_add_up(runs):
     assert [(row["method"], row["compared_with"]) for row in rows] == [("Good", "Plain")]
     for row in rows:
         assert float(row["where"]) + float(row["exactly"]) == pytest.approx(float(row["difference"]), abs=1e-8)
+        for name in ("difference", "where", "exactly"):  # a difference may be below 0, and so may both ends
+            assert float(row[f"{name}_low"]) < float(row[name]) < float(row[f"{name}_high"]), name
 
 
 def test_four_forms(runs, tmp_path):

@@ -335,9 +335,14 @@ def estimate(board: Board, trial: Trial, measure: Measure, rows: Rows | None = N
 
 def in_percent(interval: Interval) -> Interval:
     """Return the interval of a ratio in percent, within 0 and 100, which it may exceed with several training runs."""
-    interval = _percent(interval)
+    interval = in_points(interval)
     low, high = np.clip([interval.low, interval.high], 0, 100)
     return replace(interval, low=float(low), high=float(high))
+
+
+def in_points(interval: Interval) -> Interval:
+    """Return the interval of a difference of ratios in percentage points."""
+    return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high, interval.level)
 
 
 def trainings(board: Board, trial: Trial, measure: Measure, rows: Rows | None = None) -> tuple[float, ...] | None:
@@ -355,7 +360,7 @@ def compare(board: Board, first: Trial, second: Trial, measure: Measure, rows: R
         if np.isnan(values).any() or not weights.any(axis=1).all():
             return None
     result = paired_test(a[0], b[0], _scenes(board, rows), weights=(a[1], b[1]))
-    return Comparison(_percent(result.difference), result.p_value, result.samples, result.scenes)
+    return Comparison(in_points(result.difference), result.p_value, result.samples, result.scenes)
 
 
 def rank(board: Board, estimates: Sequence[Estimate | None], measure: Measure, rows: Rows | None = None) -> list[Mark]:
@@ -413,7 +418,3 @@ def _scenes(board: Board, rows: Rows | None) -> list[str]:
     return (
         board.scenes if rows is None else [s for s, wanted in zip(board.scenes, rows.tolist(), strict=True) if wanted]
     )
-
-
-def _percent(interval: Interval) -> Interval:
-    return Interval(100 * interval.mean, 100 * interval.low, 100 * interval.high, interval.level)

@@ -31,7 +31,7 @@ from rrsis_zoo.tables.estimates import (
     Trial,
     compare,
     estimate,
-    in_percent,
+    in_points,
     rank,
     read_board,
     shown,
@@ -326,7 +326,7 @@ def _where_and_how(runs: Runs, board: Board, suffix: str) -> Table | None:
         found = diagnosis.parts_of(lines[first], lines[second])
         cells = []
         for one in (found.total, found.where, found.exactly):
-            d = in_percent(one)
+            d = in_points(one)
             detail = f"[{number(d.low, board.digits, True)}, {number(d.high, board.digits, True)}]"
             cells.append(Cell(number(d.mean, board.digits, True), d.mean, "", detail, d.low, d.high))
         names = [_name(board, places[name], scores=True) for name in (first, second)]
