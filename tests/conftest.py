@@ -19,6 +19,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: further threads only wait f
 import pytest
 from filelock import FileLock
 
+import warm
+
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
@@ -60,13 +62,31 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def rrsis() -> list[str]:
     """The command, through the interpreter that runs the tests."""
-    return [sys.executable, "-m", "rrsis_zoo.cli"]
+    return [warm.REAL, "-m", "rrsis_zoo.cli"]
+
+
+@pytest.fixture(scope="session")
+def warm_rrsis() -> list[str]:
+    """The command, in a process that has imported everything already, as have those that it starts."""
+    return [warm.python(), "-m", "rrsis_zoo.cli"]
+
+
+@pytest.fixture
+def warm_starts(monkeypatch) -> None:
+    """What starts Pythons in this process starts those that have imported everything already."""
+    monkeypatch.setattr(sys, "executable", warm.python())
 
 
 @pytest.fixture(scope="session")
 def parity() -> list[str]:
     """``python tests/parity``, the comparison with golden cases, through the interpreter that runs the tests."""
-    return [sys.executable, str(TESTS / "parity")]
+    return [warm.REAL, str(TESTS / "parity")]
+
+
+@pytest.fixture(scope="session")
+def warm_parity() -> list[str]:
+    """The same in a process that has imported everything already."""
+    return [warm.python(), str(TESTS / "parity")]
 
 
 @pytest.fixture(autouse=True)

@@ -202,13 +202,13 @@ def test_command(golden, parity):
     assert "11 of 11 passed" in done.stdout
 
 
-def test_command_fails_with_status_1_and_json(golden, parity, tmp_path):
+def test_command_fails_with_status_1_and_json(golden, warm_parity, tmp_path):
     case = copy(golden, tmp_path, "prompter")
     tensors = load_file(case / "tensors.safetensors")
     tensors["out.down_channel"] = tensors["out.down_channel"].clone()
     tensors["out.down_channel"][1, 2, 3, 4] += 1e-3
     save_file(tensors, case / "tensors.safetensors")
-    done = subprocess.run([*parity, str(case), "--json"], capture_output=True, text=True)
+    done = subprocess.run([*warm_parity, str(case), "--json"], capture_output=True, text=True)
     assert done.returncode == 1
     rows = json.loads(done.stdout)["rows"]
     assert [row["name"] for row in rows if not row["passed"]] == ["out.down_channel"]
