@@ -62,8 +62,8 @@ def answer(connection):
 
 
 def known(words):
-    """Whether `warm_server` knows what these say: -W and -B, then a script, -m or -c."""
-    while words and words[0] in ("-W", "-B"):
+    """Whether `warm_server` knows what these say: -W, -B and -X, then a script, -m or -c."""
+    while words and (words[0] in ("-W", "-B") or words[0].startswith("-X")):
         words = words[2 if words[0] == "-W" else 1 :]
     return bool(words) and (words[0] in ("-m", "-c") or not words[0].startswith("-"))
 

@@ -189,7 +189,9 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
 
     tempfile.tempdir = None
     np.random.seed()  # noqa: NPY002 - as at a start; a fork would go on from the same state as all others
-    # these were read when huggingface_hub was imported
+    # these were read at the import
+    if "matplotlib" in sys.modules and "MPLBACKEND" in os.environ:
+        sys.modules["matplotlib"].rcParams["backend"] = os.environ["MPLBACKEND"]
     constants.HF_HUB_CACHE = os.environ.get("HF_HUB_CACHE", constants.HF_HUB_CACHE)
     constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1"
 
@@ -228,7 +230,7 @@ def _program(executable: str, words: list[str], installed: list[str]) -> None:
     multiprocessing.set_executable(executable)
     given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [*given, *(path for path in installed if path not in given)]
-    while words[0] in ("-W", "-B"):
+    while words[0] in ("-W", "-B") or words[0].startswith("-X"):
         if words[0] == "-W":
             warnings._processoptions([words.pop(1)])  # type: ignore[attr-defined]
         words = words[1:]
