@@ -6,7 +6,7 @@ import gc
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import nbformat
 from docutils import nodes
 from sphinx.addnodes import toctree
 from sphinx.application import Sphinx
+from sphinx.domains.python import PythonDomain
 from sphinx.errors import ExtensionError
 from sphinx.util.nodes import make_refnode
 
@@ -113,6 +114,46 @@ def _by_last_part(objects: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
     return _index[len(objects)]
 
 
+class _Candidates(dict[str, Any]):
+    """All that is documented, but to go through it gives only what a name may mean."""
+
+    def __init__(self, objects: Mapping[str, Any], names: Sequence[str]) -> None:
+        super().__init__(objects)
+        self.names = names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+
+class IndexedDomain(PythonDomain):
+    """Finds the same as Sphinx's, which for every name in a docstring looks through thousands of others."""
+
+    _indexed = -1  # how many there were when the index was made
+    _last: Mapping[str, list[str]] = {}  # last part of a name -> full names, in their order
+    _all = _Candidates({}, ())
+    _searched: _Candidates | None = None
+
+    @property
+    def objects(self) -> dict[str, Any]:
+        """Full name -> place; in a search only the candidates are gone through."""
+        return super().objects if self._searched is None else self._searched
+
+    def find_obj(self, env: Any, modname: str, classname: str, name: str, type: str | None, searchmode: int = 0) -> Any:
+        """Search among what has the same last part."""
+        objects = super().objects
+        if len(objects) != self._indexed:
+            last: dict[str, list[str]] = {}
+            for full in objects:
+                last.setdefault(full.rpartition(".")[2], []).append(full)
+            self._indexed, self._last, self._all = len(objects), last, _Candidates(objects, ())
+        self._all.names = self._last.get(name.removesuffix("()").rpartition(".")[2], ())
+        self._searched = self._all
+        try:
+            return super().find_obj(env, modname, classname, name, type, searchmode)
+        finally:
+            self._searched = None
+
+
 def resolve(app: Sphinx, env: Any, node: Any, content: nodes.TextElement) -> nodes.Node | None:
     """Find what docstrings name by its last part; leave alone what is not ours (torch, numpy, type variables).
 
@@ -163,6 +204,7 @@ def plain_bars(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
 
 def setup(app: Sphinx) -> None:
     """Sphinx's hook."""
+    app.add_domain(IndexedDomain, override=True)
     app.connect("builder-inited", bring_notebooks, priority=100)  # before pages are looked for
     app.connect("source-read", fill)
     app.connect("missing-reference", resolve)

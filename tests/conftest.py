@@ -5,7 +5,6 @@ import os
 import re
 import resource
 import sys
-from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +18,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: further threads only wait f
 import pytest
 from filelock import FileLock
 
+import warm
+
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
@@ -26,15 +27,18 @@ ROOT = TESTS.parent
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that none is left for the end, when only one process has work.
 
-    Those that lock ``large`` alternate with the others, since two of them would wait for each other.
+    Two of those that lock ``large`` would wait for each other. Each of two processes gets two files at the start, one
+    by one: so the first two that lock go to one process, and the others come when it is through with them.
     """
     first: dict[bool, dict[Path, None]] = {True: {}, False: {}}
     for item in items:
         if item.get_closest_marker("slow"):
             first["large" in getattr(item, "fixturenames", ())].setdefault(item.path)
-    alternating = [path for pair in zip_longest(first[True], first[False]) for path in pair if path is not None]
-    place = {path: i for i, path in reversed(list(enumerate(alternating)))}
-    items.sort(key=lambda item: place.get(item.path, len(alternating)))
+    large, others = sorted(first[True], reverse=True), list(first[False])  # the largest is EviSAM3, in tests/parity
+    ordered = [*large[:1], *others[:1], *large[1:2], *others[1:7], *large[2:], *others[7:]]
+    ordered = list(dict.fromkeys(ordered))  # a file with tests of both kinds is where it comes first
+    place = {path: i for i, path in enumerate(ordered)}
+    items.sort(key=lambda item: place.get(item.path, len(ordered)))
 
 
 def pytest_collection_finish():
@@ -60,13 +64,31 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def rrsis() -> list[str]:
     """The command, through the interpreter that runs the tests."""
-    return [sys.executable, "-m", "rrsis_zoo.cli"]
+    return [warm.REAL, "-m", "rrsis_zoo.cli"]
+
+
+@pytest.fixture(scope="session")
+def warm_rrsis() -> list[str]:
+    """The command, in a process that has imported everything already, as have those that it starts."""
+    return [warm.python(), "-m", "rrsis_zoo.cli"]
+
+
+@pytest.fixture
+def warm_starts(monkeypatch) -> None:
+    """What starts Pythons in this process starts those that have imported everything already."""
+    monkeypatch.setattr(sys, "executable", warm.python())
 
 
 @pytest.fixture(scope="session")
 def parity() -> list[str]:
     """``python tests/parity``, the comparison with golden cases, through the interpreter that runs the tests."""
-    return [sys.executable, str(TESTS / "parity")]
+    return [warm.REAL, str(TESTS / "parity")]
+
+
+@pytest.fixture(scope="session")
+def warm_parity() -> list[str]:
+    """The same in a process that has imported everything already."""
+    return [warm.python(), str(TESTS / "parity")]
 
 
 @pytest.fixture(autouse=True)

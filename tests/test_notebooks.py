@@ -39,8 +39,11 @@ def script():
 
 
 @pytest.fixture
-def run(script, tmp_path):
+def run(script, tmp_path, warm_starts, monkeypatch):
     """Run a stored notebook; every cell shows the same kinds of things as the stored one, and the same on stderr."""
+
+    # as a kernel does itself, unless matplotlib is imported before it starts
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
 
     def fresh(name):
         (path,) = (ROOT / "notebooks").glob(f"{name}_*.ipynb")

@@ -3,7 +3,6 @@
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,12 +76,12 @@ def test_make_targets_exist(line):
     assert done.returncode == 0, done.stderr
 
 
-def test_parity_commands():
+def test_parity_commands(warm_parity):
     lines = [c for c in COMMANDS if c.startswith("make parity")]
     assert len(lines) == 2
     for line in lines:
         (case,) = re.findall(r"CASE=(\S+)", line)
-        done = subprocess.run([sys.executable, "tests/parity", case], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([*warm_parity, case], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -8,13 +8,13 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import warm
 from rrsis_zoo import cli
 from rrsis_zoo.methods.registry import card, list_models
 
@@ -35,7 +35,7 @@ def site(tmp_path_factory):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (command,) = re.findall(r"^docs: .*\n\t\$\(BIN\)/(sphinx-build .*)$", makefile, flags=re.MULTILINE)
     done = subprocess.run(
-        [sys.executable, "-m", *command.replace("sphinx-build", "sphinx").split()],
+        [warm.python(), "-m", *command.replace("sphinx-build", "sphinx").split()],
         cwd=tree,
         capture_output=True,
         text=True,

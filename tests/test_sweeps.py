@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+import warm
 from bench.sweeps import Study, Trial, command_of, is_hopeless, propose, read_sweep
 from kinds import TRAINED
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
@@ -390,7 +391,7 @@ def test_the_script_trains(root, tmp_path):
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(shipped))
     arguments = [tmp_path / "sweep.yaml", "--folder", tmp_path / "runs", "--runs", "2"]
     done = subprocess.run(
-        [sys.executable, root / "benchmarks" / "sweep.py", *arguments],
+        [warm.python(), root / "benchmarks" / "sweep.py", *arguments],
         cwd=root,
         capture_output=True,
         text=True,

@@ -1,25 +1,33 @@
-"""The command in processes forked from one that has imported everything: a start takes a moment, not ten seconds."""
+"""Processes forked from one that has imported everything: a start takes a moment, not ten seconds.
+
+`run` and `command` are ``rrsis``; `call` is a function; `python` is a program that can be started like a Python, by
+tests and by what they start. One `warm_server` is there for all processes that pytest runs in.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
+import pickle
 import resource
-import signal
+import shlex
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from huggingface_hub import constants
+from filelock import FileLock
 
-from rrsis_zoo.methods.registry import list_models
+import warm_client
 
-_context = multiprocessing.get_context("forkserver")
-_heavy = [f"rrsis_zoo.methods.{name}.module" for name in list_models()]
-_context.set_forkserver_preload(["rrsis_zoo.commands.fit", *_heavy, "warm_frozen"])
+REAL = sys.executable
+"""The interpreter that runs the tests: what it starts imports everything anew."""
+
+_HERE = Path(__file__).parent
 
 
 class Signal(NamedTuple):
@@ -66,10 +74,8 @@ def run(arguments, folder: Path, at: Signal | None = None, largest: int | None =
     """
     log = folder / "output.txt"
     words = [str(word) for word in arguments]
-    process = _context.Process(target=_command, args=(words, str(folder), str(log), at, largest, environment))
-    process.start()
-    process.join()
-    return Ended(process.exitcode, log.read_text())
+    status = call(_command, words, str(log), at, largest, folder=folder, **environment)
+    return Ended(status, log.read_text())
 
 
 def command(arguments, folder: Path | None = None, **environment) -> subprocess.CompletedProcess[str]:
@@ -85,40 +91,83 @@ def command(arguments, folder: Path | None = None, **environment) -> subprocess.
     words = [str(word) for word in arguments]
     with tempfile.TemporaryDirectory() as place:
         files = [os.path.join(place, name) for name in ("out", "err")]
-        everything = {**os.environ, **{name: str(value) for name, value in environment.items()}}
-        process = _context.Process(target=_plain, args=(words, str(folder or Path.cwd()), files, everything))
-        process.start()
-        process.join()
+        status = call(plain, words, files, folder=folder, **environment)
         texts = [Path(file).read_text(encoding="utf-8") for file in files]
-    return subprocess.CompletedProcess(["rrsis", *words], process.exitcode or 0, *texts)
+    return subprocess.CompletedProcess(["rrsis", *words], status, *texts)
 
 
-def _plain(words, folder, files, environment) -> None:
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    # these were read when huggingface_hub was imported
-    constants.HF_HUB_CACHE = environment.get("HF_HUB_CACHE", constants.HF_HUB_CACHE)
-    constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE or environment.get("HF_HUB_OFFLINE") == "1"
+def call(function: Callable, *arguments: Any, folder: Path | None = None, **environment: object) -> int:
+    """Call a function in a fork; return its status, or minus the signal that ended it.
+
+    Args:
+        function: of a module that can be imported.
+        *arguments: of the function; what pickle can carry.
+        folder: where it is called; here by default.
+        **environment: further variables.
+    """
+    asked = warm_client.situation()
+    asked["environment"] |= {name: str(value) for name, value in environment.items()}
+    name = f"{function.__module__}:{function.__qualname__}"
+    asked |= {"kind": "call", "call": pickle.dumps((name, arguments)), "paths": sys.path}
+    asked |= {"folder": str(folder or asked["folder"])}
+    with warm_client.ask(str(_served() / "socket"), asked) as connection:
+        pid, status = warm_client.answer(connection), warm_client.answer(connection)
+    assert pid, "the server of warm processes has ended"
+    assert status is not None, "the server of warm processes has ended"
+    return status
+
+
+def python() -> str:
+    """Return the path of a program that is started like a Python, by name, ``-m``, ``-c`` or a script, and is warm.
+
+    It and `sys.executable` in it are the same.
+    """
+    return str(_served() / "python")
+
+
+@functools.cache
+def _served() -> Path:
+    """Start the server, unless another process of this test run has; return the folder of its socket."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    folder = Path(tempfile.gettempdir()) / f"rrsis-zoo-{os.getuid()}-{run}"  # a socket's path is to be short
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "socket").exists():
+            started = [REAL, str(_HERE / "warm_client.py")]
+            words = " ".join(map(shlex.quote, [started[0], "-I", "-S", started[1], str(folder / "socket")]))
+            (folder / "python").write_text(f'#!/bin/sh\nexec {words} "$0" "$@"\n')
+            (folder / "python").chmod(0o755)
+            server = subprocess.Popen(
+                [REAL, str(_HERE / "warm_server.py"), str(folder / "socket"), os.pathsep.join(sys.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            while not (folder / "socket").exists():
+                assert server.poll() is None, "the server of warm processes has failed to start"
+                time.sleep(0.05)
+        _hold.append(warm_client.ask(str(folder / "socket"), {"kind": "hold", "files": []}))
+    return folder
+
+
+_hold: list[socket.socket] = []
+"""It serves as long as this is open."""
+
+
+def plain(words: list[str], files: list[str]) -> None:
+    """Be the command, with standard output and standard error in these files."""
     for descriptor, file in zip((1, 2), files, strict=True):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-    multiprocessing.set_start_method("fork", force=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     from rrsis_zoo import cli
 
     sys.argv = ["rrsis", *words]
     cli.main()
 
 
-def _command(words, folder, log, at, largest, environment) -> None:
-    os.chdir(folder)
-    os.environ.update(environment)
-    os.setpgid(0, 0)
+def _command(words, log, at, largest) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
-    multiprocessing.set_start_method("fork", force=True)  # as it is for a command from a shell
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server that forks ignores it
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if at is not None:

@@ -3,11 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+import warm
 from rrsis_zoo.data.layouts import Referent, ReferredScene, write_rrsisd
 
 
@@ -33,7 +33,7 @@ def test_one_after_another(root, tmp_path_factory, tmp_path):
     entries = [entry("gone", "control", "nowhere"), entry("a", "control", tree), entry("b", "rsrefseg", tree)]
     listed = tmp_path / "list.json"
     listed.write_text(json.dumps({"profiles": entries}))
-    command = [sys.executable, "-m", "bench.profiles", str(listed)]
+    command = [warm.python(), "-m", "bench.profiles", str(listed)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     statuses = [2, 0, 0]

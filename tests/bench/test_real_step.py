@@ -2,15 +2,16 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
+
+import warm
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["rsrefseg2"])  # the others go the same way, some 17 s of processor time each
 def test_a_step_and_a_resumed_one(root, tmp_path, method):
-    command = [sys.executable, root / "benchmarks" / "real_step.py", "--config", f"configs/{method}.yaml"]
+    command = [warm.python(), root / "benchmarks" / "real_step.py", "--config", f"configs/{method}.yaml"]
     command += ["--overlay", f"configs/overlays/{method}_tiny.yaml", "--folder", tmp_path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr

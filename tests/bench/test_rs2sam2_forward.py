@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
-import sys
+
+import warm
 
 
 def test_both_ways_give_the_same(root):
-    command = [sys.executable, str(root / "benchmarks" / "rs2sam2_forward.py"), "--preset", "tiny", "--repeats", "2"]
+    command = [warm.python(), str(root / "benchmarks" / "rs2sam2_forward.py"), "--preset", "tiny", "--repeats", "2"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads(done.stdout.splitlines()[-1])

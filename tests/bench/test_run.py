@@ -17,6 +17,7 @@ import pytest
 import yaml
 from made_runs import made_profile
 
+import warm
 from bench.keys import Keys
 from bench.plan import Slot, plan
 from bench.processes import Processes
@@ -65,15 +66,27 @@ def place(root, tmp_path_factory):
     return folder
 
 
-def command(root, *arguments):
-    return [sys.executable, str(root / "benchmarks" / "run.py"), "s.yaml", *map(str, arguments)]
+class Warm(Processes):
+    """Its processes have imported everything already, but for one command's, whose processor time is its own."""
+
+    cold: str | None = None
+
+    def start(self, program, arguments, log, environment):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", warm.REAL if self.cold in arguments else warm.python())
+            return super().start(program, arguments, log, environment)
 
 
-def run_here(place, runs, monkeypatch, lines, retry=False, watch=None):
+def command(root, *arguments, python=None):
+    return [python or warm.REAL, str(root / "benchmarks" / "run.py"), "s.yaml", *map(str, arguments)]
+
+
+def run_here(place, runs, monkeypatch, lines, retry=False, watch=None, cold=None):
     """Run the suite's job from this process, which has imported everything already."""
     monkeypatch.chdir(place)
     planned = plan(read_suite(place / "s.yaml").jobs(), {"synthetic": str(place / "data")}, Keys())
-    with Processes() as processes:
+    with Warm() as processes:
+        processes.cold = cold
         if watch is not None:
             threading.Thread(target=watch, args=(processes,), daemon=True).start()
         return run_jobs(planned, runs, [Slot({"OMP_NUM_THREADS": "1"})], retry, processes, lines.append)[0]
@@ -83,7 +96,7 @@ def run_here(place, runs, monkeypatch, lines, retry=False, watch=None):
 def whole(place):
     """The record of a job that nobody disturbed, and its folder."""
     with pytest.MonkeyPatch.context() as patch:
-        record = run_here(place, place / "whole", patch, [])
+        record = run_here(place, place / "whole", patch, [], cold="fit")
     assert record["status"] == "finished", record["reason"]
     return record, place / "whole" / NAME
 
@@ -134,7 +147,7 @@ def stop_in_training(place, root, runs):
     """Start the runner and ask it to end after an epoch; return its status, what it printed and where training is."""
     options = ["--runs", runs, "--root", f"synthetic={place / 'data'}", "--only", "*"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    runner = subprocess.Popen(command(root, *options), cwd=place, text=True, **pipes)
+    runner = subprocess.Popen(command(root, *options, python=warm.python()), cwd=place, text=True, **pipes)
     point, end = runs / NAME / "fit" / "version_0" / "checkpoints" / "resume.json", time.monotonic() + 240
     while not point.exists() and runner.poll() is None:
         assert time.monotonic() < end, "no epoch ended"

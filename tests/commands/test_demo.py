@@ -60,10 +60,10 @@ def test_a_port_in_use_is_said_first():
 
 
 @pytest.mark.slow
-def test_it_serves_until_it_is_stopped(rrsis, tmp_path):
+def test_it_serves_until_it_is_stopped(warm_rrsis, tmp_path):
     """Its one line has the address; it ends with status 0 and leaves nothing behind."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
-    command = [*rrsis, "demo", "--port", "0", "--device", "cpu"]
+    command = [*warm_rrsis, "demo", "--port", "0", "--device", "cpu"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as started:
         assert started.stdout is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningCLI
 
 from rrsis_zoo.cli import run
 from rrsis_zoo.commands.early_checks import check_early
@@ -64,8 +65,9 @@ def test_the_names_of_all_options(monkeypatch):
         raise Stopped
 
     monkeypatch.setattr(RRSISCLI, "parse_arguments", stop)
-    with pytest.raises(Stopped):
-        RRSISCLI(["fit"])
+    for command in LightningCLI.subcommands():
+        with pytest.raises(Stopped):
+            RRSISCLI([command])
     assert len(found) == 4
     actions = [action for parser in found for action in parser._actions]
     options = {option for action in actions for option in action.option_strings}

@@ -209,14 +209,10 @@ def test_a_damaged_input_is_named_and_the_others_go_on(here, folder, threshold, 
 
 def killed_after(arguments, folder, count):
     """Run the command, killed at the n-th of the moments that matter; return whether it was."""
-    words = [*map(str, arguments)]
-    process = warm._context.Process(target=_armed, args=(words, str(folder), count))
-    process.start()
-    process.join()
-    return process.exitcode == -signal.SIGKILL
+    return warm.call(_armed, [*map(str, arguments)], count, folder=folder) == -signal.SIGKILL
 
 
-def _armed(words, folder, count):
+def _armed(words, count):
     """Moments: rows are finished, a file is about to take its place, or has, the ledger is about to get a line."""
     from rrsis_zoo import files
     from rrsis_zoo.scenes.blend import Blend
@@ -237,7 +233,7 @@ def _armed(words, folder, count):
     Blend.finish = here(Blend.finish)
     Ledger._add = here(Ledger._add)
     files.os.replace = here(here(files.os.replace), after=True)
-    warm._plain(words, folder, ["/dev/null"] * 2, dict(os.environ))
+    warm.plain(words, ["/dev/null"] * 2)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import warnings
 from itertools import chain
 from pathlib import Path
@@ -277,10 +276,12 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_two_processes_share_the_samples_one_of_them_without_a_scene(tree, tmp_path):
+    import warm  # not where the script imports this module
+
     script = tmp_path / "script.py"
     script.write_text(TWO_PROCESSES)
     path = os.pathsep.join([str(Path(rrsis_zoo.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, str(script), str(tree), str(tmp_path), str(Path(__file__).parent)]
+    command = [warm.python(), str(script), str(tree), str(tmp_path), str(Path(__file__).parent)]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=300, check=False
     )

@@ -3,7 +3,6 @@ import math
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -394,9 +393,11 @@ def test_two_processes_are_bit_equal_to_one(tmp_path):
 
 def two_processes(program, tmp_path, names=("0", "1")):
     """Run a program that gets its rank (or another name) and a file to meet by, and return the JSON each prints."""
+    import warm  # not where the programs import this module
+
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", program, name, str(tmp_path / "store")],
+            [warm.python(), "-W", "ignore", "-c", program, name, str(tmp_path / "store")],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

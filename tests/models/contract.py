@@ -1,5 +1,7 @@
 """What every method must do, whatever it is: one function a promise of `rrsis_zoo.models.base`."""
 
+import copy
+import functools
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,11 +45,19 @@ def batch(seed: int = 0) -> Batch:
 
 
 def build(factory: Factory, seed: int = 1) -> ReferringSegmenter:
+    """Return a model of one's own: a copy, which takes a third of the time of building one."""
+    model, state = _built(factory, seed)
+    torch.set_rng_state(state)
+    return copy.deepcopy(model)
+
+
+@functools.lru_cache(2)
+def _built(factory: Factory, seed: int) -> tuple[ReferringSegmenter, torch.Tensor]:
     torch.manual_seed(seed)
     model = factory()
     if not model.tokenizer_ready:
         model.fit_tokenizer(EXPRESSIONS)
-    return model
+    return model, torch.get_rng_state()
 
 
 @torch.no_grad()

@@ -3,10 +3,10 @@
 import json
 import shutil
 import subprocess
-import sys
 
 import pytest
 
+import warm
 from golden_cases.run import check
 from rrsis_zoo.errors import DataFormatError
 from rrsis_zoo.methods.evisam3 import model as method
@@ -46,7 +46,7 @@ def test_the_published_configuration(golden):
         "json.dump(report, sys.stdout)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(golden / "evisam3" / "full")],
+        [warm.python(), "-c", code, str(golden / "evisam3" / "full")],
         capture_output=True,
         text=True,
         cwd=golden.parent / "parity",

@@ -850,7 +850,7 @@ def test_the_page_says_what_there_is(root, folder, tables, capsys):
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def test_command(rrsis, tmp_path, root):
+def test_command(warm_rrsis, tmp_path, root):
     folder = make(tmp_path / "cli", [Row("a", 0.6), Row("b", 0.3)], seeds=[1], n=12)
     out, published = tmp_path / "out", root / "benchmarks" / "published_results.csv"
     arguments = ["table", str(folder), "--out", str(out), "--format", "md", "--format", "csv"]
@@ -863,7 +863,7 @@ def test_command(rrsis, tmp_path, root):
     assert {"main.md", "main.csv", "published.md", "literature--rrsis-d.csv"} <= names
     assert not [name for name in names if name.endswith((".tex", ".html"))]
     done = subprocess.run(
-        [*rrsis, "table", str(folder), "--table", "kinds"], capture_output=True, text=True, check=True
+        [*warm_rrsis, "table", str(folder), "--table", "kinds"], capture_output=True, text=True, check=True
     )
     assert done.stdout.count("## ") == 1
     assert "kind of expression" in done.stdout
@@ -873,6 +873,6 @@ def test_command(rrsis, tmp_path, root):
         ([str(folder), "--format", "doc", "--out", "x"], "unknown format 'doc'"),
         ([str(folder), "--published", "nowhere.csv"], "nowhere.csv"),
     ):
-        done = subprocess.run([*rrsis, "table", *wrong], capture_output=True, text=True)
+        done = subprocess.run([*warm_rrsis, "table", *wrong], capture_output=True, text=True)
         assert done.returncode == 2
         assert message in done.stderr

@@ -27,16 +27,16 @@ def fit(root, tree):
     """Return the arguments of a training: four epochs of three steps with dropout, two batches in each validation."""
     configs = root / "configs"
     return lambda *more: [
-        "fit", "--config", configs / "evisam3.yaml", "--config", configs / "overlays/evisam3_tiny.yaml",
+        "fit", "--config", configs / "lavt.yaml", "--config", configs / "overlays/lavt_tiny.yaml",
         "--data.root", tree, "--data.batch_size", 4, "--data.eval_batch_size", 4, "--data.draw", "samples",
-        "--model.init_args.settings", "{router_dropout: 0.4}", "--model.init_args.cosine_epochs", 4,
+        "--model.init_args.settings", "{fusion_drop: 0.4}", "--model.init_args.poly_epochs", 4,
         "--trainer.max_epochs", 4, "--trainer.check_val_every_n_epoch", 2, "--trainer.log_every_n_steps", 1,
         "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", *more,
     ]  # fmt: skip
 
 
 def place(folder):
-    return folder / "runs/evisam3/fit/version_0"
+    return folder / "runs/lavt/fit/version_0"
 
 
 def left(folder):
@@ -220,7 +220,7 @@ def test_a_job_that_slurm_requeues(fit, whole, tmp_path):
     done = warm.run(fit(), tmp_path, **job, SLURM_RESTART_COUNT="2")  # the next command of the job was cut off
     assert (done.status, done.said) == (0, []), done.output
     assert "version_0 is complete: epoch 4, step 12" in done.output
-    assert len(list((tmp_path / "runs/evisam3/fit").iterdir())) == 1
+    assert len(list((tmp_path / "runs/lavt/fit").iterdir())) == 1
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------

@@ -46,11 +46,11 @@ def fit(
     tree, folder, *callbacks, every=2, ckpt_path=None, scores=None, rate=1e-3, batch_size=4, foreign=0.0,
     draw="samples", **options,
 ):  # fmt: skip
-    """EviSAM3's experts have a dropout; three steps an epoch, a validation every other epoch."""
+    """LAVT's fusion has a dropout; three steps an epoch, a validation every other epoch."""
     lightning.seed_everything(0, verbose=False)
-    kind = method_named("evisam3")
+    kind = method_named("lavt")
     rates = dict.fromkeys(kind.model().from_preset("tiny").parameter_groups(), rate)
-    settings = {"router_dropout": 0.4}
+    settings = {"fusion_drop": 0.4}
     module = kind.module()("tiny", settings, learning_rates=rates, warmup_epochs=1, cosine_start=1, cosine_epochs=3)
     best = ModelCheckpoint(monitor="val/miou", mode="max", filename="best", enable_version_counter=False)
     losses = Losses()

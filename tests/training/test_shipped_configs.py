@@ -78,31 +78,43 @@ def installed(tmp_path):
     return package
 
 
-@pytest.mark.parametrize(
-    ("configs", "said"),
-    [
-        (["control", "overlays/control_tiny"], 0),
-        (["configs/control.yaml", "configs/overlays/control_tiny.yaml"], 2),
-    ],
-)
-def test_an_installed_package_from_any_folder(installed, tmp_path, monkeypatch, configs, said):
+WAYS = [
+    (["control", "overlays/control_tiny"], 0),
+    (["configs/control.yaml", "configs/overlays/control_tiny.yaml"], 2),
+]
+"""Configurations as a user may name them, and how many notes say where they lie."""
+
+
+def test_an_installed_package_from_any_folder(installed, tmp_path, monkeypatch):
+    """Both ways in one process, which imports all of the package from where it is installed."""
     monkeypatch.setenv("PYTHONPATH", str(installed.parent))
     (tmp_path / "empty").mkdir()
-    words = [word for name in configs for word in ("--config", name)]
-    code = "import rrsis_zoo, sys; from rrsis_zoo.cli import main; print(rrsis_zoo.__file__, file=sys.stderr); main()"
+    lines = [
+        ["fit", *(word for name in configs for word in ("--config", name)), "--data.root", "none", "--print_config"]
+        for configs, _ in WAYS
+    ]
+    code = (
+        "import rrsis_zoo, sys; from rrsis_zoo.cli import main; print(rrsis_zoo.__file__, file=sys.stderr)\n"
+        f"for words in {lines!r}:\n"
+        "    sys.argv[1:] = words\n"
+        "    try:\n        main()\n    except SystemExit as end:\n        assert not end.code\n"
+        "    print('--')\n    print('--', file=sys.stderr)\n"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code, "fit", *words, "--data.root", "none", "--print_config"],
+        [sys.executable, "-c", code],
         cwd=tmp_path / "empty",
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    where, *notes = done.stderr.splitlines()
+    where, _, rest = done.stderr.partition("\n")
     assert where == str(installed / "__init__.py")
-    assert "preset: tiny" in done.stdout
-    shown = [line for line in notes if "shipped with rrsis-zoo" in line]
-    assert len(shown) == said
-    assert all(str(installed / "configs") in line for line in shown)
+    outputs = zip(done.stdout.split("--\n"), rest.split("--\n"), strict=True)
+    for (_, said), (shown, notes) in zip(WAYS, list(outputs)[:2], strict=True):
+        assert "preset: tiny" in shown
+        found = [line for line in notes.splitlines() if "shipped with rrsis-zoo" in line]
+        assert len(found) == said
+        assert all(str(installed / "configs") in line for line in found)
 
 
 def test_the_wheel_has_configurations_and_no_benchmark(tmp_path):

@@ -96,7 +96,7 @@ def read(path: Path):
 
 
 @pytest.fixture(scope="module")
-def runs(rrsis, root, tree, tmp_path_factory):
+def runs(warm_rrsis, root, tree, tmp_path_factory):
     """Training and test of a tiny preset, one epoch, with the shipped overlay; and the folder that they ran in."""
     folder = tmp_path_factory.mktemp("wandb")
     (folder / "home").mkdir()
@@ -110,7 +110,7 @@ def runs(rrsis, root, tree, tmp_path_factory):
     environment = {**gone, **nothing, "HOME": str(folder / "home"), "WANDB_RUN_GROUP": "together"}
     common_of_test = ["--config", str(root / "configs" / "overlays" / "wandb.yaml")]  # as docs/wandb.md says
     for command in (["fit", *common, *fit], ["test", *test, *common_of_test]):
-        done = subprocess.run([*rrsis, *command], cwd=folder, env=environment, capture_output=True, text=True)
+        done = subprocess.run([*warm_rrsis, *command], cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     written = [Written(path) for path in (folder / "runs" / "wandb").glob("offline-run-*")]
     by_stage = {run.config["stage"]: run for run in written}

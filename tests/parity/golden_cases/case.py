@@ -120,32 +120,42 @@ class Case:
             return torch.from_numpy(np.packbits(flat.to(torch.uint8).numpy()))
         return flat
 
-    def weights(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
-        """Yield the wanted official entries, each filled from its name (`fill`), overrides applied, aliases shared."""
+    def weights(
+        self, wanted: Callable[[str], bool], place: Callable[[str], Tensor | None] = lambda name: None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield the wanted official entries, each filled from its name (`fill`), overrides applied, aliases shared.
+
+        Args:
+            wanted: whether an entry of this name is.
+            place: a tensor that is to hold an entry; where it fits, it is filled in place and yielded.
+        """
         aliases = self.meta.get("aliases")
         aliases = aliases if isinstance(aliases, dict) else {}  # some cases describe them as text
         computed = self.meta.get("computed_buffers") or []
         for name, record in self.keys.items():
             if name not in computed and wanted(name):
-                yield name, self._filled(aliases.get(name, name), record)
+                yield name, self._filled(aliases.get(name, name), record, place(name))
 
-    def _filled(self, name: str, record: dict[str, Any]) -> Tensor:
+    def _filled(self, name: str, record: dict[str, Any], place: Tensor | None) -> Tensor:
         if "int" in record["dtype"]:
             return torch.zeros(record["shape"], dtype=torch.int64)
-        values = fill(name, tuple(record["shape"]))
+        shape = tuple(record["shape"])
+        fits = place is not None and place.shape == shape and place.dtype == torch.float32 and place.is_contiguous()
+        values = fill(name, shape, place.numpy() if fits and len(shape) > 1 else None)  # type: ignore[union-attr]
         for pattern, factor in self.meta.get("fill_overrides", []):
             if re.search(pattern, name):
-                values = values * np.float32(factor)
+                values *= np.float32(factor)
         return torch.from_numpy(np.ascontiguousarray(values)).reshape(record["shape"])  # numpy gives a scalar one axis
 
 
-def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
+def fill(name: str, shape: tuple[int, ...], out: np.ndarray | None = None) -> np.ndarray:
     """Return the float32 array for an official tensor name.
 
     Standard normal noise seeded with the crc32 of the name, scaled so that a network filled with it stays tame:
-    variances and single numbers around 1, norm weights around 1, other vectors small, matrices by their fan-in.
+    variances and single numbers around 1, norm weights around 1, other vectors small, matrices by their fan-in. With
+    ``out`` a matrix is written there: full-size cases have gigabytes of them.
     """
-    noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32)
+    noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32, out=out)
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, dtype=np.float32)
     if name.endswith("running_var"):
@@ -155,5 +165,5 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return (1 + 0.1 * noise).astype(np.float32)
     if len(shape) == 1:
         return (0.1 * noise).astype(np.float32)
-    noise /= math.sqrt(math.prod(shape[1:]))  # in place: full-size cases have gigabytes of it
+    noise /= math.sqrt(math.prod(shape[1:]))
     return noise
