@@ -122,10 +122,9 @@ class SAM3Detector(Sam3Model):
         box, so that sums have the same order.
         """
         encoder: Any = self.geometry_encoder
-        token = encoder.cls_embed.weight.expand(len(coarse), 1, -1)
+        token = encoder.cls_embed.weight.expand(len(coarse), 2, -1).contiguous()
         token = encoder.prompt_layer_norm(encoder.final_proj(token))
         seen, positions = (x.flatten(2).transpose(1, 2) for x in (coarse, self.positions(coarse)))
-        token = token.expand(-1, 2, -1)
         read = seen_by(torch.arange(2, device=token.device)[None].expand(len(token), -1) < 1, 2)
         for layer in encoder.layers:
             token = layer(prompt_feats=token, vision_feats=seen, vision_pos_encoding=positions, prompt_mask=read)
