@@ -138,7 +138,8 @@ def dry_run(module: RRSISModule, data: RRSISDataModule, trainer: Trainer, second
         largest, was_tried = largest_fit(lambda size: tried(lambda: run(size, 0.0)) is not None, n), True
     else:
         largest, was_tried = _estimate(one, tried(lambda: run(2 * n, 0.0)), device), False
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f" with {count} thread{'s' if count > 1 else ''}" if device.type == "cpu" else ""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     what = f"{model.name}, preset {module.hparams['preset']}, on {name}{threads}, precision {trainer.precision}"
     return Report(what, one, load_s, len(loader), trainer.accumulate_grad_batches, largest, was_tried)
