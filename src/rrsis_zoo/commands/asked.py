@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rrsis_zoo.commands.device import working_device
 from rrsis_zoo.commands.progress import Progress
@@ -127,7 +127,7 @@ def loaded_model(options: argparse.Namespace, progress: Progress, hashed: bool) 
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        how = getattr(options, "compile", "off")
+        how: Any = getattr(options, "compile", "off")
         model = load_model(options.model, weights=options.weights, preset=options.preset, compile=how)
     for warning in caught:
         if issubclass(warning.category, UserWarning):

@@ -138,7 +138,8 @@ class RRSISModule(lightning.LightningModule):
         if frozen_dtype not in get_args(FrozenDtype):
             raise unknown_name("frozen_dtype", frozen_dtype, get_args(FrozenDtype))
         check_compile(compile)
-        self.binarise, self.compile_mode, self.frozen_dtype, self.fused = binarise, compile, frozen_dtype, fused
+        self.binarise, self.frozen_dtype, self.fused = binarise, frozen_dtype, fused
+        self.compile_mode: Compile = compile
         later = {"binarise": binarise == "half", "frozen_dtype": frozen_dtype == "float32", "fused": not fused}
         # earlier files do not have them
         self.save_hyperparameters(ignore=["compile", *(name for name, default in later.items() if default)])
