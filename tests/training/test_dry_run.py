@@ -1,5 +1,8 @@
 """`rrsis fit --profile`: what a training would cost, without training; and levers on speed through the command."""
 
+import re
+import shlex
+
 import pytest
 import torch
 
@@ -39,6 +42,29 @@ def test_the_command(words, tmp_path):
     assert "for 4 expressions, the median of" in done.stdout
     assert "what a GPU would hold cannot be known here" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page(root, tree, tmp_path):
+    """The commands of docs/speed.md, with other data; its Python; its targets."""
+    page = (root / "docs" / "speed.md").read_text(encoding="utf-8")
+    lines = [
+        line.partition("#")[0]
+        for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+        for line in block.split("\n")
+    ]
+    commands = [shlex.split(line) for line in lines if line.strip()]
+    assert [words[:2] for words in commands] == [["rrsis", "fit"], ["make", "gpu"], ["make", "speed"]]
+    data = ["--data.dataset", "rrsis-d", "--data.root", str(tree), "--data.batch_size", "4", "--config", "overlays/cpu"]
+    done = warm.command([*commands[0][1:], *data], tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^\| ([a-z ]+) \| ", page, re.MULTILINE)
+    for row in ("step time", "epoch", "loading", "peak memory", "largest batch"):
+        assert row in rows
+        assert f"{row} " in done.stdout
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    assert all(f"\n{words[1]}: " in makefile for words in commands[1:])
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "docs/speed.md", "exec"), {})
 
 
 def test_only_a_training_is_profiled(words, tmp_path):
