@@ -104,6 +104,14 @@ dense-prompt: $(READY) ## RSRefSeg 2's mask prompt at full size: the published i
 many-expressions: $(READY) ## one image with 16 expressions: encoded once, or once per expression
 	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
 
+.PHONY: speed
+speed: $(READY) ## every method's answer, eager and compiled, side by side (minutes); ARGS=--steps: training steps too
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+.PHONY: gpu
+gpu: $(READY) ## on a GPU: every lever on speed and memory alone, at full size (under 8 minutes)
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
+
 .PHONY: scenes-cost
 scenes-cost: $(READY) ## time and memory of maps: 20,000 x 20,000 pixels, and a miniature beside the stock way (minutes)
 	$(BIN)/python benchmarks/scenes/measure.py $(ARGS)

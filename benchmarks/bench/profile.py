@@ -23,8 +23,6 @@ sentences, batch size, device and precision are those of the configuration. Run 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import os
 import platform
 import sys
@@ -46,6 +44,7 @@ from rrsis_zoo.errors import ConfigError, OutputError, RRSISError
 from rrsis_zoo.files import make_folder, write_json
 from rrsis_zoo.models.base import ReferringSegmenter, count_parameters
 from rrsis_zoo.models.types import Batch, TextMode
+from rrsis_zoo.training.memory import PeakMemory, wait
 from rrsis_zoo.version import __version__
 
 Context = Callable[[], AbstractContextManager[Any]]
@@ -147,15 +146,15 @@ def measure(
         ``flops``, ``latency_s``, ``per_second``, ``peak_bytes``, as in `profile`.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    memory = _Memory(model, device)
+    memory = PeakMemory(model, device)
     for _ in range(effort.warm_up):
         call()
-    _wait(device)
+    wait(device)
     times: list[float] = []
     while len(times) < effort.least or (len(times) < effort.most and sum(times) < effort.seconds):
         start = time.perf_counter()
         call()
-        _wait(device)
+        wait(device)
         times.append(time.perf_counter() - start)
     peak = memory.peak()
     counter = FlopCounterMode(display=False)  # after time and memory: it slows down and keeps tensors
@@ -218,59 +217,6 @@ def _step(
         optimiser.step()
 
     return call
-
-
-# -- memory and time ---------------------------------------------------------------------------------------------------
-
-
-class _Memory:
-    """Peak memory from now on."""
-
-    def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
-        self.device = device
-        self.weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
-        self.start: dict[str, int] | None = None
-        model.zero_grad()  # gradients of an earlier case do not count
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        elif sys.platform == "linux":
-            self.start = _reset_resident()
-
-    def peak(self) -> int | None:
-        """Return the maximum since the start in bytes, with the weights; None if it is not available."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        if self.start is None:
-            return None
-        now = _resident()
-        libraries = now["RssFile"] - self.start["RssFile"]  # code loaded by the first calls
-        return max(0, now["VmHWM"] - self.start["VmRSS"] - libraries) + self.weights
-
-
-def _reset_resident() -> dict[str, int] | None:
-    """Release freed memory, reset the peak, and return the resident memory; None if that is not permitted."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's; else new arrays would reuse old memory
-        trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # some containers
-        return None
-    return _resident()
-
-
-def _resident() -> dict[str, int]:
-    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
-    return {
-        line[0].rstrip(":"): 1024 * int(line[1])
-        for line in lines
-        if line and line[0].startswith(("VmHWM", "VmRSS", "RssFile"))
-    }
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 # -- the record --------------------------------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def check_finite(model: ReferringSegmenter, part: Prediction) -> None:
     Raises:
         WeightsMismatchError: log-odds or a heat map with infinities or NaN.
     """
-    if part.mask_logits.isfinite().all() and part.prompts.heatmap.isfinite().all():
+    if part.mask_logits.isfinite().all() & part.prompts.heatmap.isfinite().all():  # one question to the device
         return
     spoiled = [name for name, p in model.state_dict().items() if p.is_floating_point() and not p.isfinite().all()]
     if spoiled:

@@ -13,6 +13,7 @@ from rrsis_zoo.methods.plugins import load_plugin
 from rrsis_zoo.methods.registry import card, method_named, methods
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.card import MethodCard
+from rrsis_zoo.models.compiling import Compile, check_compile
 from rrsis_zoo.models.presence import calibration_at
 from rrsis_zoo.pretrained.foundations import fill_foundations, find_foundations
 from rrsis_zoo.pretrained.trained import model_of
@@ -28,6 +29,7 @@ def load_model(
     weights: str | Mapping[str, str] | None = None,
     preset: str | None = None,
     plugin: str | Path | None = None,
+    compile: Compile = "off",
 ) -> ReferringSegmenter:
     """Return a torch model in evaluation mode. Nothing is downloaded.
 
@@ -42,6 +44,7 @@ def load_model(
         preset: with a name: its sizes; None for the default preset, the paper's.
         plugin: Python file, package folder or module with a method of your own, see
             `rrsis_zoo.methods.plugins.load_plugin`. Its code is run.
+        compile: how the parts that repeat are compiled, at their first calls: `rrsis_zoo.models.compiling.Compile`.
 
     Raises:
         ConfigError: unknown name or preset, settings that exclude each other, no weights for a preset that starts
@@ -53,8 +56,18 @@ def load_model(
         UserWarning: no weights for a preset without published ones: its masks are noise until it is trained. A
             calibration that is for other weights, or cannot be read, is ignored.
     """
+    check_compile(compile)
     if plugin is not None:
         load_plugin(plugin)
+    model = _loaded(name_or_path, weights, preset)
+    if compile != "off":
+        model.use_compile(compile)
+    return model
+
+
+def _loaded(
+    name_or_path: str | Path, weights: str | Mapping[str, str] | None, preset: str | None
+) -> ReferringSegmenter:
     name = str(name_or_path)
     if name not in methods():
         if weights is not None or preset is not None:
@@ -110,7 +123,7 @@ def _check_random(facts: MethodCard, preset: str) -> None:
             f"{facts.name}, preset {preset!r}, without weights would be random numbers: give weights={{{roles}}} to "
             f"start training from, or the source of a trained model; {meant}"
         )
-    warnings.warn(f"{facts.name}, preset {preset!r}, has random weights, so its masks are noise: {meant}", stacklevel=3)
+    warnings.warn(f"{facts.name}, preset {preset!r}, has random weights, so its masks are noise: {meant}", stacklevel=4)
 
 
 def _calibrated(model: ReferringSegmenter, path: Path) -> ReferringSegmenter:

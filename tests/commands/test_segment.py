@@ -381,3 +381,13 @@ def test_python_of_the_page(reader, model, monkeypatch):
     assert space["result"].masks.shape == (2, 70, 90)
     assert Image.open("figure.png").size == shown[0].size
     assert Image.open("picture.png").width == 8 * 90
+
+
+def test_compiled_if_asked(here, folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(rrsis_zoo.models.base.ReferringSegmenter, "use_compile", lambda self, how: asked.append(how))
+    assert segment(folder, "a.png", *SENTENCES, "--out", "plain.png") == 0
+    assert segment(folder, "a.png", *SENTENCES, "--out", "out.png", "--compile", "reduce-overhead") == 0
+    assert asked == ["reduce-overhead"]
+    with pytest.raises(ConfigError, match="unknown compile 'fast'"):
+        segment(folder, "a.png", *SENTENCES, "--out", "other.png", "--compile", "fast")

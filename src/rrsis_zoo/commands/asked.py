@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rrsis_zoo.commands.device import working_device
 from rrsis_zoo.commands.progress import Progress
@@ -23,6 +23,10 @@ SOME_FAILED = 1
 AS_CALIBRATED = "calibrated"
 """Presence at the threshold of the model's own calibration."""
 
+COMPILE_HELP = (
+    "off (default), default, max-autotune or reduce-overhead: compile the model at its first answer, which takes "
+    "minutes and pays for many pictures or windows"
+)
 _TEXT_LIMIT = 16 * 2**20  # bytes of a file of sentences
 
 
@@ -102,7 +106,7 @@ def loaded_model(options: argparse.Namespace, progress: Progress, hashed: bool) 
     """Return the model on its device, and what it is.
 
     Args:
-        options: ``model``, ``weights``, ``preset`` and ``device``.
+        options: ``model``, ``weights``, ``preset``, ``device`` and, where a command has it, ``compile``.
         progress: gets the warnings.
         hashed: whether an output says the weights' hash.
 
@@ -123,7 +127,8 @@ def loaded_model(options: argparse.Namespace, progress: Progress, hashed: bool) 
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        model = load_model(options.model, weights=options.weights, preset=options.preset)
+        how: Any = getattr(options, "compile", "off")
+        model = load_model(options.model, weights=options.weights, preset=options.preset, compile=how)
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             progress.note(str(warning.message))

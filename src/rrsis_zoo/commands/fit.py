@@ -37,9 +37,11 @@ from rrsis_zoo.training.best import never_validated
 from rrsis_zoo.training.callbacks import PredictionFigure, PredictionWriter, TestRecord
 from rrsis_zoo.training.checkpoint_io import DirectCheckpointIO
 from rrsis_zoo.training.config_files import guard_configs
+from rrsis_zoo.training.dry_run import dry_run
 from rrsis_zoo.training.epoch_lines import lines_for_logs
 from rrsis_zoo.training.gallery import Gallery
 from rrsis_zoo.training.loggers import UNNAMED, QuietWandbLogger, RunLog, run_log
+from rrsis_zoo.training.memory import advised
 from rrsis_zoo.training.module import RRSISModule, check_precision
 from rrsis_zoo.training.presence import PresenceRecord
 from rrsis_zoo.training.ranks import OwnSignals, RanksEndTogether
@@ -111,6 +113,7 @@ class RRSISCLI(LightningCLI):
         """Add the resume point's settings and our switches to every command, so that each accepts any config."""
         parser.add_argument("--untrained", action="store_true", help=_UNTRAINED)
         parser.add_argument(_SAFE, action="store_true", help=_SAFE_HELP)
+        parser.add_argument(_PROFILE, action="store_true", help=_PROFILE_HELP)
         parser.add_argument("--name", type=str | None, default=None, help=_NAME_HELP)
         parser.add_argument("--protocol", type=str | None, default=None, help=_PROTOCOL_HELP)
         parser.add_argument("--with-targets", action="store_true", help=_TARGETS_HELP)
@@ -179,6 +182,8 @@ class RRSISCLI(LightningCLI):
         if options.safe and _SAFE not in (self._words or ()):
             raise ConfigError(f"safe: true in a config has no effect: give {_SAFE} on the command line")
         options.safe = False  # belongs to the command, not to the saved configuration
+        if options.profile:
+            raise ConfigError(f"profile: true in a config has no effect: give {_PROFILE} on the command line")
         self._foreign, options.foreign = options.foreign, None  # of this test, not of the saved configuration
         if command != "test" and self._foreign is not None:
             raise ConfigError(f"--foreign is for rrsis test, not for rrsis {command}: leave it out")
@@ -378,6 +383,10 @@ _PARSING = {
 }
 _SAFE = "--safe"
 _SAFE_HELP = "import only our own classes, the methods' and Lightning's: for untrusted configurations"
+_PROFILE = "--profile"
+_PROFILE_HELP = (
+    "fit: no training; a few steps with random weights, then step time, peak memory and the largest batch that fits"
+)
 _NAME_HELP = "name of the run's folder, runs/METHOD/COMMAND/NAME; version_N by default"
 _PROTOCOL_HELP = "evaluation protocol (docs/metrics.md); rrsis test also takes all: every protocol, side by side"
 _TARGETS_HELP = "predict: write the true masks too, as targets.jsonl, for rrsis score"
@@ -419,14 +428,33 @@ def run_lightning(arguments: Sequence[str]) -> int:
     words, given = with_checkpoint(words)
     words = _with_files(words)
     _refuse_lost_settings(words)
+    if _PROFILE in words:
+        return _profile(words)
     if _SAFE in words:
         _import_nothing_else()
     with (
         RunFolder() as folder,
         ranks.ended_together(),
+        advised(),
         refused(f"rrsis {arguments[0]} cannot run with these settings"),
     ):
         RRSISCLI(words, run, given, folder)
+    return 0
+
+
+def _profile(words: Sequence[str]) -> int:
+    """Run a few training steps of a configuration, write nothing, and print what they cost.
+
+    Raises:
+        ConfigError: another command than fit, or settings that contradict each other.
+    """
+    if words[0] != "fit":
+        raise ConfigError(f"{_PROFILE} is for rrsis fit, not for rrsis {words[0]}: leave it out")
+    if _SAFE in words:
+        _import_nothing_else()
+    own = (_PROFILE, _SAFE)
+    parts = instantiate([word for word in words[1:] if word not in own])
+    print(dry_run(*parts).text())
     return 0
 
 

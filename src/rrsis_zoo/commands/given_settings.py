@@ -15,7 +15,9 @@ from rrsis_zoo.errors import RRSISError
 from rrsis_zoo.yaml_files import check_yaml, read_yaml
 
 CONFIG_OPTIONS = ("--config", "-c")
-FLAGS = frozenset({"--untrained", "--safe", "--with-targets", "--with_targets", "--print_config", "--help", "-h"})
+FLAGS = frozenset(
+    {"--untrained", "--safe", "--profile", "--with-targets", "--with_targets", "--print_config", "--help", "-h"}
+)
 """Options without a value, or with one after ``=`` only."""
 
 SECTIONS = ("model", "data", "trainer")

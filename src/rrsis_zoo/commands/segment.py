@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rrsis_zoo.commands.arguments import Arguments
-from rrsis_zoo.commands.asked import AS_CALIBRATED, each_input, loaded_model, presence_needed, sentences
+from rrsis_zoo.commands.asked import AS_CALIBRATED, COMPILE_HELP, each_input, loaded_model, presence_needed, sentences
 from rrsis_zoo.commands.plugin_options import add_plugin
 from rrsis_zoo.commands.progress import Progress
 from rrsis_zoo.commands.segment_scenes import add_scene_options, is_scene, run_scenes
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--weights", metavar="SOURCE", help="with a method's name: local:PATH or hub:ORG/REPO[:FILE]")
     model.add_argument("--preset", help="with a method's name: its sizes, if the weights do not say them")
     model.add_argument("--device", help="cpu, cuda, cuda:1 …; default: a GPU if there is one")
+    model.add_argument("--compile", metavar="HOW", default="off", help=COMPILE_HELP)
     add_plugin(parser)
     out = parser.add_argument_group("what is written")
     out.add_argument("--out", help="a file, or a folder")

@@ -10,7 +10,7 @@ from pathlib import Path
 TOP = frozenset((
     "config", "c", "print_config", "help", "seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only",
     "verbose", "return_predictions", "untrained", "safe", "plugin", "resume", "resume_point",
-    "name", "protocol", "with-targets", "with_targets", "foreign",
+    "name", "protocol", "with-targets", "with_targets", "foreign", "profile",
 ))  # fmt: skip
 """Settings of ``fit``, ``validate``, ``test`` and ``predict`` that are not inside another one."""
 

@@ -11,6 +11,7 @@ Sizes are (height, width) in pixels throughout.
 
 from __future__ import annotations
 
+import fnmatch
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,14 @@ from torch import Tensor, nn
 
 from rrsis_zoo.errors import ConfigError, unknown_name
 from rrsis_zoo.models.card import MethodCard
+from rrsis_zoo.models.compiling import Compile, Part, compile_parts
 from rrsis_zoo.models.configuration import change, from_plain
 from rrsis_zoo.models.hub import HubModel
+from rrsis_zoo.models.layers.host import picked
 from rrsis_zoo.models.layers.precision import check_floats
 from rrsis_zoo.models.losses import world_size
 from rrsis_zoo.models.presence import Calibration
+from rrsis_zoo.models.recomputing import blocks_of, recompute, store_frozen
 from rrsis_zoo.models.seam import Seam
 from rrsis_zoo.models.types import Batch, ImageState, Prediction, Prompts, Restored, TextMode, Tokenizer, Tokens, Views
 from rrsis_zoo.weights.skeleton import on_meta
@@ -63,6 +67,9 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         compares_processes: whether one of these terms compares the rows of all processes, so that each must compute it.
         max_expressions: number of expressions that are localised, segmented and restored at once in evaluation; None
             for all.
+        steady: whether the same steps are taken for all batches of a text mode, even where one has nothing to hide:
+            for compiled parts.
+        stored_frozen: names of weights that `store_frozen` has converted.
     """
 
     card: ClassVar[MethodCard]
@@ -81,6 +88,8 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
     _tokenizer: Tokenizer | None = None
     max_expressions: int | None = None
     calibration: Calibration | None = None
+    steady: bool = False
+    stored_frozen: frozenset[str] = frozenset()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -270,7 +279,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         Raises:
             ConfigError: parameters of several dtypes, see `check_floats`.
         """
-        check_floats(self, self.name)
+        check_floats(self, self.name, self.stored_frozen)
         sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.int64).reshape(-1, 2)
         views = {name: view.to(self.dtype) for name, view in self.prepare(images).items()}
         return self.encode(views, sizes)
@@ -309,9 +318,11 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         Raises:
             ConfigError: an image is not native RGB; the message names its samples.
         """
-        check_images(batch.images, [", ".join(batch.samples_of(i)) for i in range(len(batch.images))])
+        check_images(batch.images, batch)
         state = self.encode_image(batch.images)
-        return self.refer(state, self.tokenize(batch.expressions, text_mode), batch.image_index)
+        prediction = self.refer(state, self.tokenize(batch.expressions, text_mode), batch.image_index)
+        prediction.image_of = batch.image_of
+        return prediction
 
     @abstractmethod
     def restore(self, prediction: Prediction) -> list[Tensor]:
@@ -396,7 +407,7 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
         if (any(batch.absent) or together) and (left_out := self.needs_referent & terms.keys()):
             there = [n for n, absent in enumerate(batch.absent) if not absent]
             if there or together:
-                fewer = self.loss_terms(prediction[there], target[there])
+                fewer = self.loss_terms(prediction[there], picked(target, there))
             else:
                 fewer = dict.fromkeys(left_out, prediction.mask_logits.float().sum() * 0)
             if not there:  # means over no row
@@ -458,19 +469,76 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
-    def use_checkpointing(self, on: bool) -> None:
-        """Turn gradient checkpointing on or off: intermediate results of the encoders are recomputed, not kept.
+    def use_checkpointing(self, on: bool | Sequence[str]) -> None:
+        """Turn gradient checkpointing on or off: intermediate results of blocks are recomputed, not kept.
 
         It saves memory, costs time and does not change results.
 
+        Args:
+            on: True for the blocks of all encoders; or names of blocks, with ``*`` and ``?``, for instance
+                ``["sam.image_encoder.blocks.*"]``; False for none.
+
         Raises:
-            ConfigError: the method does not support it.
+            ConfigError: the method has no such blocks.
         """
-        parts = [part for part in self.modules() if hasattr(part, "checkpointing")]
-        if on and not parts:
-            raise ConfigError(f"{self.name} does not support gradient checkpointing: leave gradient_checkpointing out")
-        for part in parts:
-            setattr(part, "checkpointing", on)  # noqa: B010 - a plain attribute, unknown to the type checker
+        blocks = blocks_of(self)
+        parts = [(name, part) for name, part in self.named_modules() if hasattr(part, "checkpointing")]
+        chosen: set[str] = set()
+        if on is True:
+            # these parts take their blocks themselves; a decoder is small
+            known = tuple(f"{name}." for name, _ in parts)
+            chosen = {name for name in blocks if "decoder" not in name and not name.startswith(known)}
+            if not chosen and not parts:
+                raise ConfigError(
+                    f"{self.name} does not support gradient checkpointing: leave gradient_checkpointing out"
+                )
+        elif on:
+            for pattern in on:
+                if not (found := fnmatch.filter(blocks, pattern)):
+                    lists = sorted({name.rpartition(".")[0] for name in blocks})
+                    raise ConfigError(
+                        f"gradient_checkpointing {pattern!r} names no block of {self.name}; there are: "
+                        + (", ".join(f"{name}.*" for name in lists) or "none")
+                    )
+                chosen.update(found)
+        for _, part in parts:
+            setattr(part, "checkpointing", on is True)  # noqa: B010 - a plain attribute, unknown to the type checker
+        for name, block in blocks.items():
+            recompute(block, name in chosen)
+
+    def store_frozen(self, dtype: torch.dtype) -> None:
+        """Store frozen weights of linear layers and convolutions in half the memory, for mixed precision of that dtype.
+
+        Autocast casts them at every call anyway, so that results are the same, bit for bit. Without autocast the model
+        can then no longer be called.
+        """
+        self.stored_frozen |= store_frozen(self, dtype)
+
+    # -- speed -------------------------------------------------------------------------------------------------------
+
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return the parts that repeat and can be compiled, encoders, prompter, decoder: name -> part; none by default.
+
+        They are called with tensors only, and ask nothing about their values.
+        """
+        return {}
+
+    def use_compile(self, mode: Compile, **options: Any) -> None:
+        """Compile `compiled_parts` in place; their first calls then take seconds to minutes, once for each graph.
+
+        Masks are equal up to rounding. Names of parameters, and so checkpoints, stay as they are.
+
+        Args:
+            mode: ``off`` undoes it.
+            **options: of `torch.compile`.
+
+        Raises:
+            ConfigError: an unknown mode, or a method without such parts.
+        """
+        compile_parts(self.compiled_parts(), mode, self.name, **options)
+        for part in self.modules():
+            if hasattr(part, "steady"):
+                setattr(part, "steady", mode != "off")  # noqa: B010 - a plain attribute, unknown to the type checker
 
     # -- small conveniences ------------------------------------------------------------------------------------------
 
@@ -481,8 +549,9 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the first floating-point parameter."""
-        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+        """Dtype of the first floating-point parameter, of those that `store_frozen` has left alone."""
+        stored = self.stored_frozen
+        return next(p.dtype for name, p in self.named_parameters() if p.is_floating_point() and name not in stored)
 
 
 @dataclass(frozen=True)
@@ -523,12 +592,12 @@ def count_parameters(model: Counted) -> ParameterCount:
     return ParameterCount(total, trained + dead, trained)
 
 
-def check_images(images: Sequence[Tensor], samples: Sequence[str] = ()) -> None:
+def check_images(images: Sequence[Tensor], batch: Batch | None = None) -> None:
     """Refuse tensors that are not native RGB images.
 
     Args:
         images: to be checked.
-        samples: names of each one's samples, for error messages.
+        batch: that they are from, for the names of their samples in error messages.
 
     Raises:
         ConfigError: an image is not uint8 (3, H, W) with at least one pixel.
@@ -536,5 +605,6 @@ def check_images(images: Sequence[Tensor], samples: Sequence[str] = ()) -> None:
     for i, image in enumerate(images):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
             actual = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
-            name = f" (of {samples[i]})" if i < len(samples) and samples[i] else ""
+            samples = "" if batch is None else ", ".join(batch.samples_of(i))
+            name = f" (of {samples})" if samples else ""
             raise ConfigError(f"image {i}{name} must be uint8 RGB of shape (3, H, W), got {actual}")

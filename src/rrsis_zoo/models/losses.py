@@ -91,10 +91,11 @@ def multiple_instance(logits: Tensor, inside: Tensor) -> Tensor:
     Returns:
         A scalar, 0 if no row has a cell inside.
     """
-    share = logits.float().flatten(1).log_softmax(1)
-    has = inside.flatten(1).any(1)
-    held = share.masked_fill(~inside.flatten(1), -torch.inf)[has].logsumexp(1)
-    return -held.sum() / max(1, len(held)) if len(held) else share.sum() * 0
+    share, inside = logits.float().flatten(1).log_softmax(1), inside.flatten(1)
+    has = inside.any(1)
+    # a row without a cell takes part with all of its cells and the weight 0: how many there are is not asked
+    held = share.masked_fill(~(inside | ~has[:, None]), -torch.inf).logsumexp(1)
+    return -(held * has).sum() / has.sum().clamp_min(1)
 
 
 def batch_contrastive(v: Tensor, t: Tensor, scale: Tensor, bias: Tensor, gather: Gather) -> Tensor:

@@ -619,4 +619,6 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int, text_mode: TextMode) -> Toke
     ids: Tensor = torch.full((len(rows), int(length.max()) if len(rows) else 0), pad_id, dtype=torch.int64)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
-    return Tokens(ids, torch.full_like(length, ids.shape[1]) if text_mode == "published" else length)
+    if text_mode == "published":
+        return Tokens(ids, torch.full_like(length, ids.shape[1]))
+    return Tokens(ids, length, independent=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, Self, overload
 import torch
 from torch import Tensor
 
+from rrsis_zoo.models.layers.host import picked, to_device
 from rrsis_zoo.shown import short_repr
 
 TextMode = Literal["published", "independent"]
@@ -38,6 +39,7 @@ class Batch:
         sample_ids: N names, unique in their split; keys of per-sample results.
         absent: for each of the N sentences whether it has no referent: it was added as one, or the dataset says so.
             Empty where the dataset has no such sentence at all; else also in a batch without any.
+        image_of: ``image_index`` as numbers on the host; None if it was on another device when the batch was made.
     """
 
     images: list[Tensor]
@@ -46,8 +48,13 @@ class Batch:
     masks: list[Tensor] | None = None
     sample_ids: list[str] = field(default_factory=list)
     absent: list[bool] = field(default_factory=list)
+    image_of: list[int] | None = field(default=None, repr=False)
 
     __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        if self.image_index.device.type == "cpu":
+            self.image_of = self.image_index.tolist()
 
     def __len__(self) -> int:
         return len(self.expressions)
@@ -59,7 +66,8 @@ class Batch:
 
     def samples_of(self, image: int) -> list[str]:
         """Return the names of the samples that refer to an image."""
-        used = zip(self.sample_ids, self.image_index.tolist(), strict=False)  # names are optional
+        numbers = self.image_index.tolist() if self.image_of is None else self.image_of
+        used = zip(self.sample_ids, numbers, strict=False)  # names are optional
         return [name for name, i in used if i == image]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -90,20 +98,49 @@ class Tokens:
         ids: (N, L) int64, padded on the right.
         length: (N,) int64, number of positions in each row that the model *reads*. In text mode ``published`` it is L
             for every row (pads are read too); in ``independent`` it is the row's own number of tokens.
+        independent: whether the rows were padded in text mode ``independent``.
+        host: the same on the host, where a tokenizer makes them; None if these are there, or if it is not known.
     """
 
     ids: Tensor
     length: Tensor
+    independent: bool = False
+    host: Tokens | None = field(default=None, repr=False)
 
     __repr__ = short_repr
 
     def __getitem__(self, rows: slice) -> Tokens:
         """Return the tokens of some of the N expressions, with unchanged padding."""
-        return Tokens(self.ids[rows], self.length[rows])
+        host = None if self.host is None else self.host[rows]
+        return Tokens(self.ids[rows], self.length[rows], self.independent, host)
+
+    def repeated(self, times: int) -> Tokens:
+        """Return the rows several times, one complete set after the other."""
+        host = None if self.host is None else self.host.repeated(times)
+        return Tokens(self.ids.repeat(times, 1), self.length.repeat(times), self.independent, host)
 
     def to(self, device: torch.device | str) -> Tokens:
-        """Return a copy on the device."""
-        return Tokens(self.ids.to(device), self.length.to(device))
+        """Return a copy on the device, which is not waited for; it remembers those of the host."""
+        host = self.host if self.ids.device.type != "cpu" else self
+        ids, length = to_device(self.ids, device), to_device(self.length, device)
+        return Tokens(ids, length, self.independent, None if ids.device.type == "cpu" else host)
+
+    def on_host(self) -> Tokens:
+        """Return those of the host; waits for the device if they are not known there."""
+        if self.ids.device.type == "cpu":
+            return self
+        return self.host or Tokens(self.ids.cpu(), self.length.cpu(), self.independent)
+
+    def complete(self, steady: bool = False) -> bool:
+        """Return whether all positions of all rows are read, so that attention needs no mask.
+
+        Args:
+            steady: whether the answer must be the same for all batches of a text mode, as compiled parts want it; then
+                rows padded in text mode ``independent`` count as incomplete even if they happen to be equally long.
+        """
+        if steady:
+            return not self.independent
+        return not bool((self.on_host().length < self.ids.shape[1]).any())
 
 
 def unread_positions(length: Tensor, positions: int) -> Tensor:
@@ -156,6 +193,7 @@ class Prompts:
             (N, K, P) int64: 1 inside, 0 outside, -1 no point.
         replies: N texts of a language model, of methods whose localiser writes them; None for others. With them ``aux``
             has ``failed`` (N,), 1 for a text that cannot be read, and ``instances`` (N,), how many it lists.
+        complete: whether every position of the words is read (`Tokens.complete`); None if that is not known.
     """
 
     sparse: Tensor
@@ -169,6 +207,7 @@ class Prompts:
     points: Tensor | None = None
     point_labels: Tensor | None = None
     replies: list[str] | None = None
+    complete: bool | None = None
 
     __repr__ = short_repr
 
@@ -177,10 +216,12 @@ class Prompts:
 
         def take(value: Any) -> Any:
             if isinstance(value, dict):
-                return {name: tensor[rows] for name, tensor in value.items()}
-            if isinstance(value, list) and isinstance(rows, list):
-                return [value[n] for n in rows]
-            return None if value is None else value[rows]  # type: ignore[index] - a tensor, or a list and a slice
+                return {name: take(tensor) for name, tensor in value.items()}
+            if isinstance(value, bool):  # some of the rows may be complete where not all are
+                return value or None
+            if isinstance(rows, list) and value is not None:
+                return [value[n] for n in rows] if isinstance(value, list) else picked(value, rows)
+            return None if value is None else value[rows]
 
         return Prompts(**{f.name: take(getattr(self, f.name)) for f in fields(self)})
 
@@ -200,6 +241,8 @@ class Prompts:
                 return {name: join([v[name] for v in values]) for name in values[0] if name not in without}
             if isinstance(values[0], list):
                 return [text for value in values for text in value]
+            if any(isinstance(value, bool) for value in values):
+                return None if None in values else all(values)
             return None if values[0] is None else torch.cat(_equally_long(values, padding))
 
         padding = {"boxes": torch.nan, "point_labels": -1}
@@ -231,12 +274,14 @@ class Prediction:
         prompts: from the localiser.
         state: of the images.
         image_index: (N,) int64 into the M images of the state.
+        image_of: the same as numbers on the host; None if that is not known.
     """
 
     mask_logits: Tensor
     prompts: Prompts
     state: ImageState
     image_index: Tensor
+    image_of: list[int] | None = field(default=None, repr=False)
 
     __repr__ = short_repr
 
@@ -245,7 +290,17 @@ class Prediction:
 
     def __getitem__(self, rows: slice | list[int]) -> Prediction:
         """Return the prediction for some of the N expressions; the image state is shared."""
-        return Prediction(self.mask_logits[rows], self.prompts[rows], self.state, self.image_index[rows])
+        if isinstance(rows, list):
+            image_of = None if self.image_of is None else [self.image_of[n] for n in rows]
+            logits, index = picked(self.mask_logits, rows), picked(self.image_index, rows)
+        else:
+            image_of = None if self.image_of is None else self.image_of[rows]
+            logits, index = self.mask_logits[rows], self.image_index[rows]
+        return Prediction(logits, self.prompts[rows], self.state, index, image_of)
+
+    def images(self) -> Tensor | list[int]:
+        """Return the number of each expression's image, (N,): on the host if it is known there."""
+        return self.image_index if self.image_of is None else self.image_of
 
 
 class Restored(Sequence[Tensor]):

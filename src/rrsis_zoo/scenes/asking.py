@@ -14,7 +14,6 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.inference import check_finite
 from rrsis_zoo.models.base import ReferringSegmenter
 from rrsis_zoo.models.presence import evidence_of, presence_of
-from rrsis_zoo.models.types import Tokens
 
 _LARGEST_BATCH = 32
 _SHARE = 0.6  # of the memory that is free
@@ -96,7 +95,7 @@ class Asker:
         index = torch.arange(count, device=self.model.device).repeat_interleave(each)
         tokens = self._tokens
         if count > 1:
-            tokens = Tokens(tokens.ids.repeat(count, 1), tokens.length.repeat(count))
+            tokens = tokens.repeated(count)
         logits: list[NDArray[np.float32]] = []
         presence: list[float] = []
         for part in self.model.refer_in_groups(state, tokens, index):

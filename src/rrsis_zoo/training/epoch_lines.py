@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.callbacks import ProgressBar, Timer, TQDMProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -155,9 +156,12 @@ def lines_for_logs(callbacks: Iterable[Callback], enabled: bool | None) -> list[
         enabled: the trainer's ``enable_progress_bar``; None for its default, true.
     """
     for_people = sys.stdout.isatty() or _in_a_notebook()
-    if enabled is False or for_people or any(isinstance(callback, ProgressBar) for callback in callbacks):
+    if enabled is False or any(isinstance(callback, ProgressBar) for callback in callbacks):
         return []
-    return [EpochLines()]
+    if not for_people:
+        return [EpochLines()]
+    # a bar shows the loss, and so waits for a GPU: every tenth step is enough
+    return [TQDMProgressBar(refresh_rate=10)] if torch.cuda.is_available() else []
 
 
 def _in_a_notebook() -> bool:

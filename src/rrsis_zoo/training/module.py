@@ -24,6 +24,7 @@ from rrsis_zoo.metrics.protocols import EvalSize, Protocol, get_protocol
 from rrsis_zoo.metrics.samples import Counts
 from rrsis_zoo.metrics.suite import ReferringMetrics
 from rrsis_zoo.models.base import ReferringSegmenter
+from rrsis_zoo.models.compiling import Compile, check_compile
 from rrsis_zoo.models.configuration import from_plain, to_plain
 from rrsis_zoo.models.types import Batch, Prediction, Restored, TextMode
 from rrsis_zoo.pretrained.lineage import lineage_of, public_name
@@ -43,6 +44,9 @@ Decay = Literal["all", "matrices"]
 
 Binarise = Literal["half", "expected-iou"]
 """How probabilities become a mask in an evaluation."""
+
+FrozenDtype = Literal["float32", "bfloat16"]
+"""How frozen weights are stored in training."""
 
 
 @dataclass  # not frozen: Lightning moves what steps return by setting attributes
@@ -74,7 +78,12 @@ class RRSISModule(lightning.LightningModule):
         betas: AdamW's.
         warmup_epochs, warmup_start, cosine_start, cosine_epochs, floor: see `WarmupCosine`.
         drop_epoch, drop_factor, poly_epochs, poly_power: see `WarmupCosine`.
-        gradient_checkpointing: see `ReferringSegmenter.use_checkpointing`.
+        gradient_checkpointing: true, or names of blocks, see `ReferringSegmenter.use_checkpointing`.
+        compile: how the parts that repeat are compiled, see `rrsis_zoo.models.compiling.Compile`. Not stored in
+            checkpoints: it is for this machine.
+        frozen_dtype: ``bfloat16`` halves the memory of frozen layers in training; the results of bf16-mixed, which it
+            needs, do not change. Files keep float32, rounded.
+        fused: whether AdamW updates all weights in one kernel; equal up to rounding.
         train_text_mode: how expressions of a training batch share a tensor.
         protocol: name of the evaluation protocol.
         binarise: which pixels an evaluation counts as predicted: ``half``, those with a probability above 0.5, as every
@@ -113,7 +122,10 @@ class RRSISModule(lightning.LightningModule):
         drop_factor: float = 0.1,
         poly_epochs: float | None = None,
         poly_power: float = 0.9,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool | list[str] = False,
+        compile: Compile = "off",
+        frozen_dtype: FrozenDtype = "float32",
+        fused: bool = False,
         train_text_mode: TextMode = "published",
         protocol: str = "canonical",
         binarise: Binarise = "half",
@@ -123,15 +135,21 @@ class RRSISModule(lightning.LightningModule):
             raise unknown_name("binarise", binarise, get_args(Binarise))
         if decay not in get_args(Decay):
             raise unknown_name("decay", decay, get_args(Decay))
-        self.binarise = binarise
-        self.save_hyperparameters(ignore=["binarise"] if binarise == "half" else [])  # earlier files do not have it
+        if frozen_dtype not in get_args(FrozenDtype):
+            raise unknown_name("frozen_dtype", frozen_dtype, get_args(FrozenDtype))
+        check_compile(compile)
+        self.binarise, self.frozen_dtype, self.fused = binarise, frozen_dtype, fused
+        self.compile_mode: Compile = compile
+        later = {"binarise": binarise == "half", "frozen_dtype": frozen_dtype == "float32", "fused": not fused}
+        # earlier files do not have them
+        self.save_hyperparameters(ignore=["compile", *(name for name, default in later.items() if default)])
         self.model: ReferringSegmenter = self.model_class.from_preset(preset, **(settings or {}))
         if gradient_checkpointing:
-            self.model.use_checkpointing(True)
+            self.model.use_checkpointing(gradient_checkpointing)
         self.protocol = get_protocol(protocol)
         self.metrics = ReferringMetrics(self.protocol)
         self.further: Iterable[ReferringMetrics] = ()  # a ModuleList, if there are any
-        self._ready = False
+        self._ready = self._compiled = False
         self.trained = False
         self._watch = FiniteWatch()
         self._record = TrainingRecord()
@@ -154,6 +172,17 @@ class RRSISModule(lightning.LightningModule):
         if not self.model.tokenizer_ready:
             self.model.fit_tokenizer(self._data().train_expressions())
         self._ready = True
+
+    def make_fast(self, training: bool) -> None:
+        """Compile the model, and for a training store its frozen weights, as the settings say; once.
+
+        The weights must be in place.
+        """
+        if training and self.frozen_dtype == "bfloat16" and not self.model.stored_frozen:
+            self.model.store_frozen(torch.bfloat16)
+        if self.compile_mode != "off" and not self._compiled:
+            self.model.use_compile(self.compile_mode)
+            self._compiled = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description that `rrsis_zoo.load_model` needs, and the record of the training.
@@ -234,27 +263,55 @@ class RRSISModule(lightning.LightningModule):
         return super().load_from_checkpoint(path, *args, **{**options, "weights_only": True})
 
     def setup(self, stage: str) -> None:
-        """Refuse an unsupported precision, see `check_precision`."""
+        """Refuse an unsupported precision, see `check_precision` and `check_speed`."""
         check_precision(str(self.trainer.precision))
+        if stage == "fit":
+            self.check_speed(str(self.trainer.precision), self.trainer.gradient_clip_val)
+
+    def check_speed(self, precision: str, clip: float | None) -> None:
+        """Refuse settings that do not go with a trainer's.
+
+        Args:
+            precision: of the trainer.
+            clip: its largest norm of the gradients; None for no clipping.
+
+        Raises:
+            ConfigError: frozen weights in half precision without the mixed precision that they are for; a fused AdamW
+                that would have to clip gradients before they are unscaled.
+        """
+        if self.frozen_dtype == "bfloat16" and precision != "bf16-mixed":
+            raise ConfigError(
+                f"frozen_dtype bfloat16 needs --trainer.precision bf16-mixed, got {precision}: without autocast the "
+                "weights would not fit the activations"
+            )
+        if self.fused and clip and precision == "16-mixed":
+            raise ConfigError(
+                "fused AdamW unscales the gradients of 16-mixed itself, after they would be clipped: set "
+                "--trainer.precision bf16-mixed, or --model.fused false"
+            )
 
     def on_fit_start(self) -> None:
         """Lightning hook."""
         self._make_ready()
+        self.make_fast(training=True)
         self._record.start(self.trainer)
 
     def on_validation_start(self) -> None:
         """Lightning hook."""
         self._make_ready()
+        self.make_fast(training=False)
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self._watch.settle(self.trainer, self.model)
 
     def on_test_start(self) -> None:
         """Lightning hook."""
         self._make_ready()
+        self.make_fast(training=False)
 
     def on_predict_start(self) -> None:
         """Lightning hook."""
         self._make_ready()
+        self.make_fast(training=False)
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -279,6 +336,22 @@ class RRSISModule(lightning.LightningModule):
         Raises:
             ConfigError: a group without a rate, or a rate without a group.
         """
+        optimiser = self.make_optimiser()
+        self.trainer.fit_loop.setup_data()  # else an epoch's batches are only counted if epochs limit the training
+        names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
+        schedule = WarmupCosine(steps_per_epoch(self.trainer), **{name: self.hparams[name] for name in names})
+        self._decay = [(group["weight_decay"], group["betas"]) for group in optimiser.param_groups]
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": FollowingLR(optimiser, schedule), "interval": "step"},
+        }
+
+    def make_optimiser(self) -> torch.optim.AdamW:
+        """Return AdamW with a rate and a weight decay for every named group.
+
+        Raises:
+            ConfigError: a group without a rate, or a rate without a group.
+        """
         groups = check_rates(self.model, self.hparams["learning_rates"] or {})
         groups = [{**group, "lr": group["lr"] * self.hparams["rate_factor"]} for group in groups]
         decay = self.hparams["weight_decay"]
@@ -288,15 +361,7 @@ class RRSISModule(lightning.LightningModule):
         groups = [{**group, "weight_decay": float(decay[group["name"]])} for group in groups]
         if self.hparams["decay"] == "matrices":
             groups = [part for group in groups for part in spare_vectors(group)]
-        optimiser = torch.optim.AdamW(groups, betas=tuple(self.hparams["betas"]))
-        self.trainer.fit_loop.setup_data()  # else an epoch's batches are only counted if epochs limit the training
-        names = [f.name for f in fields(WarmupCosine) if f.name != "steps_per_epoch"]
-        schedule = WarmupCosine(steps_per_epoch(self.trainer), **{name: self.hparams[name] for name in names})
-        self._decay = [(group["weight_decay"], group["betas"]) for group in optimiser.param_groups]
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": FollowingLR(optimiser, schedule), "interval": "step"},
-        }
+        return torch.optim.AdamW(groups, betas=tuple(self.hparams["betas"]), fused=self.fused or None)
 
     def on_train_start(self) -> None:
         """Continue with this run's rates, decay and schedule, whatever the checkpoint had."""

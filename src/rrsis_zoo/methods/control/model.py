@@ -29,8 +29,10 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.methods.control.card import CARD
 from rrsis_zoo.methods.control.weights import FOUNDATION_FILLERS
 from rrsis_zoo.models.base import ReferringSegmenter, check_images
+from rrsis_zoo.models.compiling import Part
 from rrsis_zoo.models.configuration import Count, Side
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
+from rrsis_zoo.models.layers.host import in_groups, to_device
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import binary_cross_entropy, heatmap_cross_entropy
@@ -135,7 +137,8 @@ class Control(ReferringSegmenter):
     def prepare(self, images: Sequence[Tensor]) -> Views:
         """Stretch every image to the square; ``image``: (M, 3, S, S) in [0, 1]."""
         check_images(images)
-        return {"image": torch.stack([stretch(image.to(self.device), self.config.image_size) for image in images])}
+        side = self.config.image_size
+        return {"image": in_groups(lambda image: stretch(image, side), [image.to(self.device) for image in images])}
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """Return the backbone's features ``level0`` (M, C, S/2, S/2), ``level1`` (M, C', S/4, S/4), …."""
@@ -171,13 +174,20 @@ class Control(ReferringSegmenter):
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """Resize (N, 1, h, w) to S × S and then to N native maps (H_i, W_i), both bilinear."""
         sizes = prediction.state.sizes
-        return list(restore_each(prediction.mask_logits, prediction.image_index, sizes, self.config.image_size))
+        return list(restore_each(prediction.mask_logits, prediction.images(), sizes, self.config.image_size))
+
+    # -- speed -------------------------------------------------------------------------------------------------------
+
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return the backbone and the conditioned blocks; the recurrent layer is one call already."""
+        blocks = [*self.deepest, *self.decoder]
+        return {"backbone": Part(self.backbone), **{f"block{i}": Part(block) for i, block in enumerate(blocks)}}
 
     # -- training ----------------------------------------------------------------------------------------------------
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
         """Nearest resize of N masks to uint8 (N, 1, S, S), without keeping the aspect ratio."""
-        return torch.stack([stretch_mask(mask, self.config.image_size)[None] for mask in masks])
+        return in_groups(lambda mask: stretch_mask(mask, self.config.image_size), masks)[:, None]
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """Return scalars: cross entropy and Dice at S × S, and the cross entropy of the heat map at its own g × g."""
@@ -212,11 +222,13 @@ class SentenceEncoder(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Return sentence vectors (N, D); positions after ``tokens.length`` are ignored."""
-        packed = pack_padded_sequence(
-            self.table(tokens.ids), tokens.length.cpu(), batch_first=True, enforce_sorted=False
-        )
+        # packed by decreasing length, which only the host knows: torch would copy the order to the device, and wait
+        length, order = tokens.on_host().length.sort(descending=True)
+        words = self.table(tokens.ids)
+        there, back = (to_device(index, words.device) for index in (order, order.argsort()))
+        packed = pack_padded_sequence(rows(words, there), length, batch_first=True)
         states, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)  # zeros after the length
-        return self.norm(states.sum(1) / tokens.length[:, None])
+        return self.norm(rows(states, back).sum(1) / tokens.length[:, None])
 
 
 class FiLMBlock(nn.Module):

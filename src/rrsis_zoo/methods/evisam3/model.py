@@ -12,6 +12,7 @@ s text sequence, e evidence memory, m fused mask token, z prompt logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -28,6 +29,7 @@ from rrsis_zoo.methods.evisam3.weights import FOUNDATION_FILLERS, official_name
 from rrsis_zoo.models.backbones.beit3 import BEiT3
 from rrsis_zoo.models.backbones.sam3 import SAM3
 from rrsis_zoo.models.base import ReferringSegmenter, check_images
+from rrsis_zoo.models.compiling import Part
 from rrsis_zoo.models.layers.geometry import (
     normalise,
     resize,
@@ -36,6 +38,7 @@ from rrsis_zoo.models.layers.geometry import (
     stretch_mask,
     stretch_smoothly,
 )
+from rrsis_zoo.models.layers.host import in_groups
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import binary_cross_entropy, dice, heatmap_cross_entropy
@@ -111,7 +114,7 @@ class EviSAM3(ReferringSegmenter):
         tokens = self.tokenizer(expressions, "independent")
         # the id of the pads does not matter
         ids = F.pad(tokens.ids, (0, self.config.text_length - tokens.ids.shape[1]))
-        return Tokens(ids, tokens.length).to(self.device)
+        return Tokens(ids, tokens.length, independent=True).to(self.device)
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -127,8 +130,9 @@ class EviSAM3(ReferringSegmenter):
             "small": (config.union.image_size, config.union_mean, config.union_std),
         }
         square = {"bilinear": stretch, "antialias": stretch_smoothly}[config.image_filter]
+        images = [image.to(self.device) for image in images]
         return {
-            name: torch.stack([normalise(square(image.to(self.device), side), mean, std) for image in images])
+            name: normalise(in_groups(partial(square, side=side), images), mean, std)
             for name, (side, mean, std) in sides.items()
         }
 
@@ -155,7 +159,8 @@ class EviSAM3(ReferringSegmenter):
         """
         features = {name: rows(tensor, image_index) for name, tensor in state.features.items()}
         unread = unread_positions(tokens.length, tokens.ids.shape[1])
-        prior: PriorAnswer = self.prior(self.union(features["small"], tokens.ids, unread))
+        hidden = None if tokens.complete(self.steady) else unread
+        prior: PriorAnswer = self.prior(self.union(features["small"], tokens.ids, hidden))
         R = [features[f"high_pass_{n}"] for n in range(len(self.prompt_generator.stages))]
         x, e, rectifications = self._trunk(features["x"], prior.words, R, unread)
         experts: ExpertAnswer = self.experts(prior.base, e, prior.t_cls)
@@ -213,11 +218,11 @@ class EviSAM3(ReferringSegmenter):
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """§10: resize (N, 1, 4h, 4w) to S × S and then to N native maps (H_i, W_i), both bilinear."""
         side = self.config.sam.image_size
-        return list(restore_each(prediction.mask_logits, prediction.image_index, prediction.state.sizes, side))
+        return list(restore_each(prediction.mask_logits, prediction.images(), prediction.state.sizes, side))
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
         """§2: nearest resize of N masks to uint8 (N, 1, S, S) (the published filter is not known)."""
-        return torch.stack([stretch_mask(mask, self.config.sam.image_size)[None] for mask in masks])
+        return in_groups(lambda mask: stretch_mask(mask, self.config.sam.image_size), masks)[:, None]
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """§11: return scalars: cross entropy and dice at S × S; the other terms only if they have a weight."""
@@ -233,6 +238,21 @@ class EviSAM3(ReferringSegmenter):
         if config.heatmap_weight:
             terms["loss_heatmap"] = config.heatmap_weight * heatmap_cross_entropy(aux["z"], target)
         return terms
+
+    # -- speed -------------------------------------------------------------------------------------------------------
+
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return the union encoder, prior, experts, decoder, and the trunk's blocks with their adapters."""
+        parts = {
+            "union": Part(self.union, {"1": (1,), "2": (1,)}),
+            "prior": Part(self.prior),
+            "experts": Part(self.experts),
+            "mask_decoder": Part(self.sam.mask_decoder),
+        }
+        for i, block in enumerate(self.sam.trunk.layers):
+            parts[f"block{i}"] = Part(block)
+            parts[f"adapter{i}"] = Part(self.evidence_adapters[i])
+        return parts
 
     # -- diagnosis ---------------------------------------------------------------------------------------------------
 

@@ -27,8 +27,10 @@ from rrsis_zoo.methods.lavt.weights import FOUNDATION_FILLERS, official_name
 from rrsis_zoo.models.backbones.bert import BERT, BERTConfig
 from rrsis_zoo.models.backbones.swin import PIXEL_MEAN, PIXEL_STD, SwinConfig, init_linear
 from rrsis_zoo.models.base import ReferringSegmenter, check_images
+from rrsis_zoo.models.compiling import Part
 from rrsis_zoo.models.configuration import Count, Share, Side, check_choices
-from rrsis_zoo.models.layers.geometry import normalise, resize, stretch_mask_centred, stretch_smoothly
+from rrsis_zoo.models.layers.geometry import normalise, resize, runs, stretch_mask_centred, stretch_smoothly
+from rrsis_zoo.models.layers.host import in_groups
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.seam import COUPLED, Seam
@@ -166,7 +168,9 @@ class LAVT(ReferringSegmenter):
         """Stretch every image to the square; ``image``: (M, 3, S, S) in [0, 1]."""
         check_images(images)
         side = self.config.image_size
-        return {"image": torch.stack([stretch_smoothly(image.to(self.device), side) for image in images])}
+        return {
+            "image": in_groups(lambda image: stretch_smoothly(image, side), [image.to(self.device) for image in images])
+        }
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """Run the first stage's blocks, the only ones that read no words.
@@ -187,7 +191,7 @@ class LAVT(ReferringSegmenter):
             (N, 1, S/4, S/4), the log-odds.
         """
         m = ~unread_positions(tokens.length, tokens.ids.shape[1])
-        T = self.text_encoder.words(tokens.ids, m)
+        T = self.text_encoder.words(tokens.ids, None if tokens.complete(self.steady) else m)
         X, unread = state.features["stage1"], state.features.get("unread1")
         z = self.decoder(
             self.backbone(rows(X, image_index), None if unread is None else rows(unread, image_index), T, m)
@@ -203,17 +207,30 @@ class LAVT(ReferringSegmenter):
 
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """Resize (N, 1, h, w) to S × S, corners kept, and then to N native maps (H_i, W_i), plainly."""
-        side, native = self.config.image_size, prediction.state.sizes.tolist()
+        side, native = self.config.image_size, [tuple(size) for size in prediction.state.sizes.tolist()]
         return [
-            resize(resize_corners(row.float(), (side, side)), tuple(native[i]))[0, 0]
-            for row, i in zip(prediction.mask_logits.split(1), prediction.image_index.tolist(), strict=True)
+            restored
+            for size, maps in runs(prediction.mask_logits, prediction.images(), native)
+            for restored in resize(resize_corners(maps.float(), (side, side)), size)[:, 0]
         ]
+
+    # -- speed -------------------------------------------------------------------------------------------------------
+
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return the text encoder, the trunk's stages and fusions, and the decoder."""
+        stages = {f"stage{i}": Part(stage) for i, stage in enumerate(self.backbone.stages)}
+        fusions = {
+            f"fusion{i}": Part(stage.get_submodule("fusion"), {"1": (1,), "2": (1,)})
+            for i, stage in enumerate(self.backbone.stages)
+        }
+        text = Part(self.text_encoder.encoder, {"0": (1,), "attention_mask": (2, 3)})
+        return {"text": text, **stages, **fusions, "decoder": Part(self.decoder)}
 
     # -- training ----------------------------------------------------------------------------------------------------
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
         """Nearest resize of N masks to uint8 (N, 1, S, S), by pixel centres."""
-        return torch.stack([stretch_mask_centred(mask, self.config.image_size)[None] for mask in masks])
+        return in_groups(lambda mask: stretch_mask_centred(mask, self.config.image_size), masks)[:, None]
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """Return the cross entropy and, if it has a weight, Dice of both classes at S × S."""

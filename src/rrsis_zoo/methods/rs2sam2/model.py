@@ -31,7 +31,9 @@ from rrsis_zoo.methods.rs2sam2.weights import FOUNDATION_FILLERS, official_name
 from rrsis_zoo.models.backbones.beit3 import BEIT3_MINI, BEiT3, BEiT3Config
 from rrsis_zoo.models.backbones.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2, SAM2_MINI, Pyramid, SAM2Config, TextTrunk
 from rrsis_zoo.models.base import ReferringSegmenter, check_images
+from rrsis_zoo.models.compiling import Part
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch_mask_centred, stretch_smoothly
+from rrsis_zoo.models.layers.host import constant, in_groups
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.losses import heatmap_cross_entropy
@@ -179,10 +181,8 @@ class RS2SAM2(ReferringSegmenter):
         check_images(images)
         images = [image.to(self.device) for image in images]
         sides = {"image": self.config.sam.image_size, "small": self.config.union.image_size}
-        return {
-            name: normalise(torch.stack([stretch_smoothly(image, side) for image in images]), PIXEL_MEAN, PIXEL_STD)
-            for name, side in sides.items()
-        }
+        square = {name: in_groups(partial(stretch_smoothly, side=side), images) for name, side in sides.items()}
+        return {name: normalise(image, PIXEL_MEAN, PIXEL_STD) for name, image in square.items()}
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """Keep the views: both encoders read the sentence from their first layer on, so nothing precedes it."""
@@ -202,7 +202,9 @@ class RS2SAM2(ReferringSegmenter):
             (N, 1, grid, grid); words T (N, L, D); ``aux``: ``pseudo_mask_logits`` (N, 1, grid, grid), the boundary
             loss's weight ``w`` (N,), and ``unread`` (N, L) bool, words that the segmenter must not read.
         """
-        hidden = tokens.ids == BEiT3Tokenizer.pad_id
+        pad = BEiT3Tokenizer.pad_id
+        some = (self.steady and tokens.independent) or bool((tokens.on_host().ids == pad).any())
+        hidden = tokens.ids == pad if some else None
         E = self.union(rows(state.features["small"], image_index), tokens.ids, hidden)
         words = self.word_head(E.words)  # T
         logits = self.mask_prompt(E.cls, E.patches)
@@ -214,7 +216,12 @@ class RS2SAM2(ReferringSegmenter):
             "unread": unread_positions(tokens.length, tokens.ids.shape[1]),
         }
         return Prompts(
-            self.sparse_head(E.cls), cast(resize(pseudo_mask, (side, side)), pseudo_mask), pseudo_mask, words, aux
+            self.sparse_head(E.cls),
+            cast(resize(pseudo_mask, (side, side)), pseudo_mask),
+            pseudo_mask,
+            words,
+            aux,
+            complete=tokens.complete(self.steady),
         )
 
     # -- SAM 2 with text ---------------------------------------------------------------------------------------------
@@ -224,9 +231,7 @@ class RS2SAM2(ReferringSegmenter):
 
         The program's two channels are [1 − p, p], so that its probability is sigmoid(2p − 1) and its decision p > 0.5.
         """
-        assert prompts.words is not None
-        unread = prompts.aux["unread"]
-        p = self.decode(rows(state.features["image"], image_index), prompts, unread if unread.any() else None)
+        p = self.decode(rows(state.features["image"], image_index), prompts, unread_words(prompts))
         return 2 * p - 1
 
     def decode(self, image: Tensor, prompts: Prompts, unread: Tensor | None) -> Tensor:
@@ -241,8 +246,7 @@ class RS2SAM2(ReferringSegmenter):
 
     def embed(self, image: Tensor, prompts: Prompts) -> Pyramid:
         """Return the decoder's input for N images (N, 3, S, S) and the words of N expressions."""
-        unread = prompts.aux["unread"]
-        return self._embedded(image, prompts, unread if unread.any() else None)
+        return self._embedded(image, prompts, unread_words(prompts))
 
     def _embedded(self, image: Tensor, prompts: Prompts, unread: Tensor | None) -> Pyramid:
         assert prompts.words is not None
@@ -270,13 +274,13 @@ class RS2SAM2(ReferringSegmenter):
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """Resize (N, 1, 4g, 4g) to S × S, as published, and then to N native maps (H_i, W_i), both bilinear."""
         sizes = prediction.state.sizes
-        return list(restore_each(prediction.mask_logits, prediction.image_index, sizes, self.config.sam.image_size))
+        return list(restore_each(prediction.mask_logits, prediction.images(), sizes, self.config.sam.image_size))
 
     # -- losses ------------------------------------------------------------------------------------------------------
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
         """Nearest resize of N masks to uint8 (N, 1, S, S), like Pillow, without keeping the aspect ratio."""
-        return torch.stack([stretch_mask_centred(mask, self.config.sam.image_size)[None] for mask in masks])
+        return in_groups(lambda mask: stretch_mask_centred(mask, self.config.sam.image_size), masks)[:, None]
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """Return scalars: cross entropy, Dice, boundary loss at S × S; ``loss_pseudo_mask`` only if it has a weight."""
@@ -301,9 +305,22 @@ class RS2SAM2(ReferringSegmenter):
         o = torch.cat([1 - p, p], 1)
         boundary = boundary_loss(p, w, y, config.boundary_mask, config.boundary_pairs)
         return {
-            "loss_ce": config.ce_weight * F.cross_entropy(o, y, weight=o.new_tensor(CE_WEIGHTS)),
+            "loss_ce": config.ce_weight * F.cross_entropy(o, y, weight=constant(CE_WEIGHTS, o)),
             "loss_dice": config.dice_weight * dice_loss(o, y, config.dice_over),
             "loss_boundary": config.boundary_weight * boundary,
+        }
+
+    # -- speed -------------------------------------------------------------------------------------------------------
+
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return the encoders, prompter and decoder."""
+        encoder = self.sam.image_encoder
+        return {
+            "union_encoder": Part(self.union, {"1": (1,), "2": (1,)}),
+            "trunk": Part(encoder.trunk, {"1": (1,), "2": (1,)}),
+            "neck": Part(encoder.neck),
+            "mask_prompt": Part(self.mask_prompt),
+            "mask_decoder": Part(self.sam.sam_mask_decoder.transformer),
         }
 
     # -- diagnosis ---------------------------------------------------------------------------------------------------
@@ -359,6 +376,13 @@ class RS2SAM2(ReferringSegmenter):
         }
 
 
+def unread_words(prompts: Prompts) -> Tensor | None:
+    """Return which words of N expressions are not read, bool (N, L); None if all are."""
+    unread = prompts.aux["unread"]
+    complete = not unread.any() if prompts.complete is None else prompts.complete
+    return None if complete else unread
+
+
 def is_new(name: str) -> bool:
     """Return whether a parameter of the image encoder belongs to a fusion layer or an adapter."""
     return ".fusion." in name or ".adapter." in name
@@ -389,7 +413,7 @@ def dice_loss(o: Tensor, y: Tensor, over: Literal["sum", "mean"]) -> Tensor:
         y: (N, H, W) int64 of 0 and 1.
         over: reduction over the samples.
     """
-    P, Y, eps = o.softmax(1).flatten(2), F.one_hot(y, 2).movedim(-1, 1).to(o.dtype).flatten(2), 1e-6
+    P, Y, eps = o.softmax(1).flatten(2), torch.stack([y == 0, y == 1], 1).to(o.dtype).flatten(2), 1e-6
     each = 1 - (2 * (P * Y).sum(2) + eps) / ((P + Y).sum(2) + eps)
     return each.sum() / (len(o) if over == "mean" else 1)
 

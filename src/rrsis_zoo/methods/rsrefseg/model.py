@@ -24,8 +24,10 @@ from rrsis_zoo.models.backbones import sam, siglip
 from rrsis_zoo.models.backbones.sam import SAM, SAM_B, SAM_L, SAM_MINI, SAMConfig
 from rrsis_zoo.models.backbones.siglip import SIGLIP_MINI, SigLIP, SigLIPConfig, TextFeatures
 from rrsis_zoo.models.base import ReferringSegmenter, check_images
+from rrsis_zoo.models.compiling import Part
 from rrsis_zoo.models.configuration import Depth
 from rrsis_zoo.models.layers.geometry import normalise, resize, restore_each, stretch, stretch_mask
+from rrsis_zoo.models.layers.host import in_groups
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
@@ -190,7 +192,7 @@ class RSRefSeg(ReferringSegmenter):
         """§3.1: stretch every image to SAM's square; ``image``: (M, 3, S, S) in [0, 1]."""
         check_images(images)
         side = self.config.sam.image_size
-        return {"image": torch.stack([stretch(image.to(self.device), side) for image in images])}
+        return {"image": in_groups(lambda image: stretch(image, side), [image.to(self.device) for image in images])}
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """§3.2 and §4.1: features ``siglip`` V (M, C, h, w) and ``sam`` F (M, D, g, g)."""
@@ -247,11 +249,11 @@ class RSRefSeg(ReferringSegmenter):
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """§5: resize (N, 1, 4g, 4g) to S × S and then to N native maps (H_i, W_i), both bilinear."""
         side = self.config.sam.image_size
-        return list(restore_each(prediction.mask_logits, prediction.image_index, prediction.state.sizes, side))
+        return list(restore_each(prediction.mask_logits, prediction.images(), prediction.state.sizes, side))
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
         """§3.1: nearest resize of N masks to uint8 (N, 1, S, S), without keeping the aspect ratio."""
-        return torch.stack([stretch_mask(mask, self.config.sam.image_size)[None] for mask in masks])
+        return in_groups(lambda mask: stretch_mask(mask, self.config.sam.image_size), masks)[:, None]
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """§5: scalars: weighted cross entropy at S × S; ``loss_dice``, ``loss_heatmap`` only if they have a weight."""
@@ -262,6 +264,18 @@ class RSRefSeg(ReferringSegmenter):
             similarity = prediction.prompts.aux["similarity"]
             terms["loss_heatmap"] = self.config.heatmap_weight * heatmap_cross_entropy(similarity, target)
         return terms
+
+    # -- speed -------------------------------------------------------------------------------------------------------
+
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return the encoders, prompter and decoder."""
+        return {
+            "siglip_vision": Part(self.siglip.vision_model.encoder),
+            "siglip_text": Part(self.siglip.text_model.encoder, {"0": (1,), "1": (2, 3)}),
+            "sam_encoder": Part(self.sam.image_encoder),
+            "prompter": Part(self.prompter),
+            "mask_decoder": Part(self.sam.mask_decoder),
+        }
 
     # -- diagnosis ---------------------------------------------------------------------------------------------------
 

@@ -37,8 +37,10 @@ from rrsis_zoo.models.backbones.sam2 import (
 )
 from rrsis_zoo.models.backbones.siglip import SIGLIP2_SO400M_512, SIGLIP_MINI, SigLIP, SigLIPConfig
 from rrsis_zoo.models.base import ReferringSegmenter, check_images
+from rrsis_zoo.models.compiling import Part
 from rrsis_zoo.models.configuration import Count, Share, check_choices
 from rrsis_zoo.models.layers.geometry import fit, fit_mask, fitted_size, normalise, resize, restore_each
+from rrsis_zoo.models.layers.host import in_groups
 from rrsis_zoo.models.layers.lora import LoRA, inject_lora
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
@@ -293,7 +295,7 @@ class RSRefSeg2(ReferringSegmenter):
     def prepare(self, images: Sequence[Tensor]) -> Views:
         """§3: fit every image into the square, padded with black; ``image``: (M, 3, S, S) in [0, 1]."""
         check_images(images)
-        return {"image": torch.stack([fit(image.to(self.device), self.side) for image in images])}
+        return {"image": in_groups(lambda image: fit(image, self.side), [image.to(self.device) for image in images])}
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """§3 and §6.3: features ``siglip`` V (M, C, h, w) and ``sam`` (M, D, g, g); with SAM 2 ``sam_s1``, ``sam_s0``.
@@ -376,13 +378,13 @@ class RSRefSeg2(ReferringSegmenter):
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """§6, head: resize (N, 1, m, m) to S × S, remove the padding, resize to N native maps (H_i, W_i), bilinear."""
         state = prediction.state
-        return list(restore_each(prediction.mask_logits, prediction.image_index, state.sizes, self.side, state.fitted))
+        return list(restore_each(prediction.mask_logits, prediction.images(), state.sizes, self.side, state.fitted))
 
     # -- §7 losses ---------------------------------------------------------------------------------------------------
 
     def target(self, masks: Sequence[Tensor]) -> Tensor:
         """§3: nearest resize of N masks with the image's aspect ratio to uint8 (N, 1, S, S), padded with 255."""
-        return torch.stack([fit_mask(mask, self.side, padding=IGNORED)[None] for mask in masks])
+        return in_groups(lambda mask: fit_mask(mask, self.side, padding=IGNORED), masks)[:, None]
 
     def loss_terms(self, prediction: Prediction, target: Tensor) -> dict[str, Tensor]:
         """§7: return scalars: the terms with a weight other than 0, by name."""
@@ -449,6 +451,20 @@ class RSRefSeg2(ReferringSegmenter):
         """Return exp(s1) cos(feature, w) + b1, (N, 1, h, w), of features (N, C, h, w) and vectors (N, C)."""
         cosine = F.cosine_similarity(features.float(), w.float()[..., None, None], dim=1)
         return (self.logit_scale1.exp() * cosine + self.logit_bias1).unsqueeze(1)
+
+    # -- speed -------------------------------------------------------------------------------------------------------
+
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return the encoders, prompter and decoder."""
+        parts = {
+            "siglip_vision": Part(self.siglip.vision_model.encoder),
+            "siglip_text": Part(self.siglip.text_model.encoder, {"0": (1,), "1": (2, 3)}),
+            "sam_encoder": Part(self.sam.image_encoder),
+            "prompter": Part(self.prompter, {"1.tokens": (1,)}),
+        }
+        if isinstance(self.sam, SAM2):
+            return {**parts, "mask_decoder": Part(self.sam.sam_mask_decoder.transformer)}
+        return {**parts, "mask_decoder": Part(self.sam.mask_decoder)}
 
     # -- diagnosis ---------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ from rrsis_zoo.models.backbones.siglip import TextFeatures
 from rrsis_zoo.models.configuration import Count, Depth, check_choices
 from rrsis_zoo.models.layers.correlation import correlate, correlate_enlarged
 from rrsis_zoo.models.layers.precision import cast, fourier_code
-from rrsis_zoo.models.types import unread_positions
 
 with deferred("segment_anything"):
     from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
@@ -154,8 +153,7 @@ class CascadedPrompter(nn.Module):
             text: of N expressions. Positions that are not read (text mode ``independent``) are hidden.
         """
         T, N, (h, w) = text.tokens, len(V), V.shape[-2:]
-        unread = unread_positions(text.length, T.shape[1])  # (N, L)
-        no_words = unread if bool(unread.any()) else None
+        no_words = text.unread()  # (N, L)
 
         # decomposition (steps 1 and 2): without it the words themselves are both sets, and have no code
         if self.config.decomposition_depth:

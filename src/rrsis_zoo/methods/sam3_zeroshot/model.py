@@ -32,9 +32,11 @@ from rrsis_zoo.methods.sam3_zeroshot.weights import FOUNDATION_FILLERS
 from rrsis_zoo.models.backbones.sam3 import PIXEL_MEAN, PIXEL_STD
 from rrsis_zoo.models.backbones.sam3_detector import SAM3Detector, SAM3DetectorConfig
 from rrsis_zoo.models.base import check_images
+from rrsis_zoo.models.compiling import Part
 from rrsis_zoo.models.configuration import Share, check_choices
 from rrsis_zoo.models.frozen import TrainingFree
-from rrsis_zoo.models.layers.geometry import normalise, stretch_smoothly
+from rrsis_zoo.models.layers.geometry import normalise, runs, stretch_smoothly
+from rrsis_zoo.models.layers.host import in_groups, to_device
 from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.seam import Seam
 from rrsis_zoo.models.tokenizers import CLIPTokenizer
@@ -143,7 +145,9 @@ class SAM3ZeroShot(TrainingFree):
         """Stretch every image to the square; ``image``: (M, 3, S, S) in [0, 1]."""
         check_images(images)
         side = self.config.sam.image_size
-        return {"image": torch.stack([stretch_smoothly(image.to(self.device), side) for image in images])}
+        return {
+            "image": in_groups(lambda image: stretch_smoothly(image, side), [image.to(self.device) for image in images])
+        }
 
     def encode(self, views: Views, sizes: Tensor) -> ImageState:
         """Return the pyramid ``fpn0`` (M, d, 4g, 4g), ``fpn1`` (2g), ``fpn2`` (g), and ``geometry`` (M, 1, d)."""
@@ -161,18 +165,19 @@ class SAM3ZeroShot(TrainingFree):
             same on a grid as the heat map; ``presence`` p (N,). In ``aux``: ``encoder`` (N, g², d), ``scores`` (N, Q),
             ``boxes`` (N, Q, 4) as shares, ``prompt_mask`` (N, L + 1).
         """
-        valid = tokens.ids != CLIPTokenizer.pad_id
-        prompt = self.sam.words(tokens.ids, valid)
+        host, valid = tokens.on_host().ids, tokens.ids != CLIPTokenizer.pad_id
+        prompt = self.sam.words(host, host != CLIPTokenizer.pad_id)
+        complete = bool((host != CLIPTokenizer.pad_id).all()) and not self.steady
         if self.config.geometry_token == "published":
             prompt = torch.cat([prompt, rows(state.features["geometry"], image_index)], 1)
             valid = torch.cat([valid, torch.ones_like(valid[:, :1])], 1)
-        found = self.sam.find(rows(state.features["fpn2"], image_index), prompt, valid)
+        found = self.sam.find(rows(state.features["fpn2"], image_index), prompt, valid, complete)
         s, p = instance_scores(found.logits, found.presence), found.presence.sigmoid()[:, 0]
         order, kept = kept_first(s, self.config.confidence)
         boxes, scores = found.boxes.gather(1, order[..., None].expand(-1, -1, 4)), s.gather(1, order)
         shown = kept.clone()
         shown[:, 0] = True  # without a kept instance the best one
-        native = state.sizes.to(boxes.device)[image_index].flip(-1).repeat(1, 2)[:, None]  # W, H, W, H
+        native = to_device(state.sizes, boxes.device)[image_index].flip(-1).repeat(1, 2)[:, None]  # W, H, W, H
         return Prompts(
             found.queries,
             None,
@@ -182,6 +187,7 @@ class SAM3ZeroShot(TrainingFree):
             presence=p,
             boxes=boxes * native,
             scores=scores * kept,
+            complete=complete,
         )
 
     def segment(self, state: ImageState, prompts: Prompts, image_index: Tensor) -> Tensor:
@@ -209,12 +215,31 @@ class SAM3ZeroShot(TrainingFree):
         queries = prompts.sparse.gather(1, instances[..., None].expand(-1, -1, prompts.sparse.shape[-1]))
         pyramid = [rows(state.features[f"fpn{i}"], image_index) for i in range(3)]
         assert prompts.words is not None
-        return self.sam.masks(pyramid, prompts.aux["encoder"], queries, prompts.words, prompts.aux["prompt_mask"])
+        valid = prompts.aux["prompt_mask"]
+        complete = bool(valid.all()) if prompts.complete is None else prompts.complete
+        return self.sam.masks(pyramid, prompts.aux["encoder"], queries, prompts.words, valid, complete)
+
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return the image encoder's and the detector's blocks."""
+        sam = self.sam
+        layers = {"trunk": sam.vision_encoder.backbone, "fusion": sam.detr_encoder, "decoder": sam.detr_decoder}
+        words = {
+            "prompt_feats": (1,),
+            "prompt_cross_attn_mask": (3,),
+            "text_features": (1,),
+            "text_cross_attn_mask": (3,),
+        }
+        return {
+            f"{name}{i}": Part(layer, words)
+            for name, part in layers.items()
+            for i, layer in enumerate(part.get_submodule("layers").children())
+        }
 
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """Resize (N, 1, 4g, 4g) straight to N native maps (H_i, W_i), bilinear."""
-        native = prediction.state.sizes.tolist()
+        native = [tuple(size) for size in prediction.state.sizes.tolist()]
         return [
-            at_native(row, tuple(native[i]))[0, 0]
-            for row, i in zip(prediction.mask_logits.split(1), prediction.image_index.tolist(), strict=True)
+            restored
+            for size, maps in runs(prediction.mask_logits, prediction.images(), native)
+            for restored in at_native(maps, size)[:, 0]
         ]

@@ -29,10 +29,13 @@ def best(scores: Tensor) -> Tensor:
 def kept_first(scores: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
     """Return the indices of the kept instances, s_q > c, the best first, (N, K), and whether each is one, bool (N, K).
 
-    K is the largest number kept, at least 1; rows with fewer go on with instances that are not kept.
+    On a CPU K is the largest number kept, at least 1; rows with fewer go on with instances that are not kept. On a GPU,
+    where a size cannot depend on values without a wait, K is Q.
     """
     kept = scores > confidence
-    k = max(1, int(kept.sum(1).max())) if len(scores) else 1
+    k = scores.shape[1]
+    if scores.device.type == "cpu":
+        k = max(1, int(kept.sum(1).max())) if len(scores) else 1
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
     return order, kept.gather(1, order)
 

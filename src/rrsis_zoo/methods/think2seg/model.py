@@ -9,6 +9,7 @@ S side of SAM's input, D its prompt width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
@@ -24,6 +25,7 @@ from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.methods.think2seg.card import CARD
 from rrsis_zoo.methods.think2seg.replies import (
     POINTS,
+    Box,
     Instance,
     Repair,
     Unreadable,
@@ -36,9 +38,11 @@ from rrsis_zoo.methods.think2seg.weights import FOUNDATION_FILLERS
 from rrsis_zoo.methods.think2seg.writers import DIALECTS, ScriptedWriter, Writer, odd_one_out
 from rrsis_zoo.models.backbones.sam2 import PIXEL_MEAN, PIXEL_STD, SAM2, SAM2_MINI, SAM2_S, Pyramid, SAM2Config
 from rrsis_zoo.models.base import check_images
+from rrsis_zoo.models.compiling import Part
 from rrsis_zoo.models.configuration import Side, check_choices
 from rrsis_zoo.models.frozen import TrainingFree
-from rrsis_zoo.models.layers.geometry import normalise, resize
+from rrsis_zoo.models.layers.geometry import normalise, resize, runs
+from rrsis_zoo.models.layers.host import constant, to_device
 from rrsis_zoo.models.layers.precision import cast
 from rrsis_zoo.models.layers.rows import rows
 from rrsis_zoo.models.seam import Seam
@@ -160,19 +164,16 @@ class Think2Seg(TrainingFree):
             ConfigError: there is no writer.
         """
         replies = self.write(state, tokens, image_index)
-        found: list[list[Instance]] = []
-        failed = torch.zeros(len(replies))
-        for n, reply in enumerate(replies):
-            try:
-                found.append(self.read(reply))
-            except Unreadable:
-                found.append([])
-                failed[n] = 1
+        read = [self.read_or_none(reply) for reply in replies]
+        found = [instances or [] for instances in read]
+        failed = torch.tensor([float(instances is None) for instances in read])
         boxes, points, labels = as_tensors(found)
         count = torch.tensor([len(each) for each in found])
         like = state.features["embedding"]
-        boxes, points, labels, count, failed = (x.to(like.device) for x in (boxes, points, labels, count, failed))
-        native = state.sizes.to(like.device)[image_index].flip(-1) / self.config.frame  # of x and y
+        boxes, points, labels, count, failed, sizes = (
+            to_device(x, like.device) for x in (boxes, points, labels, count, failed, state.sizes)
+        )
+        native = sizes[image_index].flip(-1) / self.config.frame  # of x and y
         heatmap = self.heatmap(boxes, points, labels)
         return Prompts(
             self.prompt_tokens(boxes, points, labels).flatten(1, 2),
@@ -219,6 +220,13 @@ class Think2Seg(TrainingFree):
         instances = scaled(instances_of(read_objects(reply)), scale, scale)
         return tidied(instances, side, side) if self.config.repair == "tidy" else instances
 
+    def read_or_none(self, reply: str) -> list[Instance] | None:
+        """Return the instances of a reply; None if it cannot be read."""
+        try:
+            return self.read(reply)
+        except Unreadable:
+            return None
+
     def prompt_tokens(self, boxes: Tensor, points: Tensor, labels: Tensor) -> Tensor:
         """Return SAM's tokens of every instance, (N, K, 5, D): corners, points, and "not a point" in what is left.
 
@@ -230,7 +238,7 @@ class Think2Seg(TrainingFree):
             labels: (N, K, 2), -1 for no point.
         """
         n, k = boxes.shape[:2]
-        corners = torch.where(boxes[..., :1].isnan(), -1, torch.tensor([2, 3], device=boxes.device))
+        corners = torch.where(boxes[..., :1].isnan(), -1, torch.arange(2, 4, device=boxes.device))
         at = torch.cat([boxes.nan_to_num(0).unflatten(2, (2, 2)), points, boxes.new_zeros(n, k, 1, 2)], 2)
         kinds = torch.cat([corners, labels, labels.new_full((n, k, 1), -1)], 2)
         order = (kinds < 0).long().argsort(dim=2, stable=True)  # what there is comes first
@@ -248,7 +256,7 @@ class Think2Seg(TrainingFree):
         """
         encoder, S = self.sam.sam_prompt_encoder, self.config.sam.image_size
         matrix = encoder.pe_layer.get_buffer("positional_encoding_gaussian_matrix")
-        at = (at.float() / at.new_tensor(frame).float().flip(0) * S + 0.5) / S  # pixel centres, as shares
+        at = (at.float() / constant(frame[::-1], at.float()) * S + 0.5) / S  # pixel centres, as shares
         angles = 2 * torch.pi * ((2 * at - 1) @ matrix.float())
         code = torch.cat([angles.sin(), angles.cos()], -1).to(matrix.dtype)
         table = torch.cat([p for name, p in encoder.named_parameters() if name.startswith("point_embeddings.")])
@@ -273,7 +281,8 @@ class Think2Seg(TrainingFree):
         share = covered(b[..., 1], b[..., 3])[..., :, None] * covered(b[..., 0], b[..., 2])[..., None, :]
         at = (points / cell).long()
         bare = boxes[..., :1].isnan() & (labels == 1) & ((at >= 0) & (at < cells)).all(-1)  # (N, K, 2)
-        marked = F.one_hot((at[..., 1] * cells + at[..., 0]).clamp(0, cells**2 - 1), cells**2) * bare[..., None]
+        cell_of = (at[..., 1] * cells + at[..., 0]).clamp(0, cells**2 - 1)
+        marked = (cell_of[..., None] == torch.arange(cells**2, device=at.device)).long() * bare[..., None]
         marked = marked.amax(2).unflatten(-1, (cells, cells))
         return torch.maximum(share, marked.to(share.dtype)).amax(1, keepdim=True)
 
@@ -284,20 +293,36 @@ class Think2Seg(TrainingFree):
         if not len(image_index):
             return logits
         tokens = prompts.sparse.unflatten(1, (-1, PROMPTS))
-        labels = prompts.point_labels
-        assert labels is not None
-        used = 1 + 2 * (~prompts.aux["frame_boxes"][..., 0].isnan()).long() + (labels >= 0).sum(-1)  # (N, K)
-        there = torch.arange(used.shape[1], device=used.device) < prompts.aux["instances"][:, None]
-        drawn = torch.zeros(len(image_index), dtype=torch.bool, device=used.device)
-        for length in used[there].unique().tolist():  # more padding would change SAM's answer
-            row, instance = (there & (used == length)).nonzero().T
-            for part in range(0, len(row), AT_ONCE):
-                n, k = row[part : part + AT_ONCE], instance[part : part + AT_ONCE]
-                low = self.draw(state, tokens[n, k, :length], image_index.to(n.device)[n])
-                for i, mask in zip(n.tolist(), cast(resize(low, (side, side)), low), strict=True):
-                    logits[i] = torch.maximum(logits[i], mask) if drawn[i] else mask
-                    drawn[i] = True
+        drawn: set[int] = set()
+        for length, places in self.by_length(prompts).items():  # more padding would change SAM's answer
+            for part in range(0, len(places), AT_ONCE):
+                some = places[part : part + AT_ONCE]
+                n, k = to_device(torch.tensor(some).T, tokens.device)
+                low = self.draw(state, tokens[n, k, :length], to_device(image_index, n.device)[n])
+                for (i, _), mask in zip(some, cast(resize(low, (side, side)), low), strict=True):
+                    logits[i] = torch.maximum(logits[i], mask) if i in drawn else mask
+                    drawn.add(i)
         return logits
+
+    def by_length(self, prompts: Prompts) -> dict[int, list[tuple[int, int]]]:
+        """Return the instances (expression, number) by how many of SAM's tokens they use, shortest first.
+
+        Read from the replies, which are on the host; from the tensors if there are none.
+        """
+        if prompts.replies is not None:
+            read = [self.read_or_none(reply) or [] for reply in prompts.replies]
+            used = [[1 + 2 * _is_box(one.box) + len(one.points) for one in each] for each in read]
+        else:
+            labels = prompts.point_labels
+            assert labels is not None
+            counts = 1 + 2 * (~prompts.aux["frame_boxes"][..., 0].isnan()).long() + (labels >= 0).sum(-1)  # (N, K)
+            instances = prompts.aux["instances"].tolist()
+            used = [row[:count] for row, count in zip(counts.tolist(), instances, strict=True)]
+        places: dict[int, list[tuple[int, int]]] = {}
+        for i, row in enumerate(used):
+            for j, length in enumerate(row):
+                places.setdefault(length, []).append((i, j))
+        return dict(sorted(places.items()))
 
     def draw(self, state: ImageState, tokens: Tensor, image_index: Tensor) -> Tensor:
         """Return SAM's single mask of K instances, (K, 1, 4g, 4g) logits, by its stability rule.
@@ -312,17 +337,30 @@ class Think2Seg(TrainingFree):
         decoded = self.sam.decode(pyramid, tokens, self.sam.no_mask(len(tokens)))
         return self.sam.stable_mask(decoded)
 
+    def compiled_parts(self) -> dict[str, Part]:
+        """Return SAM's encoder and decoder; the writer is its own."""
+        return {
+            "sam_encoder": Part(self.sam.image_encoder),
+            "mask_decoder": Part(self.sam.sam_mask_decoder.transformer),
+        }
+
     def restore(self, prediction: Prediction) -> list[Tensor]:
         """Resize (N, 1, s, s) straight to N native maps (H_i, W_i), bilinear."""
-        native = prediction.state.sizes.tolist()
+        native = [tuple(size) for size in prediction.state.sizes.tolist()]
         return [
-            resize(row.float(), tuple(native[i]))[0, 0]
-            for row, i in zip(prediction.mask_logits.split(1), prediction.image_index.tolist(), strict=True)
+            restored
+            for size, maps in runs(prediction.mask_logits, prediction.images(), native)
+            for restored in resize(maps.float(), size)[:, 0]
         ]
 
 
 CELL = 28
 """Side of a cell of the heat map in pixels of the frame: what the language model sees as one place."""
+
+
+def _is_box(box: Box | None) -> bool:
+    """Return whether an instance has a box; one that begins with NaN counts as none."""
+    return box is not None and not math.isnan(box[0])
 
 
 def framed(image: Tensor, side: int) -> Tensor:

@@ -99,20 +99,22 @@ class BEiT3(nn.Module):
         nn.init.normal_(self.text_embed.weight, std=config.width**-0.5)
         self.encoder = Encoder(config)
 
-    def forward(self, image: Tensor, ids: Tensor, hidden: Tensor) -> UnionFeatures:
+    def forward(self, image: Tensor, ids: Tensor, hidden: Tensor | None) -> UnionFeatures:
         """Encode N pairs.
 
         Args:
             image: (N, 3, S, S), normalised.
             ids: (N, L) int64.
-            hidden: (N, L) bool, words that are not attended to. Their own rows are still computed.
+            hidden: (N, L) bool, words that are not attended to; None for none. Their own rows are still computed.
         """
         vision, text = self.vision_embed(image), self.text_embed(ids)
         positions = self.encoder.embed_positions
         vision = vision + positions.A.weight[FIRST_POSITION:]
         text = text + positions.B.weight[FIRST_POSITION : FIRST_POSITION + ids.shape[1]]
-        text = text.masked_fill(hidden[..., None], 0)
-        seen = self.seen(hidden)
+        seen = None
+        if hidden is not None:
+            text = text.masked_fill(hidden[..., None], 0)
+            seen = self.seen(hidden)
         for layer in self.encoder.layers:
             if self.checkpointing and torch.is_grad_enabled():
                 vision, text = checkpoint(layer, vision, text, seen, use_reentrant=False)  # type: ignore[misc]
@@ -121,10 +123,8 @@ class BEiT3(nn.Module):
         vision, text = self.encoder.layer_norm(vision, text)
         return UnionFeatures(vision[:, :1], vision[:, 1:], text)
 
-    def seen(self, hidden: Tensor) -> Tensor | None:
-        """Return which of the keys are attended to, (N, 1, 1, 1 + P + L) bool; None for all."""
-        if not hidden.any():
-            return None
+    def seen(self, hidden: Tensor) -> Tensor:
+        """Return which of the keys are attended to, (N, 1, 1, 1 + P + L) bool."""
         vision = hidden.new_zeros(len(hidden), 1 + self.config.grid**2)
         return ~torch.cat([vision, hidden], 1)[:, None, None]
 

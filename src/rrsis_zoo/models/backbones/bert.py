@@ -60,11 +60,14 @@ class BERT(BertModel):
         )
         super().__init__(sizes, add_pooling_layer=False)
 
-    def words(self, ids: Tensor, read: Tensor) -> Tensor:
+    def words(self, ids: Tensor, read: Tensor | None) -> Tensor:
         """Return the last layer's vectors (N, L, width).
 
         Args:
             ids: (N, L) int64.
             read: bool (N, L), positions that are attended to; the rows of others are computed too, but seen by none.
+                None for all of them.
         """
-        return self(input_ids=ids, attention_mask=read.long()).last_hidden_state
+        if read is not None:  # of each pair of positions: given one row a sentence, the class would look into it
+            read = read[:, None, None].expand(-1, 1, ids.shape[1], -1)
+        return self(input_ids=ids, attention_mask=read).last_hidden_state

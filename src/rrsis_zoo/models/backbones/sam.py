@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,9 @@ with deferred("segment_anything"):
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
     from segment_anything.modeling.image_encoder import Attention, get_rel_pos
     from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
+
+AttentionPath = Literal["auto", "augmented", "chunked"]
+"""How attention with relative positions is computed, see `RelPosAttention`."""
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -158,13 +162,19 @@ def _image_encoder(config: SAMConfig) -> ImageEncoderViT:
 class RelPosAttention(Attention):
     """SAM's attention with decomposed relative positions, without the N × N score and bias maps.
 
-    The bias of query q and key k is rel_h[q, row(k)] + rel_w[q, column(k)]. With gradients it is part of the head
-    dimension, as a dot product with one-hot rows and columns; without, the queries are processed in chunks with their
-    own slice of the bias. Both choices are based on measurements: the first keeps the backward pass small, the second
-    has the fastest forward pass.
+    The bias of query q and key k is rel_h[q, row(k)] + rel_w[q, column(k)]. Two ways give the same: *augmented*, the
+    bias is part of the head dimension, as a dot product with one-hot rows and columns; *chunked*, queries are processed
+    in chunks with their own slice of the bias. On a CPU the first keeps the backward pass small and the second has the
+    fastest forward pass (measured). On a GPU the first is one call for all queries of all windows, without a mask, so
+    that flash attention (half precision) or the memory-saving kernel can take it; the second is 16 calls with a mask
+    for 64 × 64 cells.
+
+    Attributes:
+        attention: ``auto``, by device and gradients as said, or one of the two.
     """
 
     query_chunk = 256
+    attention: AttentionPath = "auto"
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend within x (B, H, W, C)."""
@@ -173,8 +183,10 @@ class RelPosAttention(Attention):
         grid = q.unflatten(2, (h, w))
         rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid, relative_positions(h, self.rel_pos_h).to(q.dtype)).flatten(2, 3)
         rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid, relative_positions(w, self.rel_pos_w).to(q.dtype)).flatten(2, 3)
-        attend = self._augmented if torch.is_grad_enabled() else self._chunked
-        out = attend(q, k, v, rel_h, rel_w)
+        path = self.attention
+        if path == "auto":
+            path = "augmented" if torch.is_grad_enabled() or x.device.type != "cpu" else "chunked"
+        out = (self._augmented if path == "augmented" else self._chunked)(q, k, v, rel_h, rel_w)
         return self.proj(out.transpose(1, 2).reshape(b, h, w, -1))
 
     def _augmented(self, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
@@ -182,9 +194,12 @@ class RelPosAttention(Attention):
         row = torch.eye(h, dtype=k.dtype, device=k.device).repeat_interleave(w, 0)
         column = torch.eye(w, dtype=k.dtype, device=k.device).repeat(h, 1)
         where = torch.cat([row, column], -1).expand(*k.shape[:2], -1, -1)
-        queries = torch.cat([q * self.scale, rel_h, rel_w], -1)
-        # v is padded because the memory-saving kernels need equal head sizes
-        out = F.scaled_dot_product_attention(queries, torch.cat([k, where], -1), F.pad(v, (0, h + w)), scale=1.0)
+        queries, keys = torch.cat([q * self.scale, rel_h, rel_w], -1), torch.cat([k, where], -1)
+        # v is padded because the memory-saving kernels need equal head sizes, and a GPU's multiples of 8
+        more = -queries.shape[-1] % 8 if k.device.type != "cpu" else 0
+        if more:
+            queries, keys = F.pad(queries, (0, more)), F.pad(keys, (0, more))
+        out = F.scaled_dot_product_attention(queries, keys, F.pad(v, (0, h + w + more)), scale=1.0)
         return out[..., : v.shape[-1]]
 
     def _chunked(self, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:

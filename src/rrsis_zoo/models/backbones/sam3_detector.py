@@ -29,6 +29,7 @@ from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding, bo
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Count, Depth, Natural, Side
+from rrsis_zoo.models.layers.host import to_device
 
 
 @dataclass(frozen=True)
@@ -115,70 +116,95 @@ class SAM3Detector(Sam3Model):
         return list(self.vision_encoder(image).fpn_hidden_states[:3])
 
     def geometry_token(self, coarse: Tensor) -> Tensor:
-        """Return the encoding of *no* boxes, (M, 1, d): a learned vector that has seen the coarsest map."""
-        m = len(coarse)
-        encoded = self.geometry_encoder(  # one box that is no box: its row is hidden, and comes after the token's
-            box_embeddings=coarse.new_zeros(m, 1, 4),
-            box_mask=torch.zeros(m, 1, dtype=torch.bool, device=coarse.device),
-            box_labels=torch.zeros(m, 1, dtype=torch.long, device=coarse.device),
-            img_feats=(coarse,),
-            img_pos_embeds=(self.positions(coarse),),
-        )
-        return encoded.last_hidden_state[:, :1]  # type: ignore[index] - it is given
+        """Return the encoding of *no* boxes, (M, 1, d): a learned vector that has seen the coarsest map.
+
+        The class's own ``forward`` wants a box and looks into its mask. Here a second row takes the place of a hidden
+        box, so that sums have the same order.
+        """
+        encoder: Any = self.geometry_encoder
+        token = encoder.cls_embed.weight.expand(len(coarse), 2, -1).contiguous()
+        token = encoder.prompt_layer_norm(encoder.final_proj(token))
+        seen, positions = (x.flatten(2).transpose(1, 2) for x in (coarse, self.positions(coarse)))
+        read = seen_by(torch.arange(2, device=token.device)[None].expand(len(token), -1) < 1, 2)
+        for layer in encoder.layers:
+            token = layer(prompt_feats=token, vision_feats=seen, vision_pos_encoding=positions, prompt_mask=read)
+        return encoder.output_layer_norm(token)[:, :1]
 
     def positions(self, coarse: Tensor) -> Tensor:
         """Return the sine positions of a map (M, d, g, g), of its shape."""
         return self.sines(coarse.shape, coarse.device, coarse.dtype)
 
     def words(self, ids: Tensor, read: Tensor) -> Tensor:
-        """Return text rows (N, L, d) of ids (N, L); equal sentences are read once. ``read``: bool (N, L)."""
-        distinct, back = torch.unique(torch.cat([ids, read.long()], 1), dim=0, return_inverse=True)
-        ids, read = distinct.split(ids.shape[1], 1)
-        text: Any = self.get_text_features(input_ids=ids, attention_mask=read)  # type: ignore[arg-type]
-        return text.pooler_output[back]
+        """Return text rows (N, L, d) on the model's device; equal sentences are read once.
 
-    def find(self, coarse: Tensor, prompt: Tensor, valid: Tensor) -> Instances:
+        Args:
+            ids: int64 (N, L), on the host.
+            read: bool (N, L), on the host.
+        """
+        length = ids.shape[1]
+        distinct, back = torch.unique(torch.cat([ids, read.long()], 1), dim=0, return_inverse=True)
+        ids, read = distinct.split(length, 1)
+        mask = None
+        if not read.all():  # of each pair of positions: given one row a sentence, the class would look into it
+            mask = to_device(read.bool(), self.device)[:, None, None]
+            mask = mask & torch.ones(length, length, dtype=torch.bool, device=self.device).tril()
+        text: Any = self.get_text_features(input_ids=to_device(ids, self.device), attention_mask=mask)  # type: ignore[arg-type]
+        return text.pooler_output[to_device(back, self.device)]
+
+    def find(self, coarse: Tensor, prompt: Tensor, valid: Tensor, complete: bool = False) -> Instances:
         """Find instances.
 
         Args:
             coarse: (N, d, g, g), of each prompt's image.
             prompt: (N, P, d), text rows, and the geometry token.
             valid: bool (N, P), rows that are read.
+            complete: whether all of them are.
         """
-        encoded = self.detr_encoder(
-            vision_features=[coarse],
-            text_features=prompt,
-            vision_pos_embeds=[self.positions(coarse)],
-            text_mask=valid,
-        )
+        positions = self.positions(coarse)
+        encoded = self.fuse(coarse, positions, prompt, None if complete else valid)
         decoded = self.detr_decoder(
-            vision_features=encoded.last_hidden_state,
-            text_features=encoded.text_features,
-            vision_pos_encoding=encoded.pos_embeds_flattened,
-            text_mask=valid,
-            spatial_shapes=encoded.spatial_shapes,
+            vision_features=encoded,
+            text_features=prompt,
+            vision_pos_encoding=positions.flatten(2).transpose(1, 2),
+            text_mask=None if complete else seen_by(valid, 1 + self.detr_decoder.query_embed.num_embeddings),
+            spatial_shapes=torch.tensor([coarse.shape[-2:]]),  # on the host, where it is read
         )
         queries = decoded.intermediate_hidden_states[-1]
         boxes = inverse_sigmoid(decoded.reference_boxes[-1]) + self.detr_decoder.box_head(queries)
-        logits = self.dot_product_scoring(
-            decoder_hidden_states=queries[None], text_features=encoded.text_features, text_mask=valid
-        )
+        logits = self.dot_product_scoring(decoder_hidden_states=queries[None], text_features=prompt, text_mask=valid)
         return Instances(
             logits[0].squeeze(-1),
             box_cxcywh_to_xyxy(boxes.sigmoid()),
             decoded.presence_logits[-1],
             queries,
-            encoded.last_hidden_state,
+            encoded,
         )
 
+    def fuse(self, coarse: Tensor, positions: Tensor, prompt: Tensor, valid: Tensor | None) -> Tensor:
+        """Return the image as the prompt changes it, (N, g², d): the layers of transformers' encoder, one by one.
+
+        Its own ``forward`` looks into the mask, and copies the map's size to the device.
+        """
+        x, code = (part.flatten(2).transpose(1, 2) for part in (coarse, positions))
+        mask = None if valid is None else seen_by(valid, x.shape[1])
+        for layer in self.detr_encoder.layers:
+            x = layer(x, prompt_feats=prompt, vision_pos_encoding=code, prompt_cross_attn_mask=mask)
+        return x
+
     def masks(
-        self, pyramid: list[Tensor], encoded: Tensor, queries: Tensor, prompt: Tensor, valid: Tensor
+        self,
+        pyramid: list[Tensor],
+        encoded: Tensor,
+        queries: Tensor,
+        prompt: Tensor,
+        valid: Tensor,
+        complete: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Return the mask logits of K instances, (N, K, 4g, 4g), and of all of the kind together, (N, 1, 4g, 4g).
 
         Args:
             pyramid: of each prompt's image.
-            encoded, prompt, valid: as in `find`.
+            encoded, prompt, valid, complete: as in `find`.
             queries: (N, K, d), any of the decoder's.
         """
         drawn = self.mask_decoder(
@@ -186,9 +212,17 @@ class SAM3Detector(Sam3Model):
             backbone_features=pyramid,
             encoder_hidden_states=encoded,
             prompt_features=prompt,
-            prompt_mask=valid,
+            prompt_mask=None if complete else seen_by(valid, encoded.shape[1]),
         )
         return drawn.pred_masks, drawn.semantic_seg
+
+
+def seen_by(valid: Tensor, queries: int) -> Tensor:
+    """Return which rows each of some queries may read, (N, 1, queries, P), of valid rows bool (N, P).
+
+    Of each pair: given one row a prompt, transformers' classes would look into it, and wait for the device.
+    """
+    return valid[:, None, None].expand(-1, 1, queries, -1)
 
 
 def _sizes(config: SAM3DetectorConfig) -> Sam3Config:

@@ -30,17 +30,18 @@ def fourier_code(module: nn.Module, size: tuple[int, int]) -> Tensor:
     return functional_call(module, {name: matrix.float()}, (size,)).to(matrix.dtype)
 
 
-def check_floats(module: nn.Module, name: str) -> None:
+def check_floats(module: nn.Module, name: str, left_out: frozenset[str] = frozenset()) -> None:
     """Refuse a model with weights of several dtypes, or of an unsupported one.
 
     Args:
         module: the model.
         name: of the model, for error messages.
+        left_out: names of parameters that may have another one.
 
     Raises:
         ConfigError: the weights have several dtypes, or an unsupported one.
     """
-    dtypes = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    dtypes = {p.dtype for key, p in module.named_parameters() if p.is_floating_point() and key not in left_out}
     dtypes |= {b.dtype for b in module.buffers() if b.is_floating_point()}
     if len(dtypes) == 1 and dtypes <= set(FLOATS):
         return

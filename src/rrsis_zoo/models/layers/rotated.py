@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rrsis_zoo.models.layers.host import constant
 from rrsis_zoo.models.layers.norm import ChannelNorm
 
 _TAPS = (-1.0, 0.0, 1.0)
@@ -85,7 +86,7 @@ def rotation_matrices(theta: Tensor) -> Tensor:
     Returns:
         (…, 9, 9): rows are output taps, columns input taps, both row-major.
     """
-    tap = torch.tensor(_TAPS, dtype=theta.dtype, device=theta.device)
+    tap = constant(_TAPS, theta)
     r, c = tap.repeat_interleave(3), tap.repeat(3)
     cos, sin = theta.cos().unsqueeze(-1), theta.sin().unsqueeze(-1)
     row, column = (r * cos + c * sin).clamp(-1, 1), (c * cos - r * sin).clamp(-1, 1)  # (…, 9)
