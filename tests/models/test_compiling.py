@@ -121,7 +121,7 @@ def without_chance(model):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler, which this machine lacks")
 def test_with_inductor():
-    """The real compiler, once: an answer and a training step."""
+    """The real compiler, once: an answer."""
     model, batch = built("rsrefseg").eval(), asked(SENTENCES[:3], 2, masks=True)
     with torch.no_grad():
         expected = model(batch).mask_logits
