@@ -105,11 +105,11 @@ many-expressions: $(READY) ## one image with 16 expressions: encoded once, or on
 	$(BIN)/python benchmarks/many_expressions.py $(ARGS)
 
 .PHONY: speed
-speed: $(READY) ## every method's answer, eager and compiled, side by side (minutes); ARGS=--steps: training steps too
+speed: $(READY) ## every method's answer, eager and compiled, side by side (minutes a method); ARGS=--steps: training steps too
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 .PHONY: gpu
-gpu: $(READY) ## on a GPU: every lever on speed and memory alone, at full size (under 8 minutes)
+gpu: $(READY) ## on a GPU: every lever on speed and memory alone, at full size (begins no case after 7.5 minutes)
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 .PHONY: scenes-cost

@@ -7,7 +7,6 @@ import json
 import logging
 import re
 import sys
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, set_parsing_settings
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -26,6 +24,7 @@ from rrsis_zoo.commands.from_checkpoint import Given, with_checkpoint
 from rrsis_zoo.commands.given_checkpoint import check_asked, open_checkpoint
 from rrsis_zoo.commands.plugin_options import HELP, OPTION, with_plugins
 from rrsis_zoo.commands.preset_weights import check_sizes, with_preset_weights
+from rrsis_zoo.commands.refusals import in_one_line, refused
 from rrsis_zoo.data.datamodule import RRSISDataModule
 from rrsis_zoo.errors import ConfigError, MissingDataError, MissingWeightsError, RRSISError, together
 from rrsis_zoo.files import write_text
@@ -135,7 +134,7 @@ class RRSISCLI(LightningCLI):
                 with bare_command_line():
                     super().parse_arguments(parser, list(self._words))
         except ArgumentError as error:
-            raise ConfigError(f"{_refusal(str(error))}; --help lists the options") from error
+            raise ConfigError(f"{in_one_line(str(error))}; --help lists the options") from error
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would take every setting from the checkpoint's hyper-parameters."""
@@ -465,50 +464,6 @@ def _import_nothing_else() -> None:
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=allowed)
 
 
-@contextlib.contextmanager
-def refused(what: str) -> Iterator[None]:
-    """Reduce refusals by Lightning or its parser to one line; other errors are defects and keep their traceback.
-
-    A refusal is Lightning's ``MisconfigurationException``, or a built-in error from a ``raise`` statement in their
-    code. An error that merely occurs there, such as a hook called with wrong arguments, is not a refusal.
-
-    Args:
-        what: beginning of the message.
-
-    Raises:
-        ConfigError: for a refusal.
-    """
-    try:
-        yield
-    except (MisconfigurationException, ValueError, TypeError, ImportError, RuntimeError) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        foreign = not _FOREIGN.isdisjoint(Path(last.filename).parts) and (last.line or "").startswith("raise ")
-        if _is_ours(error) or not (foreign or isinstance(error, MisconfigurationException)):
-            raise
-        raise ConfigError(f"{what}: {_refusal(str(error))}") from error
-
-
-_FOREIGN = {"lightning", "lightning_fabric", "lightning_utilities", "jsonargparse"}
-
-
-def _is_ours(error: BaseException | None) -> bool:
-    """Return whether an error was caused by one of ours, which is clearer: the parser wraps errors of constructors."""
-    while error is not None and not isinstance(error, RRSISError):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _refusal(message: str) -> str:
-    """Return a message of Lightning or its parser in one line, without internal details."""
-    lines = [line.strip(" -") for line in message.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(_PARSERS_OWN)]
-    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", "; ".join(lines).replace(":;", ":"))
-    return re.sub(r'Parser key "([\w.]+)":', r"--\1:", re.sub(r"(?:typing|collections\.abc)\.", "", text))
-
-
-_PARSERS_OWN = ("Subtypes:", "Errors:", "Given value type:", "Does not validate against any", "Expected a <class 'None")
-
-
 def resumed(arguments: Sequence[str]) -> tuple[list[str], Run | None]:
     """Replace ``--resume FOLDER`` of ``rrsis fit`` by the run's configuration, placed before the other arguments.
 
@@ -632,6 +587,7 @@ def _quiet() -> None:
         ".*_pytree.*",
         ".*LeafSpec.*",
         ".*exists and is not empty.*",  # a resumed run
+        ".*sync_dist=True.*",  # our scores are the same on all processes
         ".*callbacks used to create the checkpoint need to be provided.*",  # not to score it
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -482,13 +482,10 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
             ConfigError: the method has no such blocks.
         """
         blocks = blocks_of(self)
-        parts = [(name, part) for name, part in self.named_modules() if hasattr(part, "checkpointing")]
         chosen: set[str] = set()
         if on is True:
-            # these parts take their blocks themselves; a decoder is small
-            known = tuple(f"{name}." for name, _ in parts)
-            chosen = {name for name in blocks if "decoder" not in name and not name.startswith(known)}
-            if not chosen and not parts:
+            chosen = {name for name in blocks if "decoder" not in name}  # a decoder is small
+            if not chosen:
                 raise ConfigError(
                     f"{self.name} does not support gradient checkpointing: leave gradient_checkpointing out"
                 )
@@ -501,8 +498,6 @@ class ReferringSegmenter(nn.Module, HubModel, ABC):
                         + (", ".join(f"{name}.*" for name in lists) or "none")
                     )
                 chosen.update(found)
-        for _, part in parts:
-            setattr(part, "checkpointing", on is True)  # noqa: B010 - a plain attribute, unknown to the type checker
         for name, block in blocks.items():
             recompute(block, name in chosen)
 

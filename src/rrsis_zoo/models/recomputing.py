@@ -16,12 +16,16 @@ _STORED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def blocks_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the blocks of all encoders and decoders by name, for instance ``sam.image_encoder.blocks.0``."""
+    """Return the blocks of all encoders and decoders by name, for instance ``sam.image_encoder.blocks.0``.
+
+    A list of single layers, as in a perceptron, is none of blocks.
+    """
     return {
         f"{name}.{i}": block
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] in _LISTS
         for i, block in enumerate(module)
+        if any(True for _ in block.children())
     }
 
 

@@ -14,6 +14,7 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.backbones.sam2 import SAM2, SAM2_B_PLUS, SAM2_L, SAM2_S, SAM2_T, SAM2Config
+from rrsis_zoo.models.recomputing import recompute
 
 TINY = SAM2Config(
     image_size=96, width=16, heads=1, stages=(1, 2, 3, 1), windows=(8, 4, 5, 3), global_blocks=(4,),
@@ -111,7 +112,8 @@ def test_checkpointing_changes_no_gradient():
     sam, image = randomised(TINY), torch.randn(1, 3, 96, 96)
     gradients = []
     for on in (False, True):
-        sam.image_encoder.trunk.checkpointing = on
+        for block in sam.image_encoder.trunk.blocks:
+            recompute(block, on)
         sam.zero_grad()
         torch.stack([level.square().mean() for level in sam.encode(image)]).sum().backward()
         gradients.append({n: p.grad.clone() for n, p in sam.named_parameters() if p.grad is not None})

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.models.backbones.swin import PatchEmbed, PatchMerging, SwinBlock, SwinConfig
 from rrsis_zoo.models.layers.precision import cast
@@ -83,13 +82,7 @@ class Gate(nn.Sequential):
 
 
 class Stage(nn.Module):
-    """One stage of the trunk: Swin's blocks, the fusion, the gate; between stages a merging of 2 × 2 cells.
-
-    Attributes:
-        checkpointing: whether a block's intermediate results are recomputed for its gradient; results do not change.
-    """
-
-    checkpointing: bool = False
+    """One stage of the trunk: Swin's blocks, the fusion, the gate; between stages a merging of 2 × 2 cells."""
 
     def __init__(self, config: SwinConfig, stage: int, fusion: Fusion) -> None:
         super().__init__()
@@ -102,10 +95,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the blocks to x (B, H, W, C): X."""
         for block in self.blocks:
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)  # type: ignore[assignment]
-            else:
-                x = block(x)
+            x = block(x)
         return x
 
     def unread(self, X: Tensor) -> Tensor | None:

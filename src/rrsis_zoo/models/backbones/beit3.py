@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.errors import ConfigError
 from rrsis_zoo.models.configuration import Count, Depth, Side
@@ -80,14 +79,9 @@ class UnionFeatures:
 class BEiT3(nn.Module):
     """The encoder.
 
-    Attributes:
-        checkpointing: whether a layer's intermediate results are recomputed for its gradient; results do not change.
-
     Raises:
         ConfigError: the width is not a multiple of the heads.
     """
-
-    checkpointing: bool = False
 
     def __init__(self, config: BEiT3Config) -> None:
         super().__init__()
@@ -116,10 +110,7 @@ class BEiT3(nn.Module):
             text = text.masked_fill(hidden[..., None], 0)
             seen = self.seen(hidden)
         for layer in self.encoder.layers:
-            if self.checkpointing and torch.is_grad_enabled():
-                vision, text = checkpoint(layer, vision, text, seen, use_reentrant=False)  # type: ignore[misc]
-            else:
-                vision, text = layer(vision, text, seen)
+            vision, text = layer(vision, text, seen)
         vision, text = self.encoder.layer_norm(vision, text)
         return UnionFeatures(vision[:, :1], vision[:, 1:], text)
 

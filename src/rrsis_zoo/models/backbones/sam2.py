@@ -19,12 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from rrsis_zoo.deferred import deferred
 from rrsis_zoo.errors import ConfigError
@@ -39,7 +38,6 @@ with deferred("sam2"):
     from sam2.modeling.sam.prompt_encoder import PromptEncoder
     from sam2.modeling.sam.transformer import TwoWayTransformer
 
-T = TypeVar("T")
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -232,19 +230,16 @@ class SAM2(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Hiera (Ryali et al., ICML 2023) from the package's blocks, optionally with gradient checkpointing.
+    """Hiera (Ryali et al., ICML 2023) from the package's blocks.
 
     Attributes:
         stage_ends: index of the last block of each stage.
         channels: channels of the stages, the coarsest first.
-        checkpointing: whether a block's intermediate results are recomputed for its gradient; results do not change.
 
     Args:
         config: sizes.
         block: builds a block from ``MultiScaleBlock``'s arguments.
     """
-
-    checkpointing: bool = False
 
     def __init__(self, config: SAM2Config, block: Callable[..., MultiScaleBlock] = MultiScaleBlock) -> None:
         super().__init__()
@@ -284,16 +279,10 @@ class Trunk(nn.Module):
         """Return the maps (N, C, h, w) at the ends of the four stages, the finest first."""
         x, ends = self.embed(image), []
         for i, block in enumerate(self.blocks):
-            x = self.run(block, x)
+            x = block(x)
             if i in self.stage_ends:
                 ends.append(x.permute(0, 3, 1, 2))
         return ends
-
-    def run(self, block: Callable[..., T], *inputs: Tensor | None) -> T:
-        """Call a block, with checkpointing if it is on and gradients are computed."""
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[return-value]
-        return block(*inputs)
 
 
 class TextTrunk(Trunk):
@@ -322,7 +311,7 @@ class TextTrunk(Trunk):
         """
         x, ends = self.embed(image), []
         for i, block in enumerate(self.blocks):
-            x, words = self.run(block, x, words, hidden)
+            x, words = block(x, words, hidden)
             if i in self.stage_ends:
                 ends.append(x.permute(0, 3, 1, 2))
         return ends
