@@ -6,12 +6,12 @@ tests and by what they start. One `warm_server` is there for all processes that 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import pickle
 import resource
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -146,12 +146,9 @@ def _served() -> Path:
             while not (folder / "socket").exists():
                 assert server.poll() is None, "the server of warm processes has failed to start"
                 time.sleep(0.05)
-        _hold.append(warm_client.ask(str(folder / "socket"), {"kind": "hold", "files": []}))
+        hold = warm_client.ask(str(folder / "socket"), {"kind": "hold", "files": []})
+    atexit.register(hold.close)  # it serves as long as this is open
     return folder
-
-
-_hold: list[socket.socket] = []
-"""It serves as long as this is open."""
 
 
 def plain(words: list[str], files: list[str]) -> None:
