@@ -57,7 +57,7 @@ kills: $(READY) ## kill training runs at random and resume them: KILLS=100 SEED=
 	RRSIS_ZOO_KILLS=$(or $(KILLS),20) RRSIS_ZOO_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s -k random_kills tests/training/test_kills.py $(ARGS)
 
 .PHONY: benchmark
-benchmark: $(READY) ## train and compare miniatures, two seeds each, with tables and report (about 25 minutes on 2 cores)
+benchmark: $(READY) ## train and compare miniatures, two seeds each, with tables and report (27 minutes on 2 cores)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 .PHONY: publish-results
